@@ -1,0 +1,40 @@
+"""Time and identifiers, passed in wherever they are needed: the only module that reads the clock or the random source."""
+
+import os
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time and ids come from; tests pass their own."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back. For durations and deadlines."""
+        ...
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC. For instants that are stored or shown."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """A new unique id ``{prefix}_{28 hex digits}`` that sorts by time of creation within a process."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock. Ids are 12 hex digits of milliseconds, 6 of a counter and 10 of a per-process random tail."""
+
+    def __init__(self) -> None:
+        self._counter = 0
+        self._tail = os.urandom(5).hex()
+
+    monotonic = staticmethod(time.monotonic)
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
+        return time.time_ns() // 1000
+
+    def new_id(self, prefix: str) -> str:
+        """A new unique id; no secret may depend on it, since it can be guessed."""
+        self._counter = counter = (self._counter + 1) & 0xFFFFFF
+        return f"{prefix}_{time.time_ns() // 1_000_000:012x}{counter:06x}{self._tail}"

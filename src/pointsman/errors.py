@@ -1,0 +1,95 @@
+"""What can go wrong, as kinds. Each dialect has one encoder that writes a kind in its own shape.
+
+    GatewayError(kind, message, param, retry_after_seconds)
+    ├── the caller's:   invalid_request · too_large · unauthenticated · permission_denied · not_found
+    │                   method_not_allowed · model_not_found · unsupported · rate_limited · client_timeout
+    ├── the upstream's: upstream_error · upstream_rejected · upstream_timeout · upstream_unavailable
+    └── ours:           overloaded · not_ready · internal
+    ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
+"""
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Kind(StrEnum):
+    """Every kind of failure that a client can see."""
+
+    INVALID_REQUEST = "invalid_request"
+    TOO_LARGE = "too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    MODEL_NOT_FOUND = "model_not_found"
+    UNSUPPORTED = "unsupported"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    RATE_LIMITED = "rate_limited"
+    CLIENT_TIMEOUT = "client_timeout"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_REJECTED = "upstream_rejected"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    OVERLOADED = "overloaded"
+    NOT_READY = "not_ready"
+    INTERNAL = "internal"
+
+
+# The HTTP status of each kind, the same in every dialect unless its own table says otherwise.
+STATUS: Final = MappingProxyType(
+    {
+        Kind.INVALID_REQUEST: 400,
+        Kind.TOO_LARGE: 413,
+        Kind.HEADERS_TOO_LARGE: 431,
+        Kind.UNAUTHENTICATED: 401,
+        Kind.PERMISSION_DENIED: 403,
+        Kind.NOT_FOUND: 404,
+        Kind.METHOD_NOT_ALLOWED: 405,
+        Kind.MODEL_NOT_FOUND: 404,
+        Kind.UNSUPPORTED: 400,
+        Kind.UNSUPPORTED_ENCODING: 415,
+        Kind.RATE_LIMITED: 429,
+        Kind.CLIENT_TIMEOUT: 408,
+        Kind.UPSTREAM_ERROR: 502,
+        Kind.UPSTREAM_REJECTED: 502,
+        Kind.UPSTREAM_TIMEOUT: 504,
+        Kind.UPSTREAM_UNAVAILABLE: 502,
+        Kind.OVERLOADED: 503,
+        Kind.NOT_READY: 503,
+        Kind.INTERNAL: 500,
+    }
+)
+
+
+class GatewayError(Exception):
+    """A failure that is told to the client.
+
+    ``message`` says what happened and what to do, and holds no secret, no prompt and no upstream body;
+    ``param`` names the field or header at fault; ``status`` overrides the kind's own status when an upstream's
+    answer is passed on; ``retry_after_seconds`` becomes Retry-After.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        param: str | None = None,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        upstream_body: bytes | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.status = STATUS[kind] if status is None else status
+        self.retry_after_seconds = retry_after_seconds
+        # An upstream's own 4xx answer in the client's dialect, already cleared of the gateway's secrets: sent as it is.
+        self.upstream_body = upstream_body
+
+
+class ConfigError(Exception):
+    """The operator's settings are wrong; the message names the setting and what to do."""
