@@ -1,4 +1,4 @@
-"""Time and identifiers, passed in wherever they are needed: the only module that reads the clock or the random source."""
+"""Time and identifiers, passed in wherever they are needed: the only module that reads the clock."""
 
 import os
 import time
@@ -22,7 +22,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. Ids are 12 hex digits of milliseconds, 6 of a counter and 10 of a per-process random tail."""
+    """The machine's clock. Ids are 12 hex digits of milliseconds, 6 of a counter and 10 of a random tail."""
 
     def __init__(self) -> None:
         self._counter = 0

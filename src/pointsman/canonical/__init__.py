@@ -1,0 +1,1 @@
+"""Pointsman's own language: pure data and pure functions that every other part shares."""

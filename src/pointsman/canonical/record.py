@@ -1,0 +1,51 @@
+"""What a finished request leaves behind: one record, written once, read by the journal, the database and the log."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    CLIENT_CLOSED = "client_closed"
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One inference request, however it ended. Holds no prompt, no answer and no credential.
+
+    Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
+    no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
+    ``usage_estimated``. The identifier makes repeated projection harmless.
+    """
+
+    request_id: str
+    created_at: int
+    operation: str
+    route: str
+    dialect: str
+    workspace_id: str = "default"
+    key_id: str | None = None
+    connection_id: str | None = None
+    provider: str | None = None
+    request_model: str | None = None
+    response_model: str | None = None
+    stream: bool = False
+    status: int = 0
+    outcome: Outcome = Outcome.ERROR
+    error_kind: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage_estimated: bool = False
+    cost_nano_usd: int | None = None
+    duration_us: int = 0
+    first_byte_us: int | None = None
+    upstream_us: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0

@@ -1,0 +1,141 @@
+"""Secrets: a string type that can't be printed, and the master key from which every purpose gets a key of its own.
+
+Each purpose ("api-key-pepper", "connection-secret", ...) has its own key by HKDF-SHA-256 (RFC 5869), so that a value
+sealed or hashed for one can't be used for another. Sealing is AES-256-GCM with a random 96-bit nonce and the owner's id
+as associated data: a row copied onto another row does not open.
+"""
+
+import hmac
+import os
+from pathlib import Path
+from typing import Final, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from pointsman.errors import ConfigError
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+MINIMUM_SECRET_LENGTH: Final = 32
+_FORMAT: Final = b"\x01"
+
+
+class Secret:
+    """A credential in memory. It can be revealed on purpose, and in no other way be printed, logged or encoded."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The credential itself, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret can't be pickled or copied")
+
+
+class MasterKey:
+    """The installation's one root secret (32 bytes); every other key derives from it."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ConfigError("the master key must have 32 bytes")
+        self._key = key
+        self._sealers: dict[str, AESGCM] = {}
+
+    def __repr__(self) -> str:
+        return "MasterKey(****)"
+
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes that belong to ``purpose`` alone."""
+        info = b"pointsman/" + purpose.encode()
+        return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._key)
+
+    def seal(self, purpose: str, owner: str, secret: Secret) -> bytes:
+        """Encrypt ``secret`` for ``purpose`` and the row ``owner``: format byte, nonce, ciphertext with tag."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = self._sealer(purpose).encrypt(nonce, secret.reveal().encode(), owner.encode())
+        return _FORMAT + nonce + sealed
+
+    def open(self, purpose: str, owner: str, sealed: bytes) -> Secret:
+        """Decrypt what `seal` wrote.
+
+        Raises ConfigError when the master key is another one, or the value was changed or moved between rows.
+        """
+        nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+        try:
+            if sealed[:1] != _FORMAT:
+                raise InvalidTag
+            return Secret(self._sealer(purpose).decrypt(nonce, ciphertext, owner.encode()).decode())
+        except (InvalidTag, ValueError) as error:
+            raise ConfigError(
+                f"the stored secret of '{owner}' can't be decrypted: it was sealed with another master key "
+                "(POINTSMAN_SECRET_KEY or secret.key in the data directory), or it was changed"
+            ) from error
+
+    def _sealer(self, purpose: str) -> AESGCM:
+        sealer = self._sealers.get(purpose)
+        if sealer is None:
+            sealer = self._sealers[purpose] = AESGCM(self.derive(purpose))
+        return sealer
+
+
+def load_master_key(data_dir: Path, configured: Secret | None) -> MasterKey:
+    """The master key: from POINTSMAN_SECRET_KEY when set, else from ``secret.key`` in ``data_dir``, made at first use.
+
+    A configured key is any text of 32 characters or more. Raises ConfigError when it is shorter or the file is broken.
+    """
+    if configured is not None:
+        text = configured.reveal()
+        if len(text) < MINIMUM_SECRET_LENGTH:
+            raise ConfigError("POINTSMAN_SECRET_KEY must have 32 characters or more, e.g. from: openssl rand -hex 32")
+        material = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=b"pointsman/master")
+        return MasterKey(material.derive(text.encode()))
+    path = data_dir / "secret.key"
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        text = _create_key_file(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read the master key {path}: {type(error).__name__}") from error
+    try:
+        return MasterKey(bytes.fromhex(text))
+    except ValueError as error:
+        raise ConfigError(f"the master key file {path} is damaged: restore it from a backup") from error
+
+
+def _create_key_file(path: Path) -> str:
+    """Write a new key with owner-only access; when another process was first, take that one's."""
+    text = os.urandom(KEY_BYTES).hex()
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, text.encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        text = path.read_text(encoding="ascii").strip()
+    finally:
+        draft.unlink()
+    return text

@@ -1,0 +1,267 @@
+"""All settings, typed, read once: ``pointsman.toml`` overlaid by the environment. The only reader of the environment.
+
+What operators change while the server runs (keys, connections added by command) is data in storage, not a setting.
+"""
+
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pointsman.errors import ConfigError
+from pointsman.keyring import Secret
+
+DEFAULT_PORT: Final = 20128
+DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
+CONNECTION_KINDS: Final = ("openai", "local")
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file; unknown keys are refused."""
+
+
+class ServerSettings(_Section, frozen=True, kw_only=True):
+    """``[server]``: the listening side. Sizes in bytes, times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_header_bytes: int = 32 * 1024
+    max_header_count: int = 128
+    max_connections: int = 16384
+    header_timeout_seconds: float = 20.0
+    body_timeout_seconds: float = 60.0
+    keepalive_timeout_seconds: float = 75.0
+    write_timeout_seconds: float = 60.0
+    shutdown_grace_seconds: float = 30.0
+
+
+class UpstreamSettings(_Section, frozen=True, kw_only=True):
+    """``[upstream]``: limits of every call to a provider. Times in seconds, sizes in bytes."""
+
+    connect_timeout_seconds: float = 10.0
+    headers_timeout_seconds: float = 300.0
+    first_byte_timeout_seconds: float = 300.0
+    idle_timeout_seconds: float = 120.0
+    total_timeout_seconds: float = 1800.0
+    keepalive_seconds: float = 30.0
+    max_connections_per_host: int = 1024
+    max_waiting_per_host: int = 4096
+    max_response_bytes: int = 64 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+
+
+class LocalSettings(_Section, frozen=True, kw_only=True):
+    """``[local]``: the embedded model."""
+
+    enabled: bool = True
+    idle_seconds: float = 300.0
+    start_timeout_seconds: float = 60.0
+
+
+class JournalSettings(_Section, frozen=True, kw_only=True):
+    """``[journal]``: the append-only request journal."""
+
+    segment_bytes: int = 64 * 1024 * 1024
+    retention_days: float = 7.0
+    batch_rows: int = 500
+    interval_seconds: float = 0.1
+
+
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """``[log]``: structured lines on standard error."""
+
+    level: typing.Literal["debug", "info", "warning", "error"] = "info"
+    requests: bool = True
+
+
+class ConnectionSettings(_Section, frozen=True, kw_only=True):
+    """One ``[[connections]]`` row: an account at an upstream."""
+
+    id: str
+    kind: str
+    base_url: str | None = None
+    api_key: Secret | None = None  # env:NAME, file:PATH or the credential itself; see Environment.resolve
+    models: list[str] = []
+    priority: int = 0
+    max_concurrent: int | None = None
+    allow_private: bool = True  # the operator wrote the file: trusted
+    provider: str | None = None
+
+
+class ModelSettings(_Section, frozen=True, kw_only=True):
+    """One ``[[models]]`` row: an alias."""
+
+    name: str
+    target: str
+
+
+class StorageSettings(_Section, frozen=True, kw_only=True):
+    """``[storage]``: where data lives; the environment's URLs win."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """Everything the operator chose."""
+
+    server: ServerSettings = ServerSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    local: LocalSettings = LocalSettings()
+    journal: JournalSettings = JournalSettings()
+    log: LogSettings = LogSettings()
+    storage: StorageSettings = StorageSettings()
+    connections: list[ConnectionSettings] = []
+    models: list[ModelSettings] = []
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process environment says (design: fixed names, scripts rely on them)."""
+
+    data_dir: Path
+    database_url: str | None = None
+    redis_url: str | None = None
+    secret_key: Secret | None = None
+    bootstrap_key: Secret | None = None
+    variables: Mapping[str, str] = {}
+
+    def resolve(self, reference: Secret, field: str) -> Secret:
+        """The credential that ``reference`` stands for: ``env:NAME``, ``file:PATH`` or the literal itself.
+
+        Raises ConfigError naming ``field`` when the variable or file is missing or empty.
+        """
+        kind, _, rest = reference.reveal().partition(":")
+        if kind == "env":
+            text = self.variables.get(rest, "")
+            if not text:
+                raise ConfigError(f"{field}: the environment variable {rest} is not set")
+            return Secret(text)
+        if kind == "file":
+            try:
+                text = Path(rest).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{field}: can't read the file {rest}") from error
+            if not text:
+                raise ConfigError(f"{field}: the file {rest} is empty")
+            return Secret(text)
+        return reference
+
+
+def read_environment(data_dir: Path | None = None) -> Environment:
+    """The process environment; ``data_dir`` (from the command line) wins over POINTSMAN_DATA_DIR."""
+    env = dict(os.environ)
+    chosen = data_dir or Path(env.get("POINTSMAN_DATA_DIR") or _default_data_dir(env))
+
+    def secret(name: str) -> Secret | None:
+        return Secret(env[name]) if env.get(name) else None
+
+    return Environment(
+        data_dir=chosen.expanduser().absolute(),
+        database_url=env.get("POINTSMAN_DATABASE_URL") or None,
+        redis_url=env.get("POINTSMAN_REDIS_URL") or None,
+        secret_key=secret("POINTSMAN_SECRET_KEY"),
+        bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        variables=env,
+    )
+
+
+def _default_data_dir(env: Mapping[str, str]) -> str:
+    """XDG Base Directory Specification: data belongs under $XDG_DATA_HOME, by default ~/.local/share."""
+    return os.path.join(env.get("XDG_DATA_HOME") or "~/.local/share", "pointsman")
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read ``path`` (or ./pointsman.toml when there is one, else the defaults).
+
+    Raises ConfigError with the file, the place and, for an unknown key, the nearest known name.
+    """
+    if path is None:
+        path = Path(DEFAULT_CONFIG_NAME)
+        if not path.exists():
+            return Settings()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read the configuration file {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return parse_settings(document, str(path))
+
+
+def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
+    """Check ``document`` and make it Settings; raises ConfigError."""
+    _refuse_unknown_keys(document, Settings, source, "")
+    try:
+        settings = msgspec.convert(document, Settings, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    _check_connections(settings, source)
+    return settings
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+
+
+def _refuse_unknown_keys(table: Mapping[str, Any], struct: type[msgspec.Struct], source: str, place: str) -> None:
+    hints = typing.get_type_hints(struct)
+    for key, value in table.items():
+        where = f"{place}.{key}" if place else key
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1, 0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(hints))}"
+            raise ConfigError(f"{source}: unknown key '{where}' ({hint})")
+        kind = hints[key]
+        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            _refuse_unknown_keys(value, kind, source, where)
+        elif isinstance(value, list) and typing.get_origin(kind) is list:
+            row = typing.get_args(kind)[0]
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping) and isinstance(row, type) and issubclass(row, msgspec.Struct):
+                    _refuse_unknown_keys(item, row, source, f"{where}[{index}]")
+
+
+def _check_connections(settings: Settings, source: str) -> None:
+    seen: set[str] = set()
+    for index, row in enumerate(settings.connections):
+        place = f"{source}: connections[{index}]"
+        check_connection(row.id, row.kind, row.base_url, place)
+        if row.id in seen:
+            raise ConfigError(f"{place}.id: '{row.id}' is declared twice")
+        seen.add(row.id)
+
+
+def check_connection(connection_id: str, kind: str, base_url: str | None, place: str) -> None:
+    """What every connection must satisfy, from a file or a command; raises ConfigError that names the field."""
+    if not connection_id or not connection_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ConfigError(f"{place}.id: '{connection_id}' must be letters, digits, '-', '_' or '.'")
+    if kind not in CONNECTION_KINDS:
+        near = difflib.get_close_matches(kind, CONNECTION_KINDS, 1, 0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(CONNECTION_KINDS)}"
+        raise ConfigError(f"{place}.kind: '{kind}' is not known ({hint})")
+    if kind == "local":
+        if base_url is not None:
+            raise ConfigError(f"{place}.base_url: a local connection has none")
+        return
+    if base_url is None:
+        raise ConfigError(f"{place}.base_url: is missing, e.g. https://api.openai.com/v1")
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{place}.base_url: must be http:// or https:// with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{place}.base_url: must not hold a user or password; use api_key")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{place}.base_url: must not hold a query or fragment")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{place}.base_url: the port is not a number from 1 to 65535") from error
