@@ -1,11 +1,11 @@
 """What can go wrong, as kinds. Each dialect has one encoder that writes a kind in its own shape.
 
-    GatewayError(kind, message, param, retry_after_seconds)
-    ├── the caller's:   invalid_request · too_large · unauthenticated · permission_denied · not_found
-    │                   method_not_allowed · model_not_found · unsupported · rate_limited · client_timeout
-    ├── the upstream's: upstream_error · upstream_rejected · upstream_timeout · upstream_unavailable
-    └── ours:           overloaded · not_ready · internal
-    ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
+GatewayError(kind, message, param, retry_after_seconds)
+├── the caller's:   invalid_request · too_large · unauthenticated · permission_denied · not_found
+│                   method_not_allowed · model_not_found · unsupported · rate_limited · client_timeout
+├── the upstream's: upstream_error · upstream_rejected · upstream_timeout · upstream_unavailable
+└── ours:           overloaded · not_ready · internal
+ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
 """
 
 from enum import StrEnum

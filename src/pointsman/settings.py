@@ -209,7 +209,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
 def _decode(kind: type, value: object) -> object:
     if kind is Secret and isinstance(value, str):
         return Secret(value)
-    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds the place
 
 
 def _refuse_unknown_keys(table: Mapping[str, Any], struct: type[msgspec.Struct], source: str, place: str) -> None:
