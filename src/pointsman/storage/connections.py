@@ -1,0 +1,78 @@
+"""Accounts at upstreams that were added while running. Credentials are sealed before they come here."""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Row, delete, insert, select, update
+
+from pointsman.storage import configuration, tables
+from pointsman.storage.database import Database
+
+
+class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection. ``sealed_secret`` comes from MasterKey.seal; empty ``models`` means all; instants in us."""
+
+    id: str
+    kind: str
+    created_at: int
+    updated_at: int
+    base_url: str | None = None
+    sealed_secret: bytes | None = None
+    models: tuple[str, ...] = ()
+    priority: int = 0
+    max_concurrent: int | None = None
+    allow_private: bool = False
+    provider: str | None = None
+    enabled: bool = True
+
+
+_TABLE: Final = tables.connections
+
+
+class ConnectionRepository:
+    """Asks and changes the table of connections."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: ConnectionRow) -> int:
+        """Store a new connection; gives the new configuration revision. Raises AlreadyExistsError for a known id."""
+        async with self._database.write() as connection:
+            await connection.execute(insert(_TABLE), _values(row))
+            return await configuration.bump(connection)
+
+    async def replace(self, row: ConnectionRow) -> int | None:
+        """Change everything but the id and ``created_at``; gives the new revision. None: no such connection."""
+        values = _values(row)
+        del values["created_at"]
+        async with self._database.write() as connection:
+            changed = await connection.execute(update(_TABLE).where(_TABLE.c.id == row.id).values(values))
+            return await configuration.bump(connection) if changed.rowcount else None
+
+    async def list(self) -> tuple[ConnectionRow, ...]:
+        """Every connection, also disabled ones, highest priority first, then by id."""
+        async with self._database.read() as connection:
+            found = await connection.execute(select(_TABLE).order_by(_TABLE.c.priority.desc(), _TABLE.c.id))
+            return tuple(_row(row) for row in found)
+
+    async def find(self, connection_id: str) -> ConnectionRow | None:
+        """The connection with this id."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(_TABLE).where(_TABLE.c.id == connection_id))).one_or_none()
+        return None if row is None else _row(row)
+
+    async def remove(self, connection_id: str) -> int | None:
+        """Delete it, its sealed credential too; gives the new revision. None: no such connection."""
+        async with self._database.write() as connection:
+            gone = await connection.execute(delete(_TABLE).where(_TABLE.c.id == connection_id))
+            return await configuration.bump(connection) if gone.rowcount else None
+
+
+def _values(row: ConnectionRow) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(row), "models": msgspec.json.encode(row.models).decode()}
+
+
+def _row(row: Row[tuple[Any, ...]]) -> ConnectionRow:
+    values: dict[str, Any] = dict(row._mapping)
+    values["models"] = msgspec.json.decode(values["models"], type=tuple[str, ...])
+    return ConnectionRow(**values)

@@ -1,0 +1,1 @@
+"""The Alembic environment and its scripts, forward only, run by `pointsman.storage.migration`."""

@@ -1,0 +1,60 @@
+"""How far each journal segment has been projected into the database."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pointsman.storage import tables
+from pointsman.storage.database import Database
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment file: ``position`` in bytes up to which its records are rows; ``finished``: nothing can follow."""
+
+    name: str
+    position: int = 0
+    records: int = 0
+    damaged: int = 0
+    finished: bool = False
+    updated_at: int = 0
+
+
+_TABLE: Final = tables.journal_segments
+_COLUMNS: Final = ("position", "records", "damaged", "finished", "updated_at")
+
+
+class SegmentRepository:
+    """Asks and changes the table of journal segments."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, names: Iterable[str]) -> dict[str, SegmentRow]:
+        """The rows of those of ``names`` that are known."""
+        query = select(_TABLE).where(_TABLE.c.name.in_(list(names)))
+        async with self._database.read() as connection:
+            rows = [SegmentRow(**row._mapping) for row in await connection.execute(query)]
+        return {row.name: row for row in rows}
+
+    async def save(self, connection: AsyncConnection, rows: Iterable[SegmentRow]) -> None:
+        """Write the rows, new or changed, inside the caller's transaction."""
+        values = [msgspec.structs.asdict(row) for row in rows]
+        if not values:
+            return
+        if self._database.kind == "sqlite":
+            lite = sqlite.insert(_TABLE)
+            changes = {name: lite.excluded[name] for name in _COLUMNS}
+            await connection.execute(lite.on_conflict_do_update(index_elements=["name"], set_=changes), values)
+        else:
+            post = postgresql.insert(_TABLE)
+            changes = {name: post.excluded[name] for name in _COLUMNS}
+            await connection.execute(post.on_conflict_do_update(index_elements=["name"], set_=changes), values)
+
+    async def forget(self, names: Iterable[str]) -> None:
+        """Drop the rows of segments whose files are gone."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(_TABLE).where(_TABLE.c.name.in_(list(names))))

@@ -1,0 +1,149 @@
+"""Every table. Ids are text, instants are microseconds since 1970 UTC, money is integer nano-USD.
+
+A change here needs a new file in ``migrations/versions``; a test compares the two.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+    true,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives row numbers to a column declared INTEGER PRIMARY KEY only, which holds 64 bits there.
+_RowNumber: Final = BigInteger().with_variant(Integer, "sqlite")
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("workspace_id", Text, nullable=False, server_default="default"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    CheckConstraint("role IN ('admin', 'inference')", name="role"),
+)
+
+connections: Final = Table(
+    "connections",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("base_url", Text),
+    Column("sealed_secret", LargeBinary),
+    Column("models", Text, nullable=False, server_default="[]"),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("max_concurrent", Integer),
+    Column("allow_private", Boolean, nullable=False, server_default=false()),
+    Column("provider", Text),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    CheckConstraint("max_concurrent > 0", name="max_concurrent"),
+)
+
+aliases: Final = Table(
+    "aliases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# The columns after `sequence` are the fields of RequestRecord, in its order. No check constraints beyond the kind of
+# outcome: a row that money depends on must not be refused for an odd number. `sequence` grows in the order of commit,
+# which created_at does not: a long request is stored after a short one that began later.
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("sequence", _RowNumber, primary_key=True, autoincrement=True),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("dialect", Text, nullable=False),
+    Column("workspace_id", Text, nullable=False),
+    Column("key_id", Text),
+    Column("connection_id", Text),
+    Column("provider", Text),
+    Column("request_model", Text),
+    Column("response_model", Text),
+    Column("stream", Boolean, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("error_kind", Text),
+    Column("finish_reason", Text),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("usage_estimated", Boolean, nullable=False),
+    Column("cost_nano_usd", BigInteger),
+    Column("duration_us", BigInteger, nullable=False),
+    Column("first_byte_us", BigInteger),
+    Column("upstream_us", BigInteger),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+    CheckConstraint("outcome IN ('success', 'error', 'client_closed')", name="outcome"),
+    sqlite_autoincrement=True,
+)
+Index(None, requests.c.workspace_id, requests.c.created_at.desc())
+Index(None, requests.c.key_id, requests.c.created_at)
+
+journal_segments: Final = Table(
+    "journal_segments",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("damaged", BigInteger, nullable=False),
+    Column("finished", Boolean, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    CheckConstraint("position >= 0", name="position"),
+)
+
+# One row. Its revision grows by one with every change of keys, connections or aliases, in the same transaction.
+configuration: Final = Table(
+    "configuration",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)

@@ -1,0 +1,330 @@
+"""Every repository on both databases."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from databases import DatabasePlace
+from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.storage.aliases import AliasRepository, AliasRow
+from pointsman.storage.configuration import ConfigurationRepository
+from pointsman.storage.connections import ConnectionRepository, ConnectionRow
+from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.keys import KeyRepository, KeyRow
+from pointsman.storage.nodes import NodeRepository, NodeRow
+from pointsman.storage.requests import RequestRepository
+from pointsman.storage.segments import SegmentRepository, SegmentRow
+
+KEY = KeyRow(id="key_1", digest=b"\x00\xff" * 16, name="first", hint="sk-pm-…abcd", role="admin", created_at=1_000)
+FULL = RequestRecord(
+    request_id="req_full",
+    created_at=1_764_000_000_000_000,
+    operation="chat",
+    route="/v1/chat/completions",
+    dialect="openai",
+    workspace_id="team",
+    key_id="key_1",
+    connection_id="main",
+    provider="openai",
+    request_model="smart",
+    response_model="gpt-5",
+    stream=True,
+    status=200,
+    outcome=Outcome.SUCCESS,
+    error_kind="none",
+    finish_reason="stop",
+    input_tokens=1,
+    output_tokens=2,
+    cache_read_tokens=3,
+    cache_write_tokens=4,
+    reasoning_tokens=5,
+    usage_estimated=True,
+    cost_nano_usd=2**40,
+    duration_us=6,
+    first_byte_us=7,
+    upstream_us=8,
+    bytes_in=9,
+    bytes_out=10,
+)
+
+
+def within(place: DatabasePlace, story: Callable[[Database], Awaitable[None]]) -> None:
+    """Run ``story`` with an open database."""
+
+    async def run() -> None:
+        database = place.open()
+        try:
+            await story(database)
+        finally:
+            await database.aclose()
+
+    asyncio.run(run())
+
+
+def record(number: int, *, workspace: str = "default", at: int | None = None) -> RequestRecord:
+    """A small record."""
+    return RequestRecord(
+        request_id=f"req_{number:04}",
+        created_at=number if at is None else at,
+        operation="chat",
+        route="/v1",
+        dialect="openai",
+        workspace_id=workspace,
+    )
+
+
+def test_a_key_is_found_by_its_digest_as_it_was_stored(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        assert await keys.add(KEY) == 1
+        assert await keys.find_by_digest(KEY.digest) == KEY
+        assert await keys.find_by_digest(b"other") is None
+        assert await keys.load_all() == (KEY,)
+
+    within(database_place, story)
+
+
+@pytest.mark.parametrize("twin", [{"id": "key_2"}, {"digest": b"other"}])
+def test_a_second_key_with_the_same_id_or_digest_is_refused_and_counts_no_change(
+    database_place: DatabasePlace, twin: dict[str, object]
+) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        await keys.add(KEY)
+        with pytest.raises(AlreadyExistsError):
+            await keys.add(msgspec.structs.replace(KEY, **twin))
+        assert await ConfigurationRepository(database).revision() == 1
+        assert await keys.load_all() == (KEY,)
+
+    within(database_place, story)
+
+
+def test_a_key_with_an_unknown_role_is_refused(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        with pytest.raises(StorageError, match="role"):
+            await KeyRepository(database).add(msgspec.structs.replace(KEY, role="owner"))
+
+    within(database_place, story)
+
+
+def test_revoking_twice_keeps_the_first_instant_and_counts_one_change(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        await keys.add(KEY)
+        assert await keys.revoke(KEY.id, 5) == msgspec.structs.replace(KEY, revoked_at=5)
+        assert await keys.revoke(KEY.id, 9) == msgspec.structs.replace(KEY, revoked_at=5)
+        assert await keys.revoke("key", 9) is None  # a prefix is no id
+        assert await ConfigurationRepository(database).revision() == 2
+
+    within(database_place, story)
+
+
+def test_keys_are_listed_in_pages_by_id(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        rows = [msgspec.structs.replace(KEY, id=f"key_{n}", digest=bytes([n])) for n in range(5)]
+        for row in reversed(rows):
+            await keys.add(row)
+        first = await keys.list_page(2)
+        second = await keys.list_page(10, after=first[-1].id)
+        assert [*first, *second] == rows
+
+    within(database_place, story)
+
+
+def test_the_last_use_of_a_key_never_moves_back_and_is_no_change_of_configuration(
+    database_place: DatabasePlace,
+) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        await keys.add(KEY)
+        for at in (50, 20):
+            async with database.write() as connection:
+                await keys.touch(connection, {KEY.id: at, "key_gone": 1})
+        async with database.write() as connection:
+            await keys.touch(connection, {})
+        assert [key.last_used_at for key in await keys.load_all()] == [50]
+        assert await ConfigurationRepository(database).revision() == 1
+
+    within(database_place, story)
+
+
+def test_connections_are_added_replaced_listed_found_and_removed(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        connections = ConnectionRepository(database)
+        plain = ConnectionRow(id="a", kind="local", created_at=1, updated_at=1)
+        full = ConnectionRow(
+            id="b",
+            kind="openai",
+            created_at=1,
+            updated_at=1,
+            base_url="https://x.example/v1",
+            sealed_secret=b"\x01\x00\xff",
+            models=("m-1", 'm"2'),
+            priority=7,
+            max_concurrent=3,
+            allow_private=True,
+            provider="x",
+            enabled=False,
+        )
+        assert [await connections.add(plain), await connections.add(full)] == [1, 2]
+        assert await connections.list() == (full, plain)
+        newer = msgspec.structs.replace(full, created_at=99, updated_at=2, sealed_secret=None)
+        assert await connections.replace(newer) == 3
+        assert await connections.find("b") == msgspec.structs.replace(newer, created_at=1)
+        assert await connections.replace(msgspec.structs.replace(full, id="c")) is None
+        assert await connections.remove("b") == 4
+        assert await connections.remove("b") is None
+        assert await connections.find("b") is None
+        with pytest.raises(AlreadyExistsError):
+            await connections.add(plain)
+        assert await ConfigurationRepository(database).revision() == 4
+
+    within(database_place, story)
+
+
+def test_aliases_are_added_listed_found_and_removed(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        aliases = AliasRepository(database)
+        smart, fast = (AliasRow(name=n, target=f"model-{n}", created_at=1) for n in ("smart", "fast"))
+        assert [await aliases.add(smart), await aliases.add(fast)] == [1, 2]
+        assert await aliases.list() == (fast, smart)
+        assert await aliases.find("smart") == smart
+        with pytest.raises(AlreadyExistsError):
+            await aliases.add(smart)
+        assert await aliases.remove("smart") == 3
+        assert await aliases.remove("smart") is None
+        assert await aliases.find("smart") is None
+
+    within(database_place, story)
+
+
+def test_a_failed_change_leaves_the_revision_alone(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        row = ConnectionRow(id="a", kind="openai", created_at=1, updated_at=1, max_concurrent=0)
+        with pytest.raises(StorageError, match="max_concurrent"):
+            await ConnectionRepository(database).add(row)
+        assert await ConfigurationRepository(database).revision() == 0
+
+    within(database_place, story)
+
+
+def test_changes_at_the_same_time_each_get_a_revision_of_their_own(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        aliases = AliasRepository(database)
+        rows = [AliasRow(name=f"a{n}", target="m", created_at=1) for n in range(20)]
+        revisions = await asyncio.gather(*(aliases.add(row) for row in rows))
+        assert sorted(revisions) == list(range(1, 21))
+
+    within(database_place, story)
+
+
+def test_nodes_live_as_long_as_they_are_heard_of(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        nodes = NodeRepository(database)
+        one = NodeRow(id="n1", address="http://a", version="1", started_at=1, heartbeat_at=1)
+        two = NodeRow(id="n2", address="http://b", version="1", started_at=2, heartbeat_at=2)
+        for node in (one, two):
+            await nodes.register(node)
+        assert await nodes.beat("n1", 10, 4)
+        assert await nodes.live(5) == (msgspec.structs.replace(one, heartbeat_at=10, revision=4),)
+        await nodes.register(msgspec.structs.replace(one, started_at=20, heartbeat_at=20))
+        assert [node.started_at for node in await nodes.live(0)] == [2, 20]
+        await nodes.remove("n1")
+        await nodes.remove("n1")
+        assert not await nodes.beat("n1", 30, 4)
+        assert await nodes.live(0) == (two,)
+
+    within(database_place, story)
+
+
+def test_segments_are_saved_loaded_and_forgotten(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        segments = SegmentRepository(database)
+        first = SegmentRow(name="1", position=10, records=1, updated_at=1)
+        other = SegmentRow(name="2", position=2**40, records=3, damaged=1, finished=True, updated_at=1)
+        async with database.write() as connection:
+            await segments.save(connection, [first, other])
+            await segments.save(connection, [])
+        later = msgspec.structs.replace(first, position=20, records=2, finished=True, updated_at=2)
+        async with database.write() as connection:
+            await segments.save(connection, [later])
+        assert await segments.load(["1", "2", "3"]) == {"1": later, "2": other}
+        await segments.forget(["1"])
+        assert await segments.load(["1", "2"]) == {"2": other}
+
+    within(database_place, story)
+
+
+def test_a_record_comes_back_as_it_was_stored(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        async with database.write() as connection:
+            assert await requests.insert_many(connection, [FULL, record(1)]) == 2
+            assert await requests.insert_many(connection, []) == 0
+        assert await requests.find(FULL.request_id) == FULL
+        assert await requests.find("req_0001") == record(1)
+        assert await requests.find("req") is None
+
+    within(database_place, story)
+
+
+def test_a_record_is_stored_once_however_often_it_comes(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        async with database.write() as connection:
+            assert await requests.insert_many(connection, [record(1), record(1), record(2)]) == 2
+        async with database.write() as connection:
+            assert await requests.insert_many(connection, [record(2), record(3)]) == 1
+        assert await requests.list_page("default", 10) == (record(3), record(2), record(1))
+
+    within(database_place, story)
+
+
+def test_what_no_column_can_hold_is_altered_and_not_refused(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        odd = msgspec.structs.replace(FULL, request_model="a\0b", input_tokens=2**70, output_tokens=-(2**70))
+        async with database.write() as connection:
+            assert await requests.insert_many(connection, [record(1), odd]) == 2
+        assert await requests.find(FULL.request_id) == msgspec.structs.replace(
+            FULL, request_model="a\ufffdb", input_tokens=2**63 - 1, output_tokens=-(2**63)
+        )
+
+    within(database_place, story)
+
+
+def test_pages_hold_one_workspace_newest_first(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        mine = [record(n, workspace="mine", at=n // 2) for n in range(9)]
+        async with database.write() as connection:
+            await requests.insert_many(connection, [*mine, record(100, workspace="other")])
+        assert await requests.list_page("mine", 4) == tuple(mine[:4:-1])
+        assert await requests.list_page("mine", 100, 4) == tuple(mine[4::-1])
+        assert await requests.list_page("nobody", 4) == ()
+
+    within(database_place, story)
+
+
+def test_a_follower_sees_a_long_request_that_began_before_the_last_one_it_saw(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        assert await requests.last_cursor() == 0
+        async with database.write() as connection:
+            await requests.insert_many(connection, [record(5), record(6, workspace="other")])
+        seen = await requests.list_after("default", 0, 10)
+        assert [row.record for row in seen] == [record(5)]
+        assert await requests.last_cursor() > seen[-1].sequence
+        async with database.write() as connection:
+            await requests.insert_many(connection, [record(1), record(2)])
+        assert [row.record for row in await requests.list_after("default", seen[-1].sequence, 1)] == [record(1)]
+        assert [row.record.request_id for row in await requests.list_after(None, seen[-1].sequence, 10)] == [
+            "req_0006",
+            "req_0001",
+            "req_0002",
+        ]
+
+    within(database_place, story)
