@@ -1,0 +1,34 @@
+"""Upstreams to test against: real sockets, true wire shapes, and a wall of faults. Needs no test framework.
+
+    async with Simulator(OpenAIChat(api_key="sk-1"), Behaviour(pace_ms=5)) as simulator:
+        ...                                              # point a client at simulator.base_url
+        request = await simulator.wait_for_disconnect()  # what was received, and how it ended
+
+    with running_simulator() as simulator:               # the same in a thread, for code that blocks
+        ...
+    await serve("127.0.0.1", 9001, on_bound=report)      # until cancelled, for a command line
+
+A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
+the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
+"""
+
+from .behaviour import Behaviour, DirectiveError
+from .faults import FAULTS, Fault
+from .openai_chat import OpenAIChat
+from .request_log import Outcome, ReceivedRequest, RequestLog
+from .simulator import RunningSimulator, Simulator, running_simulator, serve
+
+__all__ = [
+    "FAULTS",
+    "Behaviour",
+    "DirectiveError",
+    "Fault",
+    "OpenAIChat",
+    "Outcome",
+    "ReceivedRequest",
+    "RequestLog",
+    "RunningSimulator",
+    "Simulator",
+    "running_simulator",
+    "serve",
+]

@@ -1,0 +1,256 @@
+"""What OpenAI accepts as a Chat Completions request, and how it says no."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+Json = dict[str, Any]
+
+_ROLES: Final = ("system", "assistant", "user", "function", "tool", "developer")
+_ARGUMENTS: Final = frozenset(
+    [
+        "messages",
+        "model",
+        "audio",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "metadata",
+        "modalities",
+        "moderation",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "web_search_options",
+    ]
+)
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "model": (str,),
+    "messages": (list,),
+    "tools": (list,),
+    "tool_choice": (str, dict),
+    "response_format": (dict,),
+    "stream": (bool,),
+    "stream_options": (dict,),
+    "stop": (str, list),
+    "service_tier": (str,),
+    "logprobs": (bool,),
+}
+# name: (lowest, highest, only whole numbers)
+_RANGES: Final[dict[str, tuple[int, int | None, bool]]] = {
+    "n": (1, 128, True),
+    "max_tokens": (1, None, True),
+    "max_completion_tokens": (1, None, True),
+    "temperature": (0, 2, False),
+    "top_p": (0, 1, False),
+    "frequency_penalty": (-2, 2, False),
+    "presence_penalty": (-2, 2, False),
+    "top_logprobs": (0, 20, True),
+}
+_TYPE_NAMES: Final = {
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+    int: "an integer",
+    float: "a decimal",
+    bool: "a boolean",
+    type(None): "null",
+}
+_NO_JSON: Final = (
+    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
+    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
+)
+_STRAY_RESULT: Final = (
+    "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
+)
+_UNANSWERED: Final = (
+    "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+    "The following tool_call_ids did not have response messages: "
+)
+
+
+class InvalidRequest(ValueError):
+    """A request that OpenAI refuses with 400: its message, the parameter at fault and its code."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+def parse(body: bytes) -> Json:
+    """The JSON object in ``body``; InvalidRequest when there is none."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise InvalidRequest(_NO_JSON)
+    return decoded
+
+
+def check_shape(request: Json) -> None:
+    """Raise InvalidRequest when ``request`` lacks what no answer can be without, or a member has a wrong type."""
+    for name in ("model", "messages"):
+        _require(request.get(name), name)
+    for name, types in _TYPES.items():
+        if (value := request.get(name)) is not None:
+            _check_type(value, name, *types)
+    for name, bounds in _RANGES.items():
+        if (value := request.get(name)) is not None:
+            _check_range(name, value, *bounds)
+    for position, message in enumerate(request["messages"]):
+        _check_type(message, f"messages[{position}]", dict)
+    for position, tool in enumerate(request.get("tools") or ()):
+        _check_tool(tool, f"tools[{position}]")
+
+
+def check_values(request: Json) -> None:
+    """Raise InvalidRequest for the first thing in a well-shaped ``request`` that OpenAI would refuse."""
+    if unknown := next((name for name in request if name not in _ARGUMENTS), None):
+        raise InvalidRequest(f"Unrecognized request argument supplied: {unknown}")
+    for name in ("messages", "tools"):
+        if request.get(name) == []:
+            minimum = "empty array. Expected an array with minimum length 1, but got an empty array instead."
+            raise InvalidRequest(f"Invalid '{name}': {minimum}", name, "empty_array")
+    if request.get("stream_options") is not None and not request.get("stream"):
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise InvalidRequest(message, "stream_options")
+    if request.get("tool_choice") is not None and not request.get("tools"):
+        message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
+        raise InvalidRequest(message, "tool_choice")
+    for position, message in enumerate(request["messages"]):
+        _check_message(message, f"messages[{position}]")
+    _check_tool_results(request["messages"])
+
+
+def text_of(message: Json) -> str:
+    """The text of a message: its content, or its text parts one after another."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def last_user_text(request: Json) -> str:
+    """The text of the last user message, or an empty string."""
+    for message in reversed(request["messages"]):
+        if message.get("role") == "user":
+            return text_of(message)
+    return ""
+
+
+def ends_with_tool_result(request: Json) -> bool:
+    """True when the last message is a tool's result."""
+    return bool(request["messages"]) and request["messages"][-1].get("role") == "tool"
+
+
+def prompt_tokens(request: Json) -> int:
+    """A stable count of the prompt's tokens: one per four characters, and the overhead of messages and tools."""
+    texts = sum((len(text_of(message)) + 3) // 4 + 4 for message in request["messages"])
+    tools = request.get("tools")
+    return texts + 3 + (len(msgspec.json.encode(tools)) // 4 if tools else 0)
+
+
+def _require(value: object, name: str) -> None:
+    if value is None or value == "":
+        raise InvalidRequest(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+
+
+def _check_type(value: object, name: str, *expected: type) -> None:
+    if type(value) not in expected:
+        wanted = " or ".join(_TYPE_NAMES[one] for one in expected)
+        message = f"Invalid type for '{name}': expected {wanted}, but got {_TYPE_NAMES[type(value)]} instead."
+        raise InvalidRequest(message, name, "invalid_type")
+
+
+def _check_range(name: str, value: Any, lowest: int, highest: int | None, whole: bool) -> None:
+    _check_type(value, name, *((int,) if whole else (float, int)))
+    kind = "integer" if whole else "decimal"
+    if value < lowest:
+        message = (
+            f"Invalid '{name}': {kind} below minimum value. Expected a value >= {lowest}, but got {value} instead."
+        )
+        raise InvalidRequest(message, name, f"{kind}_below_min_value")
+    if highest is not None and value > highest:
+        message = (
+            f"Invalid '{name}': {kind} above maximum value. Expected a value <= {highest}, but got {value} instead."
+        )
+        raise InvalidRequest(message, name, f"{kind}_above_max_value")
+
+
+def _check_tool(tool: Any, name: str) -> None:
+    _check_type(tool, name, dict)
+    kind = tool.get("type")
+    if kind not in ("function", "custom"):
+        message = f"Invalid value: '{kind}'. Supported values are: 'function' and 'custom'."
+        raise InvalidRequest(message, f"{name}.type", "invalid_value")
+    _require(tool.get(kind), f"{name}.{kind}")
+    _check_type(tool[kind], f"{name}.{kind}", dict)
+    _require(tool[kind].get("name"), f"{name}.{kind}.name")
+    _check_type(tool[kind]["name"], f"{name}.{kind}.name", str)
+
+
+def _check_message(message: Json, name: str) -> None:
+    role = message.get("role")
+    _require(role, f"{name}.role")
+    if role not in _ROLES:
+        supported = ", ".join(f"'{known}'" for known in _ROLES[:-1])
+        wrong = f"Invalid value: '{role}'. Supported values are: {supported}, and '{_ROLES[-1]}'."
+        raise InvalidRequest(wrong, f"{name}.role", "invalid_value")
+    if message.get("content") is not None:
+        _check_type(message["content"], f"{name}.content", str, list)
+    elif role != "assistant" or not any(message.get(key) for key in ("tool_calls", "function_call", "refusal")):
+        raise InvalidRequest("Invalid value for 'content': expected a string, got null.", f"{name}.content")
+
+
+def _check_tool_results(messages: list[Json]) -> None:
+    """Every call is answered by the tool messages right after it, and every tool message answers a call."""
+    open_ids: set[str] = set()
+    for position, message in enumerate(messages):
+        if message["role"] != "tool":
+            _check_answered(open_ids, position)
+            open_ids = set(_call_ids(message))
+        elif message.get("tool_call_id") in open_ids:
+            open_ids.remove(message["tool_call_id"])
+        else:
+            raise InvalidRequest(_STRAY_RESULT, f"messages.[{position}].role")
+    _check_answered(open_ids, len(messages))
+
+
+def _check_answered(open_ids: set[str], position: int) -> None:
+    if open_ids:
+        raise InvalidRequest(_UNANSWERED + ", ".join(sorted(open_ids)), f"messages.[{position}].role")
+
+
+def _call_ids(message: Json) -> Iterator[str]:
+    for call in message.get("tool_calls") or ():
+        if isinstance(call, dict) and isinstance(call.get("id"), str):
+            yield call["id"]
