@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import URL, Connection, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pointsman.errors import ConfigError
@@ -33,7 +32,14 @@ Kind = Literal["sqlite", "postgresql"]
 
 
 class StorageError(Exception):
-    """The database can't be reached or refused to work; the message names it and holds no password."""
+    """The database can't be reached or would not do it; the message names it and holds no password.
+
+    ``refused``: it works, but won't have this content, however often one asks.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class AlreadyExistsError(Exception):
@@ -115,7 +121,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeoutError) as error:
+        except SQLAlchemyError as error:
             self._translate(error)
 
     @asynccontextmanager
@@ -136,14 +142,15 @@ class Database:
         try:
             async with self._immediate.begin() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeoutError) as error:
+        except SQLAlchemyError as error:
             self._translate(error)
 
     def _translate(self, error: SQLAlchemyError) -> NoReturn:
         """Raise what callers handle in place of the driver's error."""
         if isinstance(error, IntegrityError) and _is_duplicate(error):
             raise AlreadyExistsError("a row with this id, name or digest is there already") from error
-        raise StorageError(f"{self.name}: {_reason(error)}") from error
+        refused = isinstance(error, (IntegrityError, DataError))
+        raise StorageError(f"{self.name}: {_reason(error)}", refused=refused) from error
 
     async def migrate(self) -> None:
         """Bring the tables to this program's revision; does nothing, fast, when they stand there.

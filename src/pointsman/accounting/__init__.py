@@ -1,0 +1,1 @@
+"""What requests used and cost: the journal that loses nothing, and its projection into the database."""

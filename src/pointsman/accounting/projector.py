@@ -1,0 +1,239 @@
+"""Carries the journal's records into the database: in batches, each record once, also those of dead processes.
+
+Rows, the position behind them and the keys' last use are one transaction: whatever interrupts the projector, it goes on
+at the position that belongs to the rows, and rows that come again are left alone. Two projectors over one directory do
+no harm, only work twice.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment
+from pointsman.canonical.record import RequestRecord
+from pointsman.clock import Clock
+from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.keys import KeyRepository
+from pointsman.storage.requests import RequestRepository
+from pointsman.storage.segments import SegmentRepository, SegmentRow
+
+_log: Final = structlog.get_logger(__name__)
+_SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get their turn
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_PRUNE_SECONDS: Final = 600.0
+_DRAFT_US: Final = 3_600_000_000
+_DAY_US: Final = 86_400_000_000
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not in the database yet: bytes of journal, and the number of segments that hold them."""
+
+    bytes: int
+    segments: int
+
+
+class ProjectorCounts(msgspec.Struct):
+    """What this projector did since it was made, for metrics.
+
+    ``damaged`` pieces of segments held no readable record; ``refused`` records were read, but the database would not
+    have them; ``failures`` are attempts that have been or will be repeated.
+    """
+
+    projected: int = 0
+    damaged: int = 0
+    refused: int = 0
+    failures: int = 0
+
+
+class _Batch:
+    """What one transaction brings: records, and the segments' rows as they stand behind them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.records: list[RequestRecord] = []
+        self.damages: list[Damage] = []
+        self.rows: dict[str, SegmentRow] = {}
+
+    def room(self) -> int:
+        """How many more lines may be read."""
+        return self.limit - len(self.records) - len(self.damages)
+
+
+class Projector:
+    """Reads every segment in ``directory`` and writes to ``database``; supervise `run`, call `drain` at the end."""
+
+    def __init__(
+        self, database: Database, directory: Path, clock: Clock, *, batch_rows: int, retention_days: float
+    ) -> None:
+        self.counts: Final = ProjectorCounts()
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+        self._batch_rows = batch_rows
+        self._retention_us = int(retention_days * _DAY_US)
+        self._requests = RequestRepository(database)
+        self._segments = SegmentRepository(database)
+        self._keys = KeyRepository(database)
+        self._known: dict[str, SegmentRow] = {}
+        self._unreadable: set[str] = set()
+        self._one_by_one = 0  # so many of the next batches hold one record each, to find the one that is refused
+
+    async def step(self) -> int:
+        """Project up to one batch; gives the number of records. Raises StorageError; nothing is lost then."""
+        before = self.counts.projected
+        await self._project()
+        return self.counts.projected - before
+
+    async def drain(self) -> None:
+        """Project until nothing is left. Raises StorageError; nothing is lost then."""
+        while (await self._project()).rows:
+            pass
+
+    async def run(self, interval: float) -> None:
+        """Project every ``interval`` seconds until cancelled, and prune now and then. Failures are repeated for ever."""
+        pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
+        while True:
+            try:
+                batch = await self._project()
+                if self._clock.monotonic() >= prune_at:
+                    await self.prune()
+                    prune_at = self._clock.monotonic() + _PRUNE_SECONDS
+            except (StorageError, OSError) as error:
+                self.counts.failures += 1
+                _log.warning("projection failed, will be repeated", error=str(error), pause_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                pause = _FIRST_PAUSE_SECONDS
+                if batch.room() > 0:
+                    await asyncio.sleep(interval)
+
+    def lag(self) -> Lag:
+        """What still waits for the database, as far as this projector knows."""
+        waiting = [size for size in map(self._waiting_bytes, list_segments(self._directory)) if size > 0]
+        return Lag(bytes=sum(waiting), segments=len(waiting))
+
+    def _waiting_bytes(self, name: str) -> int:
+        known = self._known.get(name)
+        if known is not None and known.finished:
+            return 0
+        try:
+            size = os.stat(self._directory / name).st_size
+        except OSError:
+            return 0
+        return size - (0 if known is None else known.position)
+
+    async def _project(self) -> _Batch:
+        """Bring one batch into the database; gives what it was, without ``rows`` when there was nothing."""
+        batch = await self._collect(1 if self._one_by_one else self._batch_rows)
+        if not batch.rows:
+            return batch
+        try:
+            await self._store(batch, batch.records)
+        except (AlreadyExistsError, StorageError) as error:
+            if isinstance(error, StorageError) and not error.refused:
+                raise
+            await self._set_aside(batch, error)
+        else:
+            self.counts.projected += len(batch.records)
+            self._one_by_one = max(0, self._one_by_one - 1)
+        return batch
+
+    async def _collect(self, limit: int) -> _Batch:
+        """Read on in every segment that may hold more, oldest first."""
+        batch = _Batch(limit)
+        names = list_segments(self._directory)
+        await self._learn(names)
+        for name in names:
+            if not self._known[name].finished and batch.room() > 0:
+                try:
+                    await self._read(name, batch)
+                except FileNotFoundError:
+                    continue  # pruned by another process
+                except OSError as error:
+                    if name not in self._unreadable:
+                        self._unreadable.add(name)
+                        _log.error("a journal segment can't be read", segment=name, error=error.strerror)
+        return batch
+
+    async def _learn(self, names: list[str]) -> None:
+        """Know where each of ``names`` stands, and forget every other."""
+        unknown = [name for name in names if name not in self._known]
+        rows = await self._segments.load(unknown) if unknown else {}
+        self._known = {name: self._known.get(name) or rows.get(name) or SegmentRow(name=name) for name in names}
+
+    async def _read(self, name: str, batch: _Batch) -> None:
+        path, row = self._directory / name, self._known[name]
+        live = is_live(path)  # before reading: what is dead now can't grow behind our back
+        while batch.room() > 0:
+            part = read_segment(path, row.position, min(batch.room(), _SLICE_LINES), live=live)
+            finished = part.at_end and not live
+            if part.position != row.position or finished:
+                row = msgspec.structs.replace(
+                    row,
+                    position=part.position,
+                    records=row.records + len(part.records),
+                    damaged=row.damaged + len(part.damages),
+                    finished=finished,
+                    updated_at=self._clock.now_us(),
+                )
+                batch.rows[name] = row
+                batch.records += part.records
+                batch.damages += part.damages
+            if part.at_end:
+                return
+            await asyncio.sleep(0)
+
+    async def _store(self, batch: _Batch, records: list[RequestRecord]) -> None:
+        last_used: dict[str, int] = {}
+        for record in records:
+            if record.key_id is not None and record.created_at > last_used.get(record.key_id, 0):
+                last_used[record.key_id] = record.created_at
+        self._known, known = {}, self._known  # after a failure, ask the database where we are
+        async with self._database.write() as connection:
+            await self._requests.insert_many(connection, records)
+            await self._segments.save(connection, batch.rows.values())
+            await self._keys.touch(connection, last_used)
+        self._known = known | batch.rows
+        self.counts.damaged += len(batch.damages)
+        for damage in batch.damages:
+            _log.error("damage in the journal", **msgspec.structs.asdict(damage))
+
+    async def _set_aside(self, batch: _Batch, error: Exception) -> None:
+        """The database refused something in the batch: find it by going one by one, then go on behind it."""
+        if batch.limit > 1:
+            self._one_by_one = len(batch.records)
+            return
+        for record in batch.records:
+            _log.error("the database refuses a request record", request_id=record.request_id, error=str(error))
+        await self._store(batch, [])
+        self.counts.refused += len(batch.records)
+        self._one_by_one -= 1
+
+    async def prune(self) -> int:
+        """Delete segments that were finished longer ago than the retention; gives their number. Raises StorageError."""
+        names = list_segments(self._directory)
+        await self._learn(names)
+        before = self._clock.now_us() - self._retention_us
+        old = [name for name in names if self._known[name].finished and self._known[name].updated_at < before]
+        for name in old:
+            (self._directory / name).unlink(missing_ok=True)
+        if old:
+            await self._segments.forget(old)
+        self._prune_drafts()
+        return len(old)
+
+    def _prune_drafts(self) -> None:
+        """Delete the segments of processes that died while they made them."""
+        before = self._clock.now_us() - _DRAFT_US
+        for draft in self._directory.glob(f"*{DRAFT_SUFFIX}"):
+            try:
+                if draft.stat().st_mtime_ns // 1000 < before and not is_live(draft):
+                    draft.unlink()
+            except FileNotFoundError:
+                continue
