@@ -7,12 +7,15 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai._models import BaseModel as SdkModel
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from raw_http import KEY
 
-from pointsman.testing import RunningSimulator
+from pointsman.testing import Behaviour, OpenAIChat, RunningSimulator
+from pointsman.testing.reply import Request
 
 WEATHER: Any = {
     "type": "function",
@@ -264,6 +267,67 @@ def test_a_json_schema_is_obeyed(client: openai.OpenAI) -> None:
 
     answer = client.chat.completions.parse(model="m", messages=ask(), response_format=Place)
     assert answer.choices[0].message.parsed == Place(name="example name", inhabitants=1, tags=["example tags"])
+
+
+ODD = st.sampled_from([None, True, 3, "x", [], [1], ["x"], [[]], [{}], {}, {"type": []}, {"name": 1}, {"id": "x"}])
+
+
+def shape(**members: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with some of these members, each as it should be or odd."""
+    return st.fixed_dictionaries({}, optional={name: value | ODD for name, value in members.items()})
+
+
+SCHEMA = shape(
+    type=st.just("object"),
+    properties=st.fixed_dictionaries({"a": shape(type=st.just("array"), items=ODD, minItems=ODD, enum=ODD)}),
+    anyOf=ODD,
+)
+SCHEMA |= st.fixed_dictionaries({"$ref": st.sampled_from(["#", "#/x"]) | ODD})
+FUNCTION = st.fixed_dictionaries({"name": st.just("f")}, optional={"parameters": SCHEMA | ODD})
+TOOL = st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTION})
+CALL = shape(id=st.just("c"), type=st.just("function"), function=FUNCTION)
+MESSAGE = shape(
+    role=st.sampled_from(["user", "assistant", "tool"]),
+    content=st.just("call the tool twice"),
+    tool_calls=st.lists(CALL, max_size=2),
+    tool_call_id=st.just("c"),
+)
+ALLOWED = shape(mode=st.just("required"), tools=st.lists(TOOL, max_size=1))
+REQUEST = st.fixed_dictionaries(
+    {"model": st.just("m"), "messages": st.lists(MESSAGE | ODD, max_size=2)},
+    optional={
+        "stream": st.booleans(),
+        "tools": st.lists(TOOL, min_size=1, max_size=2) | ODD,
+        "tool_choice": st.just("required")
+        | shape(type=st.just("function"), function=FUNCTION)
+        | shape(type=st.just("allowed_tools"), allowed_tools=ALLOWED)
+        | ODD,
+        "response_format": shape(type=st.just("json_schema"), json_schema=shape(schema=SCHEMA)) | ODD,
+        "stream_options": shape(include_usage=st.booleans()),
+        "stop": ODD,
+        "n": ODD,
+        "max_tokens": ODD,
+        "logprobs": ODD,
+        "top_logprobs": ODD,
+        "service_tier": ODD,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(request=REQUEST, strict=st.booleans())
+def test_whatever_json_comes_is_answered_or_refused(request: dict[str, Any], strict: bool) -> None:
+    asked = Request(
+        method="POST",
+        path="/v1/chat/completions",
+        headers=(),
+        body=json.dumps(request).encode(),
+        http_version="1.1",
+        keep_alive=True,
+    )
+    reply = OpenAIChat(strict=strict).answer(asked, Behaviour())
+    assert reply.status in (200, 400)
+    assert reply.body or list(reply.events or ())[-1].data == b"data: [DONE]\n\n"
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:

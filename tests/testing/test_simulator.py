@@ -201,6 +201,21 @@ def test_a_simulator_lives_in_the_running_loop() -> None:
     asyncio.run(_inside_a_loop())
 
 
+async def _reset_in_a_loop() -> None:
+    async with Simulator() as simulator:
+        wire = Wire(simulator)  # type: ignore[arg-type]
+        for fault in ("reset", "reset_mid_stream;after_events=2"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+            writer.write(wire.request(f"fault={fault}", stream=True))
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+
+def test_a_reset_is_a_rst_on_asyncios_own_loop_too() -> None:
+    asyncio.run(_reset_in_a_loop())
+
+
 async def _stopped_in_mid_stream() -> None:
     async with Simulator() as simulator:
         wire = Wire(simulator)  # type: ignore[arg-type]

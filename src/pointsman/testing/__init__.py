@@ -10,16 +10,19 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
+Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 """
 
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
+from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
 
 __all__ = [
     "FAULTS",
+    "Api",
     "Behaviour",
     "DirectiveError",
     "Fault",

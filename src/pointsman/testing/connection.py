@@ -131,6 +131,9 @@ class Connection(asyncio.Protocol):
         """Feed the parser; what is no HTTP gets a 400 and the connection closes."""
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:  # ours, not the client's: the loop reports it
+            self._transport.abort()
+            raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self._received is None and not self._transport.is_closing():
                 self._transport.write(_BAD_REQUEST)

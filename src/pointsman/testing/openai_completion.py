@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from .behaviour import Behaviour
-from .openai_request import Json, ends_with_tool_result, last_user_text, prompt_tokens
+from .openai_request import Json, ends_with_tool_result, last_user_text, object_in, objects_in, prompt_tokens
 from .schema_example import example_of
 
 # A word with the space before it; trailing space is a token too, so that the tokens add up to the text exactly.
@@ -98,9 +98,9 @@ def _text(request: Json, behaviour: Behaviour, index: int) -> Completion:
 
 
 def _cycle(request: Json, index: int) -> list[str]:
-    wanted = request.get("response_format") or {}
+    wanted = object_in(request, "response_format")
     if wanted.get("type") == "json_schema":
-        text = _dumps(example_of(wanted.get("json_schema", {}).get("schema")))
+        text = _dumps(example_of(object_in(wanted, "json_schema").get("schema")))
     elif wanted.get("type") == "json_object":
         text = _dumps({"echo": last_user_text(request)})
     else:
@@ -109,11 +109,12 @@ def _cycle(request: Json, index: int) -> list[str]:
 
 
 def _up_to_stop(words: Words, stop: object) -> Words:
-    stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
-    if not stops:
+    listed = stop if isinstance(stop, list) else [stop]
+    marks = [mark for mark in listed if mark and isinstance(mark, str)]
+    if not marks:
         return words
     text = "".join(words)
-    found = [position for mark in stops if mark and (position := text.find(mark)) >= 0]
+    found = [position for mark in marks if (position := text.find(mark)) >= 0]
     if not found:
         return words
     kept = _TOKEN.findall(text[: min(found)])
@@ -136,12 +137,12 @@ def _tool_calls(request: Json) -> tuple[ToolCall, ...]:
 def _chosen(functions: list[Json], choice: Any, asked: bool) -> list[Json]:
     """The functions that may be called now; empty when the answer is to be text."""
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools") or {}
-        names = {tool.get("function", {}).get("name") for tool in allowed.get("tools", ())}
+        allowed = object_in(choice, "allowed_tools")
+        names = [object_in(tool, "function").get("name") for tool in objects_in(allowed, "tools")]
         functions = [function for function in functions if function["name"] in names]
         choice = allowed.get("mode")
     elif isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
+        name = object_in(choice, "function").get("name")
         return [function for function in functions if function["name"] == name]
     return functions if choice == "required" or (asked and choice != "none") else []
 

@@ -119,12 +119,11 @@ def check_shape(request: Json) -> None:
     """Raise InvalidRequest when ``request`` lacks what no answer can be without, or a member has a wrong type."""
     for name in ("model", "messages"):
         _require(request.get(name), name)
-    for name, types in _TYPES.items():
-        if (value := request.get(name)) is not None:
-            _check_type(value, name, *types)
-    for name, bounds in _RANGES.items():
-        if (value := request.get(name)) is not None:
-            _check_range(name, value, *bounds)
+    for name, value in request.items():
+        if value is not None and name in _TYPES:
+            _check_type(value, name, *_TYPES[name])
+        elif value is not None and name in _RANGES:
+            _check_range(name, value, *_RANGES[name])
     for position, message in enumerate(request["messages"]):
         _check_type(message, f"messages[{position}]", dict)
     for position, tool in enumerate(request.get("tools") or ()):
@@ -150,13 +149,24 @@ def check_values(request: Json) -> None:
     _check_tool_results(request["messages"])
 
 
+def object_in(holder: Json, name: str) -> Json:
+    """The member ``name`` if it is an object, else an empty one: for members whose inner shape is not checked."""
+    found = holder.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def objects_in(holder: Json, name: str) -> list[Json]:
+    """The objects in the array ``name``; none if it is no array."""
+    found = holder.get(name)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
 def text_of(message: Json) -> str:
     """The text of a message: its content, or its text parts one after another."""
     content = message.get("content")
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return "".join(part["text"] for part in objects_in(message, "content") if isinstance(part.get("text"), str))
 
 
 def last_user_text(request: Json) -> str:
@@ -238,8 +248,8 @@ def _check_tool_results(messages: list[Json]) -> None:
         if message["role"] != "tool":
             _check_answered(open_ids, position)
             open_ids = set(_call_ids(message))
-        elif message.get("tool_call_id") in open_ids:
-            open_ids.remove(message["tool_call_id"])
+        elif (answered := str(message.get("tool_call_id"))) in open_ids:
+            open_ids.remove(answered)
         else:
             raise InvalidRequest(_STRAY_RESULT, f"messages.[{position}].role")
     _check_answered(open_ids, len(messages))
@@ -251,6 +261,6 @@ def _check_answered(open_ids: set[str], position: int) -> None:
 
 
 def _call_ids(message: Json) -> Iterator[str]:
-    for call in message.get("tool_calls") or ():
-        if isinstance(call, dict) and isinstance(call.get("id"), str):
+    for call in objects_in(message, "tool_calls"):
+        if isinstance(call.get("id"), str):
             yield call["id"]

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 _DEPTH: Final = 12
+_MOST_ITEMS: Final = 100
 _SCALARS: Final[dict[str, object]] = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
@@ -10,7 +11,8 @@ def example_of(schema: object, name: str = "value", root: object = None, depth: 
     """The same value for the same schema every time.
 
     Understands type, properties, items, minItems, enum, const, default, anyOf, oneOf, allOf and local $ref; a string is
-    "example " and the property's name. Recursion ends with null after 12 levels.
+    "example " and the property's name. Recursion ends with null after 12 levels; what is no schema gives
+    null.
     """
     if not isinstance(schema, dict) or depth == 0:
         return None
@@ -20,11 +22,11 @@ def example_of(schema: object, name: str = "value", root: object = None, depth: 
     for key in ("const", "default"):
         if key in schema:
             return schema[key]
-    if schema.get("enum"):
-        return schema["enum"][0]
+    if enum := _list_in(schema, "enum"):
+        return enum[0]
     for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return example_of(schema[key][0], name, root, depth - 1)
+        if choices := _list_in(schema, key):
+            return example_of(choices[0], name, root, depth - 1)
     return _of_type(schema, name, root, depth)
 
 
@@ -33,13 +35,21 @@ def _of_type(schema: dict[str, Any], name: str, root: object, depth: int) -> Any
     if isinstance(kind, list):
         kind = kind[0] if kind else "null"
     if kind == "object":
-        properties = schema.get("properties") or {}
-        return {key: example_of(value, key, root, depth - 1) for key, value in properties.items()}
+        properties = schema.get("properties")
+        members = properties.items() if isinstance(properties, dict) else ()
+        return {key: example_of(value, key, root, depth - 1) for key, value in members}
     if kind == "array":
-        return [example_of(schema.get("items", {}), name, root, depth - 1)] * max(1, schema.get("minItems", 1))
-    if kind in ("integer", "number") and "minimum" in schema:
+        fewest = schema.get("minItems")
+        count = min(max(1, fewest), _MOST_ITEMS) if isinstance(fewest, int) else 1
+        return [example_of(schema.get("items", {}), name, root, depth - 1)] * count
+    if kind in ("integer", "number") and isinstance(schema.get("minimum"), int | float):
         return schema["minimum"]
-    return _SCALARS.get(kind, f"example {name}")
+    return _SCALARS[kind] if isinstance(kind, str) and kind in _SCALARS else f"example {name}"
+
+
+def _list_in(schema: dict[str, Any], key: str) -> list[Any]:
+    found = schema.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _referred(root: object, reference: object) -> object:

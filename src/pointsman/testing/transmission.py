@@ -1,8 +1,10 @@
 """From a reply to the bytes on the wire and their times: what a fault of the wire can cut, delay or break."""
 
+import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from enum import StrEnum
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -71,10 +73,15 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
 def _head(reply: Reply, chunked: bool, keep: bool) -> bytes:
     lines = [
         f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
-        f"date: {formatdate(usegmt=True)}",
+        f"date: {_date(int(time.time()))}",
         f"content-type: {reply.content_type}",
     ]
     if chunked:
