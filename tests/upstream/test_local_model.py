@@ -34,7 +34,7 @@ class SkippingClock(SystemClock):
         super().__init__()
         self.skipped = 0.0
 
-    def monotonic(self) -> float:  # type: ignore[override]
+    def monotonic(self) -> float:
         """Seconds, plus what was skipped."""
         return time.monotonic() + self.skipped
 
