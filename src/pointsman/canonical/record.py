@@ -13,8 +13,8 @@ class Outcome(StrEnum):
     CLIENT_CLOSED = "client_closed"
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One inference request, however it ended. Holds no prompt, no answer and no credential.
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One inference request, filled in as it runs. Holds no prompt, no answer and no credential.
 
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by

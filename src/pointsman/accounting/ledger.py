@@ -1,0 +1,58 @@
+"""Takes settled records in: journal first, then request log. A full disk stops new calls and loses no record."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from pointsman.accounting.journal import Journal, JournalError
+from pointsman.canonical.record import RequestRecord
+
+log = structlog.get_logger("pointsman.ledger")
+CLOSED: Final = "the request journal can't be written (is the disk full?); no call is taken until it can"
+
+
+class Ledger:
+    """Records are durable when `write` returns. When the journal can't be written they are parked in memory and
+    ``closed_reason`` refuses further calls, so only those in flight can be parked; `retry` opens it again.
+    """
+
+    def __init__(self, journal: Journal, log_line: Callable[[bytes], None] | None) -> None:
+        self._journal = journal
+        self._log_line = log_line
+        self._parked: list[RequestRecord] = []
+        self.closed_reason: str | None = None
+
+    @property
+    def parked(self) -> int:
+        """Records that wait for the journal to be writable again."""
+        return len(self._parked)
+
+    def write(self, record: RequestRecord) -> None:
+        """Append a record; ``log_line`` gets its JSON."""
+        try:
+            payload = self._journal.append(record)
+        except JournalError as error:
+            if self.closed_reason is None:
+                log.error("journal closed", reason=str(error))
+            self._parked.append(record)
+            self.closed_reason = CLOSED
+            return
+        if self._log_line is not None:
+            self._log_line(payload)
+
+    def retry(self) -> bool:
+        """Append what is parked; True when nothing is left and calls are taken again."""
+        waiting, self._parked = self._parked, []
+        self.closed_reason = None
+        for record in waiting:
+            self.write(record)
+        if waiting and not self._parked:
+            log.info("journal open again", records=len(waiting))
+        return not self._parked
+
+    def close(self) -> None:
+        """End the journal's segment."""
+        if self._parked:
+            self.retry()
+        self._journal.close()

@@ -1,0 +1,131 @@
+"""What a call costs, in integers: rates in pico-USD per token, costs in nano-USD. Prices come from genai-prices.
+
+A pico-USD per token is a micro-USD per million tokens, so every published price (dollars per million tokens, up to six
+decimals) is a whole number. A model without a known price is *unpriced* (None), never free.
+"""
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from pointsman.canonical.usage import TokenUsage
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+
+PICO_PER_NANO: Final = 1000
+MICRO: Final = 1_000_000
+MAX_KNOWN: Final = 10_000  # callers can name any model of an open connection
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Pico-USD per token, and per request. ``from_input_tokens``: the whole call has these rates from this size on."""
+
+    from_input_tokens: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    request: int = 0
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's price: rate tables by size of the input, smallest first, and where the figures come from."""
+
+    tiers: tuple[Rates, ...]
+    source: str
+
+    def cost_nano_usd(self, usage: TokenUsage) -> int:
+        """The call's cost in nano-USD, rounded half up. Cached tokens are counted once, at their own rate."""
+        rates = self.tiers[0]
+        for tier in self.tiers[1:]:
+            if usage.input_tokens > tier.from_input_tokens:
+                rates = tier
+        plain = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
+        pico = (
+            plain * rates.input
+            + usage.cache_read_tokens * rates.cache_read
+            + usage.cache_write_tokens * rates.cache_write
+            + usage.output_tokens * rates.output
+            + rates.request
+        )
+        return (pico + PICO_PER_NANO // 2) // PICO_PER_NANO
+
+
+FREE: Final = Price(tiers=(Rates(),), source="local model")
+
+
+class PriceBook:
+    """Prices by provider and model, looked up once each and kept until `refresh`.
+
+    The data set is imported by `load`, which takes some 200 ms: call it in a thread, before the first `find`.
+    """
+
+    def __init__(self, now: Callable[[], datetime.datetime]) -> None:
+        self._now = now
+        self._snapshot: DataSnapshot | None = None
+        self._known: dict[tuple[str | None, str | None, str], Price | None] = {}
+
+    @property
+    def loaded(self) -> bool:
+        """True once prices can be looked up."""
+        return self._snapshot is not None
+
+    def load(self) -> None:
+        """Import the price data. Blocking."""
+        from genai_prices.data_snapshot import get_snapshot  # heavy (pydantic): kept off the start and the CLI
+
+        self._snapshot = get_snapshot()
+
+    def refresh(self) -> None:
+        """Forget what was looked up: prices change at dates."""
+        self._known.clear()
+
+    def find(self, provider: str | None, base_url: str | None, model: str) -> Price | None:
+        """The price of ``model`` at a provider, named as in genai-prices or by its API's URL; None: unpriced."""
+        key = (provider, base_url, model)
+        if key not in self._known:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = self._look_up(provider, base_url, model)
+        return self._known[key]
+
+    def _look_up(self, provider: str | None, base_url: str | None, model: str) -> Price | None:
+        if self._snapshot is None or (provider is None and base_url is None):
+            return None
+        try:
+            found, info = self._snapshot.find_provider_model(model, None, provider, None if provider else base_url)
+        except LookupError:
+            return None
+        return _price(info.get_prices(self._now()), f"genai-prices: {found.id}/{info.id}")
+
+
+def _price(prices: Any, source: str) -> Price | None:
+    if prices.input_mtok is None and prices.output_mtok is None and prices.requests_kcount is None:
+        return None
+    starts = {0}
+    for value in (prices.input_mtok, prices.output_mtok, prices.cache_read_mtok, prices.cache_write_mtok):
+        starts.update(tier.start for tier in getattr(value, "tiers", ()))
+    return Price(tiers=tuple(_rates(prices, start) for start in sorted(starts)), source=source)
+
+
+def _rates(prices: Any, start: int) -> Rates:
+    def rate(value: Any, otherwise: int = 0) -> int:
+        if value is None:
+            return otherwise
+        if not isinstance(value, Decimal):
+            value = next((tier.price for tier in reversed(value.tiers) if tier.start <= start), value.base)
+        return int((Decimal(value) * MICRO).to_integral_value())
+
+    plain = rate(prices.input_mtok)
+    return Rates(
+        from_input_tokens=start,
+        input=plain,
+        output=rate(prices.output_mtok),
+        cache_read=rate(prices.cache_read_mtok, plain),
+        cache_write=rate(prices.cache_write_mtok, plain),
+        request=rate(prices.requests_kcount) * 1000,  # dollars per 1,000 requests: pico-USD = micro-USD x 10^9 / 10^6
+    )

@@ -1,0 +1,51 @@
+"""The management plane: ordinary web code on Litestar, one package per contract."""
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.config.app import AppConfig
+from litestar.exceptions import HTTPException
+
+from pointsman.api.hardcarrx.request_logs import RequestLogs
+from pointsman.dialects import openai_chat
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Gateway
+from pointsman.storage.requests import RequestRepository
+
+
+class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
+    """What the views work on."""
+
+    gateway: Gateway
+    requests: RequestRepository
+
+
+def build_management(services: ManagementServices) -> Litestar:
+    """The ASGI application of every management view."""
+    request_logs = RequestLogs(services.gateway, services.requests)
+    return Litestar.from_config(
+        AppConfig(
+            route_handlers=[request_logs.handler()],
+            exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
+            openapi_config=None,
+            logging_config=None,
+        )
+    )
+
+
+def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:
+    request_id = str(request.scope["state"].get("request_id", ""))
+    return Response(
+        openai_chat.render_error(error, request_id), status_code=error.status, media_type="application/json"
+    )
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
+    kind = kinds.get(error.status_code, Kind.INVALID_REQUEST if error.status_code < 500 else Kind.INTERNAL)
+    messages = {Kind.NOT_FOUND: "there is no such path here", Kind.METHOD_NOT_ALLOWED: "this path has no such method"}
+    message = messages.get(
+        kind, "the request is not valid" if error.status_code < 500 else "an internal error occurred"
+    )
+    return _gateway_error(request, GatewayError(kind, message, status=error.status_code))

@@ -1,0 +1,90 @@
+"""``GET /v1/request-logs``: the newest requests of the caller's workspace; limit 1 to 100, offset from 0."""
+
+import datetime
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Gateway
+from pointsman.policy.authentication import authenticate
+from pointsman.storage.requests import RequestRepository
+
+DEFAULT_LIMIT: Final = 25
+MAX_LIMIT: Final = 100
+MAX_OFFSET: Final = 10_000_000
+STATUS_WORDS: Final = {Outcome.SUCCESS: "SUCCESS", Outcome.ERROR: "ERROR", Outcome.CLIENT_CLOSED: "CANCELLED"}
+
+
+class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as the contract shows it; provider and model may be empty, never absent."""
+
+    request_id: str
+    route: str
+    status: str
+    provider: str
+    model: str
+    cache_state: str
+    memory_state: str
+    created_at: str
+
+
+class RequestLogList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page, with the limit and offset that were used."""
+
+    logs: list[RequestLogEntry]
+    limit: int
+    offset: int
+
+
+class RequestLogs:
+    """The view."""
+
+    def __init__(self, gateway: Gateway, requests: RequestRepository) -> None:
+        self._gateway = gateway
+        self._requests = requests
+
+    def handler(self) -> HTTPRouteHandler:
+        """The route for Litestar."""
+
+        @get("/v1/request-logs", sync_to_thread=False)
+        async def list_request_logs(request: Request[Any, Any, Any]) -> Response[bytes]:
+            headers = {name: value for name, value in request.scope["headers"]}
+            now_us = self._gateway.clock.now_us()
+            key = authenticate(headers, self._gateway.snapshot.keys, now_us)
+            limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+            offset = whole_number(request.query_params.get("offset"), "offset", 0, (0, MAX_OFFSET))
+            records = await self._requests.list_page(key.workspace_id, limit, offset)
+            page = RequestLogList(logs=[_entry(record) for record in records], limit=limit, offset=offset)
+            return Response(msgspec.json.encode(page), media_type="application/json")
+
+        return list_request_logs
+
+
+def whole_number(text: str | None, name: str, default: int, bounds: tuple[int, int]) -> int:
+    """A query parameter as a number within ``bounds``; raises GatewayError(INVALID_REQUEST) that names it."""
+    if text is None:
+        return default
+    low, high = bounds
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
+        message = f"'{name}' must be a whole number from {low} to {high}"
+        raise GatewayError(Kind.INVALID_REQUEST, message, param=name)
+    return int(text)
+
+
+def _entry(record: RequestRecord) -> RequestLogEntry:
+    created = datetime.datetime.fromtimestamp(record.created_at / 1e6, tz=datetime.UTC)
+    word = "RATE_LIMITED" if record.status == 429 else STATUS_WORDS[record.outcome]
+    return RequestLogEntry(
+        request_id=record.request_id,
+        route=record.route,
+        status=word,
+        provider=record.connection_id or "",
+        model=record.request_model or "",
+        cache_state="SKIPPED",
+        memory_state="SKIPPED",
+        created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )

@@ -1,0 +1,115 @@
+"""The OpenAI Chat Completions dialect: reads a request, writes errors. On the raw lane answers pass as they come."""
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.wire.openai_chat import ChatRequest, ErrorBody, ErrorDetail, Fields
+
+NAME: Final = "openai.chat"
+OPERATION: Final = "chat"
+
+# (type, code) of each kind, as OpenAI's own errors have them where there is one.
+ERROR_TYPES: Final = MappingProxyType(
+    {
+        Kind.INVALID_REQUEST: ("invalid_request_error", None),
+        Kind.TOO_LARGE: ("invalid_request_error", "request_too_large"),
+        Kind.HEADERS_TOO_LARGE: ("invalid_request_error", "headers_too_large"),
+        Kind.UNAUTHENTICATED: ("invalid_request_error", "invalid_api_key"),
+        Kind.PERMISSION_DENIED: ("permission_error", "permission_denied"),
+        Kind.NOT_FOUND: ("invalid_request_error", "not_found"),
+        Kind.METHOD_NOT_ALLOWED: ("invalid_request_error", "method_not_allowed"),
+        Kind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
+        Kind.UNSUPPORTED: ("invalid_request_error", "unsupported"),
+        Kind.UNSUPPORTED_ENCODING: ("invalid_request_error", "unsupported_content_encoding"),
+        Kind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
+        Kind.CLIENT_TIMEOUT: ("invalid_request_error", "request_timeout"),
+        Kind.UPSTREAM_ERROR: ("upstream_error", "upstream_error"),
+        Kind.UPSTREAM_REJECTED: ("upstream_error", "upstream_rejected"),
+        Kind.UPSTREAM_TIMEOUT: ("upstream_error", "upstream_timeout"),
+        Kind.UPSTREAM_UNAVAILABLE: ("upstream_error", "upstream_unavailable"),
+        Kind.OVERLOADED: ("server_error", "overloaded"),
+        Kind.NOT_READY: ("server_error", "not_ready"),
+        Kind.INTERNAL: ("server_error", "internal_error"),
+    }
+)
+
+_request: Final = msgspec.json.Decoder(ChatRequest)
+_fields: Final = msgspec.json.Decoder(Fields)
+_encode: Final = msgspec.json.Encoder().encode
+_PLACE: Final = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
+_MISSING: Final = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_POSITION: Final = re.compile(r"\(byte (?P<byte>\d+)\)")
+
+
+class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked request: what the gateway needs of it, and every member as it came."""
+
+    model: str
+    stream: bool
+    choices: int
+    fields: Fields
+
+
+def parse_request(body: bytes) -> ChatCall:
+    """Check a request's body and take it apart; each member's value stays byte for byte.
+
+    Raises GatewayError(INVALID_REQUEST) that gives the byte where malformed JSON broke, or names the wrong field.
+    """
+    if not body:
+        raise GatewayError(
+            Kind.INVALID_REQUEST, "the request has no body; send a JSON object with 'model' and 'messages'"
+        )
+    try:
+        request = _request.decode(body)
+        fields = _fields.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise describe(error, body) from None
+    if not request.messages:
+        raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
+    return ChatCall(model=request.model, stream=request.stream is True, choices=request.n or 1, fields=fields)
+
+
+def describe(error: Exception, body: bytes) -> GatewayError:
+    """An INVALID_REQUEST error that says where a JSON body is wrong, without repeating any of it."""
+    text = str(error)
+    if isinstance(error, RecursionError):
+        return GatewayError(Kind.INVALID_REQUEST, "the JSON body is nested too deeply")
+    if not isinstance(error, msgspec.ValidationError):
+        found = _POSITION.search(text)
+        if found is None:
+            return GatewayError(
+                Kind.INVALID_REQUEST, f"the body is not valid JSON: it ends too early, at byte {len(body)}"
+            )
+        position = int(found["byte"])
+        line = body.count(b"\n", 0, position) + 1
+        column = position - body.rfind(b"\n", 0, position)
+        return GatewayError(
+            Kind.INVALID_REQUEST, f"the body is not valid JSON: error at byte {position} (line {line}, column {column})"
+        )
+    missing = _MISSING.search(text)
+    place = _PLACE.search(text)
+    where = place["place"] if place is not None else ""
+    if missing is not None:
+        name = f"{where}.{missing['name']}" if where else missing["name"]
+        return GatewayError(Kind.INVALID_REQUEST, f"'{name}' is missing", param=name)
+    reason = _PLACE.sub("", text)
+    if not where:
+        return GatewayError(Kind.INVALID_REQUEST, f"the body must be a JSON object: {reason}")
+    return GatewayError(Kind.INVALID_REQUEST, f"'{where}' has the wrong type: {reason}", param=where)
+
+
+def render_error(error: GatewayError, request_id: str) -> bytes:
+    """The error as a JSON body in OpenAI's shape; an upstream's own 4xx answer is passed on as it came."""
+    if error.upstream_body is not None:
+        return error.upstream_body
+    kind, code = ERROR_TYPES[error.kind]
+    return _encode(ErrorBody(error=ErrorDetail(message=error.message, type=kind, param=error.param, code=code)))
+
+
+def render_stream_error(error: GatewayError, request_id: str) -> bytes:
+    """The error as the last event of a stream; the OpenAI SDKs raise APIError at it."""
+    return b"data: " + render_error(error, request_id) + b"\n\n"

@@ -1,0 +1,256 @@
+"""The life of one inference request, top to bottom. Read this first.
+
+authenticate -> parse -> resolve the model -> call the upstream -> settle -> answer. However a request ends, its record
+is settled exactly once, before the last byte of the answer leaves: on success, on any error, and when the client goes
+away.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from pointsman.accounting.estimation import estimate_usage, tokens_of
+from pointsman.accounting.pricing import Price
+from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.usage import TokenUsage
+from pointsman.clock import Clock
+from pointsman.errors import GatewayError, Kind
+from pointsman.identity.keys import KeyTable
+from pointsman.policy.authentication import authenticate
+from pointsman.routing.catalogue import Catalogue
+from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
+
+CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
+
+
+class Call(Protocol):
+    """A parsed request."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def choices(self) -> int: ...
+    @property
+    def fields(self) -> dict[str, msgspec.Raw]: ...
+
+
+class Dialect(Protocol):
+    """What a client speaks (a module of `pointsman.dialects`)."""
+
+    NAME: str
+    OPERATION: str
+
+    def parse_request(self, body: bytes) -> Call: ...
+    def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
+    def render_stream_error(self, error: GatewayError, request_id: str) -> bytes: ...
+
+
+class Exchange(Receiver, Protocol):
+    """A request and the way to answer it (server/edge.py)."""
+
+    path: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    request_id: str
+    started: float
+    started_at: int
+    bytes_out: int
+
+    @property
+    def responded(self) -> bool: ...
+    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration that a request sees, the same from its start to its end."""
+
+    revision: int
+    keys: KeyTable
+    catalogue: Catalogue
+    endpoints: Endpoints
+
+
+class Ledger(Protocol):
+    """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
+
+    closed_reason: str | None
+
+    def write(self, record: RequestRecord) -> None: ...
+
+
+class Gateway:
+    """What all requests of one process share."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        client: UpstreamClient,
+        ledger: Ledger,
+        observe: Callable[[RequestRecord], None],
+        snapshot: Snapshot,
+        error_headers: Callable[[GatewayError], bytes],
+    ) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.client = client
+        self.ledger = ledger
+        self.observe = observe
+        self.snapshot = snapshot
+        self.error_headers = error_headers
+
+
+class Entry:
+    """A request's record while it runs, and its one settlement."""
+
+    __slots__ = ("_gateway", "_price", "_settled", "_started", "exchange", "record")
+
+    def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
+        self._gateway = gateway
+        self._price: Price | None = None
+        self._settled = False
+        self._started = False
+        self.exchange = exchange
+        self.record = RequestRecord(
+            request_id=exchange.request_id,
+            created_at=exchange.started_at,
+            operation=dialect.OPERATION,
+            route=exchange.path.decode("ascii", "replace"),
+            dialect=dialect.NAME,
+            bytes_in=len(exchange.body),
+        )
+
+    def sent(self, endpoint: Endpoint, price: Price | None) -> None:
+        """The call goes to this upstream now: from here on it costs."""
+        self.record.connection_id = endpoint.connection_id
+        self.record.provider = endpoint.provider
+        self._price = price
+        self._started = True
+
+    def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
+        """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
+        record = self.record
+        record.response_model = model
+        record.finish_reason = finish_reason
+        if usage is None:
+            usage = estimate_usage(record.bytes_in, produced)
+        record.input_tokens = usage.input_tokens
+        record.output_tokens = usage.output_tokens
+        record.cache_read_tokens = usage.cache_read_tokens
+        record.cache_write_tokens = usage.cache_write_tokens
+        record.reasoning_tokens = usage.reasoning_tokens
+        record.usage_estimated = usage.estimated
+        if self._price is not None:
+            record.cost_nano_usd = self._price.cost_nano_usd(usage)
+
+    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
+        """Write the record, once; later calls do nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        record = self.record
+        record.status = status
+        record.outcome = outcome
+        record.error_kind = kind.value if kind is not None else None
+        record.duration_us = int((self._gateway.clock.monotonic() - self.exchange.started) * 1e6)
+        record.bytes_out = self.exchange.bytes_out
+        self._gateway.ledger.write(record)
+        self._gateway.observe(record)
+
+    def fail(self, error: GatewayError) -> None:
+        """Settle an error that is about to be told to the client."""
+        self.settle(error.status, Outcome.ERROR, error.kind)
+
+
+async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
+    """Answer one inference request. Every error is told in ``dialect``; a cancelled call is settled and re-raised."""
+    entry = Entry(gateway, dialect, exchange)
+    try:
+        await _serve(gateway, dialect, exchange, entry)
+    except GatewayError as error:
+        entry.fail(error)
+        body = dialect.render_error(error, exchange.request_id)
+        exchange.respond(error.status, body, extra=gateway.error_headers(error))
+    except asyncio.CancelledError:
+        entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
+        raise
+    except BaseException:
+        entry.settle(500, Outcome.ERROR, Kind.INTERNAL)
+        raise
+
+
+async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    snapshot, record = gateway.snapshot, entry.record
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    record.key_id, record.workspace_id = key.id, key.workspace_id
+    if gateway.ledger.closed_reason is not None:
+        raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
+    call = dialect.parse_request(exchange.body)
+    record.request_model, record.stream = call.model, call.stream
+    target = snapshot.catalogue.resolve(call.model)
+    endpoint = snapshot.endpoints[target.connection.id]
+    price = await endpoint.price(target.model)
+    access = await endpoint.acquire()
+    try:
+        message = endpoint.format.build_request(access.head, call.fields, target.encoded)
+        entry.sent(endpoint, price)
+        if call.stream:
+            await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
+        else:
+            await _collect(gateway, entry, endpoint, access, message)
+    finally:
+        endpoint.release()
+
+
+async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
+    answer = CollectedAnswer(gateway.loop)
+    try:
+        await gateway.client.send(access.origin, message, answer)
+    except asyncio.CancelledError:
+        entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
+        raise
+    if answer.status != 200:
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+    reading = endpoint.format.parse_response(answer.body)
+    entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
+    entry.exchange.bytes_out = len(answer.body)
+    entry.settle(200, Outcome.SUCCESS)
+    entry.exchange.respond(200, answer.body, answer.headers.get(b"content-type", b"application/json"))
+
+
+async def _relay(
+    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, int]
+) -> None:
+    access, message, choices = prepared
+    reader = endpoint.format.StreamReader(choices)
+
+    def read() -> None:
+        entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
+
+    def settle(error: GatewayError | None) -> None:
+        read()
+        if error is None:
+            entry.settle(200, Outcome.SUCCESS)
+        else:
+            entry.settle(200, Outcome.ERROR, error.kind)
+
+    def render(error: GatewayError) -> bytes:
+        return dialect.render_stream_error(error, entry.exchange.request_id)
+
+    answer = StreamedAnswer(gateway.loop, entry.exchange, reader, settle, render)
+    try:
+        await gateway.client.send(access.origin, message, answer)
+    except asyncio.CancelledError:
+        read()
+        raise
+    if answer.status != 200:
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+    if not answer.streaming:
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")

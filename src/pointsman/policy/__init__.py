@@ -1,0 +1,1 @@
+"""What a request must satisfy: one file per policy."""

@@ -1,0 +1,29 @@
+"""Authentication: which key a request presents. Every refusal looks the same, whatever was wrong with the key."""
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.identity.keys import Key, KeyTable
+
+
+def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
+    """The key in ``Authorization: Bearer`` or ``x-api-key``. ``now_us`` judges its expiry.
+
+    Raises GatewayError(UNAUTHENTICATED) when there is none, or it is unknown, revoked or expired: one message for all
+    three, so that nothing can be learned from it.
+    """
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, presented = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not presented:
+            message = "send the key as 'Authorization: Bearer <key>'"
+            raise GatewayError(Kind.UNAUTHENTICATED, message, param="authorization")
+    else:
+        presented = headers.get(b"x-api-key", b"")
+        if not presented:
+            raise GatewayError(
+                Kind.UNAUTHENTICATED,
+                "no API key was sent; send 'Authorization: Bearer <key>' (make one with: pointsman keys create)",
+            )
+    key = keys.find(presented.strip())
+    if key is None or (key.expires_at is not None and key.expires_at <= now_us):
+        raise GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")
+    return key

@@ -1,0 +1,240 @@
+"""The OpenAI Chat Completions format as upstreams speak it: builds requests, reads answers, streams and errors."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from pointsman.canonical.usage import TokenUsage
+from pointsman.errors import GatewayError, Kind
+from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels
+
+CHAT_PATH: Final = "/chat/completions"
+MODELS_PATH: Final = "/models"
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+
+_encode: Final = msgspec.json.Encoder().encode
+_response: Final = msgspec.json.Decoder(ChatResponse)
+_models: Final = msgspec.json.Decoder(UpstreamModels)
+_SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
+# Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
+ACCOUNT_STATUSES: Final = frozenset((401, 402, 403, 407))
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer told about itself. ``usage`` is None when the upstream gave none."""
+
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: TokenUsage | None = None
+
+
+def build_head(path_prefix: str, host: bytes, secret: str | None) -> bytes:
+    """Everything of a chat request's head that doesn't change, up to the value of content-length."""
+    lines = [f"POST {path_prefix}{CHAT_PATH} HTTP/1.1", f"host: {host.decode('ascii')}"]
+    if secret is not None:
+        lines.append(f"authorization: Bearer {secret}")
+    lines += [
+        "content-type: application/json",
+        "accept-encoding: identity",
+        "user-agent: pointsman",
+        "content-length: ",
+    ]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def build_request(head: bytes, fields: Fields, model: msgspec.Raw) -> bytes:
+    """The whole HTTP request: ``fields`` with ``model`` put in its place, every other value as it came."""
+    fields["model"] = model
+    body = _encode(fields)
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+
+
+def build_models_request(path_prefix: str, host: bytes, secret: str | None) -> bytes:
+    """The whole HTTP request for the upstream's list of models."""
+    lines = [f"GET {path_prefix}{MODELS_PATH} HTTP/1.1", f"host: {host.decode('ascii')}"]
+    if secret is not None:
+        lines.append(f"authorization: Bearer {secret}")
+    lines += ["accept: application/json", "accept-encoding: identity", "user-agent: pointsman", "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def parse_models(body: bytes) -> tuple[str, ...]:
+    """The model ids of a list; raises GatewayError(UPSTREAM_ERROR) when it is none."""
+    try:
+        return tuple(model.id for model in _models.decode(body).data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a list of models") from None
+
+
+def parse_response(body: bytes) -> Answer:
+    """Read a buffered answer; raises GatewayError(UPSTREAM_ERROR) when it isn't a whole chat completion."""
+    try:
+        response = _response.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a whole JSON chat completion") from None
+    if response.error is not None and response.error != b"null":
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with status 200 and an error inside")
+    choices = response.choices
+    if choices is None:
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a chat completion: it has no 'choices'")
+    return Answer(
+        model=response.model,
+        finish_reason=choices[0].finish_reason if choices else None,
+        usage=response.usage.to_token_usage() if response.usage is not None else None,
+    )
+
+
+def parse_error(status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None) -> GatewayError:
+    """What an answer that isn't 200 means to the client.
+
+    The caller's own mistakes (400, 404, 413, 422 ...) and 429 keep the upstream's status and JSON body, unless that
+    holds the credential. Refused credentials and the upstream's own failures are told without its body.
+    """
+    retry_after = _retry_after(headers)
+    if status in ACCOUNT_STATUSES:
+        return GatewayError(
+            Kind.UPSTREAM_REJECTED,
+            f"the upstream refused the gateway's account (HTTP {status}); the operator has to check this connection",
+        )
+    if 400 <= status < 500:
+        kind = {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}.get(
+            status, Kind.INVALID_REQUEST
+        )
+        passed = body if _is_error_object(body) and not _leaks(body, secret) else None
+        message = f"the upstream refused the request (HTTP {status})"
+        return GatewayError(kind, message, status=status, retry_after_seconds=retry_after, upstream_body=passed)
+    message = f"the upstream failed (HTTP {status})"
+    shown = status if status in (503, 504) else 502
+    return GatewayError(Kind.UPSTREAM_ERROR, message, status=shown, retry_after_seconds=retry_after)
+
+
+def _retry_after(headers: dict[bytes, bytes]) -> float | None:
+    value = headers.get(b"retry-after", b"")
+    return float(value) if _SECONDS.match(value) else None
+
+
+def _is_error_object(body: bytes) -> bool:
+    try:
+        error = _response.decode(body).error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return error is not None and bytes(error)[:1] == b"{"
+
+
+def _leaks(body: bytes, secret: str | None) -> bool:
+    """True when the body holds the credential or a tell-tale part of it (upstreams echo its ends)."""
+    if not secret:
+        return False
+    parts = {secret} if len(secret) < 16 else {secret[:8], secret[-8:]}
+    return any(part.encode() in body for part in parts)
+
+
+class StreamReader:
+    """Watches a stream of chat completion chunks go by, without parsing every one.
+
+    `feed` gives back what may be forwarded: whole events only, so that an error can always follow in an event of its
+    own. The bytes are never changed. Any chunking of the same bytes gives the same readings.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_ended",
+        "_tail",
+        "_unread",
+        "done",
+        "events",
+        "failed",
+        "finish_reason",
+        "model",
+        "usage",
+    )
+
+    def __init__(self, choices: int = 1) -> None:
+        """``choices`` is how many answers were asked for (``n``)."""
+        self._choices = choices
+        self._ended: set[int] = set()
+        self._tail = b""
+        self._unread = True
+        self.done = False
+        self.failed = False
+        self.events = 0
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.usage: TokenUsage | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a chunk in, give the whole events back that it completes.
+
+        Raises GatewayError(UPSTREAM_ERROR) when an event grows beyond 8 MiB.
+        """
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if not data.endswith(b"\n\n"):
+            cut = _end_of_events(data)
+            if cut != len(data):
+                self._tail = data[cut:]
+                data = data[:cut]
+                if len(self._tail) > MAX_EVENT_BYTES:
+                    raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream sent an event larger than the limit")
+        if data:
+            self.events += data.count(b"data:")
+            if self._unread or b"[DONE]" in data or b'"error"' in data or _tells(data):
+                self._read(data)
+        return data
+
+    def finish(self) -> bytes:
+        """The body ended cleanly: what is still to be sent, the ``[DONE]`` event when the upstream left it out.
+
+        Raises GatewayError(UPSTREAM_ERROR) when the stream was truncated: no ``[DONE]``, and a choice without its end.
+        """
+        rest = self._tail
+        self._tail = b""
+        if rest.strip():
+            self._read(rest + b"\n\n")  # a last event without its blank line
+            if self.done:
+                return rest + b"\n\n"
+            raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream ended in the middle of an event")
+        if self.done or self.failed:
+            return b""
+        if len(self._ended) >= self._choices:
+            self.done = True
+            return b"data: [DONE]\n\n"
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream ended before the answer was complete")
+
+    def _read(self, data: bytes) -> None:
+        for line in data.splitlines():
+            if not line.startswith(b"data:"):
+                continue
+            value = line[5:].strip()
+            if value == b"[DONE]":
+                self.done = True
+                continue
+            try:
+                event = _response.decode(value)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                continue  # passed on as it is: the client's parser will say so
+            if self._unread:
+                self._unread = False
+                self.model = event.model
+            if event.error is not None and event.error != b"null":
+                self.failed = True
+            if event.usage is not None:
+                self.usage = event.usage.to_token_usage()
+            for choice in event.choices or ():
+                if choice.finish_reason is not None:
+                    self._ended.add(choice.index)
+                    self.finish_reason = choice.finish_reason
+
+
+def _tells(data: bytes) -> bool:
+    """True when an event may hold a finish reason or usage: one of the two members is there and not null."""
+    return data.count(b'"finish_reason"') != data.count(b'"finish_reason":null') + data.count(
+        b'"finish_reason": null'
+    ) or data.count(b'"usage"') != data.count(b'"usage":null') + data.count(b'"usage": null')
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last whole event of ``data`` ends: after a blank line, with LF or CRLF; 0 when there is none."""
+    return max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3, 2) if b"\n\n" in data or b"\n\r\n" in data else 0

@@ -1,0 +1,1 @@
+"""Where a request goes: names, candidates and the reasons for their order. Pure."""

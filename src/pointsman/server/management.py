@@ -1,0 +1,104 @@
+"""The mount of the management plane: runs an ASGI application for every request that is no data-plane route."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import structlog
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.server.edge import Exchange
+
+Message = MutableMapping[str, Any]
+AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+# Written by the edge itself, or meaningless behind it.
+OWN_HEADERS = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"date", b"content-type", b"x-request-id")
+)
+log = structlog.get_logger("pointsman.management")
+
+
+class ManagementMount:
+    """Hands requests to an ASGI application that is imported after the start, so that serving never waits for it."""
+
+    def __init__(self, load: Callable[[], AsgiApp]) -> None:
+        self._load = load
+        self._app: AsgiApp | None = None
+        self._ready = asyncio.Event()
+        self._failed = False
+
+    async def run(self) -> None:
+        """Import the application in a thread (some 0.2 s), then let waiting requests in."""
+        try:
+            self._app = await asyncio.to_thread(self._load)
+        except Exception:
+            self._failed = True
+            log.exception("management plane failed to load")
+        self._ready.set()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Serve one request; a handler of the edge."""
+        await self._ready.wait()
+        if self._app is None:
+            raise GatewayError(Kind.INTERNAL, "the management plane could not be loaded; see the log")
+        await _Call(exchange).run(self._app)
+
+
+class _Call:
+    """One request in ASGI's terms (ASGI 3.0, HTTP 2.3)."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._received = False
+        self._head: tuple[int, bytes, bytes] | None = None
+        self._gone = asyncio.Event()
+
+    async def run(self, app: AsgiApp) -> None:
+        await app(self._scope(), self._receive, self._send)
+
+    def _scope(self) -> Message:
+        exchange = self._exchange
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": exchange.method.decode("ascii"),
+            "scheme": "http",
+            "path": unquote_to_bytes(exchange.path).decode("utf-8", "replace"),
+            "raw_path": exchange.path,
+            "query_string": exchange.query,
+            "root_path": "",
+            "headers": list(exchange.headers.items()),
+            "client": (exchange.peer, 0),
+            "server": None,
+            "state": {"request_id": exchange.request_id},
+        }
+
+    async def _receive(self) -> Message:
+        if not self._received:
+            self._received = True
+            return {"type": "http.request", "body": self._exchange.body, "more_body": False}
+        await self._gone.wait()  # a client that leaves cancels the whole call
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        exchange = self._exchange
+        if message["type"] == "http.response.start":
+            headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+            content_type = next(
+                (value for name, value in headers if name == b"content-type"), b"application/octet-stream"
+            )
+            extra = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name not in OWN_HEADERS)
+            self._head = (message["status"], content_type, extra)
+        elif message["type"] == "http.response.body" and self._head is not None:
+            status, content_type, extra = self._head
+            body, more = message.get("body", b""), message.get("more_body", False)
+            if not more and not exchange.responded:
+                exchange.respond(status, body, content_type, extra)
+                return
+            if not exchange.responded:
+                exchange.start(status, content_type, extra)
+            exchange.write(body)
+            if not more:
+                exchange.finish()

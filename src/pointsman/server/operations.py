@@ -1,0 +1,92 @@
+"""The small routes that the edge answers itself: health, metrics, and the list of models."""
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from urllib.parse import unquote
+
+import msgspec
+
+from pointsman import __version__
+from pointsman.accounting.telemetry import CONTENT_TYPE, Meter
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Gateway
+from pointsman.policy.authentication import authenticate
+from pointsman.routing.catalogue import Catalogue, Target
+from pointsman.server.edge import Exchange
+from pointsman.wire.openai_chat import ModelList, ModelObject
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Operations:
+    """Handlers; each is one method that takes the exchange."""
+
+    def __init__(self, gateway: Gateway, meter: Meter, health: Callable[[], dict[str, str]]) -> None:
+        self._gateway = gateway
+        self._meter = meter
+        self._health = health
+
+    async def health(self, exchange: Exchange) -> None:
+        """``GET /health``: no key, no upstream call. 503 when no call can be taken."""
+        checks = self._health()
+        ok = all(value == "ok" for value in checks.values())
+        body = {"ok": ok, "status": "ok" if ok else "degraded", "version": __version__, "checks": checks}
+        exchange.respond(200 if ok else 503, _encode(body))
+
+    async def metrics(self, exchange: Exchange) -> None:
+        """``GET /metrics``: for loopback without a key, for others with one."""
+        if not _is_loopback(exchange.peer) or b"x-forwarded-for" in exchange.headers:
+            self._authenticate(exchange)
+        exchange.respond(200, self._meter.render(), CONTENT_TYPE.encode())
+
+    async def models(self, exchange: Exchange) -> None:
+        """``GET /v1/models``: public, but a key that is sent must be right."""
+        self._authenticate_if_sent(exchange)
+        catalogue = self._gateway.snapshot.catalogue
+        exchange.respond(200, _encode(ModelList(data=list_models(catalogue))))
+
+    async def model(self, exchange: Exchange) -> None:
+        """``GET /v1/models/{id}``: the id may hold slashes, encoded or not."""
+        self._authenticate_if_sent(exchange)
+        name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"), errors="replace")
+        target = self._gateway.snapshot.catalogue.resolve(name)
+        exchange.respond(200, _encode(_model(name, target)))
+
+    def _authenticate(self, exchange: Exchange) -> None:
+        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+
+    def _authenticate_if_sent(self, exchange: Exchange) -> None:
+        if b"authorization" in exchange.headers or b"x-api-key" in exchange.headers:
+            self._authenticate(exchange)
+
+
+def list_models(catalogue: Catalogue) -> list[ModelObject]:
+    """Every model that is offered: full ids first, then aliases."""
+    targets = [target for target in catalogue.targets if target.connection.listed]
+    models = [_model(target.id, target) for target in targets]
+    for name in catalogue.aliases:
+        try:
+            target = catalogue.resolve(name)
+        except GatewayError:
+            continue  # an alias that points nowhere is told at its use
+        models.append(_model(name, target))
+    return models
+
+
+def _model(name: str, target: Target) -> ModelObject:
+    connection = target.connection
+    return ModelObject(
+        id=name, created=connection.created_at // 1_000_000, owned_by=connection.provider or connection.id
+    )
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        return ip_address(peer).is_loopback
+    except ValueError:
+        return False
+
+
+async def not_found(exchange: Exchange) -> None:
+    """For paths that nobody serves."""
+    raise GatewayError(Kind.NOT_FOUND, "there is no such path here")

@@ -1,0 +1,68 @@
+"""Which handler answers which request, decided on the raw path; anything unlisted goes to the fallback.
+
+Authorisation never depends on a normalised path: what isn't byte for byte a listed path isn't that route.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pointsman.errors import GatewayError, Kind
+
+if TYPE_CHECKING:
+    from pointsman.server.edge import Exchange
+
+Handler = Callable[["Exchange"], Coroutine[Any, Any, None]]
+
+
+class Routed(Protocol):
+    """What a router looks at."""
+
+    method: bytes
+    path: bytes
+
+
+class Router:
+    """Exact paths first, then prefixes (longest first), then the fallback."""
+
+    def __init__(self, fallback: Handler) -> None:
+        self._exact: dict[bytes, dict[bytes, Handler]] = {}
+        self._prefixes: list[tuple[bytes, dict[bytes, Handler]]] = []
+        self._fallback = fallback
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Serve ``method`` on ``path``; a path that ends in ``/*`` takes everything below it."""
+        verb = method.encode()
+        if path.endswith("/*"):
+            prefix = path[:-1].encode()
+            table = next((table for known, table in self._prefixes if known == prefix), None)
+            if table is None:
+                table = {}
+                self._prefixes.append((prefix, table))
+                self._prefixes.sort(key=lambda row: -len(row[0]))
+            table[verb] = handler
+        else:
+            self._exact.setdefault(path.encode(), {})[verb] = handler
+
+    def find(self, request: Routed) -> Handler:
+        """The handler for a request; never None."""
+        table = self._exact.get(request.path)
+        if table is None:
+            for prefix, candidate in self._prefixes:
+                if request.path.startswith(prefix) and len(request.path) > len(prefix):
+                    table = candidate
+                    break
+            else:
+                return self._fallback
+        handler = table.get(request.method)
+        if handler is None and request.method == b"HEAD":
+            handler = table.get(b"GET")
+        return handler or _not_allowed(table)
+
+
+def _not_allowed(table: dict[bytes, Handler]) -> Handler:
+    allowed = ", ".join(sorted(verb.decode() for verb in table))
+
+    async def refuse(exchange: "Exchange") -> None:
+        raise GatewayError(Kind.METHOD_NOT_ALLOWED, f"this path answers to {allowed} only")
+
+    return refuse

@@ -1,0 +1,159 @@
+"""The two ways an answer is received: collected whole, or relayed as it comes."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.upstream.client import UpstreamConnection
+from pointsman.upstream.endpoints import StreamReader
+
+
+class CollectedAnswer:
+    """A sink that keeps the whole answer: ``status``, ``headers``, ``body``."""
+
+    __slots__ = ("body", "connection", "future", "headers", "status")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.connection: UpstreamConnection | None = None
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+
+    def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
+        """Keep the head, and ask for the body in one piece."""
+        self.status = status
+        self.headers = headers
+        return False
+
+    def data(self, chunk: bytes) -> None:
+        """Never called: the body comes in one piece."""
+
+    def end(self, body: bytes) -> None:
+        """The answer is whole."""
+        self.body = body
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, error: GatewayError) -> None:
+        """No whole answer came."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Receiver(Protocol):
+    """The client's side of a relay: an exchange of the edge."""
+
+    throttle: Callable[[bool], None] | None
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def finish(self) -> None: ...
+
+
+class StreamedAnswer(CollectedAnswer):
+    """A sink that relays an event stream to the client byte for byte, in whole events, at the client's pace.
+
+    ``settle(error)`` is called exactly once, before the last bytes go to the client. The client's answer begins with
+    the first whole event: a failure before it is an ordinary error answer, one after it an error event. An answer that
+    is no event stream is collected instead (``streaming`` stays False).
+    """
+
+    __slots__ = ("_reader", "_receiver", "_render_error", "_settle", "_settled", "started", "streaming")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receiver: Receiver,
+        reader: StreamReader,
+        settle: Callable[[GatewayError | None], None],
+        render_error: Callable[[GatewayError], bytes],
+    ) -> None:
+        super().__init__(loop)
+        self._receiver = receiver
+        self._reader = reader
+        self._settle = settle
+        self._render_error = render_error
+        self._settled = False
+        self.started = False
+        self.streaming = False
+
+    def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
+        """Relay a 200 event stream; collect anything else."""
+        super().head(status, headers, call)
+        self.streaming = status == 200 and headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        if self.streaming:
+            self._receiver.throttle = self._throttle
+        return self.streaming
+
+    def data(self, chunk: bytes) -> None:
+        """Forward the whole events that ``chunk`` completes."""
+        try:
+            events = self._reader.feed(chunk)
+        except GatewayError as error:
+            if self.connection is not None:
+                self.connection.abort()
+            self.fail(error)
+            return
+        if events:
+            self._forward(events)
+
+    def end(self, body: bytes) -> None:
+        """The upstream ended its answer cleanly; whether it is complete is the reader's to say."""
+        if not self.streaming:
+            super().end(body)
+            return
+        try:
+            rest = self._reader.finish()
+        except GatewayError as error:
+            self.fail(error)
+            return
+        if rest:
+            self._forward(rest)
+        self._complete()
+
+    def fail(self, error: GatewayError) -> None:
+        """The call broke: an error event, unless the answer was complete already or had not begun."""
+        if self.future.done():
+            return
+        if not self.started:
+            self.future.set_exception(error)
+        elif self._reader.done or self._reader.failed:
+            self._complete()
+        else:
+            self._settle_once(error)
+            self._receiver.write(self._render_error(error))
+            self._receiver.finish()
+            self.future.set_result(None)
+
+    def _forward(self, events: bytes) -> None:
+        if not self.started:
+            self.started = True
+            self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
+        if self._reader.done:
+            self._settle_once(None)
+        self._receiver.write(events)
+
+    def _complete(self) -> None:
+        if self.future.done():
+            return
+        if not self.started:
+            self.future.set_exception(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
+            return
+        failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
+        self._settle_once(failure if self._reader.failed else None)
+        self._receiver.finish()
+        self.future.set_result(None)
+
+    def _settle_once(self, error: GatewayError | None) -> None:
+        if not self._settled:
+            self._settled = True
+            self._settle(error)
+
+    def _throttle(self, slow: bool) -> None:
+        if self.connection is not None:
+            if slow:
+                self.connection.pause()
+            else:
+                self.connection.resume()

@@ -1,0 +1,288 @@
+"""Connections: where they come from (file or database), how they are kept, and what is built of them."""
+
+import asyncio
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from pointsman.clock import Clock
+from pointsman.errors import ConfigError, GatewayError
+from pointsman.keyring import MasterKey, Secret
+from pointsman.providers import openai
+from pointsman.routing.catalogue import Catalogue, Connection
+from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.connections import ConnectionRepository, ConnectionRow
+from pointsman.upstream.answers import CollectedAnswer
+from pointsman.upstream.client import Origin, UpstreamClient
+from pointsman.upstream.egress import is_public
+from pointsman.upstream.endpoints import Endpoint, LocalChild, LocalEndpoint, Prices, RemoteEndpoint, host_header
+
+SECRET_PURPOSE: Final = "connection-secret"
+LOCAL_KIND: Final = "local"
+LOCAL_MODEL: Final = "smollm2-135m-instruct"
+log = structlog.get_logger("pointsman.connections")
+
+
+class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection as it is shown: no credential, only whether there is one."""
+
+    id: str
+    kind: str
+    source: str
+    base_url: str | None
+    models: tuple[str, ...]
+    priority: int
+    has_secret: bool
+    allow_private: bool
+
+
+class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """What is needed to add a connection by command."""
+
+    id: str
+    kind: str
+    base_url: str | None = None
+    secret: Secret | None = None
+    models: tuple[str, ...] = ()
+    priority: int = 0
+    max_concurrent: int | None = None
+    allow_private: bool = False
+    provider: str | None = None
+
+
+class _Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection from either source, with its credential in the clear: never leaves this module."""
+
+    row: ConnectionRow
+    secret: Secret | None
+    source: str
+
+
+class ConnectionService:
+    """Adds, lists and removes connections, and builds what the request path uses."""
+
+    def __init__(
+        self,
+        repository: ConnectionRepository,
+        aliases: AliasRepository,
+        master: MasterKey,
+        clock: Clock,
+        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
+        environment: Environment,
+    ) -> None:
+        self._repository = repository
+        self._aliases = aliases
+        self._master = master
+        self._clock = clock
+        self._file_models = declared[1]
+        self._file = [_from_file(row, index, environment) for index, row in enumerate(declared[0])]
+
+    async def add(self, new: NewConnection) -> int:
+        """Check and store a connection, its secret sealed; gives the new configuration revision.
+
+        Raises ConfigError that names the field at fault.
+        """
+        check_connection(new.id, new.kind, new.base_url, "connection")
+        self._refuse_taken(new.id, [row.id for row in await self._repository.list()])
+        if new.base_url is not None and not new.allow_private:
+            refuse_private_literal(new.base_url)
+        now = self._clock.now_us()
+        sealed = self._master.seal(SECRET_PURPOSE, new.id, new.secret) if new.secret is not None else None
+        return await self._repository.add(
+            ConnectionRow(
+                id=new.id,
+                kind=new.kind,
+                base_url=new.base_url,
+                sealed_secret=sealed,
+                models=new.models,
+                priority=new.priority,
+                max_concurrent=new.max_concurrent,
+                allow_private=new.allow_private,
+                provider=new.provider,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+
+    def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
+        if any(declared.row.id == connection_id for declared in self._file):
+            raise ConfigError(f"connection.id: '{connection_id}' is declared in the configuration file")
+        if connection_id in stored:
+            raise ConfigError(f"connection.id: '{connection_id}' exists already; remove it first")
+
+    async def remove(self, connection_id: str) -> int:
+        """Delete a stored connection; gives the new revision. Raises ConfigError when there is none of that id."""
+        if any(declared.row.id == connection_id for declared in self._file):
+            raise ConfigError(f"'{connection_id}' is declared in the configuration file: remove it there")
+        revision = await self._repository.remove(connection_id)
+        if revision is None:
+            raise ConfigError(f"there is no connection '{connection_id}'; pointsman connections list shows them")
+        return revision
+
+    async def list_all(self) -> list[ConnectionInfo]:
+        """Every connection, those of the file first."""
+        return [_info(declared) for declared in await self._all()]
+
+    async def catalogue(self, *, local: bool, local_installed: bool) -> Catalogue:
+        """The model names of the present configuration.
+
+        With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
+        offered in lists only when it is installed.
+        """
+        connections: list[Connection] = []
+        for one in await self._all(local=local):
+            is_local = one.row.kind == LOCAL_KIND
+            if is_local and not local:
+                continue
+            models = (LOCAL_MODEL,) if is_local else one.row.models
+            connections.append(_connection(one.row, models, listed=local_installed or not is_local))
+        return Catalogue(connections, await self._alias_table())
+
+    async def endpoints(self, child: LocalChild | None, prices: Prices) -> dict[str, Endpoint]:
+        """What calls are sent to, by connection id. ``child`` is the supervised local model, None when turned off."""
+        found = {one.row.id: _endpoint(one, child, prices) for one in await self._all(local=child is not None)}
+        return {connection_id: endpoint for connection_id, endpoint in found.items() if endpoint is not None}
+
+    async def find_origin(self, connection_id: str) -> tuple[Origin, bytes, Secret | None]:
+        """Address, request for the model list and credential of a connection, to test it. Raises ConfigError."""
+        for declared in await self._all():
+            if declared.row.id == connection_id and declared.row.base_url is not None:
+                return probe(declared.row.base_url, declared.secret, allow_private=declared.row.allow_private)
+        raise ConfigError(f"there is no connection '{connection_id}' with a base_url")
+
+    async def _alias_table(self) -> dict[str, str]:
+        table = {alias.name: alias.target for alias in await self._aliases.list()}
+        table.update({alias.name: alias.target for alias in self._file_models})
+        return table
+
+    async def _all(self, *, local: bool = False) -> list[_Declared]:
+        result = list(self._file)
+        taken = {declared.row.id for declared in result}
+        for row in await self._repository.list():
+            if row.id in taken:
+                log.warning("connection hidden by the configuration file", connection=row.id)
+            elif row.enabled:
+                opened = self._open(row)
+                if opened is not None:
+                    result.append(opened)
+        if local and not any(one.row.kind == LOCAL_KIND for one in result):
+            row = ConnectionRow(id=LOCAL_KIND, kind=LOCAL_KIND, created_at=0, updated_at=0)
+            result.append(_Declared(row=row, secret=None, source="built in"))
+        return result
+
+    def _open(self, row: ConnectionRow) -> _Declared | None:
+        """Unseal a stored connection; one that can't be is left out, so that the others go on serving."""
+        try:
+            sealed = row.sealed_secret
+            secret = self._master.open(SECRET_PURPOSE, row.id, sealed) if sealed is not None else None
+        except ConfigError as error:
+            log.error("connection left out", connection=row.id, reason=str(error))
+            return None
+        return _Declared(row=row, secret=secret, source="database")
+
+
+async def fetch_models(
+    client: UpstreamClient, origin: Origin, message: bytes, secret: Secret | None
+) -> tuple[str, ...]:
+    """Ask an upstream which models it has. Raises GatewayError as a call would."""
+    answer = CollectedAnswer(asyncio.get_running_loop())
+    await client.send(origin, message, answer)
+    if answer.status != 200:
+        text = secret.reveal() if secret is not None else None
+        raise openai.parse_error(answer.status, answer.headers, answer.body, text)
+    return openai.parse_models(answer.body)
+
+
+def probe(base_url: str, secret: Secret | None, *, allow_private: bool) -> tuple[Origin, bytes, Secret | None]:
+    """Where and how to ask the upstream at ``base_url`` for its model list."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
+    text = secret.reveal() if secret is not None else None
+    message = openai.build_models_request(parts.path.rstrip("/"), host_header(parts.scheme, host, port), text)
+    return origin, message, secret
+
+
+def refuse_private_literal(base_url: str) -> None:
+    """Say at once what the egress guard would say at the first call; names are judged when they are resolved.
+
+    Raises ConfigError for a literal private address and for localhost.
+    """
+    host = urlsplit(base_url).hostname or ""
+    try:
+        private = not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        private = host == "localhost" or host.endswith(".localhost")
+    if private:
+        raise ConfigError("connection.base_url: the address is private or local; add --allow-private if that is meant")
+
+
+def _from_file(row: ConnectionSettings, index: int, environment: Environment) -> _Declared:
+    secret = environment.resolve(row.api_key, f"connections[{index}].api_key") if row.api_key is not None else None
+    stored = ConnectionRow(
+        id=row.id,
+        kind=row.kind,
+        base_url=row.base_url,
+        models=tuple(row.models),
+        priority=row.priority,
+        max_concurrent=row.max_concurrent,
+        allow_private=row.allow_private,
+        provider=row.provider,
+        created_at=0,
+        updated_at=0,
+    )
+    return _Declared(row=stored, secret=secret, source="file")
+
+
+def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> Endpoint | None:
+    row = declared.row
+    if row.kind == LOCAL_KIND:
+        return LocalEndpoint(row.id, child, openai) if child is not None else None
+    if row.base_url is None:
+        return None
+    try:
+        return RemoteEndpoint(
+            row.id,
+            row.base_url,
+            declared.secret,
+            openai,
+            prices,
+            provider=row.provider,
+            allow_private=row.allow_private,
+            max_concurrent=row.max_concurrent,
+        )
+    except (GatewayError, UnicodeError) as error:
+        log.error("connection left out", connection=row.id, reason=str(error))
+        return None
+
+
+def _connection(row: ConnectionRow, models: tuple[str, ...], *, listed: bool) -> Connection:
+    return Connection(
+        id=row.id,
+        kind=row.kind,
+        provider=row.provider,
+        models=models,
+        priority=row.priority,
+        created_at=row.created_at,
+        listed=listed,
+    )
+
+
+def _info(declared: _Declared) -> ConnectionInfo:
+    row = declared.row
+    return ConnectionInfo(
+        id=row.id,
+        kind=row.kind,
+        source=declared.source,
+        base_url=row.base_url,
+        models=row.models,
+        priority=row.priority,
+        has_secret=declared.secret is not None,
+        allow_private=row.allow_private,
+    )

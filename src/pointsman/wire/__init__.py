@@ -1,0 +1,1 @@
+"""The JSON of public APIs as structs, one file per API."""

@@ -1,0 +1,142 @@
+"""OpenAI Chat Completions JSON: the members that the gateway itself reads. Everything else passes untouched.
+
+Source: the API reference at platform.openai.com/docs/api-reference/chat, as of 2026-11.
+"""
+
+import msgspec
+
+from pointsman.canonical.usage import TokenUsage
+
+Number = int | float
+
+
+class MessageHead(msgspec.Struct, frozen=True):
+    """A message's role; its content is carried, not read."""
+
+    role: str
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """``stream_options``."""
+
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The request's members whose types are checked here, so that a mistake is named before any upstream is called."""
+
+    model: str
+    messages: list[MessageHead]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[dict[str, msgspec.Raw]] | None = None
+    tool_choice: str | dict[str, msgspec.Raw] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, msgspec.Raw] | None = None
+    user: str | None = None
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """``usage.prompt_tokens_details``."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """``usage.completion_tokens_details``."""
+
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """``usage``."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+    def to_token_usage(self) -> TokenUsage:
+        """The same figures in the gateway's own names."""
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        return TokenUsage(
+            input_tokens=self.prompt_tokens or 0,
+            output_tokens=self.completion_tokens or 0,
+            cache_read_tokens=(prompt.cached_tokens or 0) if prompt is not None else 0,
+            cache_write_tokens=(prompt.cache_write_tokens or 0) if prompt is not None else 0,
+            reasoning_tokens=(completion.reasoning_tokens or 0) if completion is not None else 0,
+        )
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A choice's end, in an answer or in one event of a stream."""
+
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class ChatResponse(msgspec.Struct, frozen=True):
+    """What is read of an answer, or of one event of a stream."""
+
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    error: msgspec.Raw | None = None
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """The inside of OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's error object."""
+
+    error: ErrorDetail
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``/v1/models``."""
+
+    id: str
+    created: int
+    owned_by: str
+    object: str = "model"
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``/v1/models``."""
+
+    data: list[ModelObject]
+    object: str = "list"
+
+
+class UpstreamModel(msgspec.Struct, frozen=True):
+    """An entry of an upstream's model list; compatible hosts often send the id alone."""
+
+    id: str
+
+
+class UpstreamModels(msgspec.Struct, frozen=True):
+    """An upstream's model list."""
+
+    data: list[UpstreamModel]
+
+
+Fields = dict[str, msgspec.Raw]
