@@ -16,6 +16,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _root() -> None:
+    """One fast, exact gateway in front of every language model."""
+
+
 def main() -> None:
     """The entry point: an operator's mistake is one line and exit code 2, a failed call one line and exit code 1."""
     try:
