@@ -95,7 +95,7 @@ class Projector:
             pass
 
     async def run(self, interval: float) -> None:
-        """Project every ``interval`` seconds until cancelled, and prune now and then. Failures are repeated for ever."""
+        """Project every ``interval`` seconds until cancelled, and prune now and then. What fails is tried again."""
         pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
         while True:
             try:
@@ -213,7 +213,7 @@ class Projector:
             _log.error("the database refuses a request record", request_id=record.request_id, error=str(error))
         await self._store(batch, [])
         self.counts.refused += len(batch.records)
-        self._one_by_one -= 1
+        self._one_by_one = max(0, self._one_by_one - 1)
 
     async def prune(self) -> int:
         """Delete segments that were finished longer ago than the retention; gives their number. Raises StorageError."""

@@ -83,10 +83,15 @@ class Database:
     def _open_sqlite(cls, path: Path) -> "Database":
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"can't make the directory {path.parent}: {error.strerror}") from error
+        try:
             # It holds sealed credentials: for the owner alone. SQLite gives its side files the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError:
-            pass  # must not even be opened here: closing it would drop locks that SQLite holds in this process
+            # Must not even be opened here: closing it would drop locks that SQLite holds in this process.
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise ConfigError(f"can't open the database {path}: not a file that may be read and written") from None
         except OSError as error:
             raise ConfigError(f"can't open the database {path}: {error.strerror}") from error
         engine = create_async_engine(
@@ -250,7 +255,9 @@ def _postgresql_creator(url: str, name: str) -> Callable[[], Awaitable[Any]]:
         except asyncpg.PostgresError as error:
             raise StorageError(f"{name}: {error}") from error
         except OSError as error:
-            raise StorageError(f"{name}: {error.strerror or type(error).__name__}") from error
+            number = error.errno or 0  # without one, or below 0: asyncio's or the resolver's own words
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+            raise StorageError(f"{name}: {reason}") from error
         except (ValueError, asyncpg.InterfaceError):
             # Its text may quote a piece of the password, when that was taken for a port for want of percent-encoding.
             raise StorageError(

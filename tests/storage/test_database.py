@@ -1,0 +1,348 @@
+"""Opening, migrating and sharing a database."""
+
+import asyncio
+import contextlib
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from databases import DatabasePlace
+from pointsman.canonical.record import RequestRecord
+from pointsman.errors import ConfigError
+from pointsman.storage.aliases import AliasRepository, AliasRow
+from pointsman.storage.configuration import ConfigurationRepository
+from pointsman.storage.database import FILE_NAME, Database, StorageError
+from pointsman.storage.migration import HEAD, SCRIPTS
+from pointsman.storage.tables import metadata, requests
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str | None, data_dir: Path) -> AsyncIterator[Database]:
+    """An open database."""
+    database = Database.open(url, data_dir)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
+def refusal(url: str | None, data_dir: Path) -> str:
+    """What a start with this database says."""
+
+    async def start() -> None:
+        async with opened(url, data_dir) as database:
+            await database.migrate()
+
+    with pytest.raises(ConfigError) as caught:
+        asyncio.run(start())
+    return str(caught.value)
+
+
+def test_head_is_the_newest_script() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_the_columns_of_requests_are_the_fields_of_a_record() -> None:
+    assert tuple(requests.columns.keys())[1:] == RequestRecord.__struct_fields__
+
+
+def test_the_scripts_make_the_tables_of_the_program(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database, database.read() as connection:
+
+            def differences(sync: object) -> list[object]:
+                options = {"compare_type": True, "compare_server_default": True}
+                return list(compare_metadata(MigrationContext.configure(sync, opts=options), metadata))
+
+            assert await connection.run_sync(differences) == []
+
+    asyncio.run(story())
+
+
+def test_a_fresh_database_is_migrated_once_and_then_left_alone(empty_database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(empty_database_place.url, empty_database_place.data_dir) as database:
+            await database.migrate()
+            await AliasRepository(database).add(AliasRow(name="a", target="b", created_at=1))
+        async with opened(empty_database_place.url, empty_database_place.data_dir) as database:
+            await database.migrate()
+            await database.migrate()
+            assert await ConfigurationRepository(database).revision() == 1
+
+    asyncio.run(story())
+
+
+def test_a_start_on_a_current_database_does_not_import_alembic(database_place: DatabasePlace) -> None:
+    done = run_start(database_place, "import sys; assert not [m for m in sys.modules if m.startswith('alembic')]")
+    assert done.communicate(timeout=30) == ("", "")
+
+
+def test_processes_that_start_at_once_do_not_both_migrate(empty_database_place: DatabasePlace) -> None:
+    starts = [run_start(empty_database_place, "") for _ in range(3)]
+    assert [start.communicate(timeout=50) for start in starts] == [("", "")] * 3
+
+    async def story() -> None:
+        async with opened(empty_database_place.url, empty_database_place.data_dir) as database:
+            assert await ConfigurationRepository(database).revision() == 0
+
+    asyncio.run(story())
+
+
+def run_start(place: DatabasePlace, then: str) -> "subprocess.Popen[str]":
+    """A process that opens and migrates the database and then runs ``then``."""
+    script = f"""
+import asyncio
+from pathlib import Path
+from pointsman.storage.database import Database
+async def start():
+    database = Database.open({place.url!r}, Path({str(place.data_dir)!r}))
+    await database.migrate()
+    await database.aclose()
+asyncio.run(start())
+{then}
+"""
+    command = [sys.executable, "-W", "error", "-c", script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(database_place: DatabasePlace) -> None:
+    async def set_revision(revision: str) -> None:
+        async with opened(database_place.url, database_place.data_dir) as database, database.write() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
+
+    asyncio.run(set_revision("9999"))
+    said = refusal(database_place.url, database_place.data_dir)
+    assert "newer version" in said
+    assert "9999" in said
+    assert "backup" in said
+    asyncio.run(set_revision(HEAD))
+
+
+def test_tables_of_another_program_are_not_overwritten(empty_database_place: DatabasePlace) -> None:
+    async def prepare() -> None:
+        async with (
+            opened(empty_database_place.url, empty_database_place.data_dir) as database,
+            database.write() as connection,
+        ):
+            await connection.execute(text("CREATE TABLE nodes (mine TEXT)"))
+
+    asyncio.run(prepare())
+    assert "already exists" in refusal(empty_database_place.url, empty_database_place.data_dir)
+
+    async def check() -> None:
+        async with (
+            opened(empty_database_place.url, empty_database_place.data_dir) as database,
+            database.write() as connection,
+        ):
+            await connection.execute(text("INSERT INTO nodes (mine) VALUES ('x')"))
+            await connection.execute(text("CREATE TABLE keys (mine TEXT)"))  # nothing was left half made
+
+    asyncio.run(check())
+
+
+def test_an_error_rolls_the_whole_transaction_back(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            with pytest.raises(LookupError):
+                await change_and_fail(database)
+            assert await ConfigurationRepository(database).revision() == 0
+
+    asyncio.run(story())
+
+
+async def change_and_fail(database: Database) -> None:
+    """Change a row and fail in the same transaction."""
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE configuration SET revision = 7"))
+        raise LookupError
+
+
+def test_a_reader_changes_nothing(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            async with database.read() as connection:
+                await connection.execute(text("UPDATE configuration SET revision = 7"))
+            assert await ConfigurationRepository(database).revision() == 0
+
+    asyncio.run(story())
+
+
+def test_writers_of_several_processes_wait_for_each_other(database_place: DatabasePlace) -> None:
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+from pointsman.storage.aliases import AliasRepository, AliasRow
+from pointsman.storage.database import Database
+async def work():
+    database = Database.open({database_place.url!r}, Path({str(database_place.data_dir)!r}))
+    aliases = AliasRepository(database)
+    for number in range(50):
+        assert await aliases.find("nobody") is None
+        await aliases.add(AliasRow(name=f"{{sys.argv[1]}}-{{number}}", target="m", created_at=1))
+    await database.aclose()
+asyncio.run(work())
+"""
+    workers = [
+        subprocess.Popen([sys.executable, "-c", script, name], stderr=subprocess.PIPE, text=True) for name in "abc"
+    ]
+    assert [worker.communicate(timeout=50)[1] for worker in workers] == ["", "", ""]
+
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            assert await ConfigurationRepository(database).revision() == 150
+
+    asyncio.run(story())
+
+
+def test_the_file_works_in_wal_mode_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(None, tmp_path / "new" / "data") as database:
+            await database.migrate()
+            async with database.read() as connection:
+                pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                found = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in pragmas]
+            assert found == ["wal", 1, 1, 5000]
+
+    asyncio.run(story())
+    assert stat.S_IMODE((tmp_path / "new" / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "new" / "data" / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_file_that_lost_its_wal_mode_gets_it_back_at_the_start(tmp_path: Path, migrated_sqlite: Path) -> None:
+    source = sqlite3.connect(migrated_sqlite)
+    source.execute("VACUUM INTO ?", [str(tmp_path / FILE_NAME)])
+    source.close()
+
+    async def story() -> None:
+        async with opened(None, tmp_path) as database:
+            await database.migrate()
+            async with database.read() as connection:
+                assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+
+    asyncio.run(story())
+
+
+def test_a_sqlite_url_names_its_file(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(f"sqlite:///{tmp_path}/other.db", tmp_path / "unused") as database:
+            await database.migrate()
+            assert database.kind == "sqlite"
+            assert database.name == f"{tmp_path}/other.db"
+
+    asyncio.run(story())
+    assert (tmp_path / "other.db").exists()
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_every_usual_scheme_of_postgresql_works(postgres_server: str, tmp_path: Path, scheme: str) -> None:
+    async def story() -> None:
+        async with opened(postgres_server.replace("postgresql", scheme, 1), tmp_path) as database:
+            assert database.kind == "postgresql"
+            async with database.read() as connection:
+                assert (await connection.execute(text("SELECT 1"))).scalar() == 1
+
+    asyncio.run(story())
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"this is not a database at all" * 100)
+    said = refusal(None, tmp_path)
+    assert "not a database" in said
+    assert FILE_NAME in said
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path, migrated_sqlite: Path) -> None:
+    content = bytearray(migrated_sqlite.read_bytes())
+    content[100:4096] = b"\xff" * 3996  # the first page: what tables there are
+    (tmp_path / FILE_NAME).write_bytes(content)
+    assert "malformed" in refusal(None, tmp_path)
+
+
+def test_a_place_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="can't make the directory"):
+        Database.open(None, tmp_path / "file")
+    (tmp_path / FILE_NAME).mkdir()
+    assert "can't open the database" in refusal(None, tmp_path)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@h/d", "hunter2", "sqlite://", "sqlite:///", "http://[hunter2"])
+def test_a_url_of_no_known_database_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="database URL") as caught:
+        Database.open(url, tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://user:hunter2@127.0.0.1:9/db", "refused"),
+        ("postgresql://user:hun/ter2@127.0.0.1/db", "percent-encode"),
+        ("postgresql://user:hun#ter2@127.0.0.1/db", "percent-encode|refused"),
+        ("postgresql://user:hunter2@/db?host=/nowhere", "No such file"),
+        ("postgresql://user:hunter2@127.0.0.1:port/db", "percent-encode"),
+        ("postgresql://user:hunter2@[::1/db", "not a URL"),
+    ],
+)
+def test_a_postgresql_that_can_not_be_reached_is_refused_without_showing_the_password(
+    tmp_path: Path, url: str, reason: str
+) -> None:
+    said = refusal(url, tmp_path)
+    assert re.search(reason, said), said
+    assert "hun" not in said
+    assert "ter2" not in said
+
+
+def test_a_postgresql_without_the_database_says_so(postgres_server: str, tmp_path: Path) -> None:
+    url = re.sub(r"/postgres\b(?=\?|$)", "/nowhere", postgres_server)
+    assert 'database "nowhere" does not exist' in refusal(url, tmp_path)
+
+
+def test_no_text_of_the_database_shows_its_password(tmp_path: Path) -> None:
+    database = Database.open("postgresql://user:hunter2@db.example:5433/main?sslmode=require", tmp_path)
+    assert repr(database) == "Database(postgresql://db.example:5433/main)"
+
+
+def test_a_connection_that_the_server_ended_is_replaced(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            if database.kind == "sqlite":
+                return  # there is no server that could end one
+            with pytest.raises(StorageError):
+                await change_and_lose_the_connection(database)
+            assert await ConfigurationRepository(database).revision() == 0
+
+    asyncio.run(story())
+
+
+async def change_and_lose_the_connection(database: Database) -> None:
+    """Change a row and let the server end the connection before the commit."""
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE configuration SET revision = 7"))
+        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def test_statements_in_errors_show_no_values(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            with pytest.raises(StorageError) as caught:
+                async with database.write() as connection:
+                    await connection.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "hunter2"})
+            assert "hunter2" not in str(caught.value)
+            assert "hunter2" not in str(caught.value.__cause__)
+
+    asyncio.run(story())
