@@ -1,0 +1,84 @@
+# Pointsman. `make` lists what there is to do.
+#
+# Variables, given behind the target:
+#   ARGS="..."           options for the program that the target runs, e.g. make run ARGS="--port 8080"
+#   PYTHON=python3.12    the interpreter that a new environment is made with (3.11 or later)
+#   VENV=DIR             a virtual environment of your own, taken as it is: nothing is installed into it
+
+PYTHON ?= python3
+UV ?= uv
+ARGS =
+
+# A stamp says that the environment holds what a lock file says; without VENV=DIR both lie in .venv.
+ifeq ($(origin VENV),command line)
+RUN_READY =
+DEV_READY =
+else
+VENV = .venv
+RUN_READY = $(VENV)/.ready-to-run
+DEV_READY = $(VENV)/.ready-to-develop
+endif
+
+BIN = $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
+COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
+
+.PHONY: help setup setup-dev run test test-fast check fix bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(RUN_READY) ## make .venv and install what running needs, from the lock file
+
+run: $(RUN_READY) ## start the gateway; sets up what is missing first
+	@$(BIN)/pointsman local install || echo "Starting without the local model. To try again: pointsman local install" >&2
+	@exec $(BIN)/pointsman serve $(ARGS)
+
+setup-dev: $(DEV_READY) ## install what tests and checks need too
+
+test: $(DEV_READY) ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(DEV_READY) ## run the tests that need no PostgreSQL, no local model and no network
+	@$(BIN)/python -m pytest -k "not postgres and not local_model and not local_weights and not documentation" $(ARGS)
+
+check: $(DEV_READY) ## format, lint, types, import rules, generated documentation
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python docs/generate.py --check
+
+fix: $(DEV_READY) ## format, repair what ruff can, write the generated documentation
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/python docs/generate.py
+
+bench: $(RUN_READY) ## measure direct, nginx and Pointsman side by side (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes newer versions
+	$(COMPILE) --extra local --output-file requirements/run.txt
+	$(COMPILE) --extra local --extra postgres --extra dev --constraint requirements/run.txt \
+		--output-file requirements/dev.txt
+
+clean: ## remove .venv, caches and build results; never data
+	rm -rf .venv .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment is made anew when it can't run pip: after an interrupted set-up, or without its interpreter.
+$(VENV)/.ready-to-run: requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Pointsman needs Python 3.11 or later; $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "$(PYTHON) can't make environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		{ echo "Setting up $(VENV) (some 60 packages, once) ..."; $(PYTHON) -m venv --clear $(VENV); }
+	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.ready-to-develop: $(VENV)/.ready-to-run requirements/dev.txt
+	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
