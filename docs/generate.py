@@ -1,0 +1,218 @@
+"""Writes docs/configuration.md from the settings themselves, and the list of commands in README.md.
+
+    python docs/generate.py            write what changed
+    python docs/generate.py --check    exit with 1 and name the files when something would change
+
+A setting or environment variable without a sentence here is an error, and so is a sentence without a setting.
+"""
+
+import re
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+import typer.main
+
+from pointsman import settings
+from pointsman.cli import app
+from pointsman.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+MEBIBYTE, KIBIBYTE = 1024 * 1024, 1024
+
+MEANINGS = {
+    "server.host": "Address to listen on. Other machines reach the gateway only when this is not a loopback address.",
+    "server.port": "Port to listen on; 0 takes a free one.",
+    "server.max_body_bytes": "A larger request body is refused with 413.",
+    "server.max_header_bytes": "A larger request head is refused with 431.",
+    "server.max_header_count": "More header lines are refused with 431.",
+    "server.max_connections": "Client connections open at once; further ones are answered 503.",
+    "server.header_timeout_seconds": "A request's head must arrive within this time.",
+    "server.body_timeout_seconds": "A request's body must arrive within this time.",
+    "server.keepalive_timeout_seconds": "An idle client connection is closed after this time.",
+    "server.write_timeout_seconds": "A client that takes nothing for this long is cut off.",
+    "server.shutdown_grace_seconds": "At shutdown, requests in flight get this long to finish.",
+    "upstream.connect_timeout_seconds": "To resolve the name, connect and, for https, shake hands.",
+    "upstream.headers_timeout_seconds": "To the head of the upstream's answer.",
+    "upstream.first_byte_timeout_seconds": "From the head to the first byte of a streamed answer.",
+    "upstream.idle_timeout_seconds": "Between two parts of an answer.",
+    "upstream.total_timeout_seconds": "A whole call, from its start.",
+    "upstream.keepalive_seconds": "An idle upstream connection is kept this long for the next call.",
+    "upstream.max_connections_per_host": "Open connections to one upstream; `max_concurrent` of a connection is lower.",
+    "upstream.max_waiting_per_host": "Calls that wait for a free connection; further ones are refused with 503.",
+    "upstream.max_response_bytes": "A larger answer that is not streamed is refused.",
+    "upstream.max_header_bytes": "A larger head of an upstream's answer is refused.",
+    "local.enabled": "Offer the model that runs on this machine.",
+    "local.idle_seconds": "Its process is stopped when nobody used it for this long.",
+    "local.start_timeout_seconds": "Its process must be ready within this time.",
+    "journal.segment_bytes": "A new journal file is begun at this size.",
+    "journal.retention_days": "Journal files that are in the database are kept this long.",
+    "journal.batch_rows": "Records written to the database in one transaction.",
+    "journal.interval_seconds": "How often the journal is carried into the database.",
+    "log.level": "Least severe lines that are written to standard error.",
+    "log.requests": "Write a line for every request. It holds no prompt, answer or key.",
+    "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
+    "storage.redis_url": "Reserved for counters shared by several nodes. Read, not used yet.",
+    "connections.id": "Your name for it. Its models are called `id/model`.",
+    "connections.kind": "What the upstream speaks: `openai` (any OpenAI-compatible API) or `local`.",
+    "connections.base_url": "Where the API is, with its version, e.g. `https://api.openai.com/v1`. Not for `local`.",
+    "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself.",
+    "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
+    "connections.priority": "Stored and shown. No routing uses it yet.",
+    "connections.max_concurrent": "Calls at the same time; further ones wait.",
+    "connections.allow_private": "May its address be private or loopback? Connections added by command start with no.",
+    "connections.provider": "Whose prices apply, e.g. `openai`. Without it the base URL decides.",
+    "models.name": "A further name for a model.",
+    "models.target": "What it stands for, as `connection/model`.",
+}
+
+ENVIRONMENT = {
+    "POINTSMAN_DATA_DIR": "Where data lives. Default: `$XDG_DATA_HOME/pointsman`, or `~/.local/share/pointsman`.",
+    "POINTSMAN_DATABASE_URL": "As `storage.database_url`, which it overrides.",
+    "POINTSMAN_REDIS_URL": "As `storage.redis_url`, which it overrides.",
+    "POINTSMAN_SECRET_KEY": "The master key, 32 characters or more. Default: the file `secret.key` in the data folder.",
+    "POINTSMAN_BOOTSTRAP_KEY": "An API key that shall exist from the first start on, instead of a printed one.",
+}
+
+INTRODUCTION = """# Configuration
+
+This page is written by `docs/generate.py`; change the text there.
+
+Pointsman runs without any configuration. It reads `pointsman.toml` in the current directory when there is one, or the
+file that `--config` names. [pointsman.example.toml](../pointsman.example.toml) shows a whole file. An unknown key is an
+error that names the nearest known one. Settings are read once, at the start; keys and connections that are added by
+command take effect while the server runs.
+
+Options of `pointsman serve` win over the environment, and the environment wins over the file.
+"""
+
+
+def main() -> int:
+    """Write or check; gives the exit status."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for path, text in generated().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print(("not current, run make fix: " if check else "written: ") + ", ".join(stale))
+    return 1 if stale and check else 0
+
+
+def generated() -> dict[Path, str]:
+    """Every file that this script writes, with its whole text."""
+    readme = ROOT / "README.md"
+    return {
+        ROOT / "docs" / "configuration.md": configuration_page(),
+        readme: with_block(readme.read_text(encoding="utf-8"), "commands", commands_table()),
+    }
+
+
+def configuration_page() -> str:
+    """The reference of all settings and environment variables. Raises ValueError when one has no sentence."""
+    _compare(set(MEANINGS), {name for section in sections() for name, _ in fields(section[0], section[1])}, "settings")
+    _compare(set(ENVIRONMENT), _environment_names(), "environment variables")
+    parts = [INTRODUCTION, "\n## Environment\n\n| variable | meaning |\n|---|---|\n"]
+    parts += [f"| `{name}` | {meaning} |\n" for name, meaning in ENVIRONMENT.items()]
+    for name, struct, repeated in sections():
+        parts.append(f"\n## `[[{name}]]`\n" if repeated else f"\n## `[{name}]`\n")
+        parts.append(f"\n{_about(struct)}\n\n| key | type | default | meaning |\n|---|---|---|---|\n")
+        for full_name, field in fields(name, struct):
+            cells = f"{_type(struct, field.name)} | {_default(full_name, field)} | {MEANINGS[full_name]}"
+            parts.append(f"| `{field.name}` | {cells} |\n")
+    return "".join(parts)
+
+
+def commands_table() -> str:
+    """Every command with the first sentence of its help, from the command line's own definitions."""
+    rows = ["| command | what it does |\n|---|---|\n"]
+    rows += [f"| `{name}` | {text} |\n" for name, text in commands(typer.main.get_command(app), "pointsman")]
+    return "".join(rows)
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
+    """Every command that does something, with its short help."""
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        for sub in command.commands.values():
+            if not sub.hidden:
+                yield from commands(sub, f"{name} {sub.name}")
+    else:
+        yield name, command.get_short_help_str(limit=100)
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the markers of ``name`` replaced. ValueError when it has no such markers."""
+    begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->\n"
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"the markers of '{name}' are missing")
+    return before + begin + content + end + after
+
+
+def sections() -> list[tuple[str, type[msgspec.Struct], bool]]:
+    """The tables of the file: name, struct, and whether it may stand several times."""
+    found = []
+    for name, kind in typing.get_type_hints(Settings).items():
+        repeated = typing.get_origin(kind) is list
+        found.append((name, typing.get_args(kind)[0] if repeated else kind, repeated))
+    return found
+
+
+def fields(name: str, struct: type[msgspec.Struct]) -> list[tuple[str, msgspec.structs.FieldInfo]]:
+    """A table's keys with their full names."""
+    return [(f"{name}.{field.name}", field) for field in msgspec.structs.fields(struct)]
+
+
+def _about(struct: type[msgspec.Struct]) -> str:
+    """The struct's docstring without the table's name, which the heading says already."""
+    text = (struct.__doc__ or "").split("\n\n", maxsplit=1)[0]
+    rest = re.sub(r"^(One )?``\[+\w+\]+``( row)?:\s*", "", text)
+    return rest[0].upper() + rest[1:]
+
+
+def _type(struct: type[msgspec.Struct], name: str) -> str:
+    hint = typing.get_type_hints(struct)[name]
+    options = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(f"`{option}`" for option in options)
+    if typing.get_origin(hint) is list:
+        return "list of text"
+    words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}
+    return words[options[0] if options else hint]
+
+
+def _default(full_name: str, field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = [] if field.default is msgspec.NODEFAULT else field.default
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
+    if full_name.endswith("_bytes") and isinstance(value, int):
+        unit, name = (MEBIBYTE, "MiB") if value >= MEBIBYTE else (KIBIBYTE, "KiB")
+        return f"`{value}` ({value // unit} {name})"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _environment_names() -> set[str]:
+    source = Path(settings.__file__).read_text(encoding="utf-8")
+    return set(re.findall(r"\"(POINTSMAN_[A-Z_]+)\"", source))
+
+
+def _compare(described: set[str], existing: set[str], what: str) -> None:
+    if described != existing:
+        missing, extra = sorted(existing - described), sorted(described - existing)
+        raise ValueError(f"{what} in docs/generate.py: without a sentence {missing}, without a setting {extra}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
