@@ -5,6 +5,7 @@ users. Set POINTSMAN_TEST_POSTGRES_URL to a server where databases may be create
 """
 
 import asyncio
+import atexit
 import contextlib
 import os
 import shutil
@@ -58,6 +59,7 @@ def postgres_server() -> Iterator[str]:
         yield url
     finally:
         server.cleanup()
+        atexit.unregister(server._cleanup)  # it would make its lock file again
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """The record of every inference request: written in batches by the projector, read by logs and accounts."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -40,6 +41,7 @@ _POSTGRES_INSERT: Final = f"INSERT INTO requests ({_NAMES}) SELECT * FROM unnest
 # a reader that goes on behind the last number it saw misses nothing.
 _POSTGRES_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"
 
+_SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
 
@@ -58,16 +60,15 @@ class RequestRepository:
         """
         if not records:
             return 0
-        rows: Sequence[tuple[Any, ...]] = [_VALUES(record) for record in records]
-        columns = list(zip(*rows, strict=True))
-        if not _fits(columns):
-            rows = [tuple(_fitted(value) for value in row) for row in rows]
-            columns = list(zip(*rows, strict=True))
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(records), _SLICE_ROWS):
+            rows += _rows(records[start : start + _SLICE_ROWS])
+            await asyncio.sleep(0)
         if self._database.kind == "sqlite":
             result = await connection.exec_driver_sql(_SQLITE_INSERT, rows)
         else:
             await connection.exec_driver_sql(_POSTGRES_ORDER)
-            result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(columns))
+            result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(zip(*rows, strict=True)))
         return result.rowcount
 
     async def list_page(self, workspace_id: str, limit: int, offset: int = 0) -> tuple[RequestRecord, ...]:
@@ -113,15 +114,23 @@ def _record(row: Row[Any] | Sequence[Any]) -> RequestRecord:
     return RequestRecord(**values)
 
 
+def _rows(records: Sequence[RequestRecord]) -> list[tuple[Any, ...]]:
+    """The values of some records, fit for both databases."""
+    rows: list[tuple[Any, ...]] = [_VALUES(record) for record in records]
+    if not _fits(zip(*rows, strict=True)):
+        rows = [tuple(_fitted(value) for value in row) for row in rows]
+    return rows
+
+
 def _fits(columns: Iterable[tuple[Any, ...]]) -> bool:
     """Whether no value needs to be altered; by column, since that costs a tenth of asking each value."""
     for column, is_text, is_number in zip(columns, _IS_TEXT, _IS_NUMBER, strict=True):
         if is_text and "\0" in "".join(filter(None, column)):
             return False
-        if is_number:
-            numbers = [number for number in column if number is not None] or (0,)
-            if max(numbers) > _LARGEST or min(numbers) < _SMALLEST:
-                return False
+        if is_number and (
+            max(filter(None, column), default=0) > _LARGEST or min(filter(None, column), default=0) < _SMALLEST
+        ):
+            return False
     return True
 
 

@@ -75,9 +75,10 @@ aliases: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-# The columns after `sequence` are the fields of RequestRecord, in its order. No check constraints beyond the kind of
-# outcome: a row that money depends on must not be refused for an odd number. `sequence` grows in the order of commit,
-# which created_at does not: a long request is stored after a short one that began later.
+# The columns after `sequence` are the fields of RequestRecord, in its order. No check constraints: a row that money
+# depends on must not be refused for an odd value, and one IN (...) costs a quarter of the whole insert on SQLite.
+# `sequence` grows in the order of commit, which created_at does not: a long request is stored after a short one that
+# began later. It is never used again (AUTOINCREMENT), so that a reader who goes on behind it misses nothing.
 requests: Final = Table(
     "requests",
     metadata,
@@ -110,7 +111,6 @@ requests: Final = Table(
     Column("upstream_us", BigInteger),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
-    CheckConstraint("outcome IN ('success', 'error', 'client_closed')", name="outcome"),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())

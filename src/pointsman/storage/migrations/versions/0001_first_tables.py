@@ -118,7 +118,6 @@ def _requests() -> None:
         sa.Column("upstream_us", sa.BigInteger()),
         sa.Column("bytes_in", sa.BigInteger(), nullable=False),
         sa.Column("bytes_out", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("outcome IN ('success', 'error', 'client_closed')", name=op.f("ck_requests_outcome")),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_requests")),
         sa.UniqueConstraint("request_id", name=op.f("uq_requests_request_id")),
         sqlite_autoincrement=True,
