@@ -75,6 +75,7 @@ ENVIRONMENT = {
     "POINTSMAN_REDIS_URL": "As `storage.redis_url`, which it overrides.",
     "POINTSMAN_SECRET_KEY": "The master key, 32 characters or more. Default: the file `secret.key` in the data folder.",
     "POINTSMAN_BOOTSTRAP_KEY": "An API key that shall exist from the first start on, instead of a printed one.",
+    "POINTSMAN_API_KEY": "The key that `pointsman chat` presents, instead of a temporary one.",
 }
 
 INTRODUCTION = """# Configuration
