@@ -32,7 +32,7 @@ help: ## list the targets
 setup: $(RUN_READY) ## make .venv and install what running needs, from the lock file
 
 run: $(RUN_READY) ## start the gateway; sets up what is missing first
-	@$(BIN)/pointsman local install || echo "Starting without the local model. To try again: pointsman local install" >&2
+	@$(BIN)/pointsman local install >/dev/null || :
 	@exec $(BIN)/pointsman serve $(ARGS)
 
 setup-dev: $(DEV_READY) ## install what tests and checks need too
