@@ -70,7 +70,7 @@ class JournalSettings(_Section, frozen=True, kw_only=True):
 
     segment_bytes: int = 64 * 1024 * 1024
     retention_days: float = 7.0
-    batch_rows: int = 500
+    batch_rows: int = 200
     interval_seconds: float = 0.1
 
 
@@ -130,6 +130,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     secret_key: Secret | None = None
     bootstrap_key: Secret | None = None
+    api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
 
     def resolve(self, reference: Secret, field: str) -> Secret:
@@ -168,6 +169,7 @@ def read_environment(data_dir: Path | None = None) -> Environment:
         redis_url=env.get("POINTSMAN_REDIS_URL") or None,
         secret_key=secret("POINTSMAN_SECRET_KEY"),
         bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        api_key=secret("POINTSMAN_API_KEY"),
         variables=env,
     )
 

@@ -1,10 +1,17 @@
-"""The command line. Each command imports what it needs when it runs: `pointsman --help` must be quick."""
+"""The command line. Each command imports what it needs when it runs: `pointsman --help` must be quick.
+
+Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 130 stopped by Ctrl-C. Results go to standard output,
+progress and warnings to standard error.
+"""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from pointsman.errors import ConfigError, GatewayError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 app = typer.Typer(
     name="pointsman",
@@ -16,8 +23,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from pointsman import __version__
+
+        typer.echo(f"pointsman {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """One fast, exact gateway in front of every language model."""
 
 
@@ -31,8 +50,19 @@ def main() -> None:
     except GatewayError as error:
         typer.echo(f"pointsman: {error.message}", err=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
-from pointsman.cli import serve  # noqa: E402 - commands register on `app`
+from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    chat,
+    connections,
+    keys,
+    local,
+    logs,
+    models,
+    serve,
+    simulate,
+)
 
-__all__ = ["app", "main", "serve"]
+__all__ = ["app", "chat", "connections", "keys", "local", "logs", "main", "models", "serve", "simulate"]

@@ -1,11 +1,14 @@
-"""Options that several commands share, and the way from them to settings."""
+"""Options that several commands share, and the way from them to settings and to an open installation."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pointsman.app import Installation
     from pointsman.settings import Environment, Settings
 
 DataDir = Annotated[
@@ -13,6 +16,12 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Where data lives (default: POINTSMAN_DATA_DIR or ~/.local/share/pointsman)."),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file (default: ./pointsman.toml).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def command_group(name: str, summary: str) -> typer.Typer:
+    """A group of commands, to be added to the application under ``name``."""
+    return typer.Typer(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
 
 
 def load(data_dir: Path | None, config: Path | None) -> "tuple[Settings, Environment]":
@@ -20,3 +29,16 @@ def load(data_dir: Path | None, config: Path | None) -> "tuple[Settings, Environ
     from pointsman.settings import load_settings, read_environment
 
     return load_settings(config), read_environment(data_dir)
+
+
+@asynccontextmanager
+async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[Installation]":
+    """The installation that the options name; only warnings are logged. Raises ConfigError."""
+    import sys
+
+    from pointsman.app import open_installation
+    from pointsman.logs import configure_logging
+
+    configure_logging("warning", sys.stderr)
+    async with open_installation(*load(data_dir, config)) as installation:
+        yield installation

@@ -1,6 +1,7 @@
 """Connections: where they come from (file or database), how they are kept, and what is built of them."""
 
 import asyncio
+import difflib
 import ipaddress
 from collections.abc import Iterable
 from typing import Final
@@ -39,6 +40,8 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     has_secret: bool
     allow_private: bool
+    max_concurrent: int | None
+    provider: str | None
 
 
 class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,10 +90,7 @@ class ConnectionService:
 
         Raises ConfigError that names the field at fault.
         """
-        check_connection(new.id, new.kind, new.base_url, "connection")
-        self._refuse_taken(new.id, [row.id for row in await self._repository.list()])
-        if new.base_url is not None and not new.allow_private:
-            refuse_private_literal(new.base_url)
+        await self.check(new)
         now = self._clock.now_us()
         sealed = self._master.seal(SECRET_PURPOSE, new.id, new.secret) if new.secret is not None else None
         return await self._repository.add(
@@ -109,6 +109,15 @@ class ConnectionService:
             )
         )
 
+    async def check(self, new: NewConnection) -> None:
+        """Whether `add` would take it; raises ConfigError that names the field at fault."""
+        check_connection(new.id, new.kind, new.base_url, "connection")
+        self._refuse_taken(new.id, [row.id for row in await self._repository.list()])
+        if new.base_url is not None and not new.allow_private:
+            refuse_private_literal(new.base_url)
+        if new.secret is not None and not _fits_a_header(new.secret.reveal()):
+            raise ConfigError("connection.api_key: must be visible ASCII characters without spaces")
+
     def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
         if any(declared.row.id == connection_id for declared in self._file):
             raise ConfigError(f"connection.id: '{connection_id}' is declared in the configuration file")
@@ -121,7 +130,7 @@ class ConnectionService:
             raise ConfigError(f"'{connection_id}' is declared in the configuration file: remove it there")
         revision = await self._repository.remove(connection_id)
         if revision is None:
-            raise ConfigError(f"there is no connection '{connection_id}'; pointsman connections list shows them")
+            raise _unknown(connection_id, [row.id for row in await self._repository.list()])
         return revision
 
     async def list_all(self) -> list[ConnectionInfo]:
@@ -148,12 +157,22 @@ class ConnectionService:
         found = {one.row.id: _endpoint(one, child, prices) for one in await self._all(local=child is not None)}
         return {connection_id: endpoint for connection_id, endpoint in found.items() if endpoint is not None}
 
+    async def find(self, connection_id: str) -> ConnectionInfo:
+        """One connection. Raises ConfigError with the nearest ids when there is none."""
+        found = {declared.row.id: declared for declared in await self._all()}
+        if connection_id not in found:
+            raise _unknown(connection_id, found)
+        return _info(found[connection_id])
+
     async def find_origin(self, connection_id: str) -> tuple[Origin, bytes, Secret | None]:
         """Address, request for the model list and credential of a connection, to test it. Raises ConfigError."""
-        for declared in await self._all():
-            if declared.row.id == connection_id and declared.row.base_url is not None:
-                return probe(declared.row.base_url, declared.secret, allow_private=declared.row.allow_private)
-        raise ConfigError(f"there is no connection '{connection_id}' with a base_url")
+        found = {declared.row.id: declared for declared in await self._all()}
+        if connection_id not in found:
+            raise _unknown(connection_id, found)
+        row = found[connection_id].row
+        if row.base_url is None:
+            raise ConfigError(f"the connection '{connection_id}' has no base_url")
+        return probe(row.base_url, found[connection_id].secret, allow_private=row.allow_private)
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -223,6 +242,16 @@ def refuse_private_literal(base_url: str) -> None:
         raise ConfigError("connection.base_url: the address is private or local; add --allow-private if that is meant")
 
 
+def _unknown(connection_id: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(connection_id[:100], list(known), 3, 0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "pointsman connections list shows them"
+    return ConfigError(f"there is no connection {connection_id[:100]!r}; {hint}")
+
+
+def _fits_a_header(secret: str) -> bool:
+    return bool(secret) and all("!" <= character <= "~" for character in secret)
+
+
 def _from_file(row: ConnectionSettings, index: int, environment: Environment) -> _Declared:
     secret = environment.resolve(row.api_key, f"connections[{index}].api_key") if row.api_key is not None else None
     stored = ConnectionRow(
@@ -285,4 +314,6 @@ def _info(declared: _Declared) -> ConnectionInfo:
         priority=row.priority,
         has_secret=declared.secret is not None,
         allow_private=row.allow_private,
+        max_concurrent=row.max_concurrent,
+        provider=row.provider,
     )

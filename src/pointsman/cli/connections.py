@@ -1,0 +1,235 @@
+"""``pointsman connections``: accounts at upstreams, added, listed, tested and removed while servers run."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointsman.cli import app
+from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
+from pointsman.cli.output import confirm, note, print_json, print_table, printable
+
+if TYPE_CHECKING:
+    from pointsman.app import Installation
+    from pointsman.errors import GatewayError
+    from pointsman.keyring import Secret
+    from pointsman.settings import Environment
+    from pointsman.upstream.client import Origin, UpstreamClient
+    from pointsman.upstream.connections import ConnectionInfo, NewConnection
+
+PROBE_CONNECT_SECONDS = 5.0
+PROBE_SECONDS = 20.0
+MAX_SHOWN = 1000
+MODELS_SHOWN = 3
+MAX_KEY_CHARACTERS = 16_384
+REFERENCES = ("env:", "file:")
+
+group = command_group("connections", "Add, list, test and remove accounts at upstreams.")
+app.add_typer(group)
+
+ConnectionId = Annotated[str, typer.Argument(metavar="ID", help="The connection's id.")]
+
+
+@group.command()
+def add(
+    connection_id: Annotated[str, typer.Argument(metavar="ID", help="A short name: models are then ID/MODEL.")],
+    base_url: Annotated[str | None, typer.Option(help="E.g. https://api.openai.com/v1")] = None,
+    kind: Annotated[str, typer.Option(help="The format that the upstream speaks.")] = "openai",
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="env:NAME, file:PATH, - (standard input) or prompt. On a terminal asked for when left out."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to offer; repeat it. Without: the upstream's own list.")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Higher goes first.", min=-1_000_000, max=1_000_000)] = 0,
+    provider: Annotated[str | None, typer.Option(help="Whose prices hold, e.g. openai.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Calls at the same time.", min=1, max=1_000_000)] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Allow loopback and private addresses.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Add a connection. When the command is done, every running server can use it."""
+    from pointsman.upstream.connections import NewConnection
+
+    new = NewConnection(
+        id=connection_id,
+        kind=kind,
+        base_url=base_url,
+        models=tuple(dict.fromkeys(model or ())),
+        priority=priority,
+        max_concurrent=max_concurrent,
+        allow_private=allow_private,
+        provider=provider,
+    )
+    asyncio.run(_add(new, api_key, data_dir, config))
+
+
+async def _add(new: "NewConnection", api_key: str | None, data_dir: Path | None, config: Path | None) -> None:
+    import msgspec
+
+    async with opened(data_dir, config) as installation:
+        await installation.connections.check(new)  # before anybody types a key or waits for an upstream
+        if new.base_url is not None:
+            new = msgspec.structs.replace(new, secret=read_api_key(api_key, installation.environment))
+            await installation.connections.check(new)
+            if not new.models:
+                new = msgspec.structs.replace(new, models=await _ask_models(installation, new))
+        await installation.connections.add(new)
+        effect = await confirm(installation)
+    offer = f"{len(new.models)} models" if new.models else "open to any model" if new.base_url else "the local model"
+    typer.echo(f"connection '{new.id}' added ({offer}): {effect}")
+    if new.base_url is not None:
+        example = printable(new.models[0]) if new.models else "MODEL"
+        note(f"Ask for its models as {new.id}/{example}")
+
+
+def read_api_key(reference: str | None, environment: "Environment") -> "Secret | None":
+    """The credential that ``--api-key`` stands for, None for none. Raises ConfigError when it can't be had."""
+    from pointsman.errors import ConfigError
+    from pointsman.keyring import Secret
+
+    if reference == "prompt" or (reference is None and sys.stdin.isatty()):
+        text = typer.prompt(
+            "API key (hidden; empty for none)", hide_input=True, default="", show_default=False, err=True
+        )
+        return Secret(text.strip()) if text.strip() else None
+    if not reference:
+        return None
+    if reference == "-":
+        text = sys.stdin.read(MAX_KEY_CHARACTERS).strip()
+        if not text:
+            raise ConfigError("--api-key -: there is no key on standard input")
+        return Secret(text)
+    if not reference.startswith(REFERENCES):
+        note(
+            "warning: a key on the command line stays in the shell's history and is seen in the list of processes; "
+            "use --api-key env:NAME, file:PATH or - instead, and consider replacing this key"
+        )
+    return environment.resolve(Secret(reference), "--api-key")
+
+
+async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:
+    """The upstream's own list of models; empty, with the reason told, when it can't be had."""
+    from pointsman.errors import GatewayError
+    from pointsman.upstream.connections import fetch_models, probe
+
+    note("asking the upstream for its models ...")
+    try:
+        async with upstream_client(installation) as client:
+            models = await fetch_models(client, *probe(new.base_url or "", new.secret, allow_private=new.allow_private))
+    except GatewayError as error:
+        note(f"warning: {error.message}; the connection is stored all the same, open to any model name")
+        return ()
+    if not models:
+        note("warning: the upstream's list is empty; the connection is open to any model name")
+    return tuple(dict.fromkeys(models))
+
+
+@asynccontextmanager
+async def upstream_client(installation: "Installation") -> "AsyncIterator[UpstreamClient]":
+    """A client for a few calls by a command, with the server's own guard and short times of waiting."""
+    import msgspec
+
+    from pointsman.ticker import Ticker
+    from pointsman.upstream.client import UpstreamClient
+
+    settings = msgspec.structs.replace(
+        installation.settings.upstream,
+        connect_timeout_seconds=PROBE_CONNECT_SECONDS,
+        headers_timeout_seconds=PROBE_SECONDS,
+        total_timeout_seconds=PROBE_SECONDS,
+    )
+    loop = asyncio.get_running_loop()
+    ticker = Ticker(loop, installation.clock)
+    client = UpstreamClient(loop, settings, ticker)
+    ticker.start()
+    try:
+        yield client
+    finally:
+        ticker.stop()
+        client.close()
+
+
+@group.command("list")
+def list_connections(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Show the connections, those of the configuration file too. Never their credentials."""
+    asyncio.run(_list(as_json, data_dir, config))
+
+
+async def _list(as_json: bool, data_dir: Path | None, config: Path | None) -> None:
+    async with opened(data_dir, config) as installation:
+        found = await installation.connections.list_all()
+    shown = found[:MAX_SHOWN]
+    if as_json:
+        print_json(shown)
+    else:
+        columns = ("id", "kind", "base url", "models", "priority>", "key", "private", "declared in")
+        print_table(columns, [_cells(info) for info in shown], drop=("private", "kind", "priority>"))
+    if len(shown) < len(found):
+        note(f"{len(found) - len(shown)} more connections not shown")
+
+
+def _cells(info: "ConnectionInfo") -> tuple[str, ...]:
+    models = ", ".join(info.models[:MODELS_SHOWN]) or "any"
+    if len(info.models) > MODELS_SHOWN:
+        models += f" and {len(info.models) - MODELS_SHOWN} more"
+    key = "yes" if info.has_secret else "none"
+    private = "allowed" if info.allow_private else "refused"
+    return (info.id, info.kind, info.base_url or "-", models, str(info.priority), key, private, info.source)
+
+
+@group.command("test")
+def try_out(connection_id: ConnectionId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Ask a connection's upstream for its models: can it be reached, does it take the key, how fast is it."""
+    asyncio.run(_test(connection_id, data_dir, config))
+
+
+async def _test(connection_id: str, data_dir: Path | None, config: Path | None) -> None:
+    from pointsman.errors import ConfigError, GatewayError
+    from pointsman.upstream.connections import fetch_models
+
+    async with opened(data_dir, config) as installation:
+        info = await installation.connections.find(connection_id)
+        if info.base_url is None:
+            raise ConfigError(f"'{connection_id}' is the local model: pointsman local status tells about it")
+        origin, message, secret = await installation.connections.find_origin(connection_id)
+        async with upstream_client(installation) as client:
+            started = installation.clock.monotonic()
+            try:
+                models = await fetch_models(client, origin, message, secret)
+            except GatewayError as error:
+                typer.echo(_failure(connection_id, origin, error), err=True)
+                raise typer.Exit(1) from None
+            seconds = installation.clock.monotonic() - started
+    typer.echo(f"{connection_id}: ok, {info.base_url} answered in {seconds * 1000:.0f} ms with {len(models)} models")
+    missing = [model for model in info.models if model not in models]
+    if missing:
+        note(f"warning: not in the upstream's list: {', '.join(map(printable, missing[:MODELS_SHOWN]))}")
+
+
+def _failure(connection_id: str, origin: "Origin", error: "GatewayError") -> str:
+    from pointsman.errors import Kind
+
+    unreachable = error.kind in (Kind.UPSTREAM_UNAVAILABLE, Kind.UPSTREAM_TIMEOUT)
+    verdict = "not reachable" if unreachable else "reachable, but its list of models can't be had"
+    return f"{connection_id}: {verdict} ({origin.scheme}://{origin.host}:{origin.port}): {error.message}"
+
+
+@group.command()
+def remove(connection_id: ConnectionId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Remove a connection and its stored credential. Calls that run on it are finished."""
+    asyncio.run(_remove(connection_id, data_dir, config))
+
+
+async def _remove(connection_id: str, data_dir: Path | None, config: Path | None) -> None:
+    async with opened(data_dir, config) as installation:
+        await installation.connections.remove(connection_id)
+        effect = await confirm(installation)
+    typer.echo(f"connection '{connection_id}' removed: {effect}")

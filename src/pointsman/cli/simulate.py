@@ -1,0 +1,98 @@
+"""``pointsman simulate``: an upstream to try things on, with true wire shapes and every way to fail."""
+
+import asyncio
+import difflib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointsman.cli import app
+from pointsman.cli.options import command_group
+from pointsman.cli.output import note, print_table
+
+if TYPE_CHECKING:
+    from pointsman.testing import Behaviour, OpenAIChat, Simulator
+
+DEFAULT_PORT = 20200
+# Addresses that mean every interface, and where a client on this machine finds such a server.
+REACHED_AT = {"//0.0.0.0:": "//127.0.0.1:", "//[::]:": "//[::1]:"}
+
+group = command_group("simulate", "Run a simulated upstream.")
+app.add_typer(group)
+
+
+@group.callback()
+def _simulate() -> None:
+    """Run a simulated upstream."""
+
+
+@group.command()
+def openai(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)
+    ] = DEFAULT_PORT,
+    api_key: Annotated[str | None, typer.Option(help="Demand this key; without it any will do.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model to list; repeat it.")] = None,
+    fault: Annotated[str | None, typer.Option(help="Fail in this way; see --list-faults.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Length of every answer.", min=0, max=10_000_000)] = None,
+    pace_ms: Annotated[float, typer.Option(help="Time between two streamed events.", min=0, max=3_600_000)] = 0.0,
+    list_faults: Annotated[bool, typer.Option("--list-faults", help="Show the faults and exit.")] = False,
+) -> None:
+    """Simulate an OpenAI Chat Completions upstream until Ctrl-C."""
+    from pointsman.testing import FAULTS, Behaviour, OpenAIChat
+
+    if list_faults:
+        print_table(("fault", "what happens"), [(one.name, one.summary) for one in FAULTS.values()])
+        return
+    if fault is not None:
+        _check_fault(fault)
+    api = OpenAIChat(api_key=api_key, models=tuple(model or ("sim-model",)))
+    behaviour = Behaviour(tokens=tokens, pace_ms=pace_ms, fault=fault)
+    asyncio.run(_run((host, port), api, behaviour, api_key))
+
+
+def _check_fault(name: str) -> None:
+    from pointsman.errors import ConfigError
+    from pointsman.testing import FAULTS
+
+    if name not in FAULTS:
+        near = difflib.get_close_matches(name[:100], list(FAULTS), 3, 0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "--list-faults shows them"
+        raise ConfigError(f"there is no fault {name[:100]!r}; {hint}")
+
+
+async def _run(address: tuple[str, int], api: "OpenAIChat", behaviour: "Behaviour", api_key: str | None) -> None:
+    """Serve until SIGINT or SIGTERM; both are the normal end."""
+    import signal
+
+    from pointsman.errors import ConfigError
+    from pointsman.testing import serve
+
+    host, port = address
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    serving = loop.create_task(
+        serve(host, port, api=api, behaviour=behaviour, on_bound=lambda simulator: _announce(simulator, api_key))
+    )
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    serving.cancel()
+    try:
+        await serving
+    except asyncio.CancelledError:
+        note("stopped")
+    except OSError as error:
+        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _announce(simulator: "Simulator", api_key: str | None) -> None:
+    base_url = simulator.base_url
+    for bound, reached in REACHED_AT.items():
+        base_url = base_url.replace(bound, reached)
+    typer.echo(f"simulating OpenAI Chat Completions at {base_url}")
+    key = " --api-key prompt" if api_key is not None else ""
+    typer.echo(f"use it:  pointsman connections add sim --base-url {base_url} --allow-private{key}")
