@@ -4,11 +4,12 @@
 """
 
 import asyncio
-import datetime
 import fcntl
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -18,7 +19,6 @@ from pointsman import __version__
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
-from pointsman.accounting.pricing import PriceBook
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.clock import Clock, SystemClock
@@ -28,7 +28,7 @@ from pointsman.flow import Gateway, Snapshot, serve
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
-from pointsman.server.edge import Edge, Exchange, error_headers
+from pointsman.server.edge import Edge, error_headers
 from pointsman.server.host import Host
 from pointsman.server.management import AsgiApp, ManagementMount
 from pointsman.server.operations import Operations
@@ -44,6 +44,7 @@ from pointsman.storage.requests import RequestRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.endpoints import PENDING, RemoteEndpoint
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path, weights_status
 
@@ -52,6 +53,8 @@ HEARTBEAT_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
 LOG_FLUSH_SECONDS: Final = 0.05
+GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
+LAST_PROJECTION_SECONDS: Final = 5.0
 CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
@@ -127,8 +130,10 @@ class Server:
         self._request_log = request_log
         self._node_id = self._clock.new_id("node")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._patient: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._lock: IO[str] = _lock_data_dir(installation.data_dir)
-        self.prices = PriceService(PriceBook(lambda: _utc(self._clock)))
+        self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
         self.local_model = self._make_local_model()
@@ -182,13 +187,22 @@ class Server:
         await self._register()
         self._spawn("prices", self.prices.run())
         self._spawn("management", mount.run())
-        self._spawn("projector", self.projector.run(settings.journal.interval_seconds))
-        self._spawn("configuration", self._watch())
+        self._patient.add(self._spawn("projector", self.projector.run(settings.journal.interval_seconds)))
+        self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
+        gc.collect()
+        gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
 
     async def aclose(self) -> None:
-        """Stop background work, project what is left, close everything; what a crash left is projected at the start."""
+        """End background work, project what is left for some seconds, close everything.
+
+        Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
+        """
+        self._stopping.set()
+        self.projector.stop()
+        await asyncio.gather(*self._patient)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -199,12 +213,17 @@ class Server:
         self.ledger.close()
         if self._request_log is not None:
             self._request_log.flush()
+        await self._project_rest()
+        self._lock.close()
+
+    async def _project_rest(self) -> None:
+        deadline = self._clock.monotonic() + LAST_PROJECTION_SECONDS
         try:
-            await self.projector.drain()
+            while self._clock.monotonic() < deadline and await self.projector.step():
+                pass
             await self._installation.nodes.remove(self._node_id)
         except StorageError as error:
             log.warning("not everything was projected; the next start does it", reason=str(error))
-        self._lock.close()
 
     # requests
 
@@ -212,9 +231,7 @@ class Server:
         operations = Operations(self.gateway, self.meter, self._health)
         router = Router(mount)
 
-        async def chat(exchange: Exchange) -> None:
-            await serve(self.gateway, openai_chat, exchange)
-
+        chat = partial(serve, self.gateway, openai_chat)
         for path in CHAT_PATHS:
             router.add("POST", path, chat)
         for base in MODEL_BASES:
@@ -250,6 +267,14 @@ class Server:
     # configuration
 
     async def _snapshot(self) -> Snapshot:
+        snapshot = await self._build_snapshot()
+        for target in snapshot.catalogue.targets:
+            endpoint = snapshot.endpoints[target.connection.id]
+            if isinstance(endpoint, RemoteEndpoint) and endpoint.known_price(target.model) is PENDING:
+                self.prices.ask(endpoint.provider, endpoint.base_url, target.model)
+        return snapshot
+
+    async def _build_snapshot(self) -> Snapshot:
         installation = self._installation
         revision = await installation.configuration.revision()
         keys = await installation.keys.table()
@@ -266,7 +291,7 @@ class Server:
         """Notice changes made by commands and other nodes, swap the snapshot, and tell that this node has."""
         installed = weights_status(self._installation.data_dir).installed
         last_beat = 0.0
-        while True:
+        while not self._stopping.is_set():
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 revision = await self._installation.configuration.revision()
@@ -313,7 +338,7 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def supervised() -> None:
             try:
                 await work
@@ -325,6 +350,7 @@ class Server:
         task = self._loop.create_task(supervised(), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _lock_data_dir(data_dir: Path) -> IO[str]:
@@ -343,10 +369,6 @@ def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
         return Journal(directory, clock, segment_bytes)
     except OSError as error:
         raise ConfigError(f"can't write the request journal in {directory}: {error.strerror}") from error
-
-
-def _utc(clock: Clock) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(clock.now_us() / 1e6, tz=datetime.UTC)
 
 
 def _bracketed(host: str) -> str:

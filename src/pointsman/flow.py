@@ -22,7 +22,7 @@ from pointsman.policy.authentication import authenticate
 from pointsman.routing.catalogue import Catalogue
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
+from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, Pending
 
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
 
@@ -196,8 +196,10 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     record.request_model, record.stream = call.model, call.stream
     target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.connection.id]
-    price = await endpoint.price(target.model)
-    access = await endpoint.acquire()
+    price = endpoint.known_price(target.model)
+    if isinstance(price, Pending):
+        price = await endpoint.price(target.model)
+    access = endpoint.access or await endpoint.acquire()
     try:
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)
         entry.sent(endpoint, price)

@@ -1,29 +1,97 @@
-"""The price book as a service: loaded in the background, refreshed every hour, waited for when it is not there yet."""
+"""Prices for the request path: plain dictionaries, filled by a short-lived process that knows the price data."""
 
 import asyncio
+import sys
+from typing import Final
 
-from pointsman.accounting.pricing import Price, PriceBook
+import msgspec
+import structlog
 
-REFRESH_SECONDS = 3600.0
+from pointsman.accounting.price_lookup import Question
+from pointsman.accounting.pricing import Price
+
+REFRESH_SECONDS: Final = 3600.0
+LOOKUP_SECONDS: Final = 30.0
+MAX_KNOWN: Final = 10_000  # callers can name any model of an open connection
+log = structlog.get_logger("pointsman.prices")
+
+PriceTable = dict[str, Price | None]
 
 
 class PriceService:
-    """Answers for prices; the first questions wait until the data is in memory (about 0.2 s after the start)."""
+    """Answers for prices. What is asked while a look-up runs is asked together in the next one."""
 
-    def __init__(self, book: PriceBook) -> None:
-        self._book = book
-        self._ready = asyncio.Event()
+    def __init__(self) -> None:
+        self._tables: dict[tuple[str | None, str | None], PriceTable] = {}
+        self._asked: dict[Question, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
 
-    async def run(self) -> None:
-        """Load the data in a thread, then forget looked-up prices every hour, since they change at dates."""
-        await asyncio.to_thread(self._book.load)
-        self._ready.set()
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            self._book.refresh()
+    def table(self, provider: str | None, base_url: str | None) -> PriceTable:
+        """The known prices of a provider by model: read it, don't write it. A model that is missing has to be asked."""
+        return self._tables.setdefault((provider, base_url), {})
 
     async def find(self, provider: str | None, base_url: str | None, model: str) -> Price | None:
-        """The price of a model, or None when it is not known."""
-        if not self._book.loaded:
-            await self._ready.wait()
-        return self._book.find(provider, base_url, model)
+        """The price of a model, looked up if need be (about 0.3 s); None when nobody knows it."""
+        table = self.table(provider, base_url)
+        if model not in table:
+            await asyncio.shield(self.ask(provider, base_url, model))
+        return table.get(model)
+
+    def ask(self, provider: str | None, base_url: str | None, model: str) -> asyncio.Future[None]:
+        """Begin to look a price up; done when it is in the table."""
+        question = Question(provider=provider, base_url=base_url, model=model)
+        future = self._asked.get(question)
+        if future is None:
+            future = self._asked[question] = asyncio.get_running_loop().create_future()
+            self._wake.set()
+        return future
+
+    async def run(self) -> None:
+        """Look up what is asked, and everything again every hour, since prices change at dates."""
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                for (provider, base_url), table in self._tables.items():
+                    for model in table:
+                        self.ask(provider, base_url, model)
+            self._wake.clear()
+            asked, self._asked = self._asked, {}
+            await self._answer(asked)
+
+    async def _answer(self, asked: dict[Question, asyncio.Future[None]]) -> None:
+        try:
+            prices = await look_up(list(asked))
+        except (OSError, TimeoutError, msgspec.DecodeError) as error:
+            log.error("prices can't be looked up; calls are recorded as unpriced", reason=type(error).__name__)
+            prices = [None] * len(asked)
+        for (question, future), price in zip(asked.items(), prices, strict=True):
+            table = self.table(question.provider, question.base_url)
+            if len(table) >= MAX_KNOWN:
+                table.clear()
+            table[question.model] = price
+            if not future.done():
+                future.set_result(None)
+
+
+async def look_up(questions: list[Question]) -> list[Price | None]:
+    """Ask the price process. Raises OSError, TimeoutError or msgspec.DecodeError when it does not answer well."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "pointsman.accounting.price_lookup",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            output, _ = await process.communicate(msgspec.json.encode(questions))
+    finally:
+        if process.returncode is None:
+            process.kill()
+    answers = msgspec.json.decode(output, type=list[Price | None])
+    if len(answers) != len(questions):
+        raise msgspec.DecodeError("the price process answered another number of questions")
+    return answers

@@ -26,6 +26,7 @@ _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
+_REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
 
@@ -79,6 +80,7 @@ class Projector:
         self._requests = RequestRepository(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
+        self._stopping = asyncio.Event()
         self._known: dict[str, SegmentRow] = {}
         self._unreadable: set[str] = set()
         self._one_by_one = 0  # so many of the next batches hold one record each, to find the one that is refused
@@ -94,10 +96,18 @@ class Projector:
         while (await self._project()).rows:
             pass
 
+    def stop(self) -> None:
+        """Let `run` return after the batch in hand: cancelling it could leave a transaction open."""
+        self._stopping.set()
+
     async def run(self, interval: float) -> None:
-        """Project every ``interval`` seconds until cancelled, and prune now and then. What fails is tried again."""
+        """Project every ``interval`` seconds until `stop`, and prune now and then. What fails is tried again.
+
+        After a full batch it rests four times as long as the batch took: requests come first, the journal can wait.
+        """
         pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
-        while True:
+        while not self._stopping.is_set():
+            begin = self._clock.monotonic()
             try:
                 batch = await self._project()
                 if self._clock.monotonic() >= prune_at:
@@ -106,12 +116,20 @@ class Projector:
             except (StorageError, OSError) as error:
                 self.counts.failures += 1
                 _log.warning("projection failed, will be repeated", error=str(error), pause_seconds=pause)
-                await asyncio.sleep(pause)
+                await self._rest(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
-                if batch.room() > 0:
-                    await asyncio.sleep(interval)
+                spent = self._clock.monotonic() - begin
+                await self._rest(interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not when the end has come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
 
     def lag(self) -> Lag:
         """What still waits for the database, as far as this projector knows."""

@@ -33,7 +33,7 @@ HELP = """\
 
 @app.command()
 def chat(
-    prompt: Annotated[str | None, typer.Argument(help="Answer this once and exit.")] = None,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="Answer this once and exit.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Default: the first that is listed.")] = None,
     url: Annotated[str | None, typer.Option(help="Default: the server of the data directory.")] = None,
     key: Annotated[str | None, typer.Option(help="Default: POINTSMAN_API_KEY, else a temporary key.")] = None,

@@ -37,18 +37,21 @@ ConnectionId = Annotated[str, typer.Argument(metavar="ID", help="The connection'
 @group.command()
 def add(
     connection_id: Annotated[str, typer.Argument(metavar="ID", help="A short name: models are then ID/MODEL.")],
-    base_url: Annotated[str | None, typer.Option(help="E.g. https://api.openai.com/v1")] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="E.g. https://api.openai.com/v1")] = None,
     kind: Annotated[str, typer.Option(help="The format that the upstream speaks.")] = "openai",
     api_key: Annotated[
         str | None,
         typer.Option(help="env:NAME, file:PATH, - (standard input) or prompt. On a terminal asked for when left out."),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A model to offer; repeat it. Without: the upstream's own list.")
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A model to offer; repeat it. Without: the upstream's own list."),
     ] = None,
-    priority: Annotated[int, typer.Option(help="Higher goes first.", min=-1_000_000, max=1_000_000)] = 0,
+    priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.", min=-1_000_000, max=1_000_000)] = 0,
     provider: Annotated[str | None, typer.Option(help="Whose prices hold, e.g. openai.")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(help="Calls at the same time.", min=1, max=1_000_000)] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls at the same time.", min=1, max=1_000_000)
+    ] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Allow loopback and private addresses.")
     ] = False,

@@ -24,7 +24,9 @@ app.add_typer(group)
 def create(
     name: Annotated[str, typer.Option(help="What the key is for, e.g. the application's name.")] = "key",
     admin: Annotated[bool, typer.Option("--admin", help="May also manage the gateway.")] = False,
-    expires_days: Annotated[int | None, typer.Option(help="Valid for this many days.", min=1, max=MAX_DAYS)] = None,
+    expires_days: Annotated[
+        int | None, typer.Option(metavar="N", help="Valid for this many days.", min=1, max=MAX_DAYS)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the key and nothing else.")] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -51,7 +53,7 @@ async def _create(
 @group.command("list")
 def list_keys(
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option(help="Show the newest N.", min=1, max=10_000)] = 200,
+    limit: Annotated[int, typer.Option(metavar="N", help="Show the newest N.", min=1, max=10_000)] = 200,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -75,7 +77,7 @@ async def _list(as_json: bool, limit: int, data_dir: Path | None, config: Path |
 
 @group.command()
 def revoke(
-    key: Annotated[str, typer.Argument(help="The key's id, its name, or the beginning of its id.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="The key's id, its name, or the beginning of its id.")],
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:

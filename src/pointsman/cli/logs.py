@@ -33,7 +33,9 @@ WIDTHS = (19, 32, 10, 30, 10, 6, 16, 7, 7, 12, 8, 8)
 def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new requests until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Begin with the newest N.", min=0, max=10_000)] = 25,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="Begin with the newest N.", min=0, max=10_000)
+    ] = 25,
     errors: Annotated[bool, typer.Option("--errors", help="Only requests that did not succeed.")] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,

@@ -19,7 +19,7 @@ NOT_INSTALLED = "not installed: pointsman local install"
 @app.command()
 def models(
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option(help="Show N at most.", min=1, max=100_000)] = 2000,
+    limit: Annotated[int, typer.Option(metavar="N", help="Show N at most.", min=1, max=100_000)] = 2000,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from pointsman.app import Installation
 
-
 MAX_WIDTH = 100_000
 
 
@@ -31,7 +30,6 @@ def print_json(value: Any) -> None:
 def console(*, stderr: bool = False) -> "Console":
     """A rich console that marks nothing up by itself: names may hold any characters."""
     from rich.console import Console
-    from rich.table import Table
 
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
 

@@ -30,13 +30,17 @@ def _simulate() -> None:
 def openai(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)
+        int, typer.Option(metavar="PORT", help="Port to listen on; 0 takes any free one.", min=0, max=65535)
     ] = DEFAULT_PORT,
     api_key: Annotated[str | None, typer.Option(help="Demand this key; without it any will do.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model to list; repeat it.")] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="A model to list; repeat it.")] = None,
     fault: Annotated[str | None, typer.Option(help="Fail in this way; see --list-faults.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Length of every answer.", min=0, max=10_000_000)] = None,
-    pace_ms: Annotated[float, typer.Option(help="Time between two streamed events.", min=0, max=3_600_000)] = 0.0,
+    tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Length of every answer.", min=0, max=10_000_000)
+    ] = None,
+    pace_ms: Annotated[
+        float, typer.Option(metavar="MS", help="Time between two streamed events.", min=0, max=3_600_000)
+    ] = 0.0,
     list_faults: Annotated[bool, typer.Option("--list-faults", help="Show the faults and exit.")] = False,
 ) -> None:
     """Simulate an OpenAI Chat Completions upstream until Ctrl-C."""

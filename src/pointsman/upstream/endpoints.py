@@ -1,7 +1,7 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -62,12 +62,27 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         return self.secret.reveal() if self.secret is not None else None
 
 
+class Pending:
+    """The type of PENDING: a price that has to be waited for."""
+
+
+PENDING: Final = Pending()
+
+
 class Endpoint(Protocol):
-    """A connection that calls can be sent to. Each `acquire` is paired with one `release`."""
+    """A connection that calls can be sent to. Each use of ``access`` or `acquire` is paired with one `release`.
+
+    ``access`` is how to reach it when it is always ready, else None: then `acquire` makes it ready.
+    """
 
     connection_id: str
     provider: str | None
     format: ProviderFormat
+    access: Access | None
+
+    def known_price(self, model: str) -> Price | Pending | None:
+        """What a model costs here; None when nobody knows, PENDING when `price` has to be awaited."""
+        ...
 
     async def acquire(self) -> Access:
         """Make it ready. Raises GatewayError(NOT_READY) when it can't be."""
@@ -102,23 +117,29 @@ class RemoteEndpoint:
         self.format = provider_format
         self.base_url = base_url
         self._prices = prices
+        self._price_table = prices.table(provider, base_url)
         parts = urlsplit(base_url)
         scheme, host = parts.scheme, parts.hostname or ""
         port = parts.port or (443 if scheme == "https" else 80)
         origin = Origin(scheme=scheme, host=host, port=port, allow_private=allow_private, limit=max_concurrent)
         text = secret.reveal() if secret is not None else None
         head = provider_format.build_head(parts.path.rstrip("/"), host_header(scheme, host, port), text)
-        self._access = Access(origin=origin, head=head, secret=secret)
+        self._ready = Access(origin=origin, head=head, secret=secret)
+        self.access: Access | None = self._ready
 
     async def acquire(self) -> Access:
         """Always ready."""
-        return self._access
+        return self._ready
 
     def release(self) -> None:
         """Nothing is held."""
 
+    def known_price(self, model: str) -> Price | Pending | None:
+        """From the table of prices in memory."""
+        return self._price_table.get(model, PENDING)
+
     async def price(self, model: str) -> Price | None:
-        """From the price book, by provider or base URL."""
+        """From the price data, by provider or base URL."""
         return await self._prices.find(self.provider, self.base_url, model)
 
 
@@ -130,8 +151,9 @@ def host_header(scheme: str, host: str, port: int) -> bytes:
 
 
 class Prices(Protocol):
-    """Looks prices up, waiting for the data to be loaded when it isn't yet."""
+    """Looks prices up (accounting/prices.py)."""
 
+    def table(self, provider: str | None, base_url: str | None) -> dict[str, Price | None]: ...
     async def find(self, provider: str | None, base_url: str | None, model: str) -> Price | None: ...
 
 
@@ -157,6 +179,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    access: Access | None = None
 
     def __init__(self, connection_id: str, child: LocalChild, provider_format: ProviderFormat) -> None:
         self.connection_id = connection_id
@@ -179,6 +202,10 @@ class LocalEndpoint:
     def release(self) -> None:
         """One call fewer keeps the child awake."""
         self._child.release()
+
+    def known_price(self, model: str) -> Price | Pending | None:
+        """Nobody sends a bill for it."""
+        return FREE
 
     async def price(self, model: str) -> Price | None:
         """Nobody sends a bill for it."""

@@ -50,7 +50,7 @@ class RequestLogs:
     def handler(self) -> HTTPRouteHandler:
         """The route for Litestar."""
 
-        @get("/v1/request-logs", sync_to_thread=False)
+        @get("/v1/request-logs")
         async def list_request_logs(request: Request[Any, Any, Any]) -> Response[bytes]:
             headers = {name: value for name, value in request.scope["headers"]}
             now_us = self._gateway.clock.now_us()

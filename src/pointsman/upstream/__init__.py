@@ -1,0 +1,1 @@
+"""Calls to providers: the client, credentials and the embedded model."""
