@@ -24,6 +24,7 @@ from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, Pending
 
+MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
 
 
@@ -137,8 +138,8 @@ class Entry:
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
         record = self.record
-        record.response_model = model
-        record.finish_reason = finish_reason
+        record.response_model = model[:MAX_TEXT] if model is not None else None
+        record.finish_reason = finish_reason[:MAX_TEXT] if finish_reason is not None else None
         if usage is None:
             usage = estimate_usage(record.bytes_in, produced)
         record.input_tokens = usage.input_tokens

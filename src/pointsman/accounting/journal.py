@@ -36,6 +36,10 @@ class JournalError(Exception):
     """A record could not be appended; nothing of it will be read. The message says why and names no content."""
 
 
+class UnwritableRecordError(JournalError):
+    """This record can never be written, however healthy the disk: it is too large or can't be encoded."""
+
+
 class Journal:
     """The writing side; one object per process, used by one thread. Raises OSError when ``directory`` can't be used."""
 
@@ -73,7 +77,7 @@ class Journal:
         try:
             payload = _ENCODER.encode(record)
         except (ValueError, OverflowError, TypeError) as error:  # lone surrogates, numbers beyond 64 bits
-            raise JournalError(f"a request record can't be encoded: {type(error).__name__}") from error
+            raise UnwritableRecordError(f"a request record can't be encoded: {type(error).__name__}") from error
         line = b"%08x %b\n" % (crc32(payload), payload)
         size = len(line)
         if self._size + size > self._limit or size > MAX_LINE_BYTES:
@@ -90,7 +94,7 @@ class Journal:
     def _prepare(self, size: int) -> None:
         """What is seldom needed before a line: a new segment, because this one is full or ends in a torn piece."""
         if size > MAX_LINE_BYTES:
-            raise JournalError(f"a request record has more than {MAX_LINE_BYTES} bytes")
+            raise UnwritableRecordError(f"a request record has more than {MAX_LINE_BYTES} bytes")
         if self._size == 0:
             return
         old = self._descriptor

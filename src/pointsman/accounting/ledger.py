@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import structlog
 
-from pointsman.accounting.journal import Journal, JournalError
+from pointsman.accounting.journal import Journal, JournalError, UnwritableRecordError
 from pointsman.canonical.record import RequestRecord
 
 log = structlog.get_logger("pointsman.ledger")
@@ -32,6 +33,10 @@ class Ledger:
         """Append a record; ``log_line`` gets its JSON."""
         try:
             payload = self._journal.append(record)
+        except UnwritableRecordError as error:
+            log.error("record cut to be written", request_id=record.request_id, reason=str(error))
+            self.write(_without_texts(record))
+            return
         except JournalError as error:
             if self.closed_reason is None:
                 log.error("journal closed", reason=str(error))
@@ -56,3 +61,8 @@ class Ledger:
         if self._parked:
             self.retry()
         self._journal.close()
+
+
+def _without_texts(record: RequestRecord) -> RequestRecord:
+    """The record with its figures, and without the words of callers and upstreams that made it unwritable."""
+    return msgspec.structs.replace(record, request_model=None, response_model=None, finish_reason=None, route="")

@@ -11,6 +11,8 @@ from pointsman.wire.openai_chat import ChatRequest, ErrorBody, ErrorDetail, Fiel
 
 NAME: Final = "openai.chat"
 OPERATION: Final = "chat"
+MAX_MODEL_LENGTH: Final = 256
+MAX_CHOICES: Final = 128
 
 # (type, code) of each kind, as OpenAI's own errors have them where there is one.
 ERROR_TYPES: Final = MappingProxyType(
@@ -68,6 +70,10 @@ def parse_request(body: bytes) -> ChatCall:
         fields = _fields.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
+    if len(request.model) > MAX_MODEL_LENGTH:
+        raise GatewayError(Kind.INVALID_REQUEST, f"'model' is longer than {MAX_MODEL_LENGTH} characters", param="model")
+    if request.n is not None and not 1 <= request.n <= MAX_CHOICES:
+        raise GatewayError(Kind.INVALID_REQUEST, f"'n' must be a whole number from 1 to {MAX_CHOICES}", param="n")
     if not request.messages:
         raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
     return ChatCall(model=request.model, stream=request.stream is True, choices=request.n or 1, fields=fields)
@@ -78,8 +84,12 @@ def describe(error: Exception, body: bytes) -> GatewayError:
     text = str(error)
     if isinstance(error, RecursionError):
         return GatewayError(Kind.INVALID_REQUEST, "the JSON body is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return GatewayError(Kind.INVALID_REQUEST, "the body is not valid UTF-8")
     if not isinstance(error, msgspec.ValidationError):
         found = _POSITION.search(text)
+        if found is None and "truncated" not in text:
+            return GatewayError(Kind.INVALID_REQUEST, "the body is not valid JSON in UTF-8")
         if found is None:
             return GatewayError(
                 Kind.INVALID_REQUEST, f"the body is not valid JSON: it ends too early, at byte {len(body)}"

@@ -7,7 +7,7 @@ import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
-from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels
+from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels, Usage
 
 CHAT_PATH: Final = "/chat/completions"
 MODELS_PATH: Final = "/models"
@@ -15,6 +15,7 @@ MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _encode: Final = msgspec.json.Encoder().encode
 _response: Final = msgspec.json.Decoder(ChatResponse)
+_usage: Final = msgspec.json.Decoder(Usage | None)
 _models: Final = msgspec.json.Decoder(UpstreamModels)
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
 # Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
@@ -81,8 +82,19 @@ def parse_response(body: bytes) -> Answer:
     return Answer(
         model=response.model,
         finish_reason=choices[0].finish_reason if choices else None,
-        usage=response.usage.to_token_usage() if response.usage is not None else None,
+        usage=_read_usage(response.usage),
     )
+
+
+def _read_usage(raw: msgspec.Raw | None) -> TokenUsage | None:
+    """The usage object, read apart from the answer: one odd figure must not cost a good answer, only its figures."""
+    if raw is None:
+        return None
+    try:
+        usage = _usage.decode(raw)
+    except (msgspec.DecodeError, ValueError, OverflowError):
+        return None
+    return usage.to_token_usage() if usage is not None else None
 
 
 def parse_error(status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None) -> GatewayError:
@@ -140,7 +152,9 @@ class StreamReader:
     __slots__ = (
         "_choices",
         "_ended",
-        "_tail",
+        "_held",
+        "_pieces",
+        "_seam",
         "_unread",
         "done",
         "events",
@@ -154,7 +168,9 @@ class StreamReader:
         """``choices`` is how many answers were asked for (``n``)."""
         self._choices = choices
         self._ended: set[int] = set()
-        self._tail = b""
+        self._pieces: list[bytes] = []  # the beginning of an event, not yet whole
+        self._held = 0
+        self._seam = b""
         self._unread = True
         self.done = False
         self.failed = False
@@ -168,29 +184,41 @@ class StreamReader:
 
         Raises GatewayError(UPSTREAM_ERROR) when an event grows beyond 8 MiB.
         """
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
-        if not data.endswith(b"\n\n"):
-            cut = _end_of_events(data)
-            if cut != len(data):
-                self._tail = data[cut:]
-                data = data[:cut]
-                if len(self._tail) > MAX_EVENT_BYTES:
-                    raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream sent an event larger than the limit")
+        if self._pieces or not data.endswith(b"\n\n"):
+            data = self._take_events(data)
         if data:
             self.events += data.count(b"data:")
             if self._unread or b"[DONE]" in data or b'"error"' in data or _tells(data):
                 self._read(data)
         return data
 
+    def _take_events(self, data: bytes) -> bytes:
+        """The whole events in what is held and ``data``; the rest is held. Linear in the bytes, however cut."""
+        pieces = self._pieces
+        seam = self._seam  # the last bytes held, in case a blank line is cut in two
+        cut = _end_of_events(seam + data) - len(seam)
+        if cut <= 0:
+            pieces.append(data)
+            self._held += len(data)
+            self._seam = (seam + data)[-3:]
+            if self._held > MAX_EVENT_BYTES:
+                raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream sent an event larger than the limit")
+            return b""
+        pieces.append(data[:cut])
+        whole = b"".join(pieces)
+        rest = data[cut:]
+        self._pieces = [rest] if rest else []
+        self._held = len(rest)
+        self._seam = rest[-3:]
+        return whole
+
     def finish(self) -> bytes:
         """The body ended cleanly: what is still to be sent, the ``[DONE]`` event when the upstream left it out.
 
         Raises GatewayError(UPSTREAM_ERROR) when the stream was truncated: no ``[DONE]``, and a choice without its end.
         """
-        rest = self._tail
-        self._tail = b""
+        rest = b"".join(self._pieces)
+        self._pieces = []
         if rest.strip():
             self._read(rest + b"\n\n")  # a last event without its blank line
             if self.done:
@@ -221,10 +249,10 @@ class StreamReader:
             if event.error is not None and event.error != b"null":
                 self.failed = True
             if event.usage is not None:
-                self.usage = event.usage.to_token_usage()
+                self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():
                 if choice.finish_reason is not None:
-                    self._ended.add(choice.index)
+                    self._ended.add(choice.index or 0)
                     self.finish_reason = choice.finish_reason
 
 

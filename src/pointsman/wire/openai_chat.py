@@ -3,11 +3,14 @@
 Source: the API reference at platform.openai.com/docs/api-reference/chat, as of 2026-11.
 """
 
+from typing import Final
+
 import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 
 Number = int | float
+MAX_TOKENS: Final = 2**40
 
 
 class MessageHead(msgspec.Struct, frozen=True):
@@ -50,40 +53,48 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 class PromptTokensDetails(msgspec.Struct, frozen=True):
     """``usage.prompt_tokens_details``."""
 
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: Number | None = None
+    cache_write_tokens: Number | None = None
 
 
 class CompletionTokensDetails(msgspec.Struct, frozen=True):
     """``usage.completion_tokens_details``."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Number | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):
     """``usage``."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Number | None = None
+    completion_tokens: Number | None = None
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
 
     def to_token_usage(self) -> TokenUsage:
-        """The same figures in the gateway's own names."""
+        """The same figures in the gateway's own names: whole, not negative, the parts no larger than the whole."""
+        input_tokens, output_tokens = _count(self.prompt_tokens), _count(self.completion_tokens)
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        cache_read = min(_count(prompt.cached_tokens), input_tokens) if prompt is not None else 0
+        cache_write = min(_count(prompt.cache_write_tokens), input_tokens - cache_read) if prompt is not None else 0
         return TokenUsage(
-            input_tokens=self.prompt_tokens or 0,
-            output_tokens=self.completion_tokens or 0,
-            cache_read_tokens=(prompt.cached_tokens or 0) if prompt is not None else 0,
-            cache_write_tokens=(prompt.cache_write_tokens or 0) if prompt is not None else 0,
-            reasoning_tokens=(completion.reasoning_tokens or 0) if completion is not None else 0,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+            reasoning_tokens=min(_count(completion.reasoning_tokens), output_tokens) if completion is not None else 0,
         )
+
+
+def _count(value: Number | None) -> int:
+    """A token count that an upstream sent, within 0 and 2^40: no bill is larger, and no column overflows."""
+    return 0 if value is None else max(0, min(int(value), MAX_TOKENS))
 
 
 class Choice(msgspec.Struct, frozen=True):
     """A choice's end, in an answer or in one event of a stream."""
 
-    index: int = 0
+    index: int | None = None
     finish_reason: str | None = None
 
 
@@ -92,7 +103,7 @@ class ChatResponse(msgspec.Struct, frozen=True):
 
     model: str | None = None
     choices: list[Choice] | None = None
-    usage: Usage | None = None
+    usage: msgspec.Raw | None = None
     error: msgspec.Raw | None = None
 
 
