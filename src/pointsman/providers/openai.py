@@ -7,7 +7,7 @@ import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
-from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels, Usage
+from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels, Usage, is_given
 
 CHAT_PATH: Final = "/chat/completions"
 MODELS_PATH: Final = "/models"
@@ -15,7 +15,7 @@ MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _encode: Final = msgspec.json.Encoder().encode
 _response: Final = msgspec.json.Decoder(ChatResponse)
-_usage: Final = msgspec.json.Decoder(Usage | None)
+_usage: Final = msgspec.json.Decoder(Usage)
 _models: Final = msgspec.json.Decoder(UpstreamModels)
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
 # Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
@@ -74,7 +74,7 @@ def parse_response(body: bytes) -> Answer:
         response = _response.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a whole JSON chat completion") from None
-    if response.error is not None and response.error != b"null":
+    if is_given(response.error):
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with status 200 and an error inside")
     choices = response.choices
     if choices is None:
@@ -86,15 +86,14 @@ def parse_response(body: bytes) -> Answer:
     )
 
 
-def _read_usage(raw: msgspec.Raw | None) -> TokenUsage | None:
+def _read_usage(raw: msgspec.Raw) -> TokenUsage | None:
     """The usage object, read apart from the answer: one odd figure must not cost a good answer, only its figures."""
-    if raw is None:
+    if not is_given(raw):
         return None
     try:
-        usage = _usage.decode(raw)
+        return _usage.decode(raw).to_token_usage()
     except (msgspec.DecodeError, ValueError, OverflowError):
         return None
-    return usage.to_token_usage() if usage is not None else None
 
 
 def parse_error(status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None) -> GatewayError:
@@ -131,7 +130,7 @@ def _is_error_object(body: bytes) -> bool:
         error = _response.decode(body).error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
-    return error is not None and bytes(error)[:1] == b"{"
+    return bytes(error)[:1] == b"{"
 
 
 def _leaks(body: bytes, secret: str | None) -> bool:
@@ -187,7 +186,7 @@ class StreamReader:
         if self._pieces or not data.endswith(b"\n\n"):
             data = self._take_events(data)
         if data:
-            self.events += data.count(b"data:")
+            self.events += data.count(b"\ndata:") + data.startswith(b"data:")  # a JSON text has no raw line feed
             if self._unread or b"[DONE]" in data or b'"error"' in data or _tells(data):
                 self._read(data)
         return data
@@ -244,11 +243,12 @@ class StreamReader:
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 continue  # passed on as it is: the client's parser will say so
             if self._unread:
-                self._unread = False
-                self.model = event.model
-            if event.error is not None and event.error != b"null":
+                # Some hosts begin with an event of no model and no choices; later ones are not worth a look.
+                self.model = event.model or None
+                self._unread = self.model is None and not event.choices
+            if is_given(event.error):
                 self.failed = True
-            if event.usage is not None:
+            if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():
                 if choice.finish_reason is not None:

@@ -91,6 +91,15 @@ def _count(value: Number | None) -> int:
     return 0 if value is None else max(0, min(int(value), MAX_TOKENS))
 
 
+ABSENT: Final = msgspec.Raw()  # a member that was not sent; msgspec takes no union of Raw with None
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """True when a member was sent and is not null."""
+    value = bytes(raw)
+    return value not in (b"", b"null")
+
+
 class Choice(msgspec.Struct, frozen=True):
     """A choice's end, in an answer or in one event of a stream."""
 
@@ -103,8 +112,8 @@ class ChatResponse(msgspec.Struct, frozen=True):
 
     model: str | None = None
     choices: list[Choice] | None = None
-    usage: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
