@@ -16,8 +16,11 @@ class Clock(Protocol):
         """Microseconds since 1970-01-01 UTC. For instants that are stored or shown."""
         ...
 
-    def new_id(self, prefix: str) -> str:
-        """A new unique id ``{prefix}_{28 hex digits}`` that sorts by time of creation within a process."""
+    def new_id(self, prefix: str, now_us: int | None = None) -> str:
+        """A new unique id ``{prefix}_{28 hex digits}`` that sorts by time of creation within a process.
+
+        ``now_us`` saves a look at the clock for a caller that has just had one.
+        """
         ...
 
 
@@ -34,7 +37,8 @@ class SystemClock:
         """Microseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1000
 
-    def new_id(self, prefix: str) -> str:
+    def new_id(self, prefix: str, now_us: int | None = None) -> str:
         """A new unique id; no secret may depend on it, since it can be guessed."""
         self._counter = counter = (self._counter + 1) & 0xFFFFFF
-        return f"{prefix}_{time.time_ns() // 1_000_000:012x}{counter:06x}{self._tail}"
+        milliseconds = (self.now_us() if now_us is None else now_us) // 1000
+        return f"{prefix}_{milliseconds:012x}{counter:06x}{self._tail}"

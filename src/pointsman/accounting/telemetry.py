@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from pointsman.canonical.record import RequestRecord
+from pointsman.canonical.record import Outcome, RequestRecord
 
 # Seconds. From an answer out of a warm local service to a long reasoning call.
 DURATION_BUCKETS: Final = (
@@ -37,7 +37,7 @@ DURATION_BUCKETS: Final = (
 _BUCKETS_US: Final = tuple(int(bound * 1e6) for bound in DURATION_BUCKETS)
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-Labels = tuple[str, str, str, str]
+Labels = tuple[str, str | None, int, Outcome]
 LABEL_NAMES: Final = ("operation", "connection", "status", "outcome")
 
 
@@ -62,7 +62,7 @@ class Meter:
 
     def observe(self, record: RequestRecord) -> None:
         """Count one settled request."""
-        labels = (record.operation, record.connection_id or "", str(record.status), record.outcome.value)
+        labels = (record.operation, record.connection_id, record.status, record.outcome)
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = _Series()
@@ -131,7 +131,8 @@ def _duration(series: list[tuple[Labels, _Series]]) -> HistogramMetricFamily:
         for bound, count in zip((*map(str, DURATION_BUCKETS), "+Inf"), one.buckets, strict=True):
             total += count
             buckets.append((bound, total))
-        family.add_metric(labels, buckets, one.duration_us / 1e6)
+        operation, connection, status, outcome = labels
+        family.add_metric((operation, connection or "", str(status), outcome.value), buckets, one.duration_us / 1e6)
     return family
 
 

@@ -24,6 +24,7 @@ STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON: Final = b"application/json"
 LINGER_SECONDS: Final = 2.0
+WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset((b"authorization", b"x-api-key", b"host", b"content-length", b"content-type"))
 
@@ -74,41 +75,37 @@ class Exchange:
     """
 
     __slots__ = (
-        "_chunked", "_connection", "_edge", "body", "bytes_out", "headers", "keep", "method", "path", "peer",
+        "_connection", "_edge", "body", "bytes_out", "headers", "http11", "keep", "method", "path", "peer",
         "query", "request_id", "started", "started_at", "state", "throttle",
     )  # fmt: skip
 
-    WAITING, STREAMING, DONE = 0, 1, 2
-
-    def __init__(self, connection: "EdgeConnection", head: "_Head", body: bytes) -> None:
+    def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
         edge = connection.edge
         self._connection = connection
         self._edge = edge
-        self._chunked = head.http11
-        self.method = head.method
-        self.path = head.path
-        self.query = head.query
-        self.headers = head.headers
-        self.keep = head.keep
-        self.body = body
+        self.method = method
+        self.path, _, self.query = url.partition(b"?")
+        self.headers = headers
         self.peer = connection.peer
-        self.request_id = edge.clock.new_id("req")
+        self.keep = self.http11 = True
+        self.body = b""
         self.started = edge.clock.monotonic()
-        self.started_at = edge.clock.now_us()
-        self.state = self.WAITING
+        self.started_at = now = edge.clock.now_us()
+        self.request_id = edge.clock.new_id("req", now)
+        self.state = WAITING
         self.bytes_out = 0
         self.throttle: Callable[[bool], None] | None = None
 
     @property
     def responded(self) -> bool:
         """True once any part of an answer was given."""
-        return self.state != self.WAITING
+        return self.state != WAITING
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """The whole answer. ``extra`` is further header lines, each ended by CRLF."""
-        if self.state != self.WAITING:
+        if self.state != WAITING:
             return
-        self.state = self.DONE
+        self.state = DONE
         self.bytes_out = len(body)
         head = self._head(status, content_type, extra, b"content-length: %d\r\n" % len(body))
         self._connection.write(head + body if self.method != b"HEAD" else head)
@@ -116,25 +113,25 @@ class Exchange:
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer; an HTTP/1.0 client gets it ended by the close of the connection."""
-        if self.state != self.WAITING:
+        if self.state != WAITING:
             return
-        self.state = self.STREAMING
-        if not self._chunked:
+        self.state = STREAMING
+        if not self.http11:
             self.keep = False
-        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        framing = b"transfer-encoding: chunked\r\n" if self.http11 else b""
         self._connection.write(self._head(status, content_type, extra, framing))
 
     def write(self, data: bytes) -> None:
         """A part of a streamed answer."""
-        if self.state == self.STREAMING and data:
+        if self.state == STREAMING and data:
             self.bytes_out += len(data)
-            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self.http11 else data)
 
     def finish(self) -> None:
         """End a streamed answer."""
-        if self.state == self.STREAMING:
-            self.state = self.DONE
-            if self._chunked:
+        if self.state == STREAMING:
+            self.state = DONE
+            if self.http11:
                 self._connection.write(b"0\r\n\r\n")
             self._connection.finished(self)
 
@@ -144,7 +141,7 @@ class Exchange:
 
     def cut(self) -> None:
         """Break the connection: the one way left to say that a streamed answer is not whole."""
-        self.state = self.DONE
+        self.state = DONE
         self._connection.abort()
 
     def _head(self, status: int, content_type: bytes, extra: bytes, framing: bytes) -> bytes:
@@ -173,19 +170,6 @@ def error_headers(error: GatewayError) -> bytes:
     if error.retry_after_seconds is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))
-
-
-class _Head:
-    """A parsed request head."""
-
-    __slots__ = ("headers", "http11", "keep", "method", "path", "query")
-
-    method: bytes
-    path: bytes
-    query: bytes
-    headers: dict[bytes, bytes]
-    keep: bool
-    http11: bool
 
 
 class EdgeConnection(asyncio.Protocol):
@@ -221,7 +205,7 @@ class EdgeConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
-        self._queue: deque[tuple[_Head, bytes]] | None = None
+        self._queue: deque[Exchange] | None = None
         self._closing = self._eof = self._lingering = self._paused = False
         self._head_bytes = 0
         self._begin()
@@ -257,7 +241,7 @@ class EdgeConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         task, self._task = self._task, None
         if exchange is not None:
-            exchange.state = Exchange.DONE
+            exchange.state = DONE
             self.edge.active -= 1
             if task is not None:
                 task.cancel()
@@ -366,33 +350,29 @@ class EdgeConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
         parser = self._parser
-        head = _Head()
-        head.method = parser.get_method()
-        head.path, _, head.query = self._url.partition(b"?")
-        head.headers = self._headers
-        head.keep = parser.should_keep_alive()
-        head.http11 = parser.get_http_version() == "1.1"
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        exchange = Exchange(self, parser.get_method(), self._url, self._headers)
+        exchange.keep = parser.should_keep_alive()
+        exchange.http11 = parser.get_http_version() == "1.1"
+        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._begin()
         if self._closing:
             return
         if self._exchange is None:
-            self._serve(head, body)
+            self._serve(exchange)
             return
         if self._queue is None:
             self._queue = deque()
-        self._queue.append((head, body))
+        self._queue.append(exchange)
         self._transport.pause_reading()  # no more than what was already read
 
     # answering
 
-    def _serve(self, head: _Head, body: bytes) -> None:
+    def _serve(self, exchange: Exchange) -> None:
         edge = self.edge
         self.deadline = NEVER
-        exchange = self._exchange = Exchange(self, head, body)
+        self._exchange = exchange
         edge.active += 1
-        handler = edge.router.find(exchange)
-        self._task = edge.ticker.loop.create_task(_run(exchange, handler))
+        self._task = edge.ticker.loop.create_task(_run(exchange, edge.router.find(exchange)))
 
     def write(self, data: bytes) -> None:
         """Bytes to the client, held by the transport while it is slow."""
@@ -412,10 +392,10 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.close()
             return
         if self._queue:
-            head, body = self._queue.popleft()
+            waiting = self._queue.popleft()
             if not self._queue:
                 self._transport.resume_reading()
-            self._serve(head, body)
+            self._serve(waiting)
         elif not self._paused:
             self.deadline = self._idle_deadline()
 
@@ -435,12 +415,10 @@ class EdgeConnection(asyncio.Protocol):
         if self._exchange is not None:  # a fault behind a request in flight: that one is broken off
             self.abort()
             return
-        head = _Head()
-        head.method, head.path, head.query, head.headers = b"", b"", b"", {}
-        head.keep, head.http11 = False, True
-        exchange = Exchange(self, head, b"")
+        exchange = Exchange(self, b"", b"", {})
+        exchange.keep = False
         payload = self.edge.render_error(error, exchange.request_id)
-        exchange.state = Exchange.STREAMING
+        exchange.state = STREAMING
         framing = b"content-length: %d\r\n" % len(payload)
         self._transport.write(exchange._head(error.status, JSON, error_headers(error), framing) + payload)
         log.info("request refused", request_id=exchange.request_id, kind=error.kind.value, status=error.status)
@@ -477,7 +455,7 @@ async def _run(exchange: Exchange, handler: Handler) -> None:
             exchange, GatewayError(Kind.INTERNAL, "an internal error occurred; it was logged with this request id")
         )
     else:
-        if exchange.state != Exchange.DONE:
+        if exchange.state != DONE:
             log.error("request left without an answer", request_id=exchange.request_id)
             _end_badly(exchange, GatewayError(Kind.INTERNAL, "the request was left without an answer"))
 
