@@ -232,7 +232,7 @@ async def _relay(
     gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, int]
 ) -> None:
     access, message, choices = prepared
-    reader = endpoint.format.StreamReader(choices)
+    reader = endpoint.format.StreamReader(choices, access.reveal())
 
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.canonical.usage import TokenUsage
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GatewayError
 from pointsman.providers.openai import MAX_EVENT_BYTES, StreamReader
 
 MODEL = "gpt-5.2-2026-10-01"

@@ -122,4 +122,7 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
 
 def render_stream_error(error: GatewayError, request_id: str) -> bytes:
     """The error as the last event of a stream; the OpenAI SDKs raise APIError at it."""
-    return b"data: " + render_error(error, request_id) + b"\n\n"
+    body = render_error(error, request_id)
+    if b"\n" in body or b"\r" in body:
+        body = msgspec.json.format(body, indent=-1)  # an event's data is one line
+    return b"data: " + body + b"\n\n"

@@ -15,6 +15,7 @@ MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _encode: Final = msgspec.json.Encoder().encode
 _response: Final = msgspec.json.Decoder(ChatResponse)
+_any: Final = msgspec.json.Decoder()
 _usage: Final = msgspec.json.Decoder(Usage)
 _models: Final = msgspec.json.Decoder(UpstreamModels)
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
@@ -137,8 +138,9 @@ def _leaks(body: bytes, secret: str | None) -> bool:
     """True when the body holds the credential or a tell-tale part of it (upstreams echo its ends)."""
     if not secret:
         return False
-    parts = {secret} if len(secret) < 16 else {secret[:8], secret[-8:]}
-    return any(part.encode() in body for part in parts)
+    parts = {secret} if len(secret) < 16 else {secret[:8], secret[-4:]}  # OpenAI's own mask shows four
+    plain = _encode(_any.decode(body))  # without escapes that would hide it
+    return any(part.encode() in text for part in parts for text in (body, plain))
 
 
 class StreamReader:
@@ -154,6 +156,7 @@ class StreamReader:
         "_held",
         "_pieces",
         "_seam",
+        "_secret",
         "_unread",
         "done",
         "events",
@@ -163,9 +166,10 @@ class StreamReader:
         "usage",
     )
 
-    def __init__(self, choices: int = 1) -> None:
-        """``choices`` is how many answers were asked for (``n``)."""
+    def __init__(self, choices: int = 1, secret: str | None = None) -> None:
+        """``choices`` is how many answers were asked for (``n``); an error event that holds ``secret`` is kept back."""
         self._choices = choices
+        self._secret = secret
         self._ended: set[int] = set()
         self._pieces: list[bytes] = []  # the beginning of an event, not yet whole
         self._held = 0
@@ -247,6 +251,8 @@ class StreamReader:
                 self.model = event.model or None
                 self._unread = self.model is None and not event.choices
             if is_given(event.error):
+                if _leaks(value, self._secret):
+                    raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
                 self.failed = True
             if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
