@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the settings themselves, and the list of commands in README.md.
+"""Writes docs/configuration.md from the settings themselves; docs/cli.md and README.md's list from the commands.
 
     python docs/generate.py            write what changed
     python docs/generate.py --check    exit with 1 and name the files when something would change
@@ -18,6 +18,7 @@ import typer.main
 
 from pointsman import settings
 from pointsman.cli import app
+from pointsman.cli.reference import render_reference
 from pointsman.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +111,7 @@ def generated() -> dict[Path, str]:
     readme = ROOT / "README.md"
     return {
         ROOT / "docs" / "configuration.md": configuration_page(),
+        ROOT / "docs" / "cli.md": render_reference(),
         readme: with_block(readme.read_text(encoding="utf-8"), "commands", commands_table()),
     }
 
