@@ -77,6 +77,7 @@ $(VENV)/.ready-to-run: requirements/run.txt pyproject.toml
 		{ echo "Setting up $(VENV) (some 60 packages, once) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/run.txt
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.ready-to-develop: $(VENV)/.ready-to-run requirements/dev.txt

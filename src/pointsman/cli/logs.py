@@ -160,7 +160,9 @@ def milliseconds(microseconds: int | None) -> str:
 
 def _print_line(record: "RequestRecord", names: KeyNames, as_json: bool) -> None:
     if as_json:
-        print_json(record)
+        import msgspec
+
+        print_json(msgspec.structs.asdict(record))  # with every member: the struct itself leaves defaults out
         return
     parts = []
     for column, width, cell in zip(COLUMNS, WIDTHS, cells(record, names), strict=True):
