@@ -161,7 +161,7 @@ class Entry:
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
         record.duration_us = int((self._gateway.clock.monotonic() - self.exchange.started) * 1e6)
-        record.bytes_out = self.exchange.bytes_out
+        record.bytes_out += self.exchange.bytes_out
         self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
@@ -176,8 +176,9 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
     try:
         await _serve(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        entry.fail(error)
         body = dialect.render_error(error, exchange.request_id)
+        entry.record.bytes_out = len(body)
+        entry.fail(error)
         exchange.respond(error.status, body, extra=gateway.error_headers(error))
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
@@ -223,7 +224,7 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
     reading = endpoint.format.parse_response(answer.body)
     entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
-    entry.exchange.bytes_out = len(answer.body)
+    entry.record.bytes_out = len(answer.body)
     entry.settle(200, Outcome.SUCCESS)
     entry.exchange.respond(200, answer.body, answer.headers.get(b"content-type", b"application/json"))
 
@@ -237,8 +238,9 @@ async def _relay(
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
 
-    def settle(error: GatewayError | None) -> None:
+    def settle(error: GatewayError | None, last: int) -> None:
         read()
+        entry.record.bytes_out = last
         if error is None:
             entry.settle(200, Outcome.SUCCESS)
         else:

@@ -55,7 +55,7 @@ class Receiver(Protocol):
 class StreamedAnswer(CollectedAnswer):
     """A sink that relays an event stream to the client byte for byte, in whole events, at the client's pace.
 
-    ``settle(error)`` is called exactly once, before the last bytes go to the client. The client's answer begins with
+    ``settle(error, last)`` is called exactly once, before the ``last`` bytes go to the client. The client's answer begins with
     the first whole event: a failure before it is an ordinary error answer, one after it an error event. An answer that
     is no event stream is collected instead (``streaming`` stays False).
     """
@@ -67,7 +67,7 @@ class StreamedAnswer(CollectedAnswer):
         loop: asyncio.AbstractEventLoop,
         receiver: Receiver,
         reader: StreamReader,
-        settle: Callable[[GatewayError | None], None],
+        settle: Callable[[GatewayError | None, int], None],
         render_error: Callable[[GatewayError], bytes],
     ) -> None:
         super().__init__(loop)
@@ -122,8 +122,9 @@ class StreamedAnswer(CollectedAnswer):
         elif self._reader.done or self._reader.failed:
             self._complete()
         else:
-            self._settle_once(error)
-            self._receiver.write(self._render_error(error))
+            event = self._render_error(error)
+            self._settle_once(error, len(event))
+            self._receiver.write(event)
             self._receiver.finish()
             self.future.set_result(None)
 
@@ -132,7 +133,7 @@ class StreamedAnswer(CollectedAnswer):
             self.started = True
             self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
         if self._reader.done:
-            self._settle_once(None)
+            self._settle_once(None, len(events))
         self._receiver.write(events)
 
     def _complete(self) -> None:
@@ -142,14 +143,14 @@ class StreamedAnswer(CollectedAnswer):
             self.future.set_exception(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
         failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
-        self._settle_once(failure if self._reader.failed else None)
+        self._settle_once(failure if self._reader.failed else None, 0)
         self._receiver.finish()
         self.future.set_result(None)
 
-    def _settle_once(self, error: GatewayError | None) -> None:
+    def _settle_once(self, error: GatewayError | None, last: int) -> None:
         if not self._settled:
             self._settled = True
-            self._settle(error)
+            self._settle(error, last)
 
     def _throttle(self, slow: bool) -> None:
         if self.connection is not None:
