@@ -64,6 +64,6 @@ def _announce(server: "Server", data_dir: Path) -> None:
     if key is not None:
         typer.echo(f"\nYour first API key, shown only now:\n\n  {key.reveal()}")
     if server.local_model is not None and not weights_status(data_dir).installed:
-        typer.echo("\nThe local model is not installed; get it (98 MB) with: pointsman local install")
+        typer.echo("\nThe local model is not installed; get it (93 MB) with: pointsman local install")
     shown = key.reveal() if key is not None else "$POINTSMAN_API_KEY"
     typer.echo(f"\nTry it:\n\n  {CURL.format(address=server.address, key=shown)}\n")

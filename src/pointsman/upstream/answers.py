@@ -55,9 +55,9 @@ class Receiver(Protocol):
 class StreamedAnswer(CollectedAnswer):
     """A sink that relays an event stream to the client byte for byte, in whole events, at the client's pace.
 
-    ``settle(error, last)`` is called exactly once, before the ``last`` bytes go to the client. The client's answer begins with
-    the first whole event: a failure before it is an ordinary error answer, one after it an error event. An answer that
-    is no event stream is collected instead (``streaming`` stays False).
+    ``settle(error, last)`` is called exactly once, before the ``last`` bytes go to the client. The client's answer
+    begins with the first whole event: a failure before it is an ordinary error answer, one after it an error event. An
+    answer that is no event stream is collected instead (``streaming`` stays False).
     """
 
     __slots__ = ("_reader", "_receiver", "_render_error", "_settle", "_settled", "started", "streaming")
