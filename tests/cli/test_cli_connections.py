@@ -1,0 +1,165 @@
+"""``pointsman connections`` and ``models`` against a running server and a simulated upstream."""
+
+import io
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from cli_gateway import UPSTREAM_KEY, Gateway, Run
+
+from pointsman.testing import RunningSimulator
+
+
+def dead_url() -> str:
+    """A loopback address where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+@pytest.fixture
+def piped_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upstream's key on standard input."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{UPSTREAM_KEY}\n"))
+
+
+@pytest.mark.usefixtures("piped_key")
+def test_a_connection_is_usable_when_the_command_is_done_and_gone_when_removed(
+    gateway: Gateway, upstream: RunningSimulator, run: Run
+) -> None:
+    address = ("--base-url", upstream.base_url, "--allow-private")
+    added = run("connections", "add", "atonce", *address, "--api-key", "-", at=gateway)
+    assert added.out == "connection 'atonce' added (2 models): in effect now\n"
+    status, answer = gateway.chat("atonce/sim-large")
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == "echo: hello"
+    assert upstream.requests[-1].header("authorization") == f"Bearer {UPSTREAM_KEY}"
+    assert run("connections", "remove", "atonce", at=gateway).code == 0
+    assert gateway.chat("atonce/sim-large")[0] == 404
+
+
+@pytest.mark.usefixtures("piped_key")
+def test_the_credential_is_nowhere_in_the_clear(gateway: Gateway, upstream: RunningSimulator, run: Run) -> None:
+    address = ("--base-url", upstream.base_url, "--allow-private")
+    outputs = [
+        run("connections", "add", "sealed", *address, "--api-key", "-", at=gateway),
+        run("connections", "test", "sealed", at=gateway),
+        run("connections", "list", at=gateway),
+        run("connections", "list", "--json", at=gateway),
+    ]
+    gateway.chat("sealed/sim-model")
+    assert all(output.code == 0 for output in outputs)
+    assert not any(UPSTREAM_KEY in output.out + output.err for output in outputs)
+    written = gateway.everything_written()
+    assert b"sealed" in written
+    assert UPSTREAM_KEY.encode() not in written
+    run("connections", "remove", "sealed", at=gateway)
+
+
+def test_the_key_may_stand_in_a_variable_or_a_file(
+    upstream: RunningSimulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text(f"{UPSTREAM_KEY}\n")
+    monkeypatch.setenv("UPSTREAM_KEY", UPSTREAM_KEY)
+    for name, reference in (("variable", "env:UPSTREAM_KEY"), ("file", f"file:{tmp_path / 'key'}")):
+        address = ("--base-url", upstream.base_url, "--allow-private")
+        finished = run("connections", "add", name, *address, "--api-key", reference)
+        assert "added (2 models)" in finished.out
+        assert "warning" not in finished.err
+        assert "ok" in run("connections", "test", name).out
+
+
+def test_a_key_on_the_command_line_is_taken_with_a_warning(upstream: RunningSimulator, run: Run) -> None:
+    address = ("--base-url", upstream.base_url, "--allow-private")
+    finished = run("connections", "add", "literal", *address, "--api-key", UPSTREAM_KEY)
+    assert finished.code == 0
+    assert "history" in finished.err
+    assert UPSTREAM_KEY not in finished.err + finished.out
+
+
+def test_an_upstream_that_is_down_is_stored_with_the_reason_and_fails_its_test(run: Run) -> None:
+    added = run("connections", "add", "down", "--base-url", dead_url(), "--allow-private")
+    assert added.code == 0
+    assert "open to any model" in added.out
+    assert "refused the connection or can't be reached" in added.err
+    tested = run("connections", "test", "down")
+    assert tested.code == 1
+    assert tested.err.startswith("down: not reachable")
+    assert "down/*" in run("models").out
+
+
+def test_a_refused_credential_fails_the_test(upstream: RunningSimulator, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-wrong-0123456789")
+    address = ("--base-url", upstream.base_url, "--allow-private", "--model", "sim-model")
+    run("connections", "add", "wrong", *address, "--api-key", f"file:{tmp_path / 'key'}")
+    tested = run("connections", "test", "wrong")
+    assert tested.code == 1
+    assert "refused the gateway's account (HTTP 401)" in tested.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("x", "--base-url", "http://127.0.0.1:1/v1"), "--allow-private"),
+        (("x", "--base-url", "ftp://host/v1"), "connection.base_url"),
+        (("x",), "connection.base_url: is missing"),
+        (("a b", "--base-url", "https://api.example.com"), "connection.id"),
+        (("x", "--base-url", "https://api.example.com", "--kind", "opena"), "did you mean 'openai'?"),
+        (("filed", "--base-url", "https://api.example.com"), "declared in the configuration file"),
+        (("x", "--base-url", "https://api.example.com", "--api-key", "env:NO_SUCH_NAME"), "NO_SUCH_NAME is not set"),
+        (("x", "--base-url", "https://api.example.com", "--api-key", "a\nb"), "visible ASCII"),
+    ],
+)
+def test_what_can_not_work_is_refused_before_anything_is_stored(
+    gateway: Gateway, run: Run, arguments: tuple[str, ...], reason: str
+) -> None:
+    finished = run("connections", "add", *arguments, at=gateway)
+    assert finished.code == 2
+    assert reason in finished.err
+    stored = json.loads(run("connections", "list", "--json", at=gateway).out)
+    assert "x" not in [row["id"] for row in stored]
+
+
+def test_unknown_connections_give_the_nearest_ids(gateway: Gateway, run: Run) -> None:
+    tested = run("connections", "test", "fileds", at=gateway)
+    assert tested.code == 2
+    assert "did you mean 'filed'?" in tested.err
+    assert run("connections", "remove", "nothing", at=gateway).code == 2
+
+
+def test_a_connection_of_the_file_is_listed_with_its_source_and_removed_there(gateway: Gateway, run: Run) -> None:
+    rows = json.loads(run("connections", "list", "--json", at=gateway).out)
+    filed = next(row for row in rows if row["id"] == "filed")
+    assert (filed["source"], filed["has_secret"]) == ("file", True)
+    removed = run("connections", "remove", "filed", at=gateway)
+    assert removed.code == 2
+    assert "remove it there" in removed.err
+
+
+def test_a_model_that_the_upstream_does_not_list_is_told(upstream: RunningSimulator, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(UPSTREAM_KEY)
+    address = ("--base-url", upstream.base_url, "--allow-private", "--api-key", f"file:{tmp_path / 'key'}")
+    run("connections", "add", "odd", *address, "--model", "sim-model", "--model", "no-such-model")
+    tested = run("connections", "test", "odd")
+    assert tested.code == 0
+    assert "not in the upstream's list: no-such-model" in tested.err
+
+
+def test_models_show_connections_owners_and_aliases_without_a_server(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.toml").write_text(
+        '[[connections]]\nid = "acme"\nkind = "openai"\nbase_url = "https://api.example.com"\n'
+        'models = ["big", "small"]\nprovider = "acme-corp"\n'
+        '[[models]]\nname = "usual"\ntarget = "acme/big"\n'
+        '[[models]]\nname = "broken"\ntarget = "acme/none"\n'
+    )
+    rows = {row["id"]: row for row in json.loads(run("models", "--json").out)}
+    assert rows["acme/big"]["owner"] == "acme-corp"
+    assert rows["usual"]["target"] == "acme/big"
+    assert rows["usual"]["connection"] == "acme"
+    assert "does not exist" in rows["broken"]["note"]
+    assert "not installed" in rows["local/smollm2-135m-instruct"]["note"]
+    table = run("models")
+    assert "alias of acme/big" in table.out
+    assert "more not shown" in run("models", "--limit", "1").err

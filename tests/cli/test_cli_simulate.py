@@ -1,0 +1,51 @@
+"""``pointsman simulate``: a real process, used and stopped."""
+
+import http.client
+import json
+import signal
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+from cli_gateway import Launch, Run
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_simulator_answers_and_ends_cleanly(launch: Launch, stop: signal.Signals) -> None:
+    process = launch("simulate", "openai", "--port", "0", "--model", "one", "--model", "two", "--tokens", "3")
+    assert process.stdout is not None
+    base_url = process.stdout.readline().split()[-1]
+    example = process.stdout.readline()
+    assert f"pointsman connections add sim --base-url {base_url} --allow-private" in example
+    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=5)
+    connection.request("GET", "/v1/models", headers={"Authorization": "Bearer any"})
+    listed = json.loads(connection.getresponse().read())
+    connection.close()
+    assert [model["id"] for model in listed["data"]] == ["one", "two"]
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "stopped\n")
+
+
+def test_the_faults_are_listed_with_what_they_do(run: Run) -> None:
+    finished = run("simulate", "openai", "--list-faults")
+    assert "rate_limit" in finished.out
+    assert finished.code == 0
+
+
+def test_an_unknown_fault_gives_the_nearest_names(run: Run) -> None:
+    finished = run("simulate", "openai", "--port", "0", "--fault", "rate_limt")
+    assert finished.code == 2
+    assert "'rate_limit'" in finished.err
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(launch: Launch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = launch("simulate", "openai", "--port", port)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert port in errors
