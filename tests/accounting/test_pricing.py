@@ -1,4 +1,4 @@
-"""Costs agree with genai-prices' own arithmetic for every model it knows, in integers, and what has no price says so."""
+"""Costs agree with the arithmetic of genai-prices for every model it knows; what has no price says so."""
 
 import datetime
 from collections.abc import Iterator
