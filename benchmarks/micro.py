@@ -25,7 +25,9 @@ ANSWER = (
     b'{"role":"assistant","content":"' + b"The capital of France is Paris. " * 8 + b'","refusal":null},"logprobs":null,'
     b'"finish_reason":"stop"}],"usage":{"prompt_tokens":211,"completion_tokens":42,"total_tokens":253}}'
 )
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: req_1\r\n\r\n" % len(ANSWER)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: req_1\r\n\r\n" % len(
+    ANSWER
+)
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"up-model","choices":'
@@ -108,20 +110,15 @@ async def run(server: Server, profile: bool) -> None:
     async def requests(count: int) -> None:
         for _ in range(count):
             client.data_received(plain)
-            await asyncio.sleep(0)
             upstream.data_received(answer)
-            await asyncio.sleep(0)
 
     async def events(count: int) -> None:
         client.data_received(streamed)
-        await asyncio.sleep(0)
         upstream.data_received(STREAM_HEAD)
         piece = chunk(EVENT)
         for _ in range(count):
             upstream.data_received(piece)
         upstream.data_received(chunk(LAST) + b"0\r\n\r\n")
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
     await requests(2000)
     for name, work in (("request", requests), ("event", events)):

@@ -109,8 +109,10 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
     started: list[RunningGateway] = []
     ready, stop = threading.Event(), asyncio.Event()
     failures: list[BaseException] = []
+    complaints: list[str] = []
 
     async def live() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(str(context)))
         environment = Environment(data_dir=data_dir, bootstrap_key=Secret(KEY))
         async with open_installation(parse_settings(document, "test"), environment) as installation:
             server = Server(installation, RequestLog(log))
@@ -147,6 +149,7 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
             assert not thread.is_alive(), "the gateway did not stop"
         if failures:
             raise failures[0]
+        assert complaints == [], "the event loop complained"
 
 
 @contextmanager

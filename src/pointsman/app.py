@@ -170,7 +170,6 @@ class Server:
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
         self.ticker.start()
         self.gateway = Gateway(
-            loop=self._loop,
             clock=self._clock,
             client=self.client,
             ledger=self.ledger,

@@ -20,6 +20,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.routing.catalogue import Catalogue
+from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, Pending
@@ -91,7 +92,6 @@ class Gateway:
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         clock: Clock,
         client: UpstreamClient,
         ledger: Ledger,
@@ -99,7 +99,6 @@ class Gateway:
         snapshot: Snapshot,
         error_headers: Callable[[GatewayError], bytes],
     ) -> None:
-        self.loop = loop
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -199,9 +198,11 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.connection.id]
     price = endpoint.known_price(target.model)
-    if isinstance(price, Pending):
+    access = endpoint.access
+    if access is None or isinstance(price, Pending):
+        await in_task()
         price = await endpoint.price(target.model)
-    access = endpoint.access or await endpoint.acquire()
+        access = await endpoint.acquire()
     try:
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)
         entry.sent(endpoint, price)
@@ -214,7 +215,7 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
-    answer = CollectedAnswer(gateway.loop)
+    answer = CollectedAnswer()
     try:
         await gateway.client.send(access.origin, message, answer)
     except asyncio.CancelledError:
@@ -249,7 +250,7 @@ async def _relay(
     def render(error: GatewayError) -> bytes:
         return dialect.render_stream_error(error, entry.exchange.request_id)
 
-    answer = StreamedAnswer(gateway.loop, entry.exchange, reader, settle, render)
+    answer = StreamedAnswer(entry.exchange, reader, settle, render)
     try:
         await gateway.client.send(access.origin, message, answer)
     except asyncio.CancelledError:

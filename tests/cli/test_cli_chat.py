@@ -1,16 +1,9 @@
 """``pointsman chat`` through a running server: once, in a pipe, and at a terminal."""
 
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from cli_gateway import ADMIN_KEY, Gateway, Launch, Run, environment, wait_until
+from cli_gateway import ADMIN_KEY, Gateway, Launch, Run, terminal
 
 from pointsman.testing import RunningSimulator
 
@@ -89,52 +82,15 @@ def test_an_interrupted_answer_ends_with_130_and_the_upstream_is_told(
     assert upstream.wait_for_disconnect().path == "/v1/chat/completions"
 
 
-class Terminal:
-    """A chat on a pseudo-terminal."""
-
-    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
-        self._master = master
-        self.process = process
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        """Press these keys."""
-        os.write(self._master, text.encode())
-
-    def expect(self, text: str) -> None:
-        """Read until ``text`` comes, and go on behind it."""
-
-        def found() -> bool:
-            if text not in self.seen and select.select([self._master], [], [], 0.1)[0]:
-                self.seen += os.read(self._master, 65536).decode(errors="replace")
-            return text in self.seen
-
-        wait_until(found)
-        self.seen = self.seen.partition(text)[2]
-
-
-@contextmanager
-def terminal(gateway: Gateway, *arguments: str) -> Iterator[Terminal]:
-    """Run a command on a terminal of its own."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pointsman.cli", *arguments],
-        cwd=gateway.home,
-        env=environment(gateway.data_dir),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # makes it the controlling terminal
-    )
-    os.close(slave)
-    try:
-        yield Terminal(master, process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        os.close(master)
+def test_a_terminated_chat_still_revokes_its_key(gateway: Gateway, launch: Launch, run: Run) -> None:
+    process = launch("chat", "--model", STREAMS_SLOWLY, "go on", at=gateway)
+    assert process.stdout is not None
+    process.stdout.read(20)
+    assert "active" in temporary_keys(run, gateway)
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert set(temporary_keys(run, gateway)) == {"revoked"}
 
 
 def test_a_conversation_at_the_terminal(gateway: Gateway, upstream: RunningSimulator) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_gateway import UPSTREAM_KEY, Gateway, Run
+from cli_gateway import UPSTREAM_KEY, Gateway, Run, terminal
 
 from pointsman.testing import RunningSimulator
 
@@ -77,6 +77,30 @@ def test_a_key_on_the_command_line_is_taken_with_a_warning(upstream: RunningSimu
     assert finished.code == 0
     assert "history" in finished.err
     assert UPSTREAM_KEY not in finished.err + finished.out
+
+
+def test_at_a_terminal_the_key_is_asked_for_and_not_shown(
+    gateway: Gateway, upstream: RunningSimulator, run: Run
+) -> None:
+    address = ("--base-url", upstream.base_url, "--allow-private")
+    with terminal(gateway, "connections", "add", "typed", *address) as person:
+        person.expect("API key")
+        person.type_hidden(f"{UPSTREAM_KEY}\n")
+        person.expect("added (2 models)")
+        assert person.process.wait(10) == 0
+        assert UPSTREAM_KEY not in person.everything
+    assert run("connections", "remove", "typed", at=gateway).code == 0
+
+
+def test_ctrl_c_ends_the_question_for_a_key_and_stores_nothing(
+    gateway: Gateway, upstream: RunningSimulator, run: Run
+) -> None:
+    address = ("--base-url", upstream.base_url, "--allow-private")
+    with terminal(gateway, "connections", "add", "never", *address) as person:
+        person.expect("API key")
+        person.type_hidden("\x03")
+        assert person.process.wait(10) == 130
+    assert "never" not in run("connections", "list", at=gateway).out
 
 
 def test_an_upstream_that_is_down_is_stored_with_the_reason_and_fails_its_test(run: Run) -> None:

@@ -12,6 +12,7 @@ from pointsman.accounting.pricing import Price
 
 REFRESH_SECONDS: Final = 3600.0
 LOOKUP_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 30.0
 MAX_KNOWN: Final = 10_000  # callers can name any model of an open connection
 log = structlog.get_logger("pointsman.prices")
 
@@ -25,15 +26,19 @@ class PriceService:
         self._tables: dict[tuple[str | None, str | None], PriceTable] = {}
         self._asked: dict[Question, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
+        self._retry_at = 0.0
 
     def table(self, provider: str | None, base_url: str | None) -> PriceTable:
         """The known prices of a provider by model: read it, don't write it. A model that is missing has to be asked."""
         return self._tables.setdefault((provider, base_url), {})
 
     async def find(self, provider: str | None, base_url: str | None, model: str) -> Price | None:
-        """The price of a model, looked up if need be (about 0.3 s); None when nobody knows it."""
+        """The price of a model, looked up if need be (about 0.3 s); None when nobody knows it.
+
+        After a look-up failed, what isn't known counts as unpriced for 30 s, and is asked again after that.
+        """
         table = self.table(provider, base_url)
-        if model not in table:
+        if model not in table and asyncio.get_running_loop().time() >= self._retry_at:
             await asyncio.shield(self.ask(provider, base_url, model))
         return table.get(model)
 
@@ -64,21 +69,25 @@ class PriceService:
         try:
             prices = await look_up(list(asked))
         except (OSError, TimeoutError, msgspec.DecodeError) as error:
-            log.error("prices can't be looked up; calls are recorded as unpriced", reason=type(error).__name__)
-            prices = [None] * len(asked)
-        for (question, future), price in zip(asked.items(), prices, strict=True):
-            table = self.table(question.provider, question.base_url)
-            if len(table) >= MAX_KNOWN:
-                table.clear()
-            table[question.model] = price
-            if not future.done():
-                future.set_result(None)
+            self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+            log.error("prices can't be looked up; new models are recorded as unpriced", reason=type(error).__name__)
+        else:
+            for question, price in zip(asked, prices, strict=True):
+                table = self.table(question.provider, question.base_url)
+                if len(table) >= MAX_KNOWN:
+                    table.clear()
+                table[question.model] = price
+        finally:
+            for future in asked.values():
+                if not future.done():
+                    future.set_result(None)
 
 
 async def look_up(questions: list[Question]) -> list[Price | None]:
     """Ask the price process. Raises OSError, TimeoutError or msgspec.DecodeError when it does not answer well."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # the folder where the server was started is no place to import from
         "-m",
         "pointsman.accounting.price_lookup",
         stdin=asyncio.subprocess.PIPE,

@@ -1,7 +1,8 @@
 """What a call costs, in integers: rates in pico-USD per token, costs in nano-USD. Prices come from genai-prices.
 
-A pico-USD per token is a micro-USD per million tokens, so every published price (dollars per million tokens, up to six
-decimals) is a whole number. A model without a known price is *unpriced* (None), never free.
+A pico-USD per token is a micro-USD per million tokens, so a price in dollars per million tokens with up to six decimals
+is a whole number; the few finer ones are rounded. Not modelled: 1-hour cache writes, audio, images, video, searches,
+pages and separately priced reasoning. A model without a known price is *unpriced* (None), never free.
 """
 
 import datetime

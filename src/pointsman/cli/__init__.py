@@ -50,6 +50,9 @@ def main() -> None:
     except GatewayError as error:
         typer.echo(f"pointsman: {error.message}", err=True)
         sys.exit(1)
+    except OSError as error:
+        typer.echo(f"pointsman: {error.strerror or error}: {error.filename}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

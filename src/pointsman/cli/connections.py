@@ -59,6 +59,9 @@ def add(
     config: ConfigFile = None,
 ) -> None:
     """Add a connection. When the command is done, every running server can use it."""
+    import msgspec
+
+    from pointsman.settings import read_environment
     from pointsman.upstream.connections import NewConnection
 
     new = NewConnection(
@@ -71,19 +74,25 @@ def add(
         allow_private=allow_private,
         provider=provider,
     )
-    asyncio.run(_add(new, api_key, data_dir, config))
+    asyncio.run(_check(new, data_dir, config))  # before anybody types a key
+    if base_url is not None:
+        # Outside of the event loop, in which Ctrl-C would not end the wait for a key.
+        new = msgspec.structs.replace(new, secret=read_api_key(api_key, read_environment(data_dir)))
+    asyncio.run(_add(new, data_dir, config))
 
 
-async def _add(new: "NewConnection", api_key: str | None, data_dir: Path | None, config: Path | None) -> None:
+async def _check(new: "NewConnection", data_dir: Path | None, config: Path | None) -> None:
+    async with opened(data_dir, config) as installation:
+        await installation.connections.check(new)
+
+
+async def _add(new: "NewConnection", data_dir: Path | None, config: Path | None) -> None:
     import msgspec
 
     async with opened(data_dir, config) as installation:
-        await installation.connections.check(new)  # before anybody types a key or waits for an upstream
-        if new.base_url is not None:
-            new = msgspec.structs.replace(new, secret=read_api_key(api_key, installation.environment))
-            await installation.connections.check(new)
-            if not new.models:
-                new = msgspec.structs.replace(new, models=await _ask_models(installation, new))
+        await installation.connections.check(new)
+        if new.base_url is not None and not new.models:
+            new = msgspec.structs.replace(new, models=await _ask_models(installation, new))
         await installation.connections.add(new)
         effect = await confirm(installation)
     offer = f"{len(new.models)} models" if new.models else "open to any model" if new.base_url else "the local model"
@@ -99,10 +108,8 @@ def read_api_key(reference: str | None, environment: "Environment") -> "Secret |
     from pointsman.keyring import Secret
 
     if reference == "prompt" or (reference is None and sys.stdin.isatty()):
-        text = typer.prompt(
-            "API key (hidden; empty for none)", hide_input=True, default="", show_default=False, err=True
-        )
-        return Secret(text.strip()) if text.strip() else None
+        text = _ask_hidden("API key (hidden; empty for none)")
+        return Secret(text) if text else None
     if not reference:
         return None
     if reference == "-":
@@ -116,6 +123,16 @@ def read_api_key(reference: str | None, environment: "Environment") -> "Secret |
             "use --api-key env:NAME, file:PATH or - instead, and consider replacing this key"
         )
     return environment.resolve(Secret(reference), "--api-key")
+
+
+def _ask_hidden(question: str) -> str:
+    from pointsman.cli import INTERRUPTED
+
+    try:
+        return str(typer.prompt(question, hide_input=True, default="", show_default=False, err=True)).strip()
+    except typer.Abort:
+        note("")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:

@@ -33,12 +33,22 @@ def load(data_dir: Path | None, config: Path | None) -> "tuple[Settings, Environ
 
 @asynccontextmanager
 async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[Installation]":
-    """The installation that the options name; only warnings are logged. Raises ConfigError."""
+    """The installation that the options name; only warnings are logged.
+
+    Raises ConfigError, and GatewayError(NOT_READY) when the database stops working inside the block.
+    """
     import sys
 
     from pointsman.app import open_installation
+    from pointsman.errors import ConfigError, GatewayError, Kind
     from pointsman.logs import configure_logging
+    from pointsman.storage.database import AlreadyExistsError, StorageError
 
     configure_logging("warning", sys.stderr)
-    async with open_installation(*load(data_dir, config)) as installation:
-        yield installation
+    try:
+        async with open_installation(*load(data_dir, config)) as installation:
+            yield installation
+    except StorageError as error:
+        raise GatewayError(Kind.NOT_READY, f"can't use the database: {error}") from error
+    except AlreadyExistsError as error:  # somebody else was faster by a moment
+        raise ConfigError(f"it exists already: {error}") from error

@@ -16,6 +16,7 @@ import structlog
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.runner import Runner
 from pointsman.server.routes import Handler, Router
 from pointsman.settings import ServerSettings
 from pointsman.ticker import NEVER, Ticker
@@ -187,8 +188,8 @@ class EdgeConnection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_queue",
+        "_runner",
         "_size",
-        "_task",
         "_transport",
         "_url",
         "_wants_continue",
@@ -204,7 +205,7 @@ class EdgeConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
         self._closing = self._eof = self._lingering = self._paused = False
         self._head_bytes = 0
@@ -239,12 +240,12 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.ticker.members.discard(self)
         self._queue = None
         exchange, self._exchange = self._exchange, None
-        task, self._task = self._task, None
+        runner, self._runner = self._runner, None
         if exchange is not None:
             exchange.state = DONE
             self.edge.active -= 1
-            if task is not None:
-                task.cancel()
+            if runner is not None:
+                runner.cancel()
 
     def eof_received(self) -> bool:
         """Half-close: a request that is complete is still answered."""
@@ -372,7 +373,8 @@ class EdgeConnection(asyncio.Protocol):
         self.deadline = NEVER
         self._exchange = exchange
         edge.active += 1
-        self._task = edge.ticker.loop.create_task(_run(exchange, edge.router.find(exchange)))
+        self._runner = runner = Runner(edge.ticker.loop, _run(exchange, edge.router.find(exchange)))
+        runner.start()
 
     def write(self, data: bytes) -> None:
         """Bytes to the client, held by the transport while it is slow."""
@@ -384,7 +386,7 @@ class EdgeConnection(asyncio.Protocol):
         if self._exchange is not exchange:
             return
         self._exchange = None
-        self._task = None
+        self._runner = None
         self.edge.active -= 1
         if not exchange.keep or self._eof or self.edge.draining:
             self._closing = True
@@ -392,12 +394,17 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.close()
             return
         if self._queue:
-            waiting = self._queue.popleft()
-            if not self._queue:
-                self._transport.resume_reading()
-            self._serve(waiting)
+            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
+            self.edge.ticker.loop.call_soon(self._serve_queued)
         elif not self._paused:
             self.deadline = self._idle_deadline()
+
+    def _serve_queued(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not self._closing:
+            if not self._queue:
+                self._transport.resume_reading()
+            self._serve(exchange)
 
     def _idle_deadline(self) -> float:
         limits = self.edge.settings

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.runner import in_task
 from pointsman.server.edge import Exchange
 
 Message = MutableMapping[str, Any]
@@ -39,6 +40,7 @@ class ManagementMount:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one request; a handler of the edge."""
+        await in_task()
         await self._ready.wait()
         if self._app is None:
             raise GatewayError(Kind.INTERNAL, "the management plane could not be loaded; see the log")

@@ -1,21 +1,21 @@
 """The two ways an answer is received: collected whole, or relayed as it comes."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.runner import Waiting
 from pointsman.upstream.client import UpstreamConnection
 from pointsman.upstream.endpoints import StreamReader
 
 
-class CollectedAnswer:
-    """A sink that keeps the whole answer: ``status``, ``headers``, ``body``."""
+class CollectedAnswer(Waiting):
+    """A sink that keeps the whole answer: ``status``, ``headers``, ``body``. Await it for its end."""
 
-    __slots__ = ("body", "connection", "future", "headers", "status")
+    __slots__ = ("body", "connection", "headers", "status")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
+    def __init__(self) -> None:
+        super().__init__()
         self.connection: UpstreamConnection | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -33,13 +33,11 @@ class CollectedAnswer:
     def end(self, body: bytes) -> None:
         """The answer is whole."""
         self.body = body
-        if not self.future.done():
-            self.future.set_result(None)
+        self.finish()
 
     def fail(self, error: GatewayError) -> None:
         """No whole answer came."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        self.break_off(error)
 
 
 class Receiver(Protocol):
@@ -64,13 +62,12 @@ class StreamedAnswer(CollectedAnswer):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         receiver: Receiver,
         reader: StreamReader,
         settle: Callable[[GatewayError | None, int], None],
         render_error: Callable[[GatewayError], bytes],
     ) -> None:
-        super().__init__(loop)
+        super().__init__()
         self._receiver = receiver
         self._reader = reader
         self._settle = settle
@@ -115,10 +112,10 @@ class StreamedAnswer(CollectedAnswer):
 
     def fail(self, error: GatewayError) -> None:
         """The call broke: an error event, unless the answer was complete already or had not begun."""
-        if self.future.done():
+        if self.done:
             return
         if not self.started:
-            self.future.set_exception(error)
+            self.break_off(error)
         elif self._reader.done or self._reader.failed:
             self._complete()
         else:
@@ -126,7 +123,7 @@ class StreamedAnswer(CollectedAnswer):
             self._settle_once(error, len(event))
             self._receiver.write(event)
             self._receiver.finish()
-            self.future.set_result(None)
+            self.finish()
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
@@ -137,15 +134,15 @@ class StreamedAnswer(CollectedAnswer):
         self._receiver.write(events)
 
     def _complete(self) -> None:
-        if self.future.done():
+        if self.done:
             return
         if not self.started:
-            self.future.set_exception(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
+            self.break_off(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
         failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
         self._settle_once(failure if self._reader.failed else None, 0)
         self._receiver.finish()
-        self.future.set_result(None)
+        self.finish()
 
     def _settle_once(self, error: GatewayError | None, last: int) -> None:
         if not self._settled:

@@ -9,12 +9,14 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import Final, Protocol, cast
+from collections.abc import Generator
+from typing import Any, Final, Protocol, cast
 
 import httptools
 import msgspec
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.runner import in_task
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import NEVER, Ticker
 from pointsman.upstream.egress import check_address
@@ -35,13 +37,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sink(Protocol):
-    """What receives an answer. ``future`` ends the call: resolved by the sink itself, or failed by `fail`.
+    """What receives an answer. Awaiting it waits for the end of the call, and raises what `fail` was told.
 
-    ``connection`` is where the call runs, set by the connection that takes it.
+    ``connection`` is where the call runs, set by the connection that takes it; ``done``: nobody waits any more.
     """
 
-    future: asyncio.Future[None]
+    done: bool
     connection: "UpstreamConnection | None"
+
+    def __await__(self) -> Generator[Any, None, None]: ...
 
     def head(self, status: int, headers: dict[bytes, bytes], call: "UpstreamConnection") -> bool:
         """The answer's head; True to receive the body in parts through `data`, False to get it whole in `end`."""
@@ -379,7 +383,7 @@ class Pool:
             except GatewayError as error:
                 sink.fail(error)
                 return
-            if sink.future.done():  # the client left meanwhile
+            if sink.done:  # the client left meanwhile
                 self.put(connection)
             else:
                 connection.send(message, sink, total_deadline)
@@ -430,11 +434,15 @@ class UpstreamClient:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self, origin)
-        connection = pool.take() or await pool.acquire(total_deadline)
+        connection = pool.take()
+        if connection is None:
+            await in_task()
+            connection = await pool.acquire(total_deadline)
         connection.send(message, sink, total_deadline)
         try:
-            await sink.future
+            await sink
         except asyncio.CancelledError:
+            sink.done = True
             if sink.connection is not None and sink.connection.sink is sink:
                 sink.connection.abort()
             raise

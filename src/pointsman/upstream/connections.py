@@ -1,6 +1,5 @@
 """Connections: where they come from (file or database), how they are kept, and what is built of them."""
 
-import asyncio
 import difflib
 import ipaddress
 from collections.abc import Iterable
@@ -209,7 +208,7 @@ async def fetch_models(
     client: UpstreamClient, origin: Origin, message: bytes, secret: Secret | None
 ) -> tuple[str, ...]:
     """Ask an upstream which models it has. Raises GatewayError as a call would."""
-    answer = CollectedAnswer(asyncio.get_running_loop())
+    answer = CollectedAnswer()
     await client.send(origin, message, answer)
     if answer.status != 200:
         text = secret.reveal() if secret is not None else None
