@@ -1,0 +1,139 @@
+"""A client that leaves: its upstream call ends at once, and what it cost is recorded."""
+
+import socket
+import struct
+import time
+
+import pytest
+from gateway import RunningGateway, wait_until
+from raw_client import Connection, chat
+
+from pointsman.canonical.record import RequestRecord
+from pointsman.testing import RunningSimulator
+
+SETTINGS = {"upstream": {"idle_timeout_seconds": 20.0}}
+AT_ONCE_S = 0.1
+
+
+def newest_record(gateway: RunningGateway, before: int) -> RequestRecord:
+    """The one record that is written after the first ``before``."""
+    wait_until(lambda: len(gateway.journal.records()) > before, "record")
+    [record] = gateway.journal.records()[before:]
+    return record
+
+
+def leave(connection: Connection, how: str) -> float:
+    """End the connection as ``how`` says; gives the instant."""
+    if how == "rst":
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    left_at = time.monotonic()
+    connection.socket.close()
+    return left_at
+
+
+def stall_s(gateway: RunningGateway) -> float:
+    """How late this machine was just now, so that a stalled one is not blamed on the gateway."""
+    return gateway.read(lambda: gateway.server.ticker.lag_seconds)
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("stream", [False, True], ids=["buffered", "stream"])
+def test_leaving_before_the_first_byte_ends_the_upstream_call_at_once(
+    gateway: RunningGateway, simulator: RunningSimulator, stream: bool, how: str
+) -> None:
+    before = len(gateway.journal.records())
+    connection = Connection(gateway.port)
+    connection.send(chat("fault=silence", stream=stream))
+    simulator.wait_for_requests(1)
+    left_at = leave(connection, how)
+    received = simulator.wait_for_disconnect(timeout_s=3)
+    assert received.ended_at is not None
+    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    record = newest_record(gateway, before)
+    assert (record.status, record.outcome.value, record.error_kind) == (499, "client_closed", None)
+    assert record.usage_estimated
+    assert record.input_tokens > 0
+    assert record.output_tokens == 0
+    assert record.stream == stream
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_leaving_in_mid_stream_ends_the_upstream_call_at_once_and_counts_what_came(
+    gateway: RunningGateway, simulator: RunningSimulator, how: str
+) -> None:
+    before = len(gateway.journal.records())
+    connection = Connection(gateway.port)
+    connection.send(chat("tokens=10000,pace_ms=10", stream=True))
+    for _ in range(6):
+        connection.read_until(b"\n\n")
+    left_at = leave(connection, how)
+    received = simulator.wait_for_disconnect(timeout_s=3)
+    assert received.ended_at is not None
+    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    record = newest_record(gateway, before)
+    assert (record.status, record.outcome.value) == (499, "client_closed")
+    assert record.usage_estimated
+    assert record.input_tokens > 0
+    assert 4 <= record.output_tokens <= 30
+    assert record.bytes_out > 0
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_leaving_a_stream_that_stalls_ends_the_upstream_call(
+    gateway: RunningGateway, simulator: RunningSimulator, how: str
+) -> None:
+    before = len(gateway.journal.records())
+    connection = Connection(gateway.port)
+    connection.send(chat("tokens=50,fault=stall,after_events=4", stream=True))
+    for _ in range(4):
+        connection.read_until(b"\n\n")
+    left_at = leave(connection, how)
+    received = simulator.wait_for_disconnect(timeout_s=3)
+    assert received.ended_at is not None
+    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    assert newest_record(gateway, before).outcome.value == "client_closed"
+
+
+def test_leaving_in_the_middle_of_a_request_leaves_no_trace(
+    gateway: RunningGateway, simulator: RunningSimulator
+) -> None:
+    before = len(gateway.journal.records())
+    for size in (10, 100, 200):
+        with Connection(gateway.port) as connection:
+            connection.send(chat()[:size])
+    wait_until(lambda: not gateway.read(lambda: len(gateway.server.edge.connections)), "end of the connections")
+    assert simulator.requests == ()
+    assert len(gateway.journal.records()) == before
+
+
+def test_clients_that_leave_in_crowds_leave_nothing_behind(
+    gateway: RunningGateway, simulator: RunningSimulator
+) -> None:
+    before = len(gateway.journal.records())
+    crowd = [Connection(gateway.port) for _ in range(60)]
+    for position, connection in enumerate(crowd):
+        connection.send(chat("tokens=1000,pace_ms=5", stream=position % 2 == 0))
+    simulator.wait_for_requests(60)
+    for connection in crowd:
+        leave(connection, "rst")
+    wait_until(lambda: len(gateway.journal.records()) == before + 60, "60 records")
+    wait_until(lambda: gateway.read(lambda: gateway.server.edge.active == 0), "end of the requests")
+    # Buffered answers of a thousand tokens were ready at once: those may have been sent before their clients left.
+    outcomes = {record.outcome.value for record in gateway.journal.records()[before:]}
+    assert outcomes <= {"client_closed", "success"}
+    ids = [record.request_id for record in gateway.journal.records()]
+    assert len(ids) == len(set(ids))
+    with Connection(gateway.port) as connection:
+        assert connection.ask(chat()).status == 200
+
+
+def test_a_client_that_half_closes_still_gets_its_answer(gateway: RunningGateway, simulator: RunningSimulator) -> None:
+    for stream in (False, True):
+        directives = "tokens=5,pace_ms=20" if stream else "tokens=5,first_token_ms=150"
+        with Connection(gateway.port) as connection:
+            connection.send(chat(directives, stream=stream))
+            connection.socket.shutdown(socket.SHUT_WR)
+            answer = connection.answer()
+            assert answer.complete
+            assert answer.text == "echo: one two three echo:"
+            assert connection.is_closed()
