@@ -174,12 +174,16 @@ class Connection:
 
     def read_until(self, mark: bytes) -> bytes:
         """Bytes up to and including ``mark``."""
-        while mark not in self._unread:
-            data = self.socket.recv(65536)
-            assert data, f"the connection ended before {mark!r}: {self._unread!r}"
-            self._unread += data
-        found, _, self._unread = self._unread.partition(mark)
-        return found + mark
+        received = bytearray(self._unread)
+        start = 0
+        while (found := received.find(mark, start)) < 0:
+            start = max(0, len(received) - len(mark) + 1)
+            data = self.socket.recv(262144)
+            assert data, f"the connection ended before {mark!r}: {received[-1000:]!r}"
+            received += data
+        end = found + len(mark)
+        self._unread = bytes(received[end:])
+        return bytes(received[:end])
 
     def is_closed(self) -> bool:
         """Wait for the other side to close; False when more bytes come instead."""

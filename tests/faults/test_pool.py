@@ -190,8 +190,11 @@ def test_a_dead_connection_in_use_lets_the_next_waiter_connect_and_the_limit_hol
     upstream.script = lambda number, body: [ANSWER]
     assert ask(gateway.port, chat(model="single/m")).status == 200
 
+    died: list[int] = []
+
     def die_at_first_reuse(number: int, body: bytes) -> list[bytes | float]:
-        if number == 1:
+        if number > 0 and not died:
+            died.append(number)
             raise ConnectionResetError
         return [0.01, ANSWER]
 
@@ -199,6 +202,7 @@ def test_a_dead_connection_in_use_lets_the_next_waiter_connect_and_the_limit_hol
     upstream.most_open = upstream.open
     answers = ask_together(gateway, [closing("single/m") for _ in range(12)])
     assert {answer.status for answer in answers} == {200}
+    assert len(died) == 1
     assert upstream.most_open == 1
 
 

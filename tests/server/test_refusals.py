@@ -1,0 +1,218 @@
+"""Requests that can't be served, at the edge: each gets a readable answer, then its connection closes."""
+
+import time
+
+import pytest
+from gateway import KEY, RunningGateway, wait_until
+from raw_client import CHAT, Connection, ask, chat, chat_body, request
+
+from pointsman.testing import RunningSimulator
+
+SETTINGS = {
+    "server": {
+        "max_body_bytes": 200_000,
+        "max_header_bytes": 8192,
+        "max_header_count": 40,
+        "max_connections": 30,
+        "header_timeout_seconds": 0.3,
+        "body_timeout_seconds": 0.5,
+        "keepalive_timeout_seconds": 0.7,
+        "write_timeout_seconds": 0.5,
+    }
+}
+LATEST_S = 1.8  # a limit, half a second of the ticker, and a stalled machine
+
+
+def test_a_body_beyond_the_limit_is_refused_by_its_length_and_the_answer_is_readable(
+    gateway: RunningGateway, simulator: RunningSimulator
+) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n".encode())
+        try:
+            for _ in range(100):
+                connection.send(b"x" * 100_000)
+        except (BrokenPipeError, ConnectionResetError):
+            pytest.fail("the connection was reset while the body was sent")
+        answer = connection.answer()
+        assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+        assert "200000" in answer.error["message"]
+        assert answer.headers["connection"] == "close"
+    assert simulator.requests == ()
+
+
+def test_a_chunked_body_beyond_the_limit_is_refused(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(request("POST", CHAT, b"", "transfer-encoding: chunked"))
+        for _ in range(30):
+            connection.send(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        assert connection.answer().status == 413
+
+
+def test_a_body_of_just_the_limit_is_taken(gateway: RunningGateway) -> None:
+    room = 200_000 - len(chat_body(text=""))
+    assert ask(gateway.port, chat(text="x" * room)).status == 200
+    assert ask(gateway.port, chat(text="x" * (room + 1))).status == 413
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (f"x-big: {'y' * 9000}",),
+        tuple(f"x-{number}: y" for number in range(60)),
+        (f"x-{'z' * 9000}: y",),
+    ],
+    ids=["value", "count", "name"],
+)
+def test_a_head_beyond_the_limit_is_refused(gateway: RunningGateway, headers: tuple[str, ...]) -> None:
+    answer = ask(gateway.port, chat("", *headers))
+    assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
+
+
+def test_a_target_beyond_the_limit_is_refused(gateway: RunningGateway) -> None:
+    assert ask(gateway.port, request("GET", "/" + "a" * 9000)).status in (414, 431)
+
+
+def test_a_head_of_nearly_the_limit_with_a_large_body_is_taken(gateway: RunningGateway) -> None:
+    assert ask(gateway.port, chat("", f"x-big: {'y' * 7000}", text="word " * 10_000)).status == 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /health\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost : x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\nbad\x00: y\r\n\r\n",
+        b"GET /health HTTP/3.7\r\nhost: x\r\n\r\n",
+        request("POST", CHAT, b"{}", "content-length: 2"),
+        request("POST", CHAT, b"{}", "content-length: 3"),
+        request("POST", CHAT, b"", "content-length: -1"),
+        request("POST", CHAT, b"", "content-length: 1e3"),
+        request("POST", CHAT, b"{}")[:-6] + b"\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        request("POST", CHAT, b"zz\r\n{}\r\n0\r\n\r\n", "transfer-encoding: chunked"),
+        request("POST", CHAT, b"2\r\n{}", "transfer-encoding: gzip"),
+        chat("", f"authorization: Bearer {KEY}"),
+        chat("", "authorization: Bearer sk-other"),
+        chat("", "x-api-key: a", "x-api-key: b"),
+        chat("", "host: other"),
+    ],
+)
+def test_what_is_no_sound_http_is_refused(gateway: RunningGateway, simulator: RunningSimulator, message: bytes) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(message)
+        answer = connection.answer()
+        assert answer.status == 400
+        assert answer.error["type"] == "invalid_request_error"
+        assert answer.headers["connection"] == "close"
+        assert connection.is_closed()
+    assert simulator.requests == ()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd"])
+def test_an_encoded_body_is_refused_by_the_encodings_name(gateway: RunningGateway, encoding: str) -> None:
+    answer = ask(gateway.port, chat("", f"content-encoding: {encoding}"))
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_content_encoding")
+    assert f"'{encoding}'" in answer.error["message"]
+
+
+def test_identity_is_no_encoding(gateway: RunningGateway) -> None:
+    assert ask(gateway.port, chat("", "content-encoding: identity")).status == 200
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
+def test_an_upgrade_is_refused_or_ignored(gateway: RunningGateway, upgrade: str) -> None:
+    message = request("GET", "/health", b"", f"upgrade: {upgrade}", "connection: upgrade")
+    assert ask(gateway.port, message).status in (200, 426)
+
+
+def slow(gateway: RunningGateway, sent: bytes) -> tuple[int, float]:
+    """Status and delay of the answer to a request that never gets any further."""
+    with Connection(gateway.port) as connection:
+        connection.send(sent)
+        started = time.monotonic()
+        answer = connection.answer()
+        assert answer.error["code"] == "request_timeout"
+        assert connection.is_closed()
+        return answer.status, time.monotonic() - started
+
+
+def test_a_head_that_never_ends_is_timed_out(gateway: RunningGateway) -> None:
+    status, seconds = slow(gateway, chat()[:40])
+    assert status == 408
+    assert 0.29 < seconds < LATEST_S
+
+
+def test_a_body_that_never_ends_is_timed_out(gateway: RunningGateway) -> None:
+    status, seconds = slow(gateway, chat()[:-5])
+    assert status == 408
+    assert 0.45 < seconds < LATEST_S
+
+
+def test_a_head_that_trickles_is_timed_out(gateway: RunningGateway) -> None:
+    started = time.monotonic()
+    with Connection(gateway.port) as connection:
+        connection.socket.settimeout(0.05)
+        message = chat("", "x-filler: " + "y" * 500)
+        position = 0
+        while time.monotonic() - started < LATEST_S + 1:
+            try:
+                connection.send(message[position : position + 1])
+                position += 1
+                connection._unread += connection.socket.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        assert connection.answer().status == 408
+    assert time.monotonic() - started < LATEST_S
+
+
+def test_a_second_request_that_never_ends_is_timed_out_too(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        assert connection.ask(chat()).status == 200
+        connection.send(chat()[:40])
+        assert connection.answer().status == 408
+    with Connection(gateway.port) as connection:
+        connection.send(chat() + chat()[:40])  # both in one packet
+        assert connection.answer().status == 200
+        assert connection.answer().status == 408
+
+
+def test_an_idle_connection_is_closed_without_a_word(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as silent, Connection(gateway.port) as idle:
+        started = time.monotonic()
+        assert idle.ask(chat()).status == 200
+        assert silent.is_closed()
+        assert idle.is_closed()
+        assert 0.6 < time.monotonic() - started < LATEST_S
+
+
+def test_a_client_that_never_reads_is_cut_and_recorded(gateway: RunningGateway, simulator: RunningSimulator) -> None:
+    before = len(gateway.journal.records())
+    with Connection(gateway.port, receive_buffer=8192) as connection:
+        connection.send(chat("tokens=300000", stream=True))
+        wait_until(lambda: len(gateway.journal.records()) > before, "record")
+    record = gateway.journal.records()[before]
+    assert record.outcome.value == "client_closed"
+    assert record.usage_estimated
+    simulator.wait_for_disconnect()
+
+
+def test_a_crowd_beyond_the_limit_is_told_to_come_back(gateway: RunningGateway) -> None:
+    wait_until(lambda: not gateway.read(lambda: len(gateway.server.edge.connections)), "quiet")
+    crowd = [Connection(gateway.port) for _ in range(30)]
+    wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.connections)) == 30, "crowd")
+    with Connection(gateway.port) as one_too_many:
+        answer = one_too_many.answer()
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
+        assert one_too_many.is_closed()
+    assert crowd[0].ask(chat()).status == 200
+    for connection in crowd:
+        connection.socket.close()
+    wait_until(lambda: ask(gateway.port, chat()).status == 200, "room")
+
+
+def test_after_all_this_nothing_is_held(gateway: RunningGateway) -> None:
+    wait_until(lambda: not gateway.read(lambda: len(gateway.server.edge.connections)), "end of every connection")
+    assert gateway.read(lambda: gateway.server.edge.active) == 0
