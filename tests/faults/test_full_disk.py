@@ -1,0 +1,74 @@
+"""A journal that can't be written: no call is taken, no record is lost, and all goes on when there is room again."""
+
+import resource
+import time
+from collections.abc import Iterator
+
+import pytest
+from gateway import UPSTREAM_KEY, wait_until
+from raw_client import Connection, ask, chat, request
+from serve_process import ServeProcess, serving, toml
+
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[RunningSimulator]:
+    """The upstream."""
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
+        yield running
+
+
+@pytest.fixture
+def server(simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    """A server whose files can be kept from growing."""
+    connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+    with serving(tmp_path_factory.mktemp("full"), toml([connection], {})) as running:
+        yield running
+
+
+def test_a_full_disk_stops_calls_and_loses_no_record(server: ServeProcess, simulator: RunningSimulator) -> None:
+    ids = [ask(server.port, chat()).request_id for _ in range(3)]
+    slow = [Connection(server.port) for _ in range(4)]
+    for number, connection in enumerate(slow):
+        connection.send(chat("first_token_ms=500", stream=number % 2 == 0))
+    simulator.wait_for_requests(7)
+    size = sum(path.stat().st_size for path in (server.data_dir / "journal").iterdir())
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+    for connection in slow:  # they were taken: they are served
+        answer = connection.answer()
+        assert answer.status == 200
+        ids.append(answer.request_id)
+        connection.socket.close()
+    upstream_calls = simulator.log.total
+    for _ in range(50):
+        answer = ask(server.port, chat())
+        assert (answer.status, answer.error["code"]) == (503, "not_ready")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert simulator.log.total == upstream_calls
+    health = ask(server.port, request("GET", "/health", key=None))
+    assert (health.status, health.json()["ok"]) == (503, False)
+    assert 4 <= server.gauge("pointsman_journal_parked_records") <= 10, "refused calls must not pile up in memory"
+    time.sleep(1.2)  # a retry that fails changes nothing
+    assert ask(server.port, chat()).status == 503
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, UNLIMITED)
+    wait_until(lambda: ask(server.port, request("GET", "/health", key=None)).status == 200, "recovery")
+    answer = ask(server.port, chat())
+    assert answer.status == 200
+    ids.append(answer.request_id)
+    assert server.gauge("pointsman_journal_parked_records") == 0
+
+    def logged() -> bool:
+        body = ask(server.port, request("GET", "/v1/request-logs?limit=100")).json()
+        known = [entry["request_id"] for entry in body["logs"] if entry["status"] == "SUCCESS"]
+        return sorted(known) == sorted(ids)
+
+    wait_until(logged, "every record in the database, once", 8)
+    for request_id in ids:
+        assert len(server.journal.of(request_id)) == 1
+    assert UPSTREAM_KEY not in server.log
+    assert "Traceback" not in server.log
+    server.process.terminate()
+    assert server.wait() == 0

@@ -1,0 +1,92 @@
+"""`pointsman serve` as a process of its own: for signals, limits and sudden death."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway import KEY, JournalView
+from raw_client import ask, request
+
+# Byte code of our own, so that a start doesn't pay for compiling whatever this machine says about writing it.
+_CACHE = Path(tempfile.gettempdir()) / f"pointsman-tests-bytecode-{os.getuid()}"
+
+
+class ServeProcess:
+    """A running server; ``log`` is what it wrote to standard error so far."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int, data_dir: Path, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.data_dir = data_dir
+        self.journal = JournalView(data_dir / "journal")
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """Standard error."""
+        return self._log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 5.0) -> int:
+        """The exit code, once it has ended."""
+        return self.process.wait(seconds)
+
+    def gauge(self, name: str) -> float:
+        """A value of /metrics."""
+        text = ask(self.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+        found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+        assert found is not None, f"no {name} in {text}"
+        return float(found[1])
+
+
+def toml(connections: list[Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """A configuration file: simple values only."""
+
+    def line(name: str, value: Any) -> str:
+        return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+
+    tables = {"local": {"enabled": False}, "journal": {"interval_seconds": 0.02}, **settings}
+    parts = [f"[{name}]\n" + "\n".join(line(*pair) for pair in table.items()) for name, table in tables.items()]
+    parts += ["[[connections]]\n" + "\n".join(line(*pair) for pair in row.items()) for row in connections]
+    return "\n\n".join(parts) + "\n"
+
+
+@contextmanager
+def serving(data_dir: Path, config: str) -> Iterator[ServeProcess]:
+    """A server on a free port; what is still running at the end is killed."""
+    data_dir.mkdir(exist_ok=True)
+    config_file, log = data_dir / "test.toml", data_dir / "stderr.log"
+    config_file.write_text(config)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("POINTSMAN_", "PYTHON"))}
+    environment |= {
+        "POINTSMAN_BOOTSTRAP_KEY": KEY,
+        "PYTHONPYCACHEPREFIX": str(_CACHE),
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    command = [str(Path(sys.executable).with_name("pointsman")), "serve", "--port", "0", "--data-dir", str(data_dir)]
+    with log.open("a") as stderr:
+        process = subprocess.Popen(
+            [*command, "--config", str(config_file)], env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
+        assert found is not None, f"{line!r} {log.read_text()}"
+        yield ServeProcess(process, int(found[1]), data_dir, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(5)
+        if process.stdout is not None:
+            process.stdout.close()
