@@ -44,7 +44,6 @@ from pointsman.storage.requests import RequestRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.connections import ConnectionService
-from pointsman.upstream.endpoints import PENDING, RemoteEndpoint
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path, weights_status
 
@@ -268,9 +267,7 @@ class Server:
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
         for target in snapshot.catalogue.targets:
-            endpoint = snapshot.endpoints[target.connection.id]
-            if isinstance(endpoint, RemoteEndpoint) and endpoint.known_price(target.model) is PENDING:
-                self.prices.ask(endpoint.provider, endpoint.base_url, target.model)
+            snapshot.endpoints[target.connection.id].known_price(target.model)  # looked up before the first call
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:

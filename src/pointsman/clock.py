@@ -25,7 +25,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. Ids are 12 hex digits of milliseconds, 6 of a counter and 10 of a random tail."""
+    """The machine's clock; one for each process, made after any fork.
+
+    Ids are 12 hex digits of milliseconds, 6 of a counter and 10 of a random tail.
+    """
 
     def __init__(self) -> None:
         self._counter = 0

@@ -23,7 +23,7 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, Pending
+from pointsman.upstream.endpoints import PENDING, Access, Endpoint, Endpoints
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -110,13 +110,13 @@ class Gateway:
 class Entry:
     """A request's record while it runs, and its one settlement."""
 
-    __slots__ = ("_gateway", "_price", "_settled", "_started", "exchange", "record")
+    __slots__ = ("_endpoint", "_gateway", "_model", "_settled", "exchange", "record")
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
         self._gateway = gateway
-        self._price: Price | None = None
+        self._endpoint: Endpoint | None = None
+        self._model = ""
         self._settled = False
-        self._started = False
         self.exchange = exchange
         self.record = RequestRecord(
             request_id=exchange.request_id,
@@ -127,12 +127,19 @@ class Entry:
             bytes_in=len(exchange.body),
         )
 
-    def sent(self, endpoint: Endpoint, price: Price | None) -> None:
-        """The call goes to this upstream now: from here on it costs."""
+    def sent(self, endpoint: Endpoint, model: str) -> None:
+        """The call goes to this upstream now: from here on it costs. An unknown price is looked up meanwhile."""
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
-        self._price = price
-        self._started = True
+        self._endpoint = endpoint
+        self._model = model
+        endpoint.known_price(model)
+
+    async def priced(self) -> None:
+        """Wait for the price if it is still being looked up; only the first call of a model ever waits."""
+        if self._endpoint is not None and self._endpoint.known_price(self._model) is PENDING:
+            await in_task()
+            await self._endpoint.price(self._model)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -147,8 +154,9 @@ class Entry:
         record.cache_write_tokens = usage.cache_write_tokens
         record.reasoning_tokens = usage.reasoning_tokens
         record.usage_estimated = usage.estimated
-        if self._price is not None:
-            record.cost_nano_usd = self._price.cost_nano_usd(usage)
+        price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
+        if isinstance(price, Price):
+            record.cost_nano_usd = price.cost_nano_usd(usage)
 
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
         """Write the record, once; later calls do nothing."""
@@ -197,15 +205,13 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     record.request_model, record.stream = call.model, call.stream
     target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.connection.id]
-    price = endpoint.known_price(target.model)
     access = endpoint.access
-    if access is None or isinstance(price, Pending):
+    if access is None:
         await in_task()
-        price = await endpoint.price(target.model)
         access = await endpoint.acquire()
     try:
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)
-        entry.sent(endpoint, price)
+        entry.sent(endpoint, target.model)
         if call.stream:
             await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
         else:
@@ -224,6 +230,7 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
     reading = endpoint.format.parse_response(answer.body)
+    await entry.priced()
     entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
     entry.record.bytes_out = len(answer.body)
     entry.settle(200, Outcome.SUCCESS)

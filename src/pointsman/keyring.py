@@ -107,8 +107,12 @@ def load_master_key(data_dir: Path, configured: Secret | None) -> MasterKey:
         text = configured.reveal()
         if len(text) < MINIMUM_SECRET_LENGTH:
             raise ConfigError("POINTSMAN_SECRET_KEY must have 32 characters or more, e.g. from: openssl rand -hex 32")
+        try:
+            secret = text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError("POINTSMAN_SECRET_KEY is not valid UTF-8") from error
         material = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=b"pointsman/master")
-        return MasterKey(material.derive(text.encode()))
+        return MasterKey(material.derive(secret))
     path = data_dir / "secret.key"
     try:
         text = path.read_text(encoding="ascii").strip()
@@ -123,19 +127,27 @@ def load_master_key(data_dir: Path, configured: Secret | None) -> MasterKey:
 
 
 def _create_key_file(path: Path) -> str:
-    """Write a new key with owner-only access; when another process was first, take that one's."""
+    """Write a new key with owner-only access; when another process was first, take that one's. Raises ConfigError."""
     text = os.urandom(KEY_BYTES).hex()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
-        os.write(descriptor, text.encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        text = path.read_text(encoding="ascii").strip()
-    finally:
-        draft.unlink()
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, text.encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            text = path.read_text(encoding="ascii").strip()
+        finally:
+            draft.unlink()
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigError(f"can't write the master key {path}: {error.strerror}") from error
     return text

@@ -6,50 +6,66 @@ The line of each request is the journal's own JSON (it holds no prompt, answer o
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
 
-# Credentials by their looks: provider keys, bearer values, passwords in URLs.
+# Credentials by their looks: provider keys, tokens, bearer values, passwords in URLs.
 _SECRETS: Final = re.compile(
-    r"(?i)\b(?:sk|pk|rk|xai|gsk|key|oma|cc_live|cc_agent|hmpk|hxv)[-_][A-Za-z0-9_\-]{12,}|\bbearer\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"(?i)\b(?:sk|pk|rk|xai|gsk|oma|cc_live|cc_agent|hmpk|hxv)[-_][a-z0-9_\-]{12,}"
+    r"|\b(?:AIza|hf_|ghp_|AKIA)[a-z0-9_\-]{12,}|\beyJ[a-z0-9_\-]{8,}\.[a-z0-9_\-.]+"
+    r"|\bbearer\s+\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
 _SECRET_NAMES: Final = frozenset(("authorization", "api_key", "secret", "password", "token", "x-api-key", "cookie"))
 REDACTED: Final = "[redacted]"
 
 
 def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: nothing that is named or looks like a credential is written."""
-    for name, value in event.items():
-        if name.lower() in _SECRET_NAMES:
-            event[name] = REDACTED
-        elif isinstance(value, str):
-            event[name] = redact_text(value)
+    """A structlog processor: nothing that is named or looks like a credential is written, at any depth.
+
+    Values that JSON can't hold are written as their redacted ``repr``, so that logging never fails.
+    """
+    for name in list(event):
+        event[name] = _clean(name, event[name])
     return event
 
 
+def _clean(name: object, value: object) -> object:
+    if str(name).lower() in _SECRET_NAMES:
+        return REDACTED
+    if isinstance(value, str):
+        return redact_text(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else str(value)
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): _clean(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean("", item) for item in value]
+    return redact_text(repr(value))
+
+
 def redact_text(text: str) -> str:
-    """``text`` without what looks like a credential."""
-    return _SECRETS.sub(REDACTED, text)
+    """``text`` without what looks like a credential, in encodable characters."""
+    return _SECRETS.sub(REDACTED, text.encode("utf-8", "replace").decode())
 
 
 def configure_logging(level: str, stream: TextIO = sys.stderr) -> None:
     """Set structlog up for this process; exceptions are logged with their trace, for the operator only."""
-    terminal = stream.isatty()
     render: Any = (
         structlog.dev.ConsoleRenderer()
-        if terminal
+        if stream.isatty()
         else structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event).decode())
     )
-    trace = [] if terminal else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *trace,
+            structlog.processors.format_exc_info,
             redact,
             render,
         ],

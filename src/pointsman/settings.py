@@ -9,7 +9,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,11 @@ DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
 CONNECTION_KINDS: Final = ("openai", "local")
 
 
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file; unknown keys are refused."""
 
@@ -30,48 +35,48 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     """``[server]``: the listening side. Sizes in bytes, times in seconds."""
 
     host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_header_bytes: int = 32 * 1024
-    max_header_count: int = 128
-    max_connections: int = 16384
-    header_timeout_seconds: float = 20.0
-    body_timeout_seconds: float = 60.0
-    keepalive_timeout_seconds: float = 75.0
-    write_timeout_seconds: float = 60.0
-    shutdown_grace_seconds: float = 30.0
+    port: Port = DEFAULT_PORT
+    max_body_bytes: Count = 32 * 1024 * 1024
+    max_header_bytes: Count = 32 * 1024
+    max_header_count: Count = 128
+    max_connections: Count = 16384
+    header_timeout_seconds: Seconds = 20.0
+    body_timeout_seconds: Seconds = 60.0
+    keepalive_timeout_seconds: Seconds = 75.0
+    write_timeout_seconds: Seconds = 60.0
+    shutdown_grace_seconds: Seconds = 30.0
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """``[upstream]``: limits of every call to a provider. Times in seconds, sizes in bytes."""
 
-    connect_timeout_seconds: float = 10.0
-    headers_timeout_seconds: float = 300.0
-    first_byte_timeout_seconds: float = 300.0
-    idle_timeout_seconds: float = 120.0
-    total_timeout_seconds: float = 1800.0
-    keepalive_seconds: float = 30.0
-    max_connections_per_host: int = 1024
-    max_waiting_per_host: int = 4096
-    max_response_bytes: int = 64 * 1024 * 1024
-    max_header_bytes: int = 64 * 1024
+    connect_timeout_seconds: Seconds = 10.0
+    headers_timeout_seconds: Seconds = 300.0
+    first_byte_timeout_seconds: Seconds = 300.0
+    idle_timeout_seconds: Seconds = 120.0
+    total_timeout_seconds: Seconds = 1800.0
+    keepalive_seconds: Seconds = 30.0
+    max_connections_per_host: Count = 1024
+    max_waiting_per_host: Count = 4096
+    max_response_bytes: Count = 64 * 1024 * 1024
+    max_header_bytes: Count = 64 * 1024
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
     """``[local]``: the embedded model."""
 
     enabled: bool = True
-    idle_seconds: float = 300.0
-    start_timeout_seconds: float = 60.0
+    idle_seconds: Seconds = 300.0
+    start_timeout_seconds: Seconds = 60.0
 
 
 class JournalSettings(_Section, frozen=True, kw_only=True):
     """``[journal]``: the append-only request journal."""
 
-    segment_bytes: int = 64 * 1024 * 1024
-    retention_days: float = 7.0
-    batch_rows: int = 200
-    interval_seconds: float = 0.1
+    segment_bytes: Count = 64 * 1024 * 1024
+    retention_days: Seconds = 7.0
+    batch_rows: Count = 200
+    interval_seconds: Seconds = 0.1
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -90,7 +95,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     api_key: Secret | None = None  # env:NAME, file:PATH or the credential itself; see Environment.resolve
     models: list[str] = []
     priority: int = 0
-    max_concurrent: int | None = None
+    max_concurrent: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None
 
@@ -132,6 +137,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_key: Secret | None = None
     api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Environment(data_dir={str(self.data_dir)!r})"  # the rest may hold credentials
 
     def resolve(self, reference: Secret, field: str) -> Secret:
         """The credential that ``reference`` stands for: ``env:NAME``, ``file:PATH`` or the literal itself.
@@ -205,6 +213,11 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {error}") from error
     _check_connections(settings, source)
+    seen: set[str] = set()
+    for index, model in enumerate(settings.models):
+        if model.name in seen:
+            raise ConfigError(f"{source}: models[{index}].name: '{model.name}' is declared twice")
+        seen.add(model.name)
     return settings
 
 
@@ -256,14 +269,25 @@ def check_connection(connection_id: str, kind: str, base_url: str | None, place:
         return
     if base_url is None:
         raise ConfigError(f"{place}.base_url: is missing, e.g. https://api.openai.com/v1")
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{place}.base_url: must be http:// or https:// with a host")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{place}.base_url: must not hold a user or password; use api_key")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"{place}.base_url: must not hold a query or fragment")
+    _check_base_url(base_url, f"{place}.base_url")
+
+
+def _check_base_url(base_url: str, place: str) -> None:
+    """Only what makes a request line and a Host header without any doubt; raises ConfigError."""
     try:
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{place}.base_url: the port is not a number from 1 to 65535") from error
+        parts = urlsplit(base_url)
+        host, port = parts.hostname or "", parts.port
+        if ":" not in host:
+            host.encode("idna")
+    except ValueError as error:  # UnicodeError is one
+        raise ConfigError(f"{place}: is not a URL with a valid host and port") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"{place}: must be http:// or https:// with a host")
+    if port == 0:
+        raise ConfigError(f"{place}: the port must be from 1 to 65535")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{place}: must not hold a user or password; use api_key")
+    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
+        raise ConfigError(f"{place}: must not hold a query or fragment")
+    if any(not "!" <= character <= "~" for character in parts.path) or any(c.isspace() or c < " " for c in base_url):
+        raise ConfigError(f"{place}: must not hold blanks, control or non-ASCII characters in its path")

@@ -53,7 +53,8 @@ class Ticker:
         self.lag_seconds = max(0.0, now - self._due)
         seconds = self._clock.now_us() // 1_000_000
         self.date_header = b"date: " + formatdate(seconds, usegmt=True).encode() + b"\r\n"
-        for member in [member for member in self.members if member.deadline < now]:
-            member.expired()
         self._due = now + INTERVAL_SECONDS
-        self._handle = self.loop.call_later(INTERVAL_SECONDS, self._tick)
+        self._handle = self.loop.call_later(INTERVAL_SECONDS, self._tick)  # first: no member's fault may end the ticks
+        for member in [member for member in self.members if member.deadline < now]:
+            if member in self.members and member.deadline < now:  # an earlier one may have ended it
+                member.expired()

@@ -13,6 +13,8 @@ from pointsman.accounting.pricing import Price
 REFRESH_SECONDS: Final = 3600.0
 LOOKUP_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 30.0
+SPACING_SECONDS: Final = 0.5  # callers choose model names: they can't keep a core busy with look-ups
+MAX_ASKED: Final = 1000
 MAX_KNOWN: Final = 10_000  # callers can name any model of an open connection
 log = structlog.get_logger("pointsman.prices")
 
@@ -38,12 +40,16 @@ class PriceService:
         After a look-up failed, what isn't known counts as unpriced for 30 s, and is asked again after that.
         """
         table = self.table(provider, base_url)
-        if model not in table and asyncio.get_running_loop().time() >= self._retry_at:
+        if model not in table:
             await asyncio.shield(self.ask(provider, base_url, model))
         return table.get(model)
 
     def ask(self, provider: str | None, base_url: str | None, model: str) -> asyncio.Future[None]:
-        """Begin to look a price up; done when it is in the table."""
+        """Begin to look a price up, unless look-ups failed just now; done when it is in the table, or can't be."""
+        if asyncio.get_running_loop().time() < self._retry_at or len(self._asked) >= MAX_ASKED:
+            refused = asyncio.get_running_loop().create_future()
+            refused.set_result(None)
+            return refused
         question = Question(provider=provider, base_url=base_url, model=model)
         future = self._asked.get(question)
         if future is None:
@@ -64,6 +70,7 @@ class PriceService:
             self._wake.clear()
             asked, self._asked = self._asked, {}
             await self._answer(asked)
+            await asyncio.sleep(SPACING_SECONDS)
 
     async def _answer(self, asked: dict[Question, asyncio.Future[None]]) -> None:
         try:
@@ -100,6 +107,7 @@ async def look_up(questions: list[Question]) -> list[Price | None]:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     answers = msgspec.json.decode(output, type=list[Price | None])
     if len(answers) != len(questions):
         raise msgspec.DecodeError("the price process answered another number of questions")

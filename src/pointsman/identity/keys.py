@@ -15,6 +15,7 @@ import msgspec
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
+from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.keys import KeyRepository, KeyRow, Role
 
 PREFIX: Final = "sk-pm-"
@@ -129,10 +130,16 @@ class KeyService:
         ConfigError when it is too short to be safe.
         """
         if configured is not None:
-            if len(configured.reveal()) < MINIMUM_LENGTH or not configured.reveal().isascii():
-                raise ConfigError(f"POINTSMAN_BOOTSTRAP_KEY must have {MINIMUM_LENGTH} ASCII characters or more")
+            text = configured.reveal()
+            if len(text) < MINIMUM_LENGTH or any(not "!" <= character <= "~" for character in text):
+                raise ConfigError(
+                    f"POINTSMAN_BOOTSTRAP_KEY must have {MINIMUM_LENGTH} or more visible ASCII characters, no blanks"
+                )
             if await self._keys.find_by_digest(self._digest(configured)) is None:
-                await self.create(BOOTSTRAP_NAME, "admin", configured)
+                try:
+                    await self.create(BOOTSTRAP_NAME, "admin", configured)
+                except AlreadyExistsError:
+                    pass  # another node that starts at the same time was first
             return None
         if await self._keys.load_all():
             return None

@@ -48,12 +48,12 @@ class Catalogue:
         self._targets: dict[str, Target] = {}
         self._bare: dict[str, list[Target]] = {}
         for connection in self.connections.values():
-            for model in connection.models:
+            for model in dict.fromkeys(connection.models):
                 target = _target(connection, model)
                 self._targets[target.id] = target
                 self._bare.setdefault(model, []).append(target)
-        self._names: dict[str, Target] = {**self._targets}
-        self._names.update({name: targets[0] for name, targets in self._bare.items() if len(targets) == 1})
+        unique = {name: found[0] for name, found in self._bare.items() if len(found) == 1 and self._find(name) is None}
+        self._names: dict[str, Target] = unique | self._targets
         for name, meaning in self.aliases.items():
             found = self._names.get(meaning) or self._find(meaning)
             if found is not None:

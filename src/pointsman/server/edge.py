@@ -6,6 +6,7 @@ waits, writing is held back to the client's pace, and every wait has a deadline 
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -24,6 +25,9 @@ from pointsman.ticker import NEVER, Ticker
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON: Final = b"application/json"
+TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
+FIRST_LOOK_SECONDS: Final = 0.005
+LONGEST_LOOK_SECONDS: Final = 0.25
 LINGER_SECONDS: Final = 2.0
 WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
 # Given twice, these would let two readers of one request disagree about who asks for what.
@@ -248,9 +252,34 @@ class EdgeConnection(asyncio.Protocol):
                 runner.cancel()
 
     def eof_received(self) -> bool:
-        """Half-close: a request that is complete is still answered."""
+        """Half-close: a request that is complete is still answered, if its client is still there."""
         self._eof = True
-        return self._exchange is not None and not self._lingering
+        if self._exchange is None or self._lingering:
+            return False
+        self._probe(self._exchange)
+        return True
+
+    def _probe(self, exchange: Exchange) -> None:
+        """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
+
+        A harmless piece is sent: an interim answer, or an empty comment in a stream. Who is gone answers it with RST,
+        which nobody reads any more after the end of input, so the socket's state is looked at until the answer is out.
+        """
+        if exchange.state == STREAMING:
+            self._transport.write(b"3\r\n:\n\n\r\n" if exchange.http11 else b":\n\n")
+        elif exchange.http11:
+            self._transport.write(CONTINUE)
+        self.edge.ticker.loop.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
+
+    def _look(self, delay: float) -> None:
+        if self._exchange is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
+            self._transport.abort()
+        else:
+            delay = min(delay * 2, LONGEST_LOOK_SECONDS)
+            self.edge.ticker.loop.call_later(delay, self._look, delay)
 
     def data_received(self, data: bytes) -> None:
         """Parses what arrived; faults are answered and the connection closed."""

@@ -81,7 +81,7 @@ class Endpoint(Protocol):
     access: Access | None
 
     def known_price(self, model: str) -> Price | Pending | None:
-        """What a model costs here; None when nobody knows, PENDING when `price` has to be awaited."""
+        """What a model costs here; None when nobody knows, PENDING when it is being looked up from now on."""
         ...
 
     async def acquire(self) -> Access:
@@ -136,7 +136,10 @@ class RemoteEndpoint:
 
     def known_price(self, model: str) -> Price | Pending | None:
         """From the table of prices in memory."""
-        return self._price_table.get(model, PENDING)
+        price = self._price_table.get(model, PENDING)
+        if price is PENDING:
+            self._prices.ask(self.provider, self.base_url, model)
+        return price
 
     async def price(self, model: str) -> Price | None:
         """From the price data, by provider or base URL."""
@@ -154,6 +157,7 @@ class Prices(Protocol):
     """Looks prices up (accounting/prices.py)."""
 
     def table(self, provider: str | None, base_url: str | None) -> dict[str, Price | None]: ...
+    def ask(self, provider: str | None, base_url: str | None, model: str) -> object: ...
     async def find(self, provider: str | None, base_url: str | None, model: str) -> Price | None: ...
 
 
