@@ -145,11 +145,18 @@ def test_the_first_key_is_made_once_and_shown_once(run: Run) -> None:
     run(test)
 
 
-def test_no_new_first_key_is_made_when_all_are_revoked(run: Run) -> None:
+def test_an_operator_without_a_usable_admin_key_gets_a_new_one(run: Run) -> None:
     async def test(service: KeyService) -> None:
         await service.ensure_first(None)
         (row,) = await service.list_all()
+        await service.create("inference only")
+        await service.create("expired", "admin", expires_at=1)
         await service.revoke(row.id)
+        secret = await service.ensure_first(None)
+        assert secret is not None
+        found = (await service.table()).find(secret.reveal().encode())
+        assert found is not None
+        assert found.role == "admin"
         assert await service.ensure_first(None) is None
 
     run(test)

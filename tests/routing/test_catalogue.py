@@ -132,6 +132,15 @@ def test_a_hostile_name_is_refused_in_bounded_time_even_among_many_models() -> N
         assert time.perf_counter() - start < 0.5, name[:40]
 
 
+def test_a_near_miss_among_many_models_costs_little() -> None:
+    models = [f"organisation/model-with-a-long-name-{number}-instruct" for number in range(10_000)]
+    catalogue = Catalogue([connection("c", *models)], {})
+    start = time.perf_counter()
+    message = refusal("organisation/model-with-a-lng-name-77-instruct", catalogue)
+    assert time.perf_counter() - start < 0.1
+    assert "did you mean" in message
+
+
 def test_targets_are_every_full_id_once() -> None:
     ids = [target.id for target in CATALOGUE.targets]
     assert ids == ["one/gpt-5.2", "one/shared", "one/org/nested-model", "one/a:b@c", "two/shared", "two/claude-5"]
