@@ -105,7 +105,7 @@ class RunningGateway:
 def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[RunningGateway]:
     """A gateway with ``settings`` (as in pointsman.toml) on a free port, without the local model unless asked for."""
     document = {"local": {"enabled": False}, "journal": {"interval_seconds": 0.01}, **settings}
-    document["server"] = {"port": 0, "shutdown_grace_seconds": 0.0, **document.get("server", {})}
+    document["server"] = {"port": 0, "shutdown_grace_seconds": 0.01, **document.get("server", {})}
     started: list[RunningGateway] = []
     ready, stop = threading.Event(), asyncio.Event()
     failures: list[BaseException] = []

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from raw_client import ask, request
 
 # Byte code of our own, so that a start doesn't pay for compiling whatever this machine says about writing it.
 _CACHE = Path(tempfile.gettempdir()) / f"pointsman-tests-bytecode-{os.getuid()}"
+PROGRAM = (str(Path(sys.executable).with_name("pointsman")),)
 
 
 class ServeProcess:
     """A running server; ``log`` is what it wrote to standard error so far."""
 
-    def __init__(self, process: "subprocess.Popen[str]", port: int, data_dir: Path, log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", port: int, data_dir: Path, log: list[str]) -> None:
         self.process = process
         self.port = port
         self.data_dir = data_dir
@@ -31,7 +33,7 @@ class ServeProcess:
     @property
     def log(self) -> str:
         """Standard error."""
-        return self._log.read_text()
+        return "".join(self._log)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -62,10 +64,10 @@ def toml(connections: list[Mapping[str, Any]], settings: Mapping[str, Mapping[st
 
 
 @contextmanager
-def serving(data_dir: Path, config: str) -> Iterator[ServeProcess]:
-    """A server on a free port; what is still running at the end is killed."""
+def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator[ServeProcess]:
+    """A server on a free port; what is still running at the end is killed. ``stderr``: a file instead of ``log``."""
     data_dir.mkdir(exist_ok=True)
-    config_file, log = data_dir / "test.toml", data_dir / "stderr.log"
+    config_file = data_dir / "test.toml"
     config_file.write_text(config)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POINTSMAN_", "PYTHON"))}
     environment |= {
@@ -73,20 +75,29 @@ def serving(data_dir: Path, config: str) -> Iterator[ServeProcess]:
         "PYTHONPYCACHEPREFIX": str(_CACHE),
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
-    command = [str(Path(sys.executable).with_name("pointsman")), "serve", "--port", "0", "--data-dir", str(data_dir)]
-    with log.open("a") as stderr:
+    command = [*PROGRAM, "serve", "--port", "0", "--data-dir", str(data_dir), "--config", str(config_file)]
+    log: list[str] = []
+    with open(stderr or os.devnull, "w") as file:
         process = subprocess.Popen(
-            [*command, "--config", str(config_file)], env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if stderr is None else file,
+            text=True,
         )
+    assert process.stdout is not None
+    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()))
+    reader.start()
     try:
-        assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
-        assert found is not None, f"{line!r} {log.read_text()}"
+        assert found is not None, f"{line!r} {log}"
         yield ServeProcess(process, int(found[1]), data_dir, log)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait(5)
-        if process.stdout is not None:
-            process.stdout.close()
+        reader.join(5)
+        process.stdout.close()
+        if process.stderr is not None:
+            process.stderr.close()

@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gateway import UPSTREAM_KEY, wait_until
@@ -21,15 +22,20 @@ def simulator() -> Iterator[RunningSimulator]:
         yield running
 
 
-@pytest.fixture
-def server(simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
-    """A server whose files can be kept from growing."""
+@pytest.fixture(params=["journal", "journal-and-log"])
+def server(
+    request: pytest.FixtureRequest, simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServeProcess]:
+    """A server whose files can be kept from growing; its log may be one of them."""
     connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
-    with serving(tmp_path_factory.mktemp("full"), toml([connection], {})) as running:
+    data_dir = tmp_path_factory.mktemp("full")
+    log = data_dir / "stderr.log" if "log" in request.param else None
+    with serving(data_dir, toml([connection], {}), log) as running:
         yield running
 
 
 def test_a_full_disk_stops_calls_and_loses_no_record(server: ServeProcess, simulator: RunningSimulator) -> None:
+    simulator.log.clear()
     ids = [ask(server.port, chat()).request_id for _ in range(3)]
     slow = [Connection(server.port) for _ in range(4)]
     for number, connection in enumerate(slow):
@@ -72,3 +78,17 @@ def test_a_full_disk_stops_calls_and_loses_no_record(server: ServeProcess, simul
     assert "Traceback" not in server.log
     server.process.terminate()
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_log_that_cannot_be_written_changes_nothing(
+    simulator: RunningSimulator, tmp_path: Path, stream: bool
+) -> None:
+    connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+    with serving(tmp_path, toml([connection], {"log": {"level": "debug"}}), Path("/dev/full")) as server:
+        for _ in range(3):
+            assert ask(server.port, chat(stream=stream)).text == "echo: one two three"
+            assert ask(server.port, b"garbage\r\n\r\n").status == 400  # logged at once
+        server.process.terminate()
+        assert server.wait() == 0
+        assert len(server.journal.records()) == 3
