@@ -228,7 +228,7 @@ DOCUMENTS = st.recursive(
 
 
 @given(document=st.dictionaries(st.sampled_from(["server", "connections", "models", "log", "x"]), DOCUMENTS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_document_is_taken_or_refused(document: dict[str, Any]) -> None:
     try:
         parse_settings(document, "x")

@@ -187,13 +187,13 @@ def test_deep_nesting_inside_an_untyped_member_is_refused_or_carried() -> None:
 
 
 @given(body=st.binary(max_size=80))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_arbitrary_bytes_raise_nothing_but_gateway_errors(body: bytes) -> None:
     check_refusal(body)
 
 
 @given(more=st.dictionaries(NAMES, JSON_VALUES, max_size=4), where=st.integers(min_value=0), what=st.binary(max_size=2))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_mutated_requests_raise_nothing_but_gateway_errors(more: dict[str, Any], where: int, what: bytes) -> None:
     body = json.dumps({**VALID, **more}, ensure_ascii=False).encode("utf-8", "surrogatepass")
     place = where % len(body)
@@ -215,7 +215,7 @@ def test_a_message_never_repeats_the_callers_value(name: str) -> None:
 
 
 @given(fields=st.dictionaries(st.text(max_size=10), JSON_VALUES, max_size=6), indent=st.sampled_from([None, 0, 2]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_member_reaches_the_upstream_byte_for_byte(fields: dict[str, Any], indent: int | None) -> None:
     values = {**fields, **VALID}
     written = {name: json.dumps(value, indent=indent, ensure_ascii=False) for name, value in values.items()}

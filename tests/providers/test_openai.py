@@ -138,7 +138,7 @@ def test_a_model_list_gives_its_ids() -> None:
 
 
 @given(body=st.one_of(st.binary(max_size=60), ANSWERS.map(lambda value: json.dumps(value).encode("utf-8"))))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_parsers_raise_nothing_but_gateway_errors(body: bytes) -> None:
     for parse in (openai.parse_response, openai.parse_models):
         with contextlib.suppress(GatewayError):
