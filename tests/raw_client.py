@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import msgspec
+
 from gateway import KEY
 
 CHAT = "/v1/chat/completions"
@@ -120,7 +121,9 @@ def request(method: str, path: str, body: bytes = b"", *headers: str, key: str |
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
-def chat_body(directives: str = "", *, text: str = "one two three", model: str = "sim/sim-model", **members: Any) -> bytes:
+def chat_body(
+    directives: str = "", *, text: str = "one two three", model: str = "sim/sim-model", **members: Any
+) -> bytes:
     """The JSON of a chat request; ``directives`` go to the simulator in the model's name."""
     name = f"{model}#{directives}" if directives else model
     return json.dumps({"model": name, "messages": [{"role": "user", "content": text}], **members}).encode()

@@ -10,11 +10,11 @@ Script = Callable[[int, bytes], Sequence[bytes | float]]
 
 
 class ScriptedUpstream:
-    """``script(number, body)`` gives the parts of the answer to a connection's ``number``-th request (from 0): bytes, and
-    seconds to wait.
+    """``script(number, body)`` gives the parts of the answer to a connection's ``number``-th request (from 0): bytes,
+    and seconds to wait.
 
-    After an answer the connection ends (by RST with ``reset``), unless ``keep`` is set. ``connections`` counts them all,
-    ``open`` those that are there now, ``most_open`` at any time, ``requests`` all requests.
+    After an answer the connection ends (by RST with ``reset``), unless ``keep`` is set. ``connections`` counts all,
+    ``open`` those that are there now, ``most_open`` the most at any time, ``requests`` all requests.
     """
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 

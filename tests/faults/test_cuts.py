@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+
 from gateway import RunningGateway, running_gateway
 from raw_client import Answer, ask, ask_all, chat
 from scripted_upstream import ScriptedUpstream, running_upstream
@@ -158,7 +159,12 @@ def test_a_key_in_an_upstreams_words_never_reaches_the_client(
         assert answer.error["message"]
         assert SECRET.encode() not in answer.raw
     event = b"data: %b\n\n" % error
-    for parts in ([event], [EVENTS[0] + event], [EVENTS[0], 0.02, event], [EVENTS[0], 0.02, event[:40], 0.02, event[40:]]):
+    for parts in (
+        [event],
+        [EVENTS[0] + event],
+        [EVENTS[0], 0.02, event],
+        [EVENTS[0], 0.02, event[:40], 0.02, event[40:]],
+    ):
         upstream.script = lambda number, body, parts=parts: [OK + SSE + b"connection: close\r\n\r\n", *parts]  # type: ignore[misc]
         answer = ask(keyed_gateway.port, chat(model="sim/m", stream=stream))
         assert SECRET.encode() not in answer.raw

@@ -5,11 +5,11 @@ import struct
 import time
 
 import pytest
-from gateway import RunningGateway, wait_until
-from raw_client import Connection, chat
 
+from gateway import RunningGateway, wait_until
 from pointsman.canonical.record import RequestRecord
 from pointsman.testing import RunningSimulator
+from raw_client import Connection, chat
 
 SETTINGS = {"upstream": {"idle_timeout_seconds": 20.0}}
 AT_ONCE_S = 0.1

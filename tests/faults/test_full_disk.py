@@ -3,14 +3,15 @@
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from gateway import UPSTREAM_KEY, wait_until
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Connection, ask, chat, request
 from serve_process import ServeProcess, serving, toml
-
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -20,6 +21,13 @@ def simulator() -> Iterator[RunningSimulator]:
     """The upstream."""
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
         yield running
+
+
+@pytest.fixture
+def leaving() -> Iterator[ExitStack]:
+    """Closes what a test opened."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(params=["journal", "journal-and-log"])
@@ -34,10 +42,12 @@ def server(
         yield running
 
 
-def test_a_full_disk_stops_calls_and_loses_no_record(server: ServeProcess, simulator: RunningSimulator) -> None:
+def test_a_full_disk_stops_calls_and_loses_no_record(
+    server: ServeProcess, simulator: RunningSimulator, leaving: ExitStack
+) -> None:
     simulator.log.clear()
     ids = [ask(server.port, chat()).request_id for _ in range(3)]
-    slow = [Connection(server.port) for _ in range(4)]
+    slow = [leaving.enter_context(Connection(server.port)) for _ in range(4)]
     for number, connection in enumerate(slow):
         connection.send(chat("first_token_ms=500", stream=number % 2 == 0))
     simulator.wait_for_requests(7)
@@ -47,7 +57,6 @@ def test_a_full_disk_stops_calls_and_loses_no_record(server: ServeProcess, simul
         answer = connection.answer()
         assert answer.status == 200
         ids.append(answer.request_id)
-        connection.socket.close()
     upstream_calls = simulator.log.total
     for _ in range(50):
         answer = ask(server.port, chat())

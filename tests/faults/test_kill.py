@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from gateway import UPSTREAM_KEY, wait_until
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, chat, parse_answer
 from serve_process import ServeProcess, serving, toml
-
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 CLIENTS = 200
 KILL_AFTER = 300  # whole answers
@@ -31,7 +31,9 @@ def simulator() -> Iterator[RunningSimulator]:
 
 def message(client: int) -> bytes:
     """Streams with usage, streams without, and buffered answers, some fast, some slow."""
-    directives = f"tokens={5 + client % 7},prompt_tokens={PROMPT_TOKENS},pace_ms={client % 3},first_token_ms={client % 5}"
+    directives = (
+        f"tokens={5 + client % 7},prompt_tokens={PROMPT_TOKENS},pace_ms={client % 3},first_token_ms={client % 5}"
+    )
     if client % 2 == 0:
         return chat(directives, stream=True, stream_options={"include_usage": True})
     return chat(directives)

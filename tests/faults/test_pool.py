@@ -5,11 +5,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from gateway import RunningGateway, running_gateway, wait_until
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, Connection, ask, ask_async, chat
 from scripted_upstream import ScriptedUpstream, running_upstream
-
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 BODY = b'{"model":"m","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -206,7 +206,9 @@ def test_a_dead_connection_in_use_lets_the_next_waiter_connect_and_the_limit_hol
     assert upstream.most_open == 1
 
 
-def test_a_refused_connection_is_told_at_once(gateway: RunningGateway, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_refused_connection_is_told_at_once(
+    gateway: RunningGateway, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with running_upstream() as gone:
         base_url = gone.base_url
     settings = {"connections": [{"id": "gone", "kind": "openai", "base_url": base_url, "models": ["m"]}]}

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway import UPSTREAM_KEY, RunningGateway
-from raw_client import Answer, ask, chat
 
+from gateway import UPSTREAM_KEY, RunningGateway
 from pointsman.testing import FAULTS, RunningSimulator
+from raw_client import Answer, ask, chat
 
 SETTINGS = {
     "upstream": {
@@ -98,7 +98,9 @@ def test_a_fault_is_told_and_recorded(
     gateway: RunningGateway, simulator: RunningSimulator, fault: str, stream: bool, told: Told
 ) -> None:
     started = time.monotonic()
-    answer = ask(gateway.port, chat(f"tokens=12,fault={fault},retry_after=1.5,headers_ms=5000,at_byte=40", stream=stream))
+    answer = ask(
+        gateway.port, chat(f"tokens=12,fault={fault},retry_after=1.5,headers_ms=5000,at_byte=40", stream=stream)
+    )
     assert time.monotonic() - started < SLOWEST_S
     assert answer.complete
     assert answer.status == told.status

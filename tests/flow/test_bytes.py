@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_client import CHAT, Connection, ask, chat, request
 
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import RunningSimulator, running_simulator
 from pointsman.testing.behaviour import Behaviour
 from pointsman.testing.reply import Event, EventKind, Reply, Request
+from raw_client import CHAT, Connection, ask, chat, request
 
 Members = dict[str, msgspec.Raw]
 ODD_BODY = (
@@ -52,7 +52,9 @@ _values = st.recursive(
     ),
     max_leaves=6,
 )
-_names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=6).map(lambda n: f"x_{n}")
+_names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=6).map(
+    lambda n: f"x_{n}"
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -73,7 +75,8 @@ def test_no_header_of_the_client_reaches_the_upstream(gateway: RunningGateway, s
     own = (
         "x-api-key: sk-client-0123456789abcdef", "cookie: session=1", "x-forwarded-for: 10.1.2.3", "referer: http://a/",
         "openai-organization: org-client", "user-agent: client/1", "accept-encoding: gzip", "traceparent: 00-1-1-00",
-        "x-simulate: fault=http_500", "origin: http://b", "te: trailers", "accept: */*", "via: 1.1 x", "forwarded: for=1",
+        "x-simulate: fault=http_500", "origin: http://b", "te: trailers", "accept: */*", "via: 1.1 x",
+        "forwarded: for=1",
     )  # fmt: skip
     assert ask(gateway.port, chat("", *own)).status == 200
     [received] = simulator.requests

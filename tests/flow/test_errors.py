@@ -4,10 +4,10 @@ import json
 import time
 
 import pytest
-from gateway import KEY, RunningGateway, wait_until
-from raw_client import CHAT, ask, chat, chat_body, request
 
+from gateway import KEY, RunningGateway, wait_until
 from pointsman.testing import RunningSimulator
+from raw_client import CHAT, ask, chat, chat_body, request
 
 SETTINGS = {
     "connections": [

@@ -4,10 +4,9 @@ import asyncio
 import time
 
 from gateway import RunningGateway, wait_until
-from raw_client import ask, ask_all, chat, request
-
 from pointsman.canonical.record import RequestRecord
 from pointsman.testing import RunningSimulator
+from raw_client import ask, ask_all, chat, request
 
 
 def stored(gateway: RunningGateway, request_id: str) -> RequestRecord:
@@ -23,9 +22,7 @@ def test_a_record_in_the_database_is_the_one_in_the_journal(gateway: RunningGate
 
 def test_a_crowd_of_requests_leaves_a_record_each(gateway: RunningGateway) -> None:
     directives = ["tokens=3", "tokens=5,pace_ms=1", "fault=http_500", "fault=cut_mid_stream", "fault=rate_limit"]
-    messages = [
-        chat(directives[number % 5], "connection: close", stream=number % 2 == 0) for number in range(300)
-    ]
+    messages = [chat(directives[number % 5], "connection: close", stream=number % 2 == 0) for number in range(300)]
     answers = asyncio.run(ask_all(gateway.port, messages, 64))
     for answer in answers:
         record = gateway.journal.the(answer.request_id)

@@ -4,10 +4,10 @@ import socket
 import time
 
 import pytest
-from gateway import KEY, RunningGateway, running_gateway, wait_until
-from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
+from gateway import KEY, RunningGateway, running_gateway, wait_until
 from pointsman.testing import RunningSimulator
+from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
 SETTINGS = {"server": {"max_body_bytes": 4 * 1024 * 1024}}
 HEALTH = request("GET", "/health", key=None)
@@ -170,8 +170,17 @@ def test_a_wrong_method_is_told_the_right_one(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/V1/chat/completions", "//v1/chat/completions", "/%76%31/chat/completions"]
-)  # fmt: skip
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/chat",
+        "/v1/chat/completions/",
+        "/V1/chat/completions",
+        "//v1/chat/completions",
+        "/%76%31/chat/completions",
+    ],
+)
 def test_what_is_not_byte_for_byte_a_path_is_not_found(gateway: RunningGateway, path: str) -> None:
     answer = ask(gateway.port, request("POST", path, chat_body()))
     assert (answer.status, answer.error["code"]) == (404, "not_found")
@@ -182,7 +191,14 @@ def test_the_absolute_form_of_a_target_is_understood(gateway: RunningGateway) ->
 
 
 def test_every_answer_has_a_request_id_of_its_own_and_a_date(gateway: RunningGateway) -> None:
-    messages = [chat(), chat(stream=True), HEALTH, request("GET", "/v1/nothing"), request("PUT", CHAT, b"{}"), b"x\r\n\r\n"]
+    messages = [
+        chat(),
+        chat(stream=True),
+        HEALTH,
+        request("GET", "/v1/nothing"),
+        request("PUT", CHAT, b"{}"),
+        b"x\r\n\r\n",
+    ]
     answers = [ask(gateway.port, message) for message in messages]
     ids = [answer.request_id for answer in answers]
     assert len(set(ids)) == len(ids)

@@ -4,10 +4,10 @@ import datetime
 import re
 
 import pytest
-from gateway import KEY, RunningGateway, wait_until
-from raw_client import Answer, Connection, ask, chat, request
 
+from gateway import KEY, RunningGateway, wait_until
 from pointsman.testing import RunningSimulator
+from raw_client import Answer, Connection, ask, chat, request
 
 SETTINGS = {
     "connections": [{"id": "dead", "kind": "openai", "base_url": "http://127.0.0.1:9/v1", "models": ["a/b", "c"]}]

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from gateway import KEY, RunningGateway, wait_until
-from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
+from gateway import KEY, RunningGateway, wait_until
 from pointsman.testing import RunningSimulator
+from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
 SETTINGS = {
     "server": {

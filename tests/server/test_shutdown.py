@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from gateway import UPSTREAM_KEY, wait_until
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Connection, ask, chat
 from serve_process import ServeProcess, serving, toml
-
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 
 @pytest.fixture
