@@ -72,12 +72,14 @@ async def work(server: ServeProcess, whole: dict[str, tuple[int, Answer]]) -> No
 def rows(data_dir: Path) -> dict[str, tuple[int, int, int, str, int]]:
     """What the database says of each request."""
     query = "SELECT request_id, input_tokens, output_tokens, status, outcome, usage_estimated FROM requests"
-    with sqlite3.connect(f"file:{data_dir / 'pointsman.db'}?mode=ro", uri=True) as database:
-        found = {row[0]: row[1:] for row in database.execute(query)}
-        [(count,)] = database.execute("SELECT count(*) FROM requests")
-    database.close()
-    assert len(found) == count
-    return found
+    database = sqlite3.connect(f"file:{data_dir / 'pointsman.db'}?mode=ro", uri=True)
+    try:
+        found = list(database.execute(query))
+    finally:
+        database.close()
+    by_id = {row[0]: row[1:] for row in found}
+    assert len(by_id) == len(found)
+    return by_id
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
