@@ -30,7 +30,7 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
 from pointsman.server.edge import Edge, error_headers
 from pointsman.server.host import Host
-from pointsman.server.management import AsgiApp, ManagementMount
+from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.settings import Environment, Settings
@@ -239,11 +239,12 @@ class Server:
         router.add("GET", "/metrics", operations.metrics)
         return router
 
-    def _load_management(self) -> AsgiApp:
+    def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported after the start
 
         services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
-        return cast(AsgiApp, build_management(services))
+        application = build_management(services)
+        return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 
     def _health(self) -> dict[str, str]:
         return {"journal": "ok" if self.ledger.closed_reason is None else "can't be written"}

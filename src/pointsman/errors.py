@@ -80,6 +80,7 @@ class GatewayError(Exception):
         status: int | None = None,
         retry_after_seconds: float | None = None,
         upstream_body: bytes | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -87,6 +88,7 @@ class GatewayError(Exception):
         self.param = param
         self.status = STATUS[kind] if status is None else status
         self.retry_after_seconds = retry_after_seconds
+        self.allow = allow  # the methods that a path has, with METHOD_NOT_ALLOWED
         # An upstream's own 4xx answer in the client's dialect, already cleared of the gateway's secrets: sent as it is.
         self.upstream_body = upstream_body
 

@@ -23,7 +23,7 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import PENDING, Access, Endpoint, Endpoints
+from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -63,6 +63,7 @@ class Exchange(Receiver, Protocol):
     started: float
     started_at: int
     bytes_out: int
+    first_byte: float | None
 
     @property
     def responded(self) -> bool: ...
@@ -110,12 +111,13 @@ class Gateway:
 class Entry:
     """A request's record while it runs, and its one settlement."""
 
-    __slots__ = ("_endpoint", "_gateway", "_model", "_settled", "exchange", "record")
+    __slots__ = ("_endpoint", "_gateway", "_model", "_sent_at", "_settled", "exchange", "record")
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
         self._gateway = gateway
         self._endpoint: Endpoint | None = None
         self._model = ""
+        self._sent_at = 0.0
         self._settled = False
         self.exchange = exchange
         self.record = RequestRecord(
@@ -128,18 +130,16 @@ class Entry:
         )
 
     def sent(self, endpoint: Endpoint, model: str) -> None:
-        """The call goes to this upstream now: from here on it costs. An unknown price is looked up meanwhile."""
+        """The call goes to this upstream now: from here on it costs.
+
+        A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
+        """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
         self._endpoint = endpoint
         self._model = model
+        self._sent_at = self._gateway.clock.monotonic()
         endpoint.known_price(model)
-
-    async def priced(self) -> None:
-        """Wait for the price if it is still being looked up; only the first call of a model ever waits."""
-        if self._endpoint is not None and self._endpoint.known_price(self._model) is PENDING:
-            await in_task()
-            await self._endpoint.price(self._model)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -167,8 +167,13 @@ class Entry:
         record.status = status
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
-        record.duration_us = int((self._gateway.clock.monotonic() - self.exchange.started) * 1e6)
-        record.bytes_out += self.exchange.bytes_out
+        now, exchange = self._gateway.clock.monotonic(), self.exchange
+        record.duration_us = int((now - exchange.started) * 1e6)
+        if exchange.first_byte is not None:
+            record.first_byte_us = int((exchange.first_byte - exchange.started) * 1e6)
+        if self._sent_at:
+            record.upstream_us = int((now - self._sent_at) * 1e6)
+        record.bytes_out += exchange.bytes_out
         self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
@@ -230,7 +235,6 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
     reading = endpoint.format.parse_response(answer.body)
-    await entry.priced()
     entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
     entry.record.bytes_out = len(answer.body)
     entry.settle(200, Outcome.SUCCESS)

@@ -44,7 +44,11 @@ class Secret:
         return repr(self)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+        if not isinstance(other, Secret):
+            return False
+        return hmac.compare_digest(
+            self._value.encode("utf-8", "surrogatepass"), other._value.encode("utf-8", "surrogatepass")
+        )
 
     __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
 

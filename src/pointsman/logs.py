@@ -4,6 +4,7 @@ The line of each request is the journal's own JSON (it holds no prompt, answer o
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -70,9 +71,39 @@ def configure_logging(level: str, stream: TextIO = sys.stderr) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *names: _LineWriter(stream),
         cache_logger_on_first_use=True,
     )
+
+
+class _LineWriter:
+    """The logger under structlog: writes to the descriptor itself, and never fails its caller."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, message: str) -> None:
+        """Write one line."""
+        write_log(self._stream, message.encode("utf-8", "replace") + b"\n")
+
+    debug = info = warning = error = critical = exception = fatal = log = warn = failure = err = msg
+
+
+def write_log(stream: TextIO, data: bytes) -> None:
+    """Write bytes to a log stream past its buffer; a log that can't be written is given up, serving goes on."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # no file behind it: a test's StringIO, or closed
+        try:
+            stream.write(data.decode("utf-8", "replace"))
+        except (OSError, ValueError):
+            pass
+        return
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        pass
 
 
 class RequestLog:
@@ -94,9 +125,4 @@ class RequestLog:
         """Write what is queued."""
         if self._pending:
             lines, self._pending = self._pending, []
-            text = b"".join([b'{"event":"request",' + line[1:] + b"\n" for line in lines])
-            try:
-                self._stream.write(text.decode("utf-8", "replace"))
-                self._stream.flush()
-            except (OSError, ValueError):
-                pass  # nobody reads the log any more: serving goes on
+            write_log(self._stream, b"".join([b'{"event":"request",' + line[1:] + b"\n" for line in lines]))

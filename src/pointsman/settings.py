@@ -25,6 +25,7 @@ CONNECTION_KINDS: Final = ("openai", "local")
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     body_timeout_seconds: Seconds = 60.0
     keepalive_timeout_seconds: Seconds = 75.0
     write_timeout_seconds: Seconds = 60.0
-    shutdown_grace_seconds: Seconds = 30.0
+    shutdown_grace_seconds: Delay = 30.0
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
@@ -66,7 +67,7 @@ class LocalSettings(_Section, frozen=True, kw_only=True):
     """``[local]``: the embedded model."""
 
     enabled: bool = True
-    idle_seconds: Seconds = 300.0
+    idle_seconds: Delay = 300.0
     start_timeout_seconds: Seconds = 60.0
 
 
@@ -74,9 +75,9 @@ class JournalSettings(_Section, frozen=True, kw_only=True):
     """``[journal]``: the append-only request journal."""
 
     segment_bytes: Count = 64 * 1024 * 1024
-    retention_days: Seconds = 7.0
+    retention_days: Delay = 7.0
     batch_rows: Count = 200
-    interval_seconds: Seconds = 0.1
+    interval_seconds: Delay = 0.1
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -267,6 +268,8 @@ def check_connection(connection_id: str, kind: str, base_url: str | None, place:
         if base_url is not None:
             raise ConfigError(f"{place}.base_url: a local connection has none")
         return
+    if connection_id == "local":
+        raise ConfigError(f"{place}.id: 'local' is the embedded model's own; choose another")
     if base_url is None:
         raise ConfigError(f"{place}.base_url: is missing, e.g. https://api.openai.com/v1")
     _check_base_url(base_url, f"{place}.base_url")

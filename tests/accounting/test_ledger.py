@@ -18,7 +18,14 @@ from pointsman.clock import SystemClock
 
 def record(number: int, **more: object) -> RequestRecord:
     """A settled record."""
-    fields = {"request_id": f"r{number}", "created_at": 1, "operation": "chat", "route": "/", "dialect": "d"}
+    fields = {
+        "request_id": f"r{number}",
+        "created_at": 1,
+        "operation": "chat",
+        "route": "/",
+        "dialect": "d",
+        "connection_id": "c",
+    }
     return RequestRecord(**{**fields, **more})  # type: ignore[arg-type]
 
 
@@ -179,7 +186,7 @@ made = 0
 
 def write():
     global made
-    ledger.write(RequestRecord(request_id=f"r{made}", created_at=1, operation="chat", route="/", dialect="d"))
+    ledger.write(RequestRecord(request_id=f"r{made}", created_at=1, operation="chat", route="/", dialect="d", connection_id="c"))
     made += 1
 
 for _ in range(3):

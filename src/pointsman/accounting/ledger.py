@@ -15,13 +15,15 @@ CLOSED: Final = "the request journal can't be written (is the disk full?); no ca
 
 class Ledger:
     """Records are durable when `write` returns. When the journal can't be written they are parked in memory and
-    ``closed_reason`` refuses further calls, so only those in flight can be parked; `retry` opens it again.
+    ``closed_reason`` refuses further calls, so only those in flight are parked; refusals are counted in ``dropped``.
+    `retry` opens it again.
     """
 
     def __init__(self, journal: Journal, log_line: Callable[[bytes], None] | None) -> None:
         self._journal = journal
         self._log_line = log_line
         self._parked: list[RequestRecord] = []
+        self.dropped = 0
         self.closed_reason: str | None = None
 
     @property
@@ -30,21 +32,36 @@ class Ledger:
         return len(self._parked)
 
     def write(self, record: RequestRecord) -> None:
-        """Append a record; ``log_line`` gets its JSON."""
+        """Append a record; ``log_line`` gets its JSON. Never fails: what can't be written now is parked."""
         try:
-            payload = self._journal.append(record)
+            payload = self._append(record)
+        except JournalError as error:
+            self._park(record, error)
+            return
+        if payload is not None and self._log_line is not None:
+            self._log_line(payload)
+
+    def _append(self, record: RequestRecord) -> bytes | None:
+        """Append; a record that can never be written is cut to its figures, and given up when that isn't enough."""
+        try:
+            return self._journal.append(record)
         except UnwritableRecordError as error:
             log.error("record cut to be written", request_id=record.request_id, reason=str(error))
-            self.write(_without_texts(record))
-            return
-        except JournalError as error:
-            if self.closed_reason is None:
-                log.error("journal closed", reason=str(error))
+        try:
+            return self._journal.append(_without_texts(record))
+        except UnwritableRecordError as error:
+            log.error("record given up", request_id=record.request_id, reason=str(error))
+            return None
+
+    def _park(self, record: RequestRecord, error: JournalError) -> None:
+        first = self.closed_reason is None
+        self.closed_reason = CLOSED
+        if record.connection_id is None:
+            self.dropped += 1  # a refused call: nothing was spent, and many of them would fill the memory
+        else:
             self._parked.append(record)
-            self.closed_reason = CLOSED
-            return
-        if self._log_line is not None:
-            self._log_line(payload)
+        if first:
+            log.error("journal closed", reason=str(error))
 
     def retry(self) -> bool:
         """Append what is parked; True when nothing is left and calls are taken again."""

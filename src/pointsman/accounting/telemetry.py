@@ -96,12 +96,16 @@ class Meter:
             "Tokens of calls that reached an upstream.",
             labels=("operation", "connection", "type"),
         )
-        cost = CounterMetricFamily("pointsman_cost_usd", "Cost of priced calls in US dollars.", labels=("connection",))
+        cost = CounterMetricFamily(
+            "pointsman_cost_usd", "Cost of priced calls in US dollars.", labels=("operation", "connection")
+        )
         unpriced = CounterMetricFamily(
-            "pointsman_unpriced_requests", "Calls without a known price.", labels=("connection",)
+            "pointsman_unpriced_requests", "Calls without a known price.", labels=("operation", "connection")
         )
         estimated = CounterMetricFamily(
-            "pointsman_estimated_usage_requests", "Calls whose tokens no upstream reported.", labels=("connection",)
+            "pointsman_estimated_usage_requests",
+            "Calls whose tokens no upstream reported.",
+            labels=("operation", "connection"),
         )
         sums: dict[tuple[str, str], list[int]] = {}
         for (operation, connection, _, _), one in series:
@@ -113,9 +117,9 @@ class Meter:
         for (operation, connection), row in sums.items():
             tokens.add_metric((operation, connection, "input"), row[0])
             tokens.add_metric((operation, connection, "output"), row[1])
-            cost.add_metric((connection,), row[2] / 1e9)
-            unpriced.add_metric((connection,), row[3])
-            estimated.add_metric((connection,), row[4])
+            cost.add_metric((operation, connection), row[2] / 1e9)
+            unpriced.add_metric((operation, connection), row[3])
+            estimated.add_metric((operation, connection), row[4])
         yield from (tokens, cost, unpriced, estimated)
         for name, (text, read) in self._gauges.items():
             yield GaugeMetricFamily(name, text, read())

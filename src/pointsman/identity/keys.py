@@ -141,8 +141,11 @@ class KeyService:
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
-        if await self._keys.load_all():
-            return None
+        now = self._clock.now_us()
+        for row in await self._keys.load_all():
+            usable = row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
+            if row.role == "admin" and usable:
+                return None
         _, secret = await self.create(BOOTSTRAP_NAME, "admin")
         return secret
 

@@ -1,6 +1,8 @@
 """Model names: which connection and upstream model a requested id means. Immutable; rebuilt on every change."""
 
 import difflib
+import heapq
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -9,6 +11,9 @@ import msgspec
 from pointsman.errors import GatewayError, Kind
 
 SUGGESTIONS: Final = 3
+MAX_COMPARED: Final = 100
+MAX_COMPARED_LENGTH: Final = 100
+_WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +98,18 @@ class Catalogue:
         raise GatewayError(Kind.MODEL_NOT_FOUND, message, param="model")
 
     def _nearest(self, name: str) -> list[str]:
+        """The names most like ``name``. Similarity is costly, so only those with most words in common are compared."""
+        name = name[:MAX_COMPARED_LENGTH]
+        words = [word for word in _WORDS.split(name.lower()) if word][:8]
+
+        def in_common(candidate: str) -> tuple[int, int]:
+            lower = candidate.lower()
+            return sum(word in lower for word in words), -abs(len(candidate) - len(name))
+
         candidates = dict.fromkeys([*self.aliases, *self._targets, *self._bare])
-        return [f"'{near}'" for near in difflib.get_close_matches(name[:200], candidates, SUGGESTIONS, 0.5)]
+        closest = heapq.nlargest(MAX_COMPARED, candidates, in_common) if len(candidates) > MAX_COMPARED else candidates
+        short = [candidate for candidate in closest if len(candidate) <= 2 * MAX_COMPARED_LENGTH]
+        return [f"'{near}'" for near in difflib.get_close_matches(name, short, SUGGESTIONS, 0.5)]
 
 
 def _target(connection: Connection, model: str) -> Target:

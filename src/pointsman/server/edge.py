@@ -80,8 +80,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "body", "bytes_out", "headers", "http11", "keep", "method", "path", "peer",
-        "query", "request_id", "started", "started_at", "state", "throttle",
+        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "method", "path",
+        "peer", "query", "request_id", "started", "started_at", "state", "throttle",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -99,6 +99,7 @@ class Exchange:
         self.request_id = edge.clock.new_id("req", now)
         self.state = WAITING
         self.bytes_out = 0
+        self.first_byte: float | None = None
         self.throttle: Callable[[bool], None] | None = None
 
     @property
@@ -121,6 +122,7 @@ class Exchange:
         if self.state != WAITING:
             return
         self.state = STREAMING
+        self.first_byte = self._edge.clock.monotonic()
         if not self.http11:
             self.keep = False
         framing = b"transfer-encoding: chunked\r\n" if self.http11 else b""
@@ -170,8 +172,19 @@ class Exchange:
         )
 
 
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form (RFC 9112 3.2.2); anything else as it is."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    slash = rest.find(b"/")
+    return rest[slash:] if slash >= 0 else b"/"
+
+
 def error_headers(error: GatewayError) -> bytes:
-    """The header lines that belong to an error: Retry-After in whole seconds, rounded up (RFC 9110 10.2.3)."""
+    """The header lines that belong to an error: Allow, or Retry-After in whole seconds, rounded up."""
+    if error.allow is not None:
+        return b"allow: %b\r\n" % error.allow.encode("ascii")
     if error.retry_after_seconds is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))
@@ -181,11 +194,11 @@ class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_closing",
         "_eof",
         "_exchange",
-        "_head_bytes",
         "_headers",
         "_in_head",
         "_lingering",
@@ -195,6 +208,7 @@ class EdgeConnection(asyncio.Protocol):
         "_runner",
         "_size",
         "_transport",
+        "_unframed",
         "_url",
         "_wants_continue",
         "deadline",
@@ -212,7 +226,7 @@ class EdgeConnection(asyncio.Protocol):
         self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
         self._closing = self._eof = self._lingering = self._paused = False
-        self._head_bytes = 0
+        self._unframed = 0  # bytes since the last that belonged to a body
         self._begin()
 
     def _begin(self) -> None:
@@ -221,6 +235,7 @@ class EdgeConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._in_head = True
+        self._begun = False  # a first byte of the next request has come
         self._wants_continue = False
 
     # asyncio's side
@@ -285,8 +300,7 @@ class EdgeConnection(asyncio.Protocol):
         """Parses what arrived; faults are answered and the connection closed."""
         if self._closing:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._unframed += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -297,8 +311,8 @@ class EdgeConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(_malformed())
         else:
-            if self._in_head and self._head_bytes > self.edge.settings.max_header_bytes:
-                self._refuse(_head_too_large())
+            if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
+                self._refuse(_head_too_large())  # a head, a chunk's head or a trailer without end
 
     def pause_writing(self) -> None:
         """The client reads too slowly: the source of the stream is told to wait."""
@@ -318,12 +332,16 @@ class EdgeConnection(asyncio.Protocol):
         """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
         if self._closing or self._paused:
             self._transport.abort()
-        elif self._in_head and not self._head_bytes:
+        elif not self._begun:
             self._transport.close()
         else:
             self._refuse(GatewayError(Kind.CLIENT_TIMEOUT, "the request did not arrive in time"))
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         """The request target, possibly in parts."""
@@ -331,6 +349,8 @@ class EdgeConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; names are lower-cased, repeated fields joined, except where that would be ambiguous."""
+        if not self._in_head:
+            return  # a trailer: never a header (RFC 9110 6.5.1)
         name = name.lower()
         headers = self._headers
         if name not in headers:
@@ -349,11 +369,11 @@ class EdgeConnection(asyncio.Protocol):
         self._in_head = False
         limits = self.edge.settings
         headers = self._headers
-        if self._head_bytes > limits.max_header_bytes:
+        if self._unframed > limits.max_header_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 raise _head_too_large()
-        self._head_bytes = 0
+        self._unframed = 0
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             raise _body_too_large(limits.max_body_bytes)
@@ -373,6 +393,7 @@ class EdgeConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
         self._size += len(body)
+        self._unframed = 0
         if self._size > self.edge.settings.max_body_bytes:
             raise _body_too_large(self.edge.settings.max_body_bytes)
         self._body.append(body)
@@ -380,9 +401,16 @@ class EdgeConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
         parser = self._parser
-        exchange = Exchange(self, parser.get_method(), self._url, self._headers)
-        exchange.keep = parser.should_keep_alive()
-        exchange.http11 = parser.get_http_version() == "1.1"
+        url = self._url
+        if not url.startswith(b"/"):
+            url = _origin_form(url)
+        exchange = Exchange(self, parser.get_method(), url, self._headers)
+        version = parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
+            exchange.http11 = False
+        exchange.keep = exchange.http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._begin()
         if self._closing:
@@ -427,6 +455,8 @@ class EdgeConnection(asyncio.Protocol):
             self.edge.ticker.loop.call_soon(self._serve_queued)
         elif not self._paused:
             self.deadline = self._idle_deadline()
+            if self._wants_continue and not self._in_head:
+                self._transport.write(CONTINUE)  # its head came while the last request was in flight
 
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -437,7 +467,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def _idle_deadline(self) -> float:
         limits = self.edge.settings
-        fresh = self._in_head and not self._head_bytes
+        fresh = not self._begun
         return self.edge.ticker.now + (limits.keepalive_timeout_seconds if fresh else limits.header_timeout_seconds)
 
     def _refuse(self, error: GatewayError) -> None:

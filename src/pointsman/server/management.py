@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import structlog
 
@@ -13,6 +12,7 @@ from pointsman.server.edge import Exchange
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Plane = tuple[AsgiApp, frozenset[bytes]]  # the application and the paths that it serves
 # Written by the edge itself, or meaningless behind it.
 OWN_HEADERS = frozenset(
     (b"content-length", b"transfer-encoding", b"connection", b"date", b"content-type", b"x-request-id")
@@ -23,27 +23,30 @@ log = structlog.get_logger("pointsman.management")
 class ManagementMount:
     """Hands requests to an ASGI application that is imported after the start, so that serving never waits for it."""
 
-    def __init__(self, load: Callable[[], AsgiApp]) -> None:
+    def __init__(self, load: Callable[[], Plane]) -> None:
         self._load = load
         self._app: AsgiApp | None = None
+        self._paths: frozenset[bytes] = frozenset()
         self._ready = asyncio.Event()
         self._failed = False
 
     async def run(self) -> None:
         """Import the application in a thread (some 0.2 s), then let waiting requests in."""
         try:
-            self._app = await asyncio.to_thread(self._load)
+            self._app, self._paths = await asyncio.to_thread(self._load)
         except Exception:
             self._failed = True
             log.exception("management plane failed to load")
         self._ready.set()
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Serve one request; a handler of the edge."""
+        """Serve one request; a handler of the edge. The raw path decides: no other spelling is the same route."""
         await in_task()
         await self._ready.wait()
         if self._app is None:
             raise GatewayError(Kind.INTERNAL, "the management plane could not be loaded; see the log")
+        if exchange.path not in self._paths:
+            raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         await _Call(exchange).run(self._app)
 
 
@@ -67,7 +70,7 @@ class _Call:
             "http_version": "1.1",
             "method": exchange.method.decode("ascii"),
             "scheme": "http",
-            "path": unquote_to_bytes(exchange.path).decode("utf-8", "replace"),
+            "path": exchange.path.decode("latin-1"),
             "raw_path": exchange.path,
             "query_string": exchange.query,
             "root_path": "",

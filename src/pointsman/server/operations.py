@@ -15,6 +15,8 @@ from pointsman.routing.catalogue import Catalogue, Target
 from pointsman.server.edge import Exchange
 from pointsman.wire.openai_chat import ModelList, ModelObject
 
+# A proxy on this machine makes everybody look like loopback; these tell that there is one.
+PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,7 +37,7 @@ class Operations:
 
     async def metrics(self, exchange: Exchange) -> None:
         """``GET /metrics``: for loopback without a key, for others with one."""
-        if not _is_loopback(exchange.peer) or b"x-forwarded-for" in exchange.headers:
+        if not _is_loopback(exchange.peer) or not PROXY_HEADERS.isdisjoint(exchange.headers):
             self._authenticate(exchange)
         exchange.respond(200, self._meter.render(), CONTENT_TYPE.encode())
 

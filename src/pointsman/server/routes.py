@@ -63,6 +63,6 @@ def _not_allowed(table: dict[bytes, Handler]) -> Handler:
     allowed = ", ".join(sorted(verb.decode() for verb in table))
 
     async def refuse(exchange: "Exchange") -> None:
-        raise GatewayError(Kind.METHOD_NOT_ALLOWED, f"this path answers to {allowed} only")
+        raise GatewayError(Kind.METHOD_NOT_ALLOWED, f"this path answers to {allowed} only", allow=allowed)
 
     return refuse

@@ -109,14 +109,17 @@ class UpstreamConnection(asyncio.Protocol):
         """Ends a close-delimited answer, repeats a request on a stale connection, or fails the call."""
         self.closed = True
         self._ticker.members.discard(self)
-        self._pool.lost(self)
         sink, self.sink = self.sink, None
+        stale = sink is not None and not self._answered and self._uses > 1 and not sink.done
+        if stale:
+            self.counted = False  # its slot goes to the repeated call
+        self._pool.lost(self)
         if sink is None:
             return
-        if self._status >= 200 and exc is None and self._is_close_delimited():
-            sink.end(b"".join(self._body))
-        elif not self._answered and self._uses > 1:
+        if stale:
             self._pool.repeat(self._message, sink, self._total_deadline)
+        elif self._status >= 200 and exc is None and self._is_close_delimited():
+            sink.end(b"".join(self._body))
         elif not self._answered:
             sink.fail(GatewayError(Kind.UPSTREAM_ERROR, "the upstream closed the connection without an answer"))
         else:
@@ -289,7 +292,11 @@ def _malformed() -> GatewayError:
 
 
 class Pool:
-    """The connections to one origin: last in, first out, with a limit and a bounded queue of waiters."""
+    """The connections to one origin: last in, first out, with a limit and a bounded queue.
+
+    ``open`` counts slots: connections that are open or opening. A slot or a connection that becomes free goes to the
+    one who has waited longest, by hand: nobody overtakes.
+    """
 
     def __init__(self, client: "UpstreamClient", origin: Origin) -> None:
         self.settings = client.settings
@@ -300,13 +307,13 @@ class Pool:
             origin.limit or client.settings.max_connections_per_host, client.settings.max_connections_per_host
         )
         self._idle: list[UpstreamConnection] = []
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = 0
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection that can be used, or None."""
-        while self._idle:
+        """An idle connection that can be used, or None; None, too, while others wait."""
+        while self._idle and not self._waiters:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
@@ -322,56 +329,64 @@ class Pool:
             connection = self.take()
             if connection is not None:
                 return connection
-            if self.open < self._limit:
+            if self.open < self._limit and not self._waiters:
+                self.open += 1
                 return await self._connect(total_deadline)
-            await self._wait(total_deadline)
+            connection = await self._wait(total_deadline)
+            if connection is None:
+                return await self._connect(total_deadline)
+            if connection.usable:
+                return connection
 
-    async def _wait(self, total_deadline: float) -> None:
+    async def _wait(self, total_deadline: float) -> UpstreamConnection | None:
+        """Wait in line; a connection, or None for a slot to open one in."""
         if len(self._waiters) >= self.settings.max_waiting_per_host:
             raise GatewayError(Kind.OVERLOADED, "too many requests wait for this upstream", retry_after_seconds=1)
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
             async with asyncio.timeout(max(0.0, total_deadline - self.ticker.now)):
-                await waiter
-        except TimeoutError:
-            raise GatewayError(Kind.UPSTREAM_TIMEOUT, "no connection to the upstream became free in time") from None
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._wake()  # the turn came just as the caller left: it goes to the next
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if waiter.done() and not waiter.cancelled():  # the turn came just as its owner left: it goes to the next
+                self._pass_on(waiter.result())
+            if isinstance(error, TimeoutError):
+                message = "no connection to the upstream became free in time"
+                raise GatewayError(Kind.UPSTREAM_TIMEOUT, message) from None
             raise
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def _wake(self) -> None:
+    def _pass_on(self, connection: UpstreamConnection | None) -> None:
+        """Give a connection, or a free slot, to the first who waits; otherwise keep or free it."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(connection)
                 return
+        if connection is None:
+            self.open -= 1
+        elif connection.usable:
+            self._idle.append(connection)
 
     async def _connect(self, total_deadline: float) -> UpstreamConnection:
-        self.open += 1
+        """Open a connection in a slot that is already counted; on failure the slot goes on."""
         try:
             seconds = min(self.settings.connect_timeout_seconds, max(0.0, total_deadline - self.ticker.now))
             async with asyncio.timeout(seconds):
                 connection = await self._client.open(self, self._origin)
         except TimeoutError:
-            self._abandon()
+            self._pass_on(None)
             raise GatewayError(Kind.UPSTREAM_TIMEOUT, f"the upstream took too long {PHASES[0]}") from None
         except BaseException:
-            self._abandon()
+            self._pass_on(None)
             raise
         connection.counted = True
         return connection
 
-    def _abandon(self) -> None:
-        self.open -= 1
-        self._wake()
-
     def repeat(self, message: bytes, sink: Sink, total_deadline: float) -> None:
-        """Send a request once more on a new connection: the kept one was closed before a byte of answer came.
+        """Send a request once more on a new connection, in the slot of a kept one that was closed before any answer.
 
         A kept connection that dies unanswered was almost always closed by the upstream's idle timer before it saw the
         request (RFC 9112 9.3.1); the call is repeated once, on a new connection, and never after an answer began.
@@ -384,7 +399,7 @@ class Pool:
                 sink.fail(error)
                 return
             if sink.done:  # the client left meanwhile
-                self.put(connection)
+                connection.abort()
             else:
                 connection.send(message, sink, total_deadline)
 
@@ -394,18 +409,15 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose call is over."""
-        self._idle.append(connection)
-        if self._waiters:
-            self._wake()
+        self._pass_on(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""
-        if not connection.counted:
-            return
-        self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        self._wake()
+        if connection.counted:
+            connection.counted = False
+            self._pass_on(None)
 
     def close(self) -> None:
         """Close idle connections and give up repeats."""
@@ -451,7 +463,7 @@ class UpstreamClient:
         """Resolve, judge and connect; the first judged address that answers wins. For `Pool` only."""
         try:
             infos = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):
             raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the upstream's host name can't be resolved") from None
         addresses = [check_address(str(info[4][0]), allow_private=origin.allow_private) for info in infos]
         context = self._context() if origin.scheme == "https" else None

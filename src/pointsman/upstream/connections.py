@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from pointsman.clock import Clock
-from pointsman.errors import ConfigError, GatewayError
+from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
 from pointsman.providers import openai
 from pointsman.routing.catalogue import Catalogue, Connection
@@ -39,6 +39,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     has_secret: bool
     allow_private: bool
+    problem: str | None = None
     max_concurrent: int | None
     provider: str | None
 
@@ -63,6 +64,7 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True):
     row: ConnectionRow
     secret: Secret | None
     source: str
+    problem: str | None = None  # why it can't be used
 
 
 class ConnectionService:
@@ -137,7 +139,7 @@ class ConnectionService:
         return [_info(declared) for declared in await self._all()]
 
     async def catalogue(self, *, local: bool, local_installed: bool) -> Catalogue:
-        """The model names of the present configuration.
+        """The model names of the present configuration; of connections with a problem there are none.
 
         With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
         offered in lists only when it is installed.
@@ -145,7 +147,7 @@ class ConnectionService:
         connections: list[Connection] = []
         for one in await self._all(local=local):
             is_local = one.row.kind == LOCAL_KIND
-            if is_local and not local:
+            if _problem(one) is not None or (is_local and not local):
                 continue
             models = (LOCAL_MODEL,) if is_local else one.row.models
             connections.append(_connection(one.row, models, listed=local_installed or not is_local))
@@ -153,8 +155,15 @@ class ConnectionService:
 
     async def endpoints(self, child: LocalChild | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by connection id. ``child`` is the supervised local model, None when turned off."""
-        found = {one.row.id: _endpoint(one, child, prices) for one in await self._all(local=child is not None)}
-        return {connection_id: endpoint for connection_id, endpoint in found.items() if endpoint is not None}
+        found: dict[str, Endpoint] = {}
+        for one in await self._all(local=child is not None):
+            problem = _problem(one)
+            endpoint = _endpoint(one, child, prices) if problem is None else None
+            if problem is not None:
+                log.error("connection left out", connection=one.row.id, reason=problem)
+            if endpoint is not None:
+                found[one.row.id] = endpoint
+        return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
         """One connection. Raises ConfigError with the nearest ids when there is none."""
@@ -179,28 +188,22 @@ class ConnectionService:
         return table
 
     async def _all(self, *, local: bool = False) -> list[_Declared]:
+        """Every connection that is turned on, those of the file first; some may have a problem."""
         result = list(self._file)
         taken = {declared.row.id for declared in result}
-        for row in await self._repository.list():
-            if row.id in taken:
-                log.warning("connection hidden by the configuration file", connection=row.id)
-            elif row.enabled:
-                opened = self._open(row)
-                if opened is not None:
-                    result.append(opened)
+        result += [self._open(row) for row in await self._repository.list() if row.enabled and row.id not in taken]
         if local and not any(one.row.kind == LOCAL_KIND for one in result):
             row = ConnectionRow(id=LOCAL_KIND, kind=LOCAL_KIND, created_at=0, updated_at=0)
             result.append(_Declared(row=row, secret=None, source="built in"))
         return result
 
-    def _open(self, row: ConnectionRow) -> _Declared | None:
-        """Unseal a stored connection; one that can't be is left out, so that the others go on serving."""
+    def _open(self, row: ConnectionRow) -> _Declared:
+        """Unseal a stored connection; one that can't be has a problem, and the others go on serving."""
         try:
             sealed = row.sealed_secret
             secret = self._master.open(SECRET_PURPOSE, row.id, sealed) if sealed is not None else None
         except ConfigError as error:
-            log.error("connection left out", connection=row.id, reason=str(error))
-            return None
+            return _Declared(row=row, secret=None, source="database", problem=str(error))
         return _Declared(row=row, secret=secret, source="database")
 
 
@@ -232,7 +235,7 @@ def refuse_private_literal(base_url: str) -> None:
 
     Raises ConfigError for a literal private address and for localhost.
     """
-    host = urlsplit(base_url).hostname or ""
+    host = (urlsplit(base_url).hostname or "").removesuffix(".")
     try:
         private = not is_public(ipaddress.ip_address(host))
     except ValueError:
@@ -252,7 +255,10 @@ def _fits_a_header(secret: str) -> bool:
 
 
 def _from_file(row: ConnectionSettings, index: int, environment: Environment) -> _Declared:
-    secret = environment.resolve(row.api_key, f"connections[{index}].api_key") if row.api_key is not None else None
+    place = f"connections[{index}].api_key"
+    secret = environment.resolve(row.api_key, place) if row.api_key is not None else None
+    if secret is not None and not _fits_a_header(secret.reveal()):
+        raise ConfigError(f"{place}: must be visible ASCII characters without spaces")
     stored = ConnectionRow(
         id=row.id,
         kind=row.kind,
@@ -268,26 +274,32 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
     return _Declared(row=stored, secret=secret, source="file")
 
 
+def _problem(declared: _Declared) -> str | None:
+    """Why a connection can't be used: its secret is sealed with another key, or a stored address makes no sense."""
+    row = declared.row
+    if declared.problem is not None:
+        return declared.problem
+    try:
+        check_connection(row.id, row.kind, row.base_url, "connection")
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> Endpoint | None:
     row = declared.row
-    if row.kind == LOCAL_KIND:
-        return LocalEndpoint(row.id, child, openai) if child is not None else None
     if row.base_url is None:
-        return None
-    try:
-        return RemoteEndpoint(
-            row.id,
-            row.base_url,
-            declared.secret,
-            openai,
-            prices,
-            provider=row.provider,
-            allow_private=row.allow_private,
-            max_concurrent=row.max_concurrent,
-        )
-    except (GatewayError, UnicodeError) as error:
-        log.error("connection left out", connection=row.id, reason=str(error))
-        return None
+        return LocalEndpoint(row.id, child, openai) if child is not None else None
+    return RemoteEndpoint(
+        row.id,
+        row.base_url,
+        declared.secret,
+        openai,
+        prices,
+        provider=row.provider,
+        allow_private=row.allow_private,
+        max_concurrent=row.max_concurrent,
+    )
 
 
 def _connection(row: ConnectionRow, models: tuple[str, ...], *, listed: bool) -> Connection:
@@ -315,4 +327,5 @@ def _info(declared: _Declared) -> ConnectionInfo:
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
         provider=row.provider,
+        problem=_problem(declared),
     )

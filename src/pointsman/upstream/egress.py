@@ -12,34 +12,49 @@ from pointsman.errors import GatewayError, Kind
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
+GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # RFC 4291 2.4: all that IANA has given out lies in it
+DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; Python 3.11 does not know it
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291 2.5.5.1, deprecated
+RELAY_ANYCAST: Final = ipaddress.IPv4Network("192.88.99.0/24")  # RFC 7526
 # Never an upstream, whatever the operator allows: cloud metadata services hand out credentials.
 METADATA: Final = frozenset(
-    ipaddress.ip_address(text) for text in ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200")
+    ipaddress.ip_address(text)
+    for text in (
+        "169.254.169.254",  # most clouds
+        "169.254.170.2",  # Amazon ECS
+        "169.254.170.23",  # Amazon EKS
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",  # Google
+        "168.63.129.16",  # Azure
+        "100.100.100.200",  # Alibaba
+        "192.0.0.192",  # Oracle
+        "169.254.0.23",  # Tencent
+    )
 )
 
 
 def is_public(address: Address) -> bool:
     """True when ``address`` is global unicast, also after looking into IPv4-carrying IPv6 forms."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            return False
         carried = carried_ipv4(address)
         if carried is not None:
-            return is_public(carried)
-        return address.is_global and not address.is_multicast and not address.is_site_local
-    return address.is_global and not address.is_multicast
+            return address not in COMPATIBLE and is_public(carried)
+        inside = address in GLOBAL_UNICAST and address not in DOCUMENTATION
+        return inside and address.scope_id is None and address.is_global
+    return address.is_global and not address.is_multicast and address not in RELAY_ANYCAST
 
 
 def carried_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address inside an IPv4-mapped, 6to4, NAT64 or Teredo address, else None."""
+    """The IPv4 address inside an IPv4-mapped, IPv4-compatible, 6to4, NAT64 or Teredo address, else None."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if any(address in network for network in NAT64):
+    if address in NAT64 or (address in COMPATIBLE and int(address) > 0xFFFF):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return None
 

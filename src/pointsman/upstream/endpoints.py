@@ -57,6 +57,9 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     head: bytes
     secret: Secret | None
 
+    def __repr__(self) -> str:
+        return f"Access({self.origin})"  # the head holds the credential
+
     def reveal(self) -> str | None:
         """The credential's text, to look for it in what the upstream says."""
         return self.secret.reveal() if self.secret is not None else None
