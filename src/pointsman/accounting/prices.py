@@ -1,6 +1,7 @@
 """Prices for the request path: plain dictionaries, filled by a short-lived process that knows the price data."""
 
 import asyncio
+import contextlib
 import sys
 from typing import Final
 
@@ -107,7 +108,9 @@ async def look_up(questions: list[Question]) -> list[Price | None]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await process.wait()
     answers = msgspec.json.decode(output, type=list[Price | None])
     if len(answers) != len(questions):
         raise msgspec.DecodeError("the price process answered another number of questions")
