@@ -17,7 +17,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - turns of the loop are what is waited for
         await asyncio.sleep(0)
 
 

@@ -186,7 +186,8 @@ made = 0
 
 def write():
     global made
-    ledger.write(RequestRecord(request_id=f"r{made}", created_at=1, operation="chat", route="/", dialect="d", connection_id="c"))
+    fields = dict(created_at=1, operation="chat", route="/", dialect="d", connection_id="c")
+    ledger.write(RequestRecord(request_id=f"r{made}", **fields))
     made += 1
 
 for _ in range(3):
