@@ -1,7 +1,9 @@
 """`pointsman serve` as a process of its own: for signals, limits and sudden death."""
 
+import atexit
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,14 +11,14 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gateway import KEY, JournalView
 from raw_client import ask, request
 
-# Byte code of our own, so that a start doesn't pay for compiling whatever this machine says about writing it.
-_CACHE = Path(tempfile.gettempdir()) / f"pointsman-tests-bytecode-{os.getuid()}"
+IMPORTS = "import pointsman.api, pointsman.app, pointsman.accounting.price_lookup, genai_prices.data_snapshot, uvloop"
 PROGRAM = (str(Path(sys.executable).with_name("pointsman")),)
 
 
@@ -63,6 +65,20 @@ def toml(connections: list[Mapping[str, Any]], settings: Mapping[str, Mapping[st
     return "\n\n".join(parts) + "\n"
 
 
+@cache
+def bytecode() -> str:
+    """A folder with the byte code of everything that a server imports, whatever this machine says about writing it.
+
+    Made once by a process of its own: a server whose files may not grow would leave torn ones behind.
+    """
+    folder = tempfile.mkdtemp(prefix="pointsman-tests-bytecode-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", IMPORTS]
+    subprocess.run(command, env=environment | {"PYTHONPYCACHEPREFIX": folder}, check=True)
+    return folder
+
+
 @contextmanager
 def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator[ServeProcess]:
     """A server on a free port; what is still running at the end is killed. ``stderr``: a file instead of ``log``."""
@@ -72,7 +88,8 @@ def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POINTSMAN_", "PYTHON"))}
     environment |= {
         "POINTSMAN_BOOTSTRAP_KEY": KEY,
-        "PYTHONPYCACHEPREFIX": str(_CACHE),
+        "PYTHONPYCACHEPREFIX": bytecode(),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
     command = [*PROGRAM, "serve", "--port", "0", "--data-dir", str(data_dir), "--config", str(config_file)]

@@ -224,13 +224,11 @@ def test_another_pythons_pip_serves_an_environment_without_one(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if shutil.which("pip") is None:
-        pytest.skip("no pip program on PATH")
     said = install_without_pip(tmp_path, publish(index), "pip")
     assert Path(said).read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
-def test_uv_serves_an_environment_without_pip(tmp_path: Path, index: Path) -> None:
+def test_uv_serves_an_environment_without_pip(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     said = install_without_pip(tmp_path, publish(index), "uv")
     assert Path(said).read_bytes() == CONTENT
