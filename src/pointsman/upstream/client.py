@@ -139,19 +139,24 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__ or error.__cause__
-            self._break(cause if isinstance(cause, GatewayError) else _malformed())
-            return
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if self._streaming and self._body:
-                self._deliver()  # what came before the fault is real
-            self._break(_malformed())
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                self._spoil(error)
+                return
+            self._keep = False  # the answer is whole; what came behind it was never asked for
         if not self._status and self._head_bytes > self._settings.max_header_bytes:
             self._break(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer has too large a head"))
             return
         self._deliver()
+
+    def _spoil(self, error: Exception) -> None:
+        cause = error.__context__ or error.__cause__
+        if isinstance(error, httptools.HttpParserCallbackError) and isinstance(cause, GatewayError):
+            self._break(cause)
+            return
+        if self._streaming and self._body:
+            self._deliver()  # what came before the fault is real
+        self._break(_malformed())
 
     def _deliver(self) -> None:
         sink = self.sink
@@ -250,6 +255,11 @@ class UpstreamConnection(asyncio.Protocol):
         return b"content-length" not in headers and b"transfer-encoding" not in headers
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        """A second answer behind a whole one would be taken for a part of it (response splitting): refused."""
+        if self.complete:
+            raise _malformed()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; repeated ones are joined as RFC 9110 5.3 says."""
