@@ -13,7 +13,7 @@ class Outcome(StrEnum):
     CLIENT_CLOSED = "client_closed"
 
 
-class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One inference request, filled in as it runs. Holds no prompt, no answer and no credential.
 
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one call. ``cache_read_tokens`` and ``cache_write_tokens`` are part of ``input_tokens``;
     ``reasoning_tokens`` are part of ``output_tokens``. ``estimated`` marks figures that no upstream reported.
     """

@@ -5,6 +5,7 @@ microsecond per request. Look-up is by digest: no comparison of secrets whose ti
 """
 
 import difflib
+import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
@@ -40,7 +41,10 @@ class KeyTable:
     """The valid keys by digest: immutable, swapped whole on every change."""
 
     def __init__(self, pepper: bytes, rows: Iterable[KeyRow]) -> None:
-        self._peppered = hmac.new(pepper, digestmod="sha256")  # copied per look-up: a third cheaper than hmac.digest
+        # HMAC (RFC 2104) from its two halves, keyed once: a third of hmac.digest's time, which a test holds it equal to.
+        block = pepper.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self._keys = {
             row.digest: Key(
                 id=row.id, name=row.name, role=row.role, workspace_id=row.workspace_id, expires_at=row.expires_at
@@ -51,9 +55,11 @@ class KeyTable:
 
     def find(self, presented: bytes) -> Key | None:
         """The key that was presented, or None. Expiry is the caller's to judge."""
-        keyed = self._peppered.copy()
-        keyed.update(presented)
-        return self._keys.get(keyed.digest())
+        inner = self._inner.copy()
+        inner.update(presented)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return self._keys.get(outer.digest())
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -7,7 +7,16 @@ import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
-from pointsman.wire.openai_chat import ChatResponse, Fields, UpstreamModels, Usage, is_given
+from pointsman.wire.openai_chat import (
+    ABSENT,
+    ChatResponse,
+    Fields,
+    OddUsage,
+    SoundResponse,
+    UpstreamModels,
+    Usage,
+    is_given,
+)
 
 CHAT_PATH: Final = "/chat/completions"
 MODELS_PATH: Final = "/models"
@@ -16,14 +25,16 @@ MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 _encode: Final = msgspec.json.Encoder().encode
 _response: Final = msgspec.json.Decoder(ChatResponse)
 _any: Final = msgspec.json.Decoder()
+_sound: Final = msgspec.json.Decoder(SoundResponse)
 _usage: Final = msgspec.json.Decoder(Usage)
+_odd_usage: Final = msgspec.json.Decoder(OddUsage)
 _models: Final = msgspec.json.Decoder(UpstreamModels)
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
 # Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
 ACCOUNT_STATUSES: Final = frozenset((401, 402, 403, 407))
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an answer told about itself. ``usage`` is None when the upstream gave none."""
 
     model: str | None = None
@@ -71,20 +82,32 @@ def parse_models(body: bytes) -> tuple[str, ...]:
 
 def parse_response(body: bytes) -> Answer:
     """Read a buffered answer; raises GatewayError(UPSTREAM_ERROR) when it isn't a whole chat completion."""
+    response: SoundResponse | ChatResponse
     try:
-        response = _response.decode(body)
+        response = _sound.decode(body)
+        usage = response.usage.to_token_usage() if response.usage is not None else None
+    except msgspec.ValidationError:
+        response = _read(body)
+        usage = _read_usage(response.usage)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a whole JSON chat completion") from None
-    if is_given(response.error):
+        raise _not_whole() from None
+    if response.error is not ABSENT and is_given(response.error):
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with status 200 and an error inside")
     choices = response.choices
     if choices is None:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a chat completion: it has no 'choices'")
-    return Answer(
-        model=response.model,
-        finish_reason=choices[0].finish_reason if choices else None,
-        usage=_read_usage(response.usage),
-    )
+    return Answer(model=response.model, finish_reason=choices[0].finish_reason if choices else None, usage=usage)
+
+
+def _read(body: bytes) -> ChatResponse:
+    try:
+        return _response.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise _not_whole() from None
+
+
+def _not_whole() -> GatewayError:
+    return GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a whole JSON chat completion")
 
 
 def _read_usage(raw: msgspec.Raw) -> TokenUsage | None:
@@ -93,6 +116,10 @@ def _read_usage(raw: msgspec.Raw) -> TokenUsage | None:
         return None
     try:
         return _usage.decode(raw).to_token_usage()
+    except msgspec.ValidationError:
+        pass
+    try:
+        return _odd_usage.decode(raw).to_usage().to_token_usage()
     except (msgspec.DecodeError, ValueError, OverflowError):
         return None
 

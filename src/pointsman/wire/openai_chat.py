@@ -3,14 +3,15 @@
 Source: the API reference at platform.openai.com/docs/api-reference/chat, as of 2026-11.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 
 Number = int | float
-MAX_TOKENS: Final = 2**40
+MAX_TOKENS: Final = 2**40  # no bill is larger, and no column overflows
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 class MessageHead(msgspec.Struct, frozen=True):
@@ -50,44 +51,80 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
-class PromptTokensDetails(msgspec.Struct, frozen=True):
+class PromptTokensDetails(msgspec.Struct, frozen=True, gc=False):
     """``usage.prompt_tokens_details``."""
 
-    cached_tokens: Number | None = None
-    cache_write_tokens: Number | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
-class CompletionTokensDetails(msgspec.Struct, frozen=True):
+class CompletionTokensDetails(msgspec.Struct, frozen=True, gc=False):
     """``usage.completion_tokens_details``."""
 
-    reasoning_tokens: Number | None = None
+    reasoning_tokens: Count | None = None
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """``usage``."""
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """``usage`` as it should be; what isn't is read as `OddUsage`."""
 
-    prompt_tokens: Number | None = None
-    completion_tokens: Number | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
 
     def to_token_usage(self) -> TokenUsage:
-        """The same figures in the gateway's own names: whole, not negative, the parts no larger than the whole."""
-        input_tokens, output_tokens = _count(self.prompt_tokens), _count(self.completion_tokens)
+        """The same figures in the gateway's own names; the parts no larger than the whole."""
+        input_tokens, output_tokens = self.prompt_tokens or 0, self.completion_tokens or 0
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        cache_read = min(_count(prompt.cached_tokens), input_tokens) if prompt is not None else 0
-        cache_write = min(_count(prompt.cache_write_tokens), input_tokens - cache_read) if prompt is not None else 0
+        cache_read = cache_write = reasoning = 0
+        if prompt is not None and (prompt.cached_tokens or prompt.cache_write_tokens):
+            cache_read = min(prompt.cached_tokens or 0, input_tokens)
+            cache_write = min(prompt.cache_write_tokens or 0, input_tokens - cache_read)
+        if completion is not None and completion.reasoning_tokens:
+            reasoning = min(completion.reasoning_tokens, output_tokens)
         return TokenUsage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cache_read_tokens=cache_read,
             cache_write_tokens=cache_write,
-            reasoning_tokens=min(_count(completion.reasoning_tokens), output_tokens) if completion is not None else 0,
+            reasoning_tokens=reasoning,
         )
 
 
-def _count(value: Number | None) -> int:
-    """A token count that an upstream sent, within 0 and 2^40: no bill is larger, and no column overflows."""
+class OddDetails(msgspec.Struct, frozen=True):
+    """Details of a usage object with figures that are no counts."""
+
+    cached_tokens: Number | None = None
+    cache_write_tokens: Number | None = None
+    reasoning_tokens: Number | None = None
+
+
+class OddUsage(msgspec.Struct, frozen=True):
+    """``usage`` of a host that sends 10.0, -1 or 2^70."""
+
+    prompt_tokens: Number | None = None
+    completion_tokens: Number | None = None
+    prompt_tokens_details: OddDetails | None = None
+    completion_tokens_details: OddDetails | None = None
+
+    def to_usage(self) -> Usage:
+        """The nearest usage that makes sense. Raises ValueError or OverflowError for nan and infinities."""
+        prompt = self.prompt_tokens_details or OddDetails()
+        completion = self.completion_tokens_details or OddDetails()
+        return Usage(
+            prompt_tokens=_nearest_count(self.prompt_tokens),
+            completion_tokens=_nearest_count(self.completion_tokens),
+            prompt_tokens_details=PromptTokensDetails(
+                cached_tokens=_nearest_count(prompt.cached_tokens),
+                cache_write_tokens=_nearest_count(prompt.cache_write_tokens),
+            ),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=_nearest_count(completion.reasoning_tokens)
+            ),
+        )
+
+
+def _nearest_count(value: Number | None) -> int:
     return 0 if value is None else max(0, min(int(value), MAX_TOKENS))
 
 
@@ -96,8 +133,7 @@ ABSENT: Final = msgspec.Raw()  # a member that was not sent; msgspec takes no un
 
 def is_given(raw: msgspec.Raw) -> bool:
     """True when a member was sent and is not null."""
-    value = bytes(raw)
-    return value not in (b"", b"null")
+    return raw is not ABSENT and bytes(raw) not in (b"", b"null")
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -107,8 +143,17 @@ class Choice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class SoundResponse(msgspec.Struct, frozen=True):
+    """What is read of an answer whose usage is as it should be: nearly every one."""
+
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    error: msgspec.Raw = ABSENT
+
+
 class ChatResponse(msgspec.Struct, frozen=True):
-    """What is read of an answer, or of one event of a stream."""
+    """What is read of an answer, or of one event of a stream, whatever its usage looks like."""
 
     model: str | None = None
     choices: list[Choice] | None = None
