@@ -41,7 +41,7 @@ class KeyTable:
     """The valid keys by digest: immutable, swapped whole on every change."""
 
     def __init__(self, pepper: bytes, rows: Iterable[KeyRow]) -> None:
-        # HMAC (RFC 2104) from its two halves, keyed once: a third of hmac.digest's time, which a test holds it equal to.
+        # HMAC (RFC 2104) from its two halves, keyed once: a third of the time of hmac.digest, which `_digest` uses.
         block = pepper.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
