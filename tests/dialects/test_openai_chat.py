@@ -271,3 +271,8 @@ def test_an_upstreams_error_with_line_feeds_is_still_one_event() -> None:
     value = event.removeprefix(b"data: ").removesuffix(b"\n\n")
     assert b"\n" not in value
     assert json.loads(value)["error"]["message"] == "x"
+
+
+def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand() -> None:
+    with pytest.raises(GatewayError, match="not valid UTF-8"):
+        openai_chat.parse_request(b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}')

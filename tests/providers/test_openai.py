@@ -236,3 +236,10 @@ def test_neither_the_credential_nor_its_ends_reach_the_client(status: int, shown
 def test_a_short_credential_is_looked_for_whole(secret: str) -> None:
     body = f'{{"error":{{"message":"bad key {secret}"}}}}'.encode()
     assert openai.parse_error(400, {}, body, secret).upstream_body is None
+
+
+def test_an_error_that_is_no_utf_8_is_told_without_its_words() -> None:
+    body = b'{"error":{"message":"\xff"}}'
+    assert openai.parse_error(400, {}, body, "sk-secret-0123456789").upstream_body is None
+    with pytest.raises(GatewayError):
+        openai.StreamReader(1, "sk-secret-0123456789").feed(b"data: " + body + b"\n\n")

@@ -66,6 +66,8 @@ def parse_request(body: bytes) -> ChatCall:
             Kind.INVALID_REQUEST, "the request has no body; send a JSON object with 'model' and 'messages'"
         )
     try:
+        if not body.isascii():
+            body.decode()  # msgspec does not look into members that are only carried
         request = _request.decode(body)
         fields = _fields.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

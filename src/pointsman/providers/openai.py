@@ -166,7 +166,10 @@ def _leaks(body: bytes, secret: str | None) -> bool:
     if not secret:
         return False
     parts = {secret} if len(secret) < 16 else {secret[:8], secret[-4:]}  # OpenAI's own mask shows four
-    plain = _encode(_any.decode(body))  # without escapes that would hide it
+    try:
+        plain = _encode(_any.decode(body))  # without escapes that would hide it
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return True  # what can't be read can't be cleared
     return any(part.encode() in text for part in parts for text in (body, plain))
 
 
