@@ -23,7 +23,7 @@ from pointsman.upstream import local_model
 from pointsman.upstream.local_model import LocalEndpoint, LocalModel, LocalState
 from pointsman.upstream.local_weights import LocalModelUnavailable
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0  # native code on a busy machine can be starved for long
 Runner = Callable[[Coroutine[Any, Any, None]], None]
 
 
