@@ -16,6 +16,7 @@ from typing import IO, Any, Final, cast
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.burst import Burst
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
@@ -68,6 +69,7 @@ class Installation:
         self.environment = environment
         self.data_dir = environment.data_dir
         self.database = database
+        self.database_url = database_url(settings, environment)
         self.clock = clock
         master = load_master_key(self.data_dir, environment.secret_key)
         self.key_rows = KeyRepository(database)
@@ -100,13 +102,17 @@ class Installation:
 async def open_installation(settings: Settings, environment: Environment) -> AsyncIterator[Installation]:
     """Open (and at first use create) the data directory and database. Raises ConfigError."""
     _make_data_dir(environment.data_dir)
-    url = environment.database_url or settings.storage.database_url
-    database = Database.open(url, environment.data_dir)
+    database = Database.open(database_url(settings, environment), environment.data_dir)
     try:
         await database.migrate()
         yield Installation(settings, environment, database, SystemClock())
     finally:
         await database.aclose()
+
+
+def database_url(settings: Settings, environment: Environment) -> str | None:
+    """Which database: the environment's, else the file's; None is SQLite in the data directory."""
+    return environment.database_url or settings.storage.database_url
 
 
 def _make_data_dir(path: Path) -> None:
@@ -145,6 +151,7 @@ class Server:
             self._clock,
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
+            high_rate=Burst(installation.data_dir, installation.database_url),
         )
         self.meter = Meter()
         self.gateway: Gateway

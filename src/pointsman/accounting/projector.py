@@ -8,7 +8,7 @@ no harm, only work twice.
 import asyncio
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
+_BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requests a second
 _REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
@@ -65,11 +66,28 @@ class _Batch:
         return self.limit - len(self.records) - len(self.damages)
 
 
+class HighRate(Protocol):
+    """Projects in the projector's place while the rate is high (accounting/burst.py)."""
+
+    lag_bytes: int | None
+
+    async def run(self, stop: asyncio.Event) -> ProjectorCounts:
+        """Return what was done when the rate is low again, or ``stop`` is set. Raises OSError when it can't."""
+        ...
+
+
 class Projector:
     """Reads every segment in ``directory`` and writes to ``database``; supervise `run`, call `drain` at the end."""
 
     def __init__(
-        self, database: Database, directory: Path, clock: Clock, *, batch_rows: int, retention_days: float
+        self,
+        database: Database,
+        directory: Path,
+        clock: Clock,
+        *,
+        batch_rows: int,
+        retention_days: float,
+        high_rate: HighRate | None = None,
     ) -> None:
         self.counts: Final = ProjectorCounts()
         self._database = database
@@ -80,6 +98,8 @@ class Projector:
         self._requests = RequestRepository(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
+        self._high_rate = high_rate
+        self._full_batches = 0
         self._stopping = asyncio.Event()
         self._known: dict[str, SegmentRow] = {}
         self._unreadable: set[str] = set()
@@ -120,8 +140,25 @@ class Projector:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
+                self._full_batches = 0 if batch.room() > 0 else self._full_batches + 1
+                if self._full_batches >= _BURST_BATCHES and self._high_rate is not None:
+                    await self._hand_over(self._high_rate)
+                    continue
                 spent = self._clock.monotonic() - begin
                 await self._rest(interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
+
+    async def _hand_over(self, high_rate: HighRate) -> None:
+        """Let another process do it for a while, then go on from where the database says."""
+        self._full_batches = 0
+        try:
+            done = await high_rate.run(self._stopping)
+        except OSError as error:
+            _log.warning("no process for projection at a high rate", error=str(error))
+            return
+        self._known = {}
+        await self._learn(list_segments(self._directory))
+        for name in ProjectorCounts.__struct_fields__:
+            setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not when the end has come."""
@@ -133,6 +170,8 @@ class Projector:
 
     def lag(self) -> Lag:
         """What still waits for the database, as far as this projector knows."""
+        if self._high_rate is not None and self._high_rate.lag_bytes is not None:
+            return Lag(bytes=self._high_rate.lag_bytes, segments=1)
         waiting = [size for size in map(self._waiting_bytes, list_segments(self._directory)) if size > 0]
         return Lag(bytes=sum(waiting), segments=len(waiting))
 

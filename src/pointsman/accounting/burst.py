@@ -1,0 +1,142 @@
+"""Projection at high rates, by a process of its own: `python -m pointsman.accounting.burst`.
+
+At some thousand requests a second projection takes a good part of a core, and inside the serving process its thread
+and the event loop would wait for each other's turn at the interpreter. So the projector hands over while the rate is
+high: the process runs at the lowest priority, tells how far it is, and ends when the rate is low again, or when its
+parent is gone. Two projectors do each other no harm, so nothing depends on the hand-over being clean.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from pointsman.accounting.projector import Projector, ProjectorCounts
+from pointsman.clock import SystemClock
+from pointsman.storage.database import Database, StorageError
+
+INTERVAL_SECONDS: Final = 0.1
+REPORT_SECONDS: Final = 0.25
+ROWS_PER_BATCH: Final = 1000
+LOW_RATE: Final = 500.0  # rows a second below which the serving process does it beside its work
+LOW_SECONDS: Final = 2.0
+NICE: Final = 19
+log = structlog.get_logger(__name__)
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process is told on its first line of standard input. Segments are pruned by the parent alone."""
+
+    data_dir: str
+    database_url: str | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of its standard output: what it did so far, and the bytes of journal that still wait."""
+
+    counts: ProjectorCounts
+    lag_bytes: int
+
+
+class Burst:
+    """The parent's side: starts the process, follows its reports."""
+
+    def __init__(self, data_dir: Path, database_url: str | None) -> None:
+        self._order = Order(data_dir=str(data_dir), database_url=database_url)
+        self.lag_bytes: int | None = None  # while the process runs
+
+    async def run(self, stop: asyncio.Event) -> ProjectorCounts:
+        """Let it project until the rate is low or ``stop`` is set; gives what it did.
+
+        Raises OSError when it can't start.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "pointsman.accounting.burst"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        if process.stdin is None or process.stdout is None:
+            raise OSError("no pipes to the projecting process")
+        process.stdin.write(msgspec.json.encode(self._order) + b"\n")
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: process.stdin.close() if process.stdin is not None else None)
+        counts = ProjectorCounts()
+        try:
+            async for line in process.stdout:
+                report = msgspec.json.decode(line, type=Report)
+                counts, self.lag_bytes = report.counts, report.lag_bytes
+            await process.wait()
+        finally:
+            stopping.cancel()
+            self.lag_bytes = None
+            if process.returncode is None:
+                process.kill()
+        return counts
+
+
+async def project(order: Order, ended: asyncio.Event) -> None:
+    """The child's side: project until the rate has been low for a while, or the parent is gone."""
+    clock = SystemClock()
+    data_dir = Path(order.data_dir)
+    database = Database.open(order.database_url, data_dir)
+    projector = Projector(database, data_dir / "journal", clock, batch_rows=ROWS_PER_BATCH, retention_days=1e6)
+    rate, low_since, reported = LOW_RATE * 2, clock.monotonic(), 0.0
+    try:
+        while not ended.is_set():
+            begin = clock.monotonic()
+            rows = await projector.step()
+            if rows < ROWS_PER_BATCH:
+                await asyncio.sleep(INTERVAL_SECONDS)
+            now = clock.monotonic()
+            rate += (rows / max(now - begin, 1e-3) - rate) * min(1.0, now - begin)  # a mean over about a second
+            low_since = low_since if rate < LOW_RATE else now
+            if now - reported > REPORT_SECONDS:
+                reported = now
+                _report(projector)
+            if now - low_since > LOW_SECONDS:
+                break
+    finally:
+        _report(projector)
+        await database.aclose()
+
+
+def _report(projector: Projector) -> None:
+    line = msgspec.json.encode(Report(counts=projector.counts, lag_bytes=projector.lag().bytes)) + b"\n"
+    try:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        pass  # the parent is gone; the end of standard input says so, too
+
+
+async def _main() -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    order = msgspec.json.decode(await reader.readline(), type=Order)
+    ended = asyncio.Event()
+
+    async def watch() -> None:
+        await reader.read()
+        ended.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        await project(order, ended)
+    except StorageError as error:
+        log.warning("projection at high rate ended", reason=str(error))
+    finally:
+        watching.cancel()
+
+
+def main() -> None:
+    """Read the order, project, report."""
+    os.nice(NICE)
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    main()
