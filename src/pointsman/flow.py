@@ -85,6 +85,7 @@ class Ledger(Protocol):
     closed_reason: str | None
 
     def write(self, record: RequestRecord) -> None: ...
+    def note(self, record: RequestRecord) -> None: ...
 
 
 class Gateway:
@@ -174,7 +175,10 @@ class Entry:
         if self._sent_at:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
-        self._gateway.ledger.write(record)
+        if record.key_id is None:
+            self._gateway.ledger.note(record)  # strangers can't fill the journal
+        else:
+            self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
     def fail(self, error: GatewayError) -> None:

@@ -15,9 +15,16 @@ def stored(gateway: RunningGateway, request_id: str) -> RequestRecord:
 
 
 def test_a_record_in_the_database_is_the_one_in_the_journal(gateway: RunningGateway) -> None:
-    for message in (chat(), chat(stream=True), chat("fault=http_500"), chat(key="sk-wrong"), chat(model="none")):
+    for message in (chat(), chat(stream=True), chat("fault=http_500"), chat(model="none")):
         request_id = ask(gateway.port, message).request_id
         assert stored(gateway, request_id) == gateway.journal.the(request_id)
+
+
+def test_strangers_are_logged_but_cannot_fill_the_journal(gateway: RunningGateway) -> None:
+    request_id = ask(gateway.port, chat(key="sk-wrong")).request_id
+    assert ask(gateway.port, chat()).status == 200
+    assert request_id in gateway.log_text()
+    assert request_id not in [record.request_id for record in gateway.journal.records()]
 
 
 def test_a_crowd_of_requests_leaves_a_record_each(gateway: RunningGateway) -> None:

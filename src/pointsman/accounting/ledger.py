@@ -41,6 +41,11 @@ class Ledger:
         if payload is not None and self._log_line is not None:
             self._log_line(payload)
 
+    def note(self, record: RequestRecord) -> None:
+        """Log a record of nobody's, without keeping it."""
+        if self._log_line is not None:
+            self._log_line(msgspec.json.encode(record))
+
     def _append(self, record: RequestRecord) -> bytes | None:
         """Append; a record that can never be written is cut to its figures, and given up when that isn't enough."""
         try:

@@ -26,7 +26,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     operation: str
     route: str
     dialect: str
-    workspace_id: str = "default"
+    workspace_id: str = ""  # none: nobody was authenticated
     key_id: str | None = None
     connection_id: str | None = None
     provider: str | None = None
