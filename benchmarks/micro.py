@@ -17,7 +17,7 @@ from benchmarks.load import chat_body
 from pointsman.app import Server, open_installation
 from pointsman.keyring import Secret
 from pointsman.settings import Environment, parse_settings
-from pointsman.upstream.client import Pool, UpstreamConnection
+from pointsman.upstream.http1 import UpstreamConnection
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
 ANSWER = (
@@ -96,7 +96,7 @@ async def run(server: Server, profile: bool) -> None:
     """Time requests, then streamed events."""
     endpoint = server.gateway.snapshot.endpoints["bench"]
     access = await endpoint.acquire()
-    pool = server.client._pools[access.origin] = Pool(server.client, access.origin)
+    pool = server.client.pool(access.origin)
     upstream = UpstreamConnection(pool)
     upstream.connection_made(NoTransport())
     upstream.counted = True

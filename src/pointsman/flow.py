@@ -232,7 +232,7 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
     answer = CollectedAnswer()
     try:
-        await gateway.client.send(access.origin, message, answer)
+        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
     except asyncio.CancelledError:
         entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
         raise
@@ -267,7 +267,7 @@ async def _relay(
 
     answer = StreamedAnswer(entry.exchange, reader, settle, render)
     try:
-        await gateway.client.send(access.origin, message, answer)
+        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
     except asyncio.CancelledError:
         read()
         raise

@@ -52,15 +52,21 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """``[upstream]``: limits of every call to a provider. Times in seconds, sizes in bytes."""
 
     connect_timeout_seconds: Seconds = 10.0
+    tls_handshake_timeout_seconds: Seconds = 10.0
     headers_timeout_seconds: Seconds = 300.0
     first_byte_timeout_seconds: Seconds = 300.0
     idle_timeout_seconds: Seconds = 120.0
     total_timeout_seconds: Seconds = 1800.0
+    queue_timeout_seconds: Seconds = 60.0
     keepalive_seconds: Seconds = 30.0
+    max_connection_age_seconds: Seconds = 900.0
+    dns_ttl_seconds: Delay = 30.0
+    dns_negative_ttl_seconds: Delay = 2.0
     max_connections_per_host: Count = 1024
     max_waiting_per_host: Count = 4096
     max_response_bytes: Count = 64 * 1024 * 1024
     max_header_bytes: Count = 64 * 1024
+    max_header_count: Count = 256
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
@@ -99,6 +105,10 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     max_concurrent: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None
+    proxy: Secret | None = None  # env:NAME, file:PATH or the URL itself: it may hold a password
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):

@@ -15,9 +15,10 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.settings import UpstreamSettings
 from pointsman.testing import OpenAIChat, Simulator
 from pointsman.ticker import Ticker
-from pointsman.upstream.client import Origin, UpstreamClient
+from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.connections import fetch_models
 from pointsman.upstream.egress import check_address, is_public
+from pointsman.upstream.origins import Origin
 
 PRIVATE_V4 = (
     "0.0.0.0",

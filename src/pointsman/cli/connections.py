@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pointsman.errors import GatewayError
     from pointsman.keyring import Secret
     from pointsman.settings import Environment
-    from pointsman.upstream.client import Origin, UpstreamClient
+    from pointsman.upstream.client import UpstreamClient
     from pointsman.upstream.connections import ConnectionInfo, NewConnection
+    from pointsman.upstream.origins import Origin
 
 PROBE_CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 20.0

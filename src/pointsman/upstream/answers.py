@@ -5,8 +5,8 @@ from typing import Protocol
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import Waiting
-from pointsman.upstream.client import UpstreamConnection
 from pointsman.upstream.endpoints import StreamReader
+from pointsman.upstream.http1 import UpstreamConnection
 
 
 class CollectedAnswer(Waiting):

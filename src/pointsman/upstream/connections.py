@@ -18,9 +18,12 @@ from pointsman.settings import ConnectionSettings, Environment, ModelSettings, c
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
-from pointsman.upstream.client import Origin, UpstreamClient
+from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.egress import is_public
 from pointsman.upstream.endpoints import Endpoint, LocalChild, LocalEndpoint, Prices, RemoteEndpoint, host_header
+from pointsman.upstream.origins import Origin, Proxy, TlsFiles
+from pointsman.upstream.proxies import parse_proxy
+from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
 LOCAL_KIND: Final = "local"
@@ -65,6 +68,8 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret | None
     source: str
     problem: str | None = None  # why it can't be used
+    proxy: Proxy | None = None
+    tls: TlsFiles | None = None
 
 
 class ConnectionService:
@@ -177,10 +182,12 @@ class ConnectionService:
         found = {declared.row.id: declared for declared in await self._all()}
         if connection_id not in found:
             raise _unknown(connection_id, found)
-        row = found[connection_id].row
+        declared = found[connection_id]
+        row = declared.row
         if row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        return probe(row.base_url, found[connection_id].secret, allow_private=row.allow_private)
+        origin, message, secret = probe(row.base_url, declared.secret, allow_private=row.allow_private)
+        return msgspec.structs.replace(origin, proxy=declared.proxy, tls=declared.tls), message, secret
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -271,7 +278,37 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         created_at=0,
         updated_at=0,
     )
-    return _Declared(row=stored, secret=secret, source="file")
+    return _Declared(
+        row=stored,
+        secret=secret,
+        source="file",
+        proxy=_proxy(row, f"connections[{index}].proxy", environment),
+        tls=_tls_files(row, f"connections[{index}]"),
+    )
+
+
+def _proxy(row: ConnectionSettings, place: str, environment: Environment) -> Proxy | None:
+    if row.proxy is None:
+        return None
+    if row.base_url is None:
+        raise ConfigError(f"{place}: a local connection has none")
+    return parse_proxy(environment.resolve(row.proxy, place).reveal(), place)
+
+
+def _tls_files(row: ConnectionSettings, place: str) -> TlsFiles | None:
+    """The files that a connection names, proven to be readable. Raises ConfigError."""
+    files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
+    if files == TlsFiles():
+        return None
+    if row.base_url is None or urlsplit(row.base_url).scheme != "https":
+        raise ConfigError(f"{place}: ca_file, client_certificate and client_key are for https:// only")
+    if files.key is not None and files.certificate is None:
+        raise ConfigError(f"{place}.client_key: needs a client_certificate")
+    try:
+        make_context(files)
+    except ConfigError as error:
+        raise ConfigError(f"{place}.{error}") from None
+    return files
 
 
 def _problem(declared: _Declared) -> str | None:
@@ -299,6 +336,8 @@ def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> 
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
+        proxy=declared.proxy,
+        tls=declared.tls,
     )
 
 

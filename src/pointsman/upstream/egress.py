@@ -6,6 +6,7 @@ could answer differently (DNS rebinding). An address passes when it is global un
 """
 
 import ipaddress
+import socket
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
@@ -33,6 +34,7 @@ METADATA: Final = frozenset(
         "169.254.0.23",  # Tencent
     )
 )
+METADATA_NAMES: Final = frozenset({"metadata.google.internal", "metadata.goog"})
 
 
 def is_public(address: Address) -> bool:
@@ -75,3 +77,23 @@ def check_address(text: str, *, allow_private: bool) -> str:
             "the upstream's address is private or local; set allow_private on the connection if that is meant",
         )
     return text
+
+
+def check_remote_name(host: str, *, allow_private: bool) -> None:
+    """Judge a host that a proxy will resolve, as far as its spelling tells; what a name stands for, the proxy decides.
+
+    Raises GatewayError as `check_address` does, for every spelling of an IPv4 address that system resolvers take.
+    """
+    name = host.removesuffix(".").lower()
+    if name in METADATA_NAMES:
+        raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the upstream's address is a metadata service: never allowed")
+    if name == "localhost" or name.endswith(".localhost"):
+        name = "127.0.0.1"
+    try:
+        text = str(ipaddress.ip_address(name))
+    except ValueError:
+        try:
+            text = socket.inet_ntoa(socket.inet_aton(name))
+        except (OSError, UnicodeError, ValueError):
+            return
+    check_address(text, allow_private=allow_private)

@@ -10,7 +10,7 @@ from pointsman.accounting.pricing import FREE, Price
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError
 from pointsman.keyring import Secret
-from pointsman.upstream.client import Origin
+from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 
 
 class Reading(Protocol):
@@ -114,6 +114,8 @@ class RemoteEndpoint:
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
+        proxy: Proxy | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.connection_id = connection_id
         self.provider = provider
@@ -124,7 +126,16 @@ class RemoteEndpoint:
         parts = urlsplit(base_url)
         scheme, host = parts.scheme, parts.hostname or ""
         port = parts.port or (443 if scheme == "https" else 80)
-        origin = Origin(scheme=scheme, host=host, port=port, allow_private=allow_private, limit=max_concurrent)
+        origin = Origin(
+            scheme=scheme,
+            host=host,
+            port=port,
+            allow_private=allow_private,
+            limit=max_concurrent,
+            owner=connection_id if max_concurrent is not None else None,
+            proxy=proxy,
+            tls=tls,
+        )
         text = secret.reveal() if secret is not None else None
         head = provider_format.build_head(parts.path.rstrip("/"), host_header(scheme, host, port), text)
         self._ready = Access(origin=origin, head=head, secret=secret)

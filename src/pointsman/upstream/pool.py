@@ -1,0 +1,188 @@
+"""The connections to one origin: kept, limited, and waited for in turn."""
+
+import asyncio
+from typing import Final, Protocol
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.settings import UpstreamSettings
+from pointsman.ticker import Ticker
+from pointsman.upstream.fair_queue import FairQueue
+from pointsman.upstream.http1 import Sink, UpstreamConnection
+from pointsman.upstream.origins import Origin
+from pointsman.upstream.tls import remember_session
+
+RETRY_AFTER_SECONDS: Final = 1  # told to a caller for whom there is no room in the queue
+
+
+class Dialing(Protocol):
+    """The way to a new connection (dialing.py)."""
+
+    async def open(self, pool: "Pool", origin: Origin, total_deadline: float) -> UpstreamConnection:
+        """Raises GatewayError: UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT."""
+        ...
+
+
+class Pool:
+    """The connections to one origin: last in, first out, with a limit and a bounded, fair queue.
+
+    ``open`` counts slots: connections that are open or opening. A slot or a connection that becomes free goes by hand
+    to the caller whose turn it is: nobody overtakes.
+    """
+
+    def __init__(self, dialer: Dialing, origin: Origin, settings: UpstreamSettings, ticker: Ticker) -> None:
+        self.settings = settings
+        self.ticker = ticker
+        self._dialer = dialer
+        self._origin = origin
+        self._limit = min(origin.limit or settings.max_connections_per_host, settings.max_connections_per_host)
+        self._idle: list[UpstreamConnection] = []
+        self._waiters: FairQueue[asyncio.Future[UpstreamConnection | None]] = FairQueue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._acquiring = 0
+        self.open = 0
+
+    @property
+    def unused(self) -> bool:
+        """True when nothing would be lost with it."""
+        return not (self.open or self._acquiring or self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection or a slot."""
+        return len(self._waiters)
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that can be used, or None; None, too, while others wait."""
+        while self._idle and not self._waiters:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    async def acquire(self, total_deadline: float, caller: str) -> UpstreamConnection:
+        """A connection, now or when it is the turn of ``caller`` (whoever shares the upstream fairly: an API key).
+
+        Raises GatewayError: OVERLOADED when too many wait, UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when it can't
+        connect.
+        """
+        self._acquiring += 1
+        queue_deadline = min(total_deadline, self.ticker.now + self.settings.queue_timeout_seconds)
+        try:
+            while True:
+                connection = self.take()
+                if connection is not None:
+                    return connection
+                if self.open < self._limit and not self._waiters:
+                    self.open += 1
+                    return await self._connect(total_deadline)
+                connection = await self._wait(queue_deadline, caller)
+                if connection is None:
+                    return await self._connect(total_deadline)
+                if connection.usable:
+                    return connection
+        finally:
+            self._acquiring -= 1
+
+    async def _wait(self, deadline: float, caller: str) -> UpstreamConnection | None:
+        """Wait in line; a connection, or None for a slot to open one in."""
+        self._make_room(caller)
+        waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.push(caller, waiter)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.ticker.now)):
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # The turn came just as its owner left: it goes to the next.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._pass_on(waiter.result())
+            if isinstance(error, TimeoutError):
+                message = "no connection to the upstream became free in time"
+                raise GatewayError(Kind.UPSTREAM_TIMEOUT, message) from None
+            raise
+        finally:
+            self._waiters.discard(caller, waiter)
+
+    def _make_room(self, caller: str) -> None:
+        """A full queue refuses the caller who has most in it: one that asks for much leaves room to the others."""
+        if len(self._waiters) < self.settings.max_waiting_per_host:
+            return
+        evicted = self._waiters.pop_longest(caller)
+        if evicted is None:
+            raise _no_room()
+        if not evicted.done():
+            evicted.set_exception(_no_room())
+
+    def _pass_on(self, connection: UpstreamConnection | None) -> None:
+        """Give a connection, or a free slot, to the next who waits; otherwise keep or free it."""
+        while self._waiters:
+            waiter = self._waiters.pop()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if connection is None:
+            self.open -= 1
+        elif connection.usable:
+            self._idle.append(connection)
+
+    async def _connect(self, total_deadline: float) -> UpstreamConnection:
+        """Open a connection in a slot that is already counted; on failure the slot goes on."""
+        try:
+            connection = await self._dialer.open(self, self._origin, total_deadline)
+        except BaseException:
+            self._pass_on(None)
+            raise
+        connection.counted = True
+        return connection
+
+    def repeat(self, message: bytes, sink: Sink, total_deadline: float) -> None:
+        """Send a request once more on a new connection, in the slot of a kept one that was closed before any answer.
+
+        A kept connection that dies unanswered was almost always closed by the upstream's idle timer before it saw the
+        request (RFC 9112 9.3.1); the call is repeated once, on a new connection, and never after an answer began.
+        """
+
+        async def again() -> None:
+            try:
+                connection = await self._connect(total_deadline)
+            except GatewayError as error:
+                sink.fail(error)
+                return
+            if sink.done:  # the client left meanwhile
+                connection.abort()
+            else:
+                connection.send(message, sink, total_deadline)
+
+        task = asyncio.get_running_loop().create_task(again())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Take back a connection whose call is over."""
+        if self._waiters:
+            self._pass_on(connection)
+        else:
+            self._idle.append(connection)
+
+    def proven(self, transport: asyncio.Transport) -> None:
+        """A new connection's first answer is complete: by now a TLS session has come that the next one can use."""
+        remember_session(transport)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if connection.counted:
+            connection.counted = False
+            self._pass_on(None)
+
+    def close(self) -> None:
+        """Close idle connections and give up repeats."""
+        for task in self._tasks:
+            task.cancel()
+        for connection in self._idle[:]:
+            connection.abort()
+
+
+def _no_room() -> GatewayError:
+    message = "too many requests wait for this upstream"
+    return GatewayError(Kind.OVERLOADED, message, retry_after_seconds=RETRY_AFTER_SECONDS)
