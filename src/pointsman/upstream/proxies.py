@@ -93,8 +93,8 @@ class SocksHandshake:
             state = self._state
             sent += state()
             if self._state == state:
-                return sent
-        if self._buffer:
+                break
+        if self.done and self._buffer:
             raise _refused("the proxy sent more than it was asked for")
         return sent
 
