@@ -5,6 +5,7 @@ limit of its own below the call's deadline, and a cancelled one leaves no socket
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Coroutine, Sequence
@@ -116,11 +117,26 @@ class Dialer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in KEEPALIVE:
                 raw.setsockopt(socket.IPPROTO_TCP, option, value)
-            await self._loop.sock_connect(raw, address.address)
+            await self._establish(raw, address)
         except BaseException:
             raw.close()
             raise
         return raw
+
+    async def _establish(self, raw: socket.socket, address: Address) -> None:
+        """As ``loop.sock_connect``, which in uvloop looks addresses up once more, behind other look-ups."""
+        try:
+            raw.connect(address.address)
+        except BlockingIOError:
+            writable = self._loop.create_future()
+            self._loop.add_writer(raw, _wake, writable)
+            try:
+                await writable
+            finally:
+                self._loop.remove_writer(raw)
+        error = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     async def _pass_proxy(self, raw: socket.socket, origin: Origin, proxy: Proxy) -> None:
         """Have the proxy connect to the upstream."""
@@ -173,6 +189,11 @@ def judged(addresses: Sequence[Address], *, allow_private: bool) -> list[Address
         check_address(str(one.address[0]), allow_private=allow_private)
         families.setdefault(one.family, []).append(one)
     return [one for turn in zip_longest(*families.values()) for one in turn if one is not None]
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _close_all(attempts: set[asyncio.Task[socket.socket]]) -> None:
