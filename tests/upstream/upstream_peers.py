@@ -59,10 +59,14 @@ class Seen:
 
 
 class Peer:
-    """A listener. ``answer`` goes out for each request; None: it listens and says nothing."""
+    """A listener. ``answer`` goes out for each request; None: it listens and says nothing.
 
-    def __init__(self, answer: bytes | None = ANSWER) -> None:
+    After ``patience`` answers a connection's next request is met with a reset.
+    """
+
+    def __init__(self, answer: bytes | None = ANSWER, patience: int = 1_000_000) -> None:
         self.answer = answer
+        self.patience = patience
         self.seen: list[Seen] = []
         self.host = ""
         self.port = 0
@@ -76,6 +80,9 @@ class Peer:
                 seen.data += data
                 while self.answer is not None and seen.data.count(b"\r\n\r\n") > seen.requests:
                     seen.requests += 1
+                    if seen.requests > self.patience:
+                        writer.transport.abort()
+                        break
                     writer.write(self.answer)
                     await writer.drain()
                     if b"connection: close" in self.answer:

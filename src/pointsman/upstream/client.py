@@ -43,8 +43,7 @@ class UpstreamClient:
             await sink
         except asyncio.CancelledError:
             sink.done = True
-            if sink.connection is not None and sink.connection.sink is sink:
-                sink.connection.abort()
+            pool.give_up(sink)
             raise
 
     def pool(self, origin: Origin) -> Pool:

@@ -37,14 +37,14 @@ class Pool:
         self._limit = min(origin.limit or settings.max_connections_per_host, settings.max_connections_per_host)
         self._idle: list[UpstreamConnection] = []
         self._waiters: FairQueue[asyncio.Future[UpstreamConnection | None]] = FairQueue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._repeats: dict[Sink, asyncio.Task[None]] = {}
         self._acquiring = 0
         self.open = 0
 
     @property
     def unused(self) -> bool:
         """True when nothing would be lost with it."""
-        return not (self.open or self._acquiring or self._tasks)
+        return not (self.open or self._acquiring or self._repeats)
 
     @property
     def waiting(self) -> int:
@@ -141,20 +141,34 @@ class Pool:
         request (RFC 9112 9.3.1); the call is repeated once, on a new connection, and never after an answer began.
         """
 
+        begun = False
+
         async def again() -> None:
+            nonlocal begun
+            begun = True
             try:
                 connection = await self._connect(total_deadline)
             except GatewayError as error:
                 sink.fail(error)
                 return
-            if sink.done:  # the client left meanwhile
-                connection.abort()
-            else:
-                connection.send(message, sink, total_deadline)
+            connection.send(message, sink, total_deadline)
 
-        task = asyncio.get_running_loop().create_task(again())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._repeats[sink]
+            if not begun:  # given up before its first step: nobody else frees the slot
+                self._pass_on(None)
+
+        task = self._repeats[sink] = asyncio.get_running_loop().create_task(again())
+        task.add_done_callback(ended)
+
+    def give_up(self, sink: Sink) -> None:
+        """Nobody waits for this call any more: close its connection, or do not open the one for its repeat."""
+        connection = sink.connection
+        if connection is not None and connection.sink is sink:
+            connection.abort()
+        repeat = self._repeats.get(sink)
+        if repeat is not None:
+            repeat.cancel()
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose call is over."""
@@ -177,8 +191,8 @@ class Pool:
 
     def close(self) -> None:
         """Close idle connections and give up repeats."""
-        for task in self._tasks:
-            task.cancel()
+        for repeat in self._repeats.values():
+            repeat.cancel()
         for connection in self._idle[:]:
             connection.abort()
 

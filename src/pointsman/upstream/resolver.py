@@ -57,10 +57,8 @@ class Resolver:
         name, now = (host, port), self._ticker.now
         known = self._known.get(name)
         if known is not None and known.fresh_until < now:
-            if known.addresses and now < known.fresh_until + STALE_SECONDS:
-                self._look_up(name)
-            else:
-                known = None
+            known = known if self._may_serve(known) else None
+            self._look_up(name)
         if known is None:
             known = await asyncio.shield(self._look_up(name))  # others may wait for the same look-up
         if not known.addresses:
@@ -83,6 +81,9 @@ class Resolver:
             lookup.add_done_callback(lambda _: self._lookups.pop(name, None))
         return lookup
 
+    def _may_serve(self, old: Resolved) -> bool:
+        return bool(old.addresses) and self._ticker.now < old.fresh_until + STALE_SECONDS
+
     async def _fetch(self, name: tuple[str, int]) -> Resolved:
         host, port = name
         seconds = self._settings.dns_ttl_seconds
@@ -92,8 +93,8 @@ class Resolver:
             infos, seconds = [], self._settings.dns_negative_ttl_seconds
         addresses = tuple(Address(family=info[0], address=info[4]) for info in infos)
         before = self._known.get(name)
-        if not addresses and before is not None and before.addresses:
-            return before  # a resolver that fails takes nothing away; its time is over STALE_SECONDS after the last
+        if not addresses and before is not None and self._may_serve(before):
+            return before  # a resolver that fails takes nothing away yet
         resolved = Resolved(addresses=addresses, fresh_until=self._ticker.now + seconds)
         self._known[name] = resolved
         self._known.move_to_end(name)
