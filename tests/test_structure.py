@@ -125,6 +125,16 @@ def test_words_of_public_apis_stay_in_the_translating_packages() -> None:
     assert leaks == []
 
 
+def test_one_module_opens_outgoing_sockets() -> None:
+    opening = re.compile(r"\b(?:create_connection|open_connection|sock_connect|start_tls)\(|\bsocket\.socket\(")
+    found = [
+        str(path.relative_to(SOURCES))
+        for path in SOURCES.rglob("*.py")
+        if path.relative_to(SOURCES).parts[0] != "testing" and opening.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["upstream/dialing.py"]
+
+
 def test_the_request_path_names_no_api() -> None:
     text = (SOURCES / "flow.py").read_text(encoding="utf-8").lower()
     assert [name for name in ("openai", "anthropic", "gemini", "ollama") if name in text] == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import RunningGateway, running_gateway, wait_until
+from gateway import KEY, RunningGateway, running_gateway, wait_until
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, Connection, ask, ask_async, chat
 from scripted_upstream import ScriptedUpstream, running_upstream
@@ -154,6 +154,36 @@ def test_too_many_waiters_are_told_to_come_back(gateway: RunningGateway, upstrea
     assert 1 <= len(refused) <= 20
     for answer in refused:
         assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
+    assert upstream.most_open == 1
+
+
+def test_a_key_with_many_requests_does_not_keep_another_waiting(
+    gateway: RunningGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.keep = True
+    slow = [0.5]  # the first answer takes long enough for everybody to come
+    upstream.script = lambda number, body: [slow.pop() if slow else 0.01, ANSWER]
+    _, other = gateway.call(gateway.installation.keys.create("other"))
+    revision = gateway.call(gateway.installation.configuration.revision())
+    wait_until(lambda: gateway.read(lambda: gateway.server.gateway.snapshot.revision) >= revision, "the new key")
+    order: list[str] = []
+
+    async def work(name: str, key: str) -> None:
+        answer = await ask_async(gateway.port, chat("", "connection: close", model="single/m", key=key))
+        assert answer.status == 200
+        order.append(name)
+
+    async def main() -> None:
+        many = [asyncio.create_task(work("many", KEY)) for _ in range(20)]
+        await asyncio.to_thread(
+            wait_until, lambda: gateway.read(lambda: gateway.server.edge.active) >= 20, "requests that wait"
+        )
+        await asyncio.gather(*(work("few", other.reveal()) for _ in range(3)), *many)
+
+    asyncio.run(main())
+    assert order.count("many") == 20
+    last = len(order) - 1 - order[::-1].index("few")
+    assert last < 18, order
     assert upstream.most_open == 1
 
 

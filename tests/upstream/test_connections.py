@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upstream_peers import Authority
 
 from pointsman.accounting.prices import PriceService
 from pointsman.clock import SystemClock
@@ -17,6 +18,8 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService, NewConnection, refuse_private_literal
+from pointsman.upstream.origins import TlsFiles
+from pointsman.upstream.proxies import parse_proxy
 
 MASTER = MasterKey(b"m" * 32)
 URL = "https://api.example.com/v1"
@@ -321,3 +324,59 @@ def test_the_request_for_the_model_list_goes_to_the_connection(place: Place) -> 
             await service.find_origin("b")
 
     place.run(test)
+
+
+PROXY = "socks5h://me:s3cret-Pa55@127.0.0.1:1080"
+
+
+def test_a_proxy_and_tls_files_of_the_file_reach_the_origin(place: Place) -> None:
+    authority = Authority(place.directory, "authority")
+    certificate, key = authority.issue("me", [])
+
+    async def test() -> None:
+        row = ConnectionSettings(
+            id="f",
+            kind="openai",
+            base_url=URL,
+            proxy=Secret("env:PROXY"),
+            ca_file=str(authority.certificate),
+            client_certificate=certificate,
+            client_key=key,
+        )
+        service = place.service([row], variables={"PROXY": PROXY})
+        access = await (await service.endpoints(None, PriceService()))["f"].acquire()
+        assert access.origin.tls == TlsFiles(ca_file=str(authority.certificate), certificate=certificate, key=key)
+        assert access.origin.proxy == parse_proxy(PROXY, "")
+        assert "s3cret-Pa55" not in f"{access!r} {access.origin!r} {row!r} {await service.list_all()!r}"
+        origin, _, _ = await service.find_origin("f")
+        assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
+
+    place.run(test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"proxy": Secret("env:PROXY")}, r"\.proxy: the environment variable PROXY is not set"),
+        ({"proxy": Secret("https://me:s3cret-Pa55@h:1")}, r"\.proxy: must begin with http://"),
+        ({"ca_file": "/nowhere.pem"}, r"\.ca_file: can't be read"),
+        ({"client_key": "/nowhere.key"}, r"\.client_key: needs a client_certificate"),
+        ({"client_certificate": "/nowhere.crt"}, r"\.client_certificate, client_key: can't be read"),
+        ({"base_url": "http://h/v1", "ca_file": "/nowhere.pem"}, "for https:// only"),
+        ({"kind": "local", "base_url": None, "proxy": Secret(PROXY)}, r"\.proxy: a local connection has none"),
+        ({"kind": "local", "base_url": None, "ca_file": "/x"}, "for https:// only"),
+    ],
+)
+def test_a_wrong_proxy_or_tls_file_names_the_row(place: Place, fields: dict[str, Any], problem: str) -> None:
+    row = ConnectionSettings(**{"id": "f", "kind": "openai", "base_url": URL, **fields})
+    with pytest.raises(ConfigError, match=r"^connections\[0\].*" + problem) as caught:
+        place.service([row])
+    assert "s3cret-Pa55" not in str(caught.value)
+
+
+def test_a_client_key_with_a_password_is_refused_without_asking_for_it(place: Place) -> None:
+    authority = Authority(place.directory, "authority")
+    certificate, key = authority.issue("me", [], b"password")
+    row = ConnectionSettings(id="f", kind="openai", base_url=URL, client_certificate=certificate, client_key=key)
+    with pytest.raises(ConfigError, match="need a password"):
+        place.service([row])

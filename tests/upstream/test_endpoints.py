@@ -10,6 +10,7 @@ from pointsman.accounting.pricing import FREE
 from pointsman.keyring import Secret
 from pointsman.providers import openai
 from pointsman.upstream.endpoints import LocalEndpoint, RemoteEndpoint, host_header
+from pointsman.upstream.origins import Origin
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,13 @@ def test_the_local_model_is_reached_where_its_present_life_listens() -> None:
         assert await endpoint.price("any") is FREE
 
     asyncio.run(run())
+
+
+def test_a_limit_is_a_connections_own_and_connections_without_one_are_shared() -> None:
+    def origin(connection_id: str, limit: int | None) -> Origin:
+        endpoint = RemoteEndpoint(connection_id, "https://h/v1", None, openai, PriceService(), max_concurrent=limit)
+        return asyncio.run(endpoint.acquire()).origin
+
+    assert origin("a", 3) != origin("b", 3)
+    assert origin("a", 3) == origin("a", 3)
+    assert origin("a", None) == origin("b", None)
