@@ -244,14 +244,18 @@ class EdgeConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._paused = False
-        self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
+        if not self._closing:
+            self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(False)
 
     def expired(self) -> None:
         """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
-        if self._lingering and not self._paused and not self._transport.is_closing():
-            self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        if self._lingering:
+            self._lingering = False
+            limits = self.edge.settings
+            waiting = self._transport.get_write_buffer_size() > 0  # a slow reader has not got all of the answer yet
+            self.deadline = self.edge.ticker.now + (limits.write_timeout_seconds if waiting else LINGER_SECONDS)
             self._transport.close()
         elif self._closing or self._paused:
             self._transport.abort()
@@ -411,9 +415,19 @@ class EdgeConnection(asyncio.Protocol):
                 self._transport.write(CONTINUE)  # its head came while the last request was in flight
 
     def _close(self) -> None:
+        """Close behind the last answer, the sending side first: see `_refuse`."""
         self._closing = True
-        self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
-        self._transport.close()
+        if self._transport.can_write_eof() and not self._eof:
+            self._linger()
+        else:
+            self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+            self._transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -453,10 +467,8 @@ class EdgeConnection(asyncio.Protocol):
             status=error.status,
             peer=exchange.peer,
         )
-        self._closing = self._lingering = True
-        self.deadline = self.edge.ticker.now + LINGER_SECONDS
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._closing = True
+        self._linger()
 
     def drain(self) -> None:
         """Close now when idle; otherwise after the answer."""
