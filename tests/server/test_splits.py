@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import socket
 from collections.abc import Iterator
 
@@ -76,7 +77,7 @@ async def exchange_bytes(data: bytes, cuts: list[int]) -> bytes:
     transport, _ = await running.connect_accepted_socket(edge.protocol, theirs)
     try:
         edges = [0, *cuts, len(data)]
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in itertools.pairwise(edges):
             try:
                 await running.sock_sendall(ours, data[begin:end])
             except (BrokenPipeError, ConnectionResetError):

@@ -42,9 +42,7 @@ def mint(directory: Path, serial: int) -> tuple[Path, Path]:
     pem = serialization.Encoding.PEM
     files = directory / "certificate.pem", directory / "key.pem"
     files[0].write_bytes(certificate.public_bytes(pem))
-    files[1].write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return files
 
 

@@ -216,8 +216,6 @@ class EdgeConnection(asyncio.Protocol):
         body = self._body if self._chunked else None
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(_no_upgrade())  # CONNECT; others were refused at the end of their head
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__ or error.__cause__
             if not isinstance(cause, GatewayError):
@@ -302,7 +300,7 @@ class EdgeConnection(asyncio.Protocol):
                 raise _head_too_large()
         self._unframed = 0
         self._check_version()
-        if b"upgrade" in headers:
+        if self._parser.should_upgrade():  # CONNECT, or Upgrade that Connection names
             raise _no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
