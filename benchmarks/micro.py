@@ -51,6 +51,9 @@ class NoTransport(asyncio.Transport):
         """Never."""
         return False
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing."""
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         """A loopback client."""
         return ("127.0.0.1", 1) if name == "peername" else default

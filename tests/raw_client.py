@@ -75,7 +75,7 @@ def parse_answer(data: bytes, *, ended: bool = False, head_only: bool = False) -
         name, _, value = line.partition(": ")
         assert name not in headers, f"{name} is there twice"
         headers[name] = value
-    body, complete, after, chunks = _body(rest, headers, ended, head_only)
+    body, complete, after, chunks = _body(rest, headers, ended, head_only or status == "204")
     if not complete and not ended:
         return None
     raw = data[: len(data) - len(after)]

@@ -107,7 +107,7 @@ def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator
     reader.start()
     try:
         line = process.stdout.readline()
-        found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
+        found = re.search(r"listening on https?://127\.0\.0\.1:(\d+)", line)
         assert found is not None, f"{line!r} {log}"
         yield ServeProcess(process, int(found[1]), data_dir, log)
     finally:

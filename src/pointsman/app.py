@@ -29,11 +29,13 @@ from pointsman.flow import Gateway, Snapshot, serve
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
-from pointsman.server.edge import Edge, error_headers
+from pointsman.server.edge import Edge
+from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
+from pointsman.server.tls import ServerCertificate
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -186,9 +188,10 @@ class Server:
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()
-        host = Host(self.edge, settings.server.host, settings.server.port, settings.server.shutdown_grace_seconds)
+        server, certificate = settings.server, self._certificate()
+        host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
         port = await host.listen()
-        self.address = f"http://{_bracketed(settings.server.host)}:{port}"
+        self.address = f"{'http' if certificate is None else 'https'}://{_bracketed(server.host)}:{port}"
         await self._register()
         self._spawn("prices", self.prices.run())
         self._spawn("management", mount.run())
@@ -199,6 +202,14 @@ class Server:
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
+
+    def _certificate(self) -> ServerCertificate | None:
+        server = self._settings.server
+        if server.tls_certificate is None or server.tls_key is None:
+            return None
+        certificate = ServerCertificate(server.tls_certificate, server.tls_key)
+        self._spawn("certificate", certificate.watch())
+        return certificate
 
     async def aclose(self) -> None:
         """End background work, project what is left for some seconds, close everything.

@@ -5,9 +5,11 @@ What operators change while the server runs (keys, connections added by command)
 
 import difflib
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -20,6 +22,9 @@ from pointsman.keyring import Secret
 DEFAULT_PORT: Final = 20128
 DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
 CONNECTION_KINDS: Final = ("openai", "local")
+_ORIGIN: Final = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
+)  # as browsers write it
 
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -46,6 +51,11 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     keepalive_timeout_seconds: Seconds = 75.0
     write_timeout_seconds: Seconds = 60.0
     shutdown_grace_seconds: Delay = 30.0
+    max_decompression_ratio: Count = 100
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    cors_origins: list[str] = []
+    trusted_proxies: list[str] = []
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
@@ -223,6 +233,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
         settings = msgspec.convert(document, Settings, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {error}") from error
+    _check_server(settings.server, f"{source}: server")
     _check_connections(settings, source)
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
@@ -254,6 +265,19 @@ def _refuse_unknown_keys(table: Mapping[str, Any], struct: type[msgspec.Struct],
             for index, item in enumerate(value):
                 if isinstance(item, Mapping) and isinstance(row, type) and issubclass(row, msgspec.Struct):
                     _refuse_unknown_keys(item, row, source, f"{where}[{index}]")
+
+
+def _check_server(server: ServerSettings, place: str) -> None:
+    if (server.tls_certificate is None) != (server.tls_key is None):
+        raise ConfigError(f"{place}: tls_certificate and tls_key belong together; one of them is missing")
+    for index, origin in enumerate(server.cors_origins):
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            raise ConfigError(f"{place}.cors_origins[{index}]: must be '*' or like https://example.org, lower case")
+    for index, network in enumerate(server.trusted_proxies):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ConfigError(f"{place}.trusted_proxies[{index}]: {error}") from None
 
 
 def _check_connections(settings: Settings, source: str) -> None:

@@ -111,6 +111,9 @@ def test_another_method_is_refused_with_those_that_are_allowed(method: str, path
     with pytest.raises(GatewayError, match=f"answers to {allowed} only") as caught:
         asyncio.run(find(method, path)(SimpleNamespace()))  # type: ignore[arg-type]
     assert (caught.value.kind, caught.value.status) == (Kind.METHOD_NOT_ALLOWED, 405)
+    assert caught.value.allow is not None
+    head = ["HEAD"] if "GET" in allowed else []
+    assert caught.value.allow == ", ".join(sorted([*allowed.split(", "), *head, "OPTIONS"]))
 
 
 @given(method=st.binary(max_size=10), path=st.binary(max_size=30))

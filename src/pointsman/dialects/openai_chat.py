@@ -72,6 +72,10 @@ def parse_request(body: bytes) -> ChatCall:
         fields = _fields.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
+    if _is_ambiguous(body, fields):
+        raise GatewayError(
+            Kind.INVALID_REQUEST, "'model' is given twice, or a member's name is written with escapes", param="model"
+        )
     if len(request.model) > MAX_MODEL_LENGTH:
         raise GatewayError(Kind.INVALID_REQUEST, f"'model' is longer than {MAX_MODEL_LENGTH} characters", param="model")
     if request.n is not None and not 1 <= request.n <= MAX_CHOICES:
@@ -79,6 +83,22 @@ def parse_request(body: bytes) -> ChatCall:
     if not request.messages:
         raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
     return ChatCall(model=request.model, stream=request.stream is True, choices=request.n or 1, fields=fields)
+
+
+def _is_ambiguous(body: bytes, fields: Fields) -> bool:
+    """True when two readers of the body could see two models: the member is there twice, or spelled with escapes.
+
+    Decoding keeps the last of equal members, so what was lost shows as marks that no kept value holds. The letters of
+    the name begin with ``\\u006`` as escapes. Values are looked through only when a mark is there more than expected.
+    """
+    shortest = sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields) + 1
+    if len(body) == shortest:
+        return False  # there is room for nothing but what was kept
+    for mark, expected in ((b'"model"', 1), (b"\\u006", 0)):
+        count = body.count(mark)
+        if count > expected and count - sum(bytes(value).count(mark) for value in fields.values()) > expected:
+            return True
+    return False
 
 
 def describe(error: Exception, body: bytes) -> GatewayError:

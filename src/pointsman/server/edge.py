@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, cast
 
 import httptools
@@ -18,18 +17,24 @@ import structlog
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import Runner
+from pointsman.server.bodies import BodyDecoder
+from pointsman.server.cors import Cors
+from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers
+from pointsman.server.peers import TrustedProxies
 from pointsman.server.routes import Handler, Router
+from pointsman.server.targets import check_host, read_target
 from pointsman.settings import ServerSettings
 from pointsman.ticker import NEVER, Ticker
 
-STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-JSON: Final = b"application/json"
 TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
 FIRST_LOOK_SECONDS: Final = 0.005
 LONGEST_LOOK_SECONDS: Final = 0.25
 LINGER_SECONDS: Final = 2.0
-WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
+WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
+MAX_KNOWN_HOSTS: Final = 1024
+# Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
+MAX_CHUNK_OVERHEAD: Final = 16
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset((b"authorization", b"x-api-key", b"host", b"content-length", b"content-type"))
 
@@ -53,6 +58,9 @@ class Edge:
         self.clock = clock
         self.router = router
         self.render_error = render_error
+        self.cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        self.proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        self.known_hosts: set[bytes] = set()  # Host values that were found sound
         self.connections: set[EdgeConnection] = set()
         self.active = 0
         self.draining = False
@@ -60,6 +68,12 @@ class Edge:
     def protocol(self) -> "EdgeConnection":
         """A new connection's protocol, for `loop.create_server`."""
         return EdgeConnection(self)
+
+    def check_host(self, host: bytes | None) -> None:
+        """Refuse a request that has no sound Host; a value that was found sound is remembered."""
+        check_host(host)
+        if host is not None and len(self.known_hosts) < MAX_KNOWN_HOSTS:
+            self.known_hosts.add(host)
 
     def drain(self) -> None:
         """Take no further request: idle connections close now, busy ones after their answer."""
@@ -73,144 +87,33 @@ class Edge:
             connection.abort()
 
 
-class Exchange:
-    """One request and the way to answer it. Every answer carries ``x-request-id``.
-
-    Answer with `respond`, or with `start`, `write` ... `finish`. After the client has gone all of them do nothing.
-    """
-
-    __slots__ = (
-        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "method", "path",
-        "peer", "query", "request_id", "started", "started_at", "state", "throttle",
-    )  # fmt: skip
-
-    def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
-        edge = connection.edge
-        self._connection = connection
-        self._edge = edge
-        self.method = method
-        self.path, _, self.query = url.partition(b"?")
-        self.headers = headers
-        self.peer = connection.peer
-        self.keep = self.http11 = True
-        self.body = b""
-        self.started = edge.clock.monotonic()
-        self.started_at = now = edge.clock.now_us()
-        self.request_id = edge.clock.new_id("req", now)
-        self.state = WAITING
-        self.bytes_out = 0
-        self.first_byte: float | None = None
-        self.throttle: Callable[[bool], None] | None = None
-
-    @property
-    def responded(self) -> bool:
-        """True once any part of an answer was given."""
-        return self.state != WAITING
-
-    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
-        """The whole answer. ``extra`` is further header lines, each ended by CRLF."""
-        if self.state != WAITING:
-            return
-        self.state = DONE
-        self.bytes_out = len(body)
-        head = self._head(status, content_type, extra, b"content-length: %d\r\n" % len(body))
-        self._connection.write(head + body if self.method != b"HEAD" else head)
-        self._connection.finished(self)
-
-    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
-        """Begin a streamed answer; an HTTP/1.0 client gets it ended by the close of the connection."""
-        if self.state != WAITING:
-            return
-        self.state = STREAMING
-        self.first_byte = self._edge.clock.monotonic()
-        if not self.http11:
-            self.keep = False
-        framing = b"transfer-encoding: chunked\r\n" if self.http11 else b""
-        self._connection.write(self._head(status, content_type, extra, framing))
-
-    def write(self, data: bytes) -> None:
-        """A part of a streamed answer."""
-        if self.state == STREAMING and data:
-            self.bytes_out += len(data)
-            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self.http11 else data)
-
-    def finish(self) -> None:
-        """End a streamed answer."""
-        if self.state == STREAMING:
-            self.state = DONE
-            if self.http11:
-                self._connection.write(b"0\r\n\r\n")
-            self._connection.finished(self)
-
-    def error(self, error: GatewayError) -> None:
-        """Answer with an error in the edge's default dialect."""
-        self.respond(error.status, self._edge.render_error(error, self.request_id), JSON, error_headers(error))
-
-    def cut(self) -> None:
-        """Break the connection: the one way left to say that a streamed answer is not whole."""
-        self.state = DONE
-        self._connection.abort()
-
-    def _head(self, status: int, content_type: bytes, extra: bytes, framing: bytes) -> bytes:
-        edge = self._edge
-        if edge.draining:
-            self.keep = False
-        return b"".join(
-            (
-                STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status,
-                b"content-type: ",
-                content_type,
-                b"\r\n",
-                edge.ticker.date_header,
-                b"x-request-id: ",
-                self.request_id.encode(),
-                b"\r\n",
-                extra,
-                framing,
-                b"\r\n" if self.keep else b"connection: close\r\n\r\n",
-            )
-        )
-
-
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target in absolute form (RFC 9112 3.2.2); anything else as it is."""
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or scheme.lower() not in (b"http", b"https"):
-        return target
-    slash = rest.find(b"/")
-    return rest[slash:] if slash >= 0 else b"/"
-
-
-def error_headers(error: GatewayError) -> bytes:
-    """The header lines that belong to an error: Allow, or Retry-After in whole seconds, rounded up."""
-    if error.allow is not None:
-        return b"allow: %b\r\n" % error.allow.encode("ascii")
-    if error.retry_after_seconds is None:
-        return b""
-    return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))
-
-
 class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
         "_begun",
         "_body",
+        "_chunked",
         "_closing",
+        "_decoder",
         "_eof",
         "_exchange",
+        "_fault",
         "_headers",
+        "_http11",
         "_in_head",
         "_lingering",
         "_parser",
         "_paused",
         "_queue",
+        "_raw",
         "_runner",
         "_size",
         "_transport",
         "_unframed",
         "_url",
         "_wants_continue",
+        "behind_proxy",
         "deadline",
         "edge",
         "peer",
@@ -225,7 +128,8 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
-        self._closing = self._eof = self._lingering = self._paused = False
+        self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
+        self._fault: GatewayError | None = None  # what to say once those before it are answered
         self._unframed = 0  # bytes since the last that belonged to a body
         self._begin()
 
@@ -234,7 +138,10 @@ class EdgeConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
-        self._in_head = True
+        self._decoder: BodyDecoder | None = None
+        self._chunked = False
+        self._raw = 0  # bytes of a chunked body in the packets behind that of its head
+        self._in_head = self._http11 = True
         self._begun = False  # a first byte of the next request has come
         self._wants_continue = False
 
@@ -244,8 +151,10 @@ class EdgeConnection(asyncio.Protocol):
         """Takes the connection in, or answers 503 when there are too many."""
         edge = self.edge
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.behind_proxy = edge.proxies is not None and self.peer in edge.proxies
         edge.connections.add(self)
         edge.ticker.members.add(self)
         self.deadline = edge.ticker.now + edge.settings.header_timeout_seconds
@@ -267,9 +176,12 @@ class EdgeConnection(asyncio.Protocol):
                 runner.cancel()
 
     def eof_received(self) -> bool:
-        """Half-close: a request that is complete is still answered, if its client is still there."""
+        """Half-close: a request that is complete is still answered, if its client is still there.
+
+        TLS has no half-close here: the transport closes, and a request in flight is cancelled.
+        """
         self._eof = True
-        if self._exchange is None or self._lingering:
+        if self._exchange is None or self._lingering or not self._transport.can_write_eof():
             return False
         self._probe(self._exchange)
         return True
@@ -298,21 +210,27 @@ class EdgeConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses what arrived; faults are answered and the connection closed."""
-        if self._closing:
+        if self._closing or self._fault is not None:
             return
         self._unframed += len(data)
+        body = self._body if self._chunked else None
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here", status=426))
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__ or error.__cause__
-            self._refuse(cause if isinstance(cause, GatewayError) else _malformed())
+            if not isinstance(cause, GatewayError):
+                log.error("request parsing failed", reason=repr(cause))
+                cause = _malformed()
+            self._refuse(cause)
         except httptools.HttpParserError:
             self._refuse(_malformed())
         else:
             if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
                 self._refuse(_head_too_large())  # a head, a chunk's head or a trailer without end
+            elif body is not None and body is self._body:
+                self._raw += len(data)
+                if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
+                    self._refuse(_head_too_large())
 
     def pause_writing(self) -> None:
         """The client reads too slowly: the source of the stream is told to wait."""
@@ -324,13 +242,20 @@ class EdgeConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._paused = False
-        self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
+        if not self._closing:
+            self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(False)
 
     def expired(self) -> None:
         """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
-        if self._closing or self._paused:
+        if self._lingering:
+            self._lingering = False
+            limits = self.edge.settings
+            waiting = self._transport.get_write_buffer_size() > 0  # a slow reader has not got all of the answer yet
+            self.deadline = self.edge.ticker.now + (limits.write_timeout_seconds if waiting else LINGER_SECONDS)
+            self._transport.close()
+        elif self._closing or self._paused:
             self._transport.abort()
         elif not self._begun:
             self._transport.close()
@@ -367,28 +292,49 @@ class EdgeConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what can't be taken before its body is sent."""
         self._in_head = False
-        limits = self.edge.settings
-        headers = self._headers
+        edge, headers = self.edge, self._headers
+        limits = edge.settings
         if self._unframed > limits.max_header_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 raise _head_too_large()
         self._unframed = 0
+        self._check_version()
+        if self._parser.should_upgrade():  # CONNECT, or Upgrade that Connection names
+            raise _no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             raise _body_too_large(limits.max_body_bytes)
-        encoding = headers.get(b"content-encoding")
-        if encoding is not None and encoding.lower() not in (b"identity", b""):
-            name = encoding[:32].decode("latin-1")
-            raise GatewayError(
-                Kind.UNSUPPORTED_ENCODING,
-                f"the request body is encoded with '{name}': send it as it is",
-                param="content-encoding",
-            )
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None:
+            self._check_transfer(coding)
+        if b"content-encoding" in headers:
+            encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
+            self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
         if self._exchange is None:
-            self.deadline = self.edge.ticker.now + limits.body_timeout_seconds
+            self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
+
+    def _check_version(self) -> None:
+        version = self._parser.get_http_version()
+        host = self._headers.get(b"host")
+        if version == "1.1":
+            if host not in self.edge.known_hosts:
+                self.edge.check_host(host)
+        elif version == "1.0":
+            self._http11 = self._wants_continue = False
+            check_host(host or b"")
+        else:
+            raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
+
+    def _check_transfer(self, coding: bytes) -> None:
+        """One ``chunked`` and nothing else, and not in HTTP/1.0: whatever else, two readers may frame differently."""
+        if coding.lower() != b"chunked" or not self._http11:
+            raise GatewayError(
+                Kind.INVALID_REQUEST, "the only transfer coding is 'chunked', in HTTP/1.1", param="transfer-encoding"
+            )
+        self._chunked = True
 
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
@@ -396,21 +342,23 @@ class EdgeConnection(asyncio.Protocol):
         self._unframed = 0
         if self._size > self.edge.settings.max_body_bytes:
             raise _body_too_large(self.edge.settings.max_body_bytes)
+        if self._decoder is not None:
+            body = self._decoder.decode(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
         parser = self._parser
-        url = self._url
+        method, url = parser.get_method(), self._url
         if not url.startswith(b"/"):
-            url = _origin_form(url)
-        exchange = Exchange(self, parser.get_method(), url, self._headers)
-        version = parser.get_http_version()
-        if version != "1.1":
-            if version != "1.0":
-                raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
-            exchange.http11 = False
-        exchange.keep = exchange.http11 and parser.should_keep_alive()
+            url = read_target(method, url, self._headers)
+        if b"#" in url:
+            raise GatewayError(Kind.INVALID_REQUEST, "the request target holds a fragment")
+        if self._decoder is not None:
+            self._decoder.end()
+        exchange = Exchange(self, method, url, self._headers)
+        exchange.http11 = self._http11
+        exchange.keep = self._http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._begin()
         if self._closing:
@@ -430,7 +378,12 @@ class EdgeConnection(asyncio.Protocol):
         self.deadline = NEVER
         self._exchange = exchange
         edge.active += 1
-        self._runner = runner = Runner(edge.ticker.loop, _run(exchange, edge.router.find(exchange)))
+        cors = edge.cors
+        if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
+            handler: Handler = cors.answer_preflight
+        else:
+            handler = edge.router.find(exchange)
+        self._runner = runner = Runner(edge.ticker.loop, _run(exchange, handler))
         runner.start()
 
     def write(self, data: bytes) -> None:
@@ -445,18 +398,34 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange = None
         self._runner = None
         self.edge.active -= 1
-        if not exchange.keep or self._eof or self.edge.draining:
-            self._closing = True
-            self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
-            self._transport.close()
-            return
-        if self._queue:
+        if not exchange.keep or self.edge.draining:
+            self._close()
+        elif self._queue:
             self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
             self.edge.ticker.loop.call_soon(self._serve_queued)
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        elif self._eof:
+            self._close()
         elif not self._paused:
             self.deadline = self._idle_deadline()
             if self._wants_continue and not self._in_head:
                 self._transport.write(CONTINUE)  # its head came while the last request was in flight
+
+    def _close(self) -> None:
+        """Close behind the last answer, the sending side first: see `_refuse`."""
+        self._closing = True
+        if self._transport.can_write_eof() and not self._eof:
+            self._linger()
+        else:
+            self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+            self._transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -473,27 +442,31 @@ class EdgeConnection(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """Answer a request that can't be read on, then close; the rest of what the client sends is thrown away.
 
+        Requests before it are answered first, so that the same bytes get the same answers however they were split.
         Closing with unread bytes would make the kernel send RST, which can destroy the answer before it is read
-        (RFC 9112 9.6): so the sending side is closed first and the receiving side a little later.
+        (RFC 9112 9.6): so the sending side is closed first and the receiving side a little later. TLS can't close one
+        side: there the client has some time to read the answer and to hang up.
         """
         if self._closing:
             return
-        if self._exchange is not None:  # a fault behind a request in flight: that one is broken off
-            self.abort()
+        if self._exchange is not None:
+            self._fault = error
             return
-        exchange = Exchange(self, b"", b"", {})
+        exchange = Exchange(self, b"", b"", self._headers)
         exchange.keep = False
         payload = self.edge.render_error(error, exchange.request_id)
         exchange.state = STREAMING
         framing = b"content-length: %d\r\n" % len(payload)
         self._transport.write(exchange._head(error.status, JSON, error_headers(error), framing) + payload)
-        log.info("request refused", request_id=exchange.request_id, kind=error.kind.value, status=error.status)
-        self._closing = self._lingering = True
-        self.deadline = self.edge.ticker.now + LINGER_SECONDS
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        log.info(
+            "request refused",
+            request_id=exchange.request_id,
+            kind=error.kind.value,
+            status=error.status,
+            peer=exchange.peer,
+        )
+        self._closing = True
+        self._linger()
 
     def drain(self) -> None:
         """Close now when idle; otherwise after the answer."""
@@ -531,6 +504,10 @@ def _end_badly(exchange: Exchange, error: GatewayError) -> None:
         exchange.cut()
     else:
         exchange.error(error)
+
+
+def _no_upgrade() -> GatewayError:
+    return GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here; speak HTTP/1.1", status=426)
 
 
 def _malformed() -> GatewayError:

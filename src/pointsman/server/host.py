@@ -7,23 +7,28 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from pointsman.errors import ConfigError
 from pointsman.server.edge import Edge
+from pointsman.server.tls import ServerCertificate
 
 BACKLOG: Final = 4096
 POLL_SECONDS: Final = 0.02
+TLS_SHUTDOWN_SECONDS: Final = 2.0
 log = structlog.get_logger("pointsman.host")
 
 
 class Host:
     """Listens for an edge until it is told to stop, then lets requests in flight finish."""
 
-    def __init__(self, edge: Edge, host: str, port: int, grace_seconds: float) -> None:
+    def __init__(
+        self, edge: Edge, host: str, port: int, grace_seconds: float, certificate: ServerCertificate | None = None
+    ) -> None:
         self._edge = edge
+        self._certificate = certificate
         self._host = host
         self._port = port
         self._grace_seconds = grace_seconds
@@ -35,23 +40,37 @@ class Host:
         """Bind; gives the port (useful with port 0). Raises ConfigError when the address can't be had."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._edge.protocol, self._host, self._port, backlog=BACKLOG)
+            self._server = await loop.create_server(
+                self._edge.protocol, self._host, self._port, backlog=BACKLOG, **self._tls_options()
+            )
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConfigError(f"can't listen on {self._host}:{self._port}: {reason}") from error
         bound: socket.socket = self._server.sockets[0]
         return int(bound.getsockname()[1])
 
+    def _tls_options(self) -> dict[str, Any]:
+        if self._certificate is None:
+            return {}
+        return {
+            "ssl": self._certificate.context,
+            "ssl_handshake_timeout": self._edge.settings.header_timeout_seconds,
+            "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
+        }
+
     def stop(self) -> None:
         """Begin to drain; a second call stops waiting for requests in flight."""
         (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def serve(self, on_drain: Callable[[], None] | None = None) -> None:
-        """Serve until SIGTERM, SIGINT or `stop`; a second signal cuts what is still open."""
+        """Serve until SIGTERM, SIGINT or `stop`; a second signal cuts what is still open. SIGHUP reloads TLS."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
+        signals = [signal.SIGTERM, signal.SIGINT]
         for number in signals:
             loop.add_signal_handler(number, self.stop)
+        if self._certificate is not None:
+            signals.append(signal.SIGHUP)
+            loop.add_signal_handler(signal.SIGHUP, self._certificate.reload)
         try:
             await self._stop.wait()
             if on_drain is not None:

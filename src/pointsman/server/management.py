@@ -8,7 +8,7 @@ import structlog
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import in_task
-from pointsman.server.edge import Exchange
+from pointsman.server.exchange import Exchange
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]

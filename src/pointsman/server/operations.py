@@ -12,7 +12,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate
 from pointsman.routing.catalogue import Catalogue, Target
-from pointsman.server.edge import Exchange
+from pointsman.server.exchange import Exchange
 from pointsman.wire.openai_chat import ModelList, ModelObject
 
 # A proxy on this machine makes everybody look like loopback; these tell that there is one.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pointsman.errors import GatewayError, Kind
 
 if TYPE_CHECKING:
-    from pointsman.server.edge import Exchange
+    from pointsman.server.exchange import Exchange
+
+ANY_METHOD = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"  # `OPTIONS *`: what some path here answers to
 
 Handler = Callable[["Exchange"], Coroutine[Any, Any, None]]
 
@@ -52,17 +54,34 @@ class Router:
                     table = candidate
                     break
             else:
-                return self._fallback
+                return _options(ANY_METHOD) if request.path == b"*" else self._fallback
         handler = table.get(request.method)
         if handler is None and request.method == b"HEAD":
             handler = table.get(b"GET")
+        if handler is None and request.method == b"OPTIONS":
+            return _options(_allowed(table))
         return handler or _not_allowed(table)
 
 
+def _allowed(table: dict[bytes, Handler]) -> str:
+    verbs = {verb.decode() for verb in table} | {"OPTIONS"}
+    if b"GET" in table:
+        verbs.add("HEAD")
+    return ", ".join(sorted(verbs))
+
+
+def _options(allowed: str) -> Handler:
+    async def tell(exchange: "Exchange") -> None:
+        exchange.respond(200, b"", b"text/plain", b"allow: %b\r\n" % allowed.encode())
+
+    return tell
+
+
 def _not_allowed(table: dict[bytes, Handler]) -> Handler:
-    allowed = ", ".join(sorted(verb.decode() for verb in table))
+    served = ", ".join(sorted(verb.decode() for verb in table))
+    allowed = _allowed(table)
 
     async def refuse(exchange: "Exchange") -> None:
-        raise GatewayError(Kind.METHOD_NOT_ALLOWED, f"this path answers to {allowed} only", allow=allowed)
+        raise GatewayError(Kind.METHOD_NOT_ALLOWED, f"this path answers to {served} only", allow=allowed)
 
     return refuse

@@ -1,0 +1,167 @@
+"""Encoded request bodies: decoded piece by piece, never beyond the limits.
+
+Each coding is one stream: data behind its end is refused, because a second member is what another reader may overlook.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from pointsman.errors import GatewayError, Kind
+
+ACCEPTED: Final = b"gzip, deflate, br, zstd"
+MAX_CODINGS: Final = 2
+FREE_BYTES: Final = 1024 * 1024  # decoded without a look at the ratio: small bodies may repeat themselves
+ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the largest window of the content coding (RFC 9659)
+
+
+class Coding(Protocol):
+    """The decoder of one coding."""
+
+    @property
+    def ended(self) -> bool:
+        """True once the end of the encoded stream was seen."""
+
+    def decode(self, data: bytes, room: int) -> bytes:
+        """What ``data`` adds, cut some way behind ``room`` bytes. Raises ValueError when it isn't this coding."""
+
+
+class BodyDecoder:
+    """Decodes one body whose Content-Encoding is ``encoding``.
+
+    Raises GatewayError: UNSUPPORTED_ENCODING for a coding that isn't known, or too many; TOO_LARGE when more than
+    ``limit_bytes``, or more than ``ratio`` times what was sent, comes out; INVALID_REQUEST when the data is damaged.
+    """
+
+    def __init__(self, encoding: bytes, limit_bytes: int, ratio: int) -> None:
+        names = [name.strip().lower() for name in encoding.split(b",")]
+        names = [name for name in names if name not in (b"identity", b"")]
+        if len(names) > MAX_CODINGS:
+            raise _unsupported(encoding, f"send at most {MAX_CODINGS} codings")
+        for name in names:
+            if name not in _CODINGS:
+                raise _unsupported(name, "gzip, deflate, br and zstd are known here")
+        self._codings = [_CODINGS[name]() for name in reversed(names)]  # the one applied last comes off first
+        self._limit = limit_bytes
+        self._ratio = ratio
+        self._taken = 0
+        self._given = [0] * len(names)
+
+    def decode(self, data: bytes) -> bytes:
+        """The decoded bytes that ``data`` adds."""
+        self._taken += len(data)
+        limit = min(self._limit, max(FREE_BYTES, self._taken * self._ratio))
+        for index, coding in enumerate(self._codings):
+            if not data:
+                break
+            try:
+                data = coding.decode(data, limit - self._given[index])
+            except ValueError:
+                raise _damaged() from None
+            self._given[index] += len(data)
+            if self._given[index] > limit:
+                raise self._too_large()
+        return data
+
+    def end(self) -> None:
+        """To be called at the end of the body; raises GatewayError when the encoded data isn't whole."""
+        if self._taken and not all(coding.ended for coding in self._codings):
+            raise _damaged()
+
+    def _too_large(self) -> GatewayError:
+        if max(self._given) > self._limit:
+            what = f"the limit of {self._limit} bytes"
+        else:
+            what = f"{self._ratio} times what was sent"
+        return GatewayError(Kind.TOO_LARGE, f"the request body is, decoded, larger than {what}")
+
+
+class _Zlib:
+    def __init__(self, window_bits: int) -> None:
+        self._decoder = zlib.decompressobj(window_bits)
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.eof
+
+    def decode(self, data: bytes, room: int) -> bytes:
+        if self._decoder.eof:
+            raise ValueError("data behind the end")
+        try:
+            decoded = self._decoder.decompress(data, room + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+        if self._decoder.unused_data:
+            raise ValueError("data behind the end")
+        return decoded
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        import brotli  # a request that is encoded this way pays for the import
+
+        self._decoder: Any = brotli.Decompressor()
+        self._error: type[Exception] = brotli.error
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._decoder.is_finished())
+
+    def decode(self, data: bytes, room: int) -> bytes:
+        parts = []
+        try:
+            while True:
+                part = self._decoder.process(data, output_buffer_limit=room + 1)
+                parts.append(part)
+                room -= len(part)
+                if room < 0 or self._decoder.can_accept_more_data():
+                    break
+                data = b""
+                if not part and self._decoder.is_finished():
+                    break
+        except self._error as error:
+            raise ValueError(str(error)) from error
+        return b"".join(parts)
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        from pointsman.server import zstandard
+
+        self._decoder: Any = zstandard.decoder(ZSTD_WINDOW_LOG)
+        self._error = zstandard.ZstdError
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._decoder.eof)
+
+    def decode(self, data: bytes, room: int) -> bytes:
+        try:
+            decoded: bytes = self._decoder.decompress(data, room + 1)
+        except (self._error, EOFError) as error:
+            raise ValueError(str(error)) from error
+        if self._decoder.unused_data:
+            raise ValueError("data behind the end")
+        return decoded
+
+
+_CODINGS: Final[dict[bytes, Callable[[], Coding]]] = {
+    b"gzip": lambda: _Zlib(31),
+    b"x-gzip": lambda: _Zlib(31),
+    b"deflate": lambda: _Zlib(15),
+    b"br": _Brotli,
+    b"zstd": _Zstd,
+}
+
+
+def _unsupported(name: bytes, hint: str) -> GatewayError:
+    shown = name[:64].decode("latin-1")
+    return GatewayError(
+        Kind.UNSUPPORTED_ENCODING, f"the request body is encoded with '{shown}': {hint}", param="content-encoding"
+    )
+
+
+def _damaged() -> GatewayError:
+    return GatewayError(
+        Kind.INVALID_REQUEST, "the request body is not what its content-encoding says", param="content-encoding"
+    )

@@ -1,0 +1,135 @@
+"""One request and the way to answer it."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.server.bodies import ACCEPTED
+
+if TYPE_CHECKING:
+    from pointsman.server.edge import EdgeConnection
+
+STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+JSON: Final = b"application/json"
+WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
+
+
+class Exchange:
+    """One request and the way to answer it. Every answer carries ``x-request-id``.
+
+    Answer with `respond`, or with `start`, `write` ... `finish`. After the client has gone all of them do nothing.
+    """
+
+    __slots__ = (
+        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "method", "path",
+        "peer", "query", "request_id", "started", "started_at", "state", "throttle",
+    )  # fmt: skip
+
+    def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
+        edge = connection.edge
+        self._connection = connection
+        self._edge = edge
+        self.method = method
+        self.path, _, self.query = url.partition(b"?")
+        self.headers = headers
+        self.peer = connection.peer
+        if connection.behind_proxy and edge.proxies is not None:
+            self.peer = edge.proxies.client(connection.peer, headers.get(b"x-forwarded-for"))
+        self.keep = self.http11 = True
+        self.body = b""
+        self.started = edge.clock.monotonic()
+        self.started_at = now = edge.clock.now_us()
+        self.request_id = edge.clock.new_id("req", now)
+        self.state = WAITING
+        self.bytes_out = 0
+        self.first_byte: float | None = None
+        self.throttle: Callable[[bool], None] | None = None
+
+    @property
+    def responded(self) -> bool:
+        """True once any part of an answer was given."""
+        return self.state != WAITING
+
+    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """The whole answer. ``extra`` is further header lines, each ended by CRLF."""
+        if self.state != WAITING:
+            return
+        self.state = DONE
+        self.bytes_out = len(body)
+        framing = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)  # RFC 9110 8.6
+        head = self._head(status, content_type, extra, framing)
+        self._connection.write(head + body if self.method != b"HEAD" else head)
+        self._connection.finished(self)
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
+        """Begin a streamed answer; an HTTP/1.0 client gets it ended by the close of the connection."""
+        if self.state != WAITING:
+            return
+        self.state = STREAMING
+        self.first_byte = self._edge.clock.monotonic()
+        if not self.http11:
+            self.keep = False
+        framing = b"transfer-encoding: chunked\r\n" if self.http11 else b""
+        self._connection.write(self._head(status, content_type, extra, framing))
+        if self.method == b"HEAD":
+            self.state = DONE
+            self._connection.finished(self)
+
+    def write(self, data: bytes) -> None:
+        """A part of a streamed answer."""
+        if self.state == STREAMING and data:
+            self.bytes_out += len(data)
+            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self.http11 else data)
+
+    def finish(self) -> None:
+        """End a streamed answer."""
+        if self.state == STREAMING:
+            self.state = DONE
+            if self.http11:
+                self._connection.write(b"0\r\n\r\n")
+            self._connection.finished(self)
+
+    def error(self, error: GatewayError) -> None:
+        """Answer with an error in the edge's default dialect."""
+        self.respond(error.status, self._edge.render_error(error, self.request_id), JSON, error_headers(error))
+
+    def cut(self) -> None:
+        """Break the connection: the one way left to say that a streamed answer is not whole."""
+        self.state = DONE
+        self._connection.abort()
+
+    def _head(self, status: int, content_type: bytes, extra: bytes, framing: bytes) -> bytes:
+        edge = self._edge
+        if edge.draining:
+            self.keep = False
+        if edge.cors is not None:
+            extra += edge.cors.headers(self.headers)
+        return b"".join(
+            (
+                STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status,
+                b"content-type: ",
+                content_type,
+                b"\r\n",
+                edge.ticker.date_header,
+                b"x-request-id: ",
+                self.request_id.encode(),
+                b"\r\n",
+                extra,
+                framing,
+                b"\r\n" if self.keep else b"connection: close\r\n\r\n",
+            )
+        )
+
+
+def error_headers(error: GatewayError) -> bytes:
+    """The header lines that belong to an error: Allow, Accept-Encoding, Upgrade, or Retry-After in whole seconds."""
+    if error.allow is not None:
+        return b"allow: %b\r\n" % error.allow.encode("ascii")
+    if error.kind is Kind.UNSUPPORTED_ENCODING:
+        return b"accept-encoding: %b\r\n" % ACCEPTED
+    if error.status == HTTPStatus.UPGRADE_REQUIRED:
+        return b"upgrade: HTTP/1.1\r\n"
+    if error.retry_after_seconds is None:
+        return b""
+    return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))

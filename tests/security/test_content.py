@@ -1,0 +1,229 @@
+"""Bodies made to hurt: bombs of compression and JSON, and text that would forge a stream's events.
+
+Nothing reads multipart bodies; one is refused as JSON that it is not.
+"""
+
+import gzip
+import json
+import time
+import zlib
+from pathlib import Path
+
+import brotli
+import pytest
+from backports import zstd
+
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.testing import RunningSimulator
+from raw_client import CHAT, Answer, Connection, ask, chat, chat_body, request
+from scripted_upstream import running_upstream
+
+MEBIBYTE = 1024 * 1024
+SETTINGS = {"server": {"max_body_bytes": 24 * MEBIBYTE, "max_decompression_ratio": 100}}
+QUICK_S = 2.0
+BODY = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
+
+
+def bomb(name: str, mebibytes: int) -> bytes:
+    """So many MiB of zeros, encoded piece by piece."""
+    if name in ("gzip", "deflate"):
+        packer = zlib.compressobj(9, zlib.DEFLATED, 31 if name == "gzip" else 15)
+        parts = [packer.compress(bytes(MEBIBYTE)) for _ in range(mebibytes)]
+    elif name == "br":
+        packer = brotli.Compressor(quality=5)
+        return b"".join([packer.process(bytes(MEBIBYTE)) for _ in range(mebibytes)]) + packer.finish()
+    else:
+        packer = zstd.ZstdCompressor()
+        parts = [packer.compress(bytes(MEBIBYTE)) for _ in range(mebibytes)]
+    return b"".join(parts) + packer.flush()
+
+
+def memory_bytes(name: str) -> int:
+    """``VmRSS``, the memory of this process now, or ``VmHWM``, the most since `forget_peak`."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak() -> None:
+    """Begin to watch the memory's peak anew (Linux: proc(5))."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def quickly(gateway: RunningGateway, message: bytes) -> Answer:
+    """The answer to a harmful request, which must neither take long nor harm the next one."""
+    started = time.monotonic()
+    answer = ask(gateway.port, message)
+    assert time.monotonic() - started < QUICK_S + 2 * gateway.read(lambda: gateway.server.ticker.lag_seconds)
+    assert ask(gateway.port, chat()).status == 200
+    return answer
+
+
+@pytest.mark.parametrize("name", BODY)
+def test_a_decompression_bomb(gateway: RunningGateway, simulator: RunningSimulator, name: str) -> None:
+    body = bomb(name, 200)
+    forget_peak()
+    before = memory_bytes("VmRSS")
+    answer = quickly(gateway, request("POST", CHAT, body, f"content-encoding: {name}"))
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+    assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+    assert len(simulator.requests) == 1  # the harmless one
+
+
+def test_a_bomb_in_a_bomb(gateway: RunningGateway) -> None:
+    inner = bomb("gzip", 200)
+    for name in ("gzip", "br", "zstd", "deflate"):
+        answer = quickly(gateway, request("POST", CHAT, BODY[name](inner), f"content-encoding: gzip, {name}"))
+        assert answer.status == 413
+
+
+def test_a_bomb_of_many_layers(gateway: RunningGateway) -> None:
+    body = chat_body()
+    for _ in range(5):
+        body = gzip.compress(body)
+    answer = quickly(gateway, request("POST", CHAT, body, "content-encoding: gzip, gzip, gzip, gzip, gzip"))
+    assert answer.status == 415
+
+
+def test_a_small_bomb_within_the_size_is_held_by_the_ratio(gateway: RunningGateway) -> None:
+    body = chat_body(text="x" * 10 * MEBIBYTE)
+    answer = quickly(gateway, request("POST", CHAT, gzip.compress(body), "content-encoding: gzip"))
+    assert (answer.status, "100 times" in answer.error["message"]) == (413, True)
+
+
+@pytest.mark.parametrize("name", [*BODY, "gzip, gzip"])
+def test_a_bomb_in_an_upstreams_answer(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    body = bomb("gzip", 50)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: {name}\r\n".encode()
+    with running_upstream() as upstream:
+        upstream.script = lambda number, sent: [head + b"content-length: %d\r\n\r\n" % len(body) + body]
+        row = {"id": "up", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        with running_gateway(tmp_path_factory.mktemp("bomb"), {"connections": [row]}) as gateway:
+            for stream in (False, True):
+                answer = ask(gateway.port, chat(model="up/m", stream=stream))
+                assert (answer.status, name.split(",")[0] in answer.error["message"]) == (502, True)
+
+
+M = b'"messages":[{"role":"user","content":"hi"}]'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"model":"sim/m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"," + M + b"}",
+        b'{"model":"sim/m","x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"," + M + b"}",
+        b'{"model":"sim/m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"model":"sim/m",' + M + b',"seed":' + b"9" * 10_000_000 + b"}",
+        b'{"model":"sim/m",' + M + b',"temperature":1e' + b"9" * 1_000_000 + b"}",
+        b'{"model":"sim/m",' + M + b',"temperature":NaN}',
+        b'{"model":"sim/m",' + M + b',"x":[NaN]}',
+        b'{"model":"sim/m",' + M + b',"temperature":Infinity}',
+        b'{"model":"sim/m",' + M + b',"temperature":-Infinity}',
+        b'{"model":"\\ud800",' + M + b"}",
+        b'{"model":"sim/m","\\udfff":1,' + M + b"}",
+        b'{"model":"sim/m","messages":[{"role":"user","content":"\\ud800 lone"}]}',
+        b'{"model":"sim/m","model":"sim/other",' + M + b"}",
+        b'{"model":"sim/other",' + M + b',"model" : "sim/m"}',
+        b'{"model":"sim/m","model":"sim/m",' + M + b"}",
+        b'{"model":"sim/m","\\u006dodel":"sim/other",' + M + b"}",
+        b'{"mod\\u0065l":"sim/m",' + M + b"}",
+        b'{"model":"sim/m",' + M + b"}" + b'{"model":"sim/other"}',
+        b"\xef\xbb\xbf" + b'{"model":"sim/m",' + M + b"}",
+        b'{"model":"sim/m",' + M + b',"x":"\xff\xfe"}',
+    ],
+    ids=[
+        "depth", "depth_in_member", "depth_of_objects", "depth_of_messages", "digits", "exponent", "nan", "nested_nan",
+        "infinity", "minus_infinity", "surrogate_model", "surrogate_key", "surrogate_text", "model_twice",
+        "model_spaced", "model_same", "model_escaped", "escaped_alone", "two_documents", "bom", "no_utf8",
+    ],
+)  # fmt: skip
+def test_a_json_bomb_is_refused_with_a_reason(
+    gateway: RunningGateway, simulator: RunningSimulator, body: bytes
+) -> None:
+    answer = quickly(gateway, request("POST", CHAT, body))
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    assert len(answer.error["message"]) < 300
+    assert len(simulator.requests) == 1
+
+
+def test_digits_that_nobody_reads_are_passed_and_cost_little(gateway: RunningGateway) -> None:
+    body = b'{"model":"sim/m",' + M + b',"x_unknown":' + b"9" * 10_000_000 + b"}"
+    assert quickly(gateway, request("POST", CHAT, body)).status in (200, 400)
+
+
+def test_the_word_model_in_a_conversation_is_no_second_model(gateway: RunningGateway) -> None:
+    text = 'say "model" and \\u006dodel: {"model": "x"}'
+    schema = {"type": "object", "properties": {"model": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    answer = ask(gateway.port, chat(text=text, tools=tools, metadata={"model": "y"}))
+    assert answer.text == f"echo: {text}"
+
+
+def test_a_100_mb_string_is_refused_before_it_is_read(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(request("POST", CHAT, b"", "content-length: 104857600"))
+        assert connection.answer().status == 413
+    message = request("POST", CHAT, b"", "transfer-encoding: chunked")
+    with Connection(gateway.port) as connection:
+        connection.send(message)
+        for _ in range(105):
+            try:
+                connection.send(b"100000\r\n" + bytes(MEBIBYTE) + b"\r\n")
+            except OSError:
+                break
+        assert connection.answer().status == 413
+
+
+def test_a_multipart_body_is_refused_as_what_it_is_not(gateway: RunningGateway) -> None:
+    part = b'--b\r\ncontent-disposition: form-data; name="file"; filename="../../x"\r\n\r\nx\r\n'
+    message = request("POST", CHAT, part * 1000 + b"--b--\r\n", "content-type: multipart/form-data; boundary=b")
+    assert quickly(gateway, message).status == 400
+
+
+FORGERIES = [
+    '\n\ndata: {"forged":1}\n\n',
+    "\r\n\r\ndata: [DONE]\r\n\r\n",
+    "\rdata: x\r",
+    "\n\nevent: error\ndata: {}\n\n",
+    "\u2028\u2028data: x\u2029",
+    "\x00\x0b\x0c\x85",
+    '"}}]}\n\n',
+]
+
+
+@pytest.mark.parametrize("text", FORGERIES)
+def test_a_models_text_cannot_forge_events(gateway: RunningGateway, text: str) -> None:
+    plain, forged = ask(gateway.port, chat(text="a", stream=True)), ask(gateway.port, chat(text=text, stream=True))
+    assert forged.text == f"echo: {text}"
+    assert forged.events[-1] == "[DONE]"
+    assert forged.events.count("[DONE]") == 1
+    assert "forged" not in [name for event in forged.events if event != "[DONE]" for name in event]
+    assert forged.headers["content-type"] == plain.headers["content-type"]
+
+
+def test_an_upstreams_error_cannot_forge_events(tmp_path_factory: pytest.TempPathFactory) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    with running_upstream() as upstream:
+        upstream.script = lambda number, body: [
+            head + b"%x\r\n%b\r\n" % (len(event), event),
+            0.05,
+            b"zz broken \n\ndata: y",
+        ]
+        row = {"id": "up", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        with running_gateway(tmp_path_factory.mktemp("forged"), {"connections": [row]}) as gateway:
+            answer = ask(gateway.port, chat(model="up/m", stream=True))
+    assert [set(event) for event in answer.events] == [{"choices"}, {"error"}]
+    assert b"broken" not in answer.body
+
+
+def test_an_error_that_repeats_the_caller_is_still_one_event_and_one_json(gateway: RunningGateway) -> None:
+    for text in FORGERIES:
+        answer = ask(gateway.port, chat(model=f"none/{text}", stream=True))
+        assert json.loads(answer.body)["error"]["type"] == "invalid_request_error"
+    wait_until(lambda: gateway.read(lambda: gateway.server.edge.active == 0), "end of all")

@@ -1,0 +1,237 @@
+"""TLS for clients: certificates, their replacement, and the same conduct as without."""
+
+import datetime
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.errors import ConfigError
+from pointsman.server.tls import ServerCertificate
+from pointsman.settings import parse_settings
+from pointsman.testing import RunningSimulator
+from raw_client import CHAT, Connection, chat, request
+from serve_process import serving, toml
+
+
+def mint(directory: Path, serial: int) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 with this serial number, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(pem))
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return files
+
+
+class TlsConnection(Connection):
+    """A client over TLS that takes any certificate."""
+
+    def __init__(self, port: int, *, receive_buffer: int | None = None, alpn: tuple[str, ...] = ("http/1.1",)) -> None:
+        super().__init__(port, receive_buffer=receive_buffer)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(list(alpn))
+        self.plain = self.socket
+        self.socket = self.tls = context.wrap_socket(self.plain, suppress_ragged_eofs=False)
+
+    def serial(self) -> int:
+        """The serial number of the server's certificate."""
+        der = self.tls.getpeercert(binary_form=True)
+        assert der is not None
+        return x509.load_der_x509_certificate(der).serial_number
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The certificate and key of the module's gateway."""
+    return mint(tmp_path_factory.mktemp("tls"), 1)
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    shared_simulator: RunningSimulator, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    """A gateway that speaks https."""
+    row = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
+    server = {"tls_certificate": str(files[0]), "tls_key": str(files[1]), "header_timeout_seconds": 0.5}
+    settings = {"server": {**server, "max_body_bytes": 100_000}, "connections": [row]}
+    with running_gateway(tmp_path_factory.mktemp("gateway"), settings) as running:
+        yield running
+
+
+def serial(port: int) -> int:
+    """The certificate that a new connection sees."""
+    with TlsConnection(port) as connection:
+        return connection.serial()
+
+
+def test_requests_are_served_over_tls_with_alpn(gateway: RunningGateway) -> None:
+    assert gateway.address.startswith("https://")
+    with TlsConnection(gateway.port, alpn=("h2", "http/1.1")) as connection:
+        assert connection.tls.selected_alpn_protocol() == "http/1.1"
+        assert connection.tls.version() in ("TLSv1.2", "TLSv1.3")
+        for stream in (False, True, False):
+            assert connection.ask(chat(stream=stream)).text == "echo: one two three"
+        connection.send(chat() + request("GET", "/health") + chat(stream=True))
+        assert [connection.answer().status for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_versions_before_1_2_are_refused(gateway: RunningGateway) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as plain, pytest.raises((ssl.SSLError, OSError)):
+        context.wrap_socket(plain)
+
+
+def test_plain_http_on_the_tls_port_gets_nothing(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(request("GET", "/health"))
+        assert not connection.socket.recv(1000).startswith(b"HTTP/")
+
+
+def test_a_handshake_that_never_comes_is_cut(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        assert connection.is_closed()
+
+
+def test_a_refusal_over_tls_can_be_read_while_the_body_is_still_sent(gateway: RunningGateway) -> None:
+    with TlsConnection(gateway.port) as connection:
+        connection.send(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n".encode())
+        for _ in range(50):
+            connection.send(b"x" * 100_000)
+        assert connection.answer().status == 413
+
+
+def test_connection_close_over_tls_ends_with_a_close_notify(gateway: RunningGateway) -> None:
+    with TlsConnection(gateway.port) as connection:
+        assert connection.ask(chat("", "connection: close")).status == 200
+        assert connection.is_closed()  # a cut without close_notify would raise SSLEOFError
+
+
+def test_a_slow_reader_over_tls_holds_the_upstream_back_and_gets_all(
+    gateway: RunningGateway, simulator: RunningSimulator
+) -> None:
+    with TlsConnection(gateway.port, receive_buffer=16384) as connection:
+        connection.send(chat("tokens=100000", stream=True))  # some 27 MB
+        connection.read_until(b"\n\n")
+        [received] = simulator.wait_for_requests(1)
+        seen = [-1]
+
+        def stopped() -> bool:
+            before, seen[0] = seen[0], received.sent_bytes
+            time.sleep(0.1)
+            return before == seen[0] == received.sent_bytes > 0
+
+        wait_until(stopped, "pause of the upstream")
+        assert received.sent_bytes < 16_000_000
+        held = gateway.read(lambda: max(c._transport.get_write_buffer_size() for c in gateway.server.edge.connections))
+        assert held < 2_000_000
+        assert connection.read_until(b"data: [DONE]\n\n").count(b'"content":') >= 100_000
+
+
+@pytest.mark.parametrize("how", ["close_notify", "fin"])
+def test_a_tls_client_that_leaves_cancels_its_call(
+    gateway: RunningGateway, simulator: RunningSimulator, how: str
+) -> None:
+    before = len(gateway.journal.records())
+    with TlsConnection(gateway.port) as connection:
+        connection.send(chat("tokens=10000,pace_ms=10", stream=True))
+        connection.read_until(b"\n\n")
+        if how == "close_notify":
+            connection.tls.settimeout(0.001)
+            with suppress(TimeoutError, OSError):
+                connection.tls.unwrap()
+        connection.socket.close()
+        wait_until(lambda: len(gateway.journal.records()) > before, "record")
+    assert gateway.journal.records()[before].outcome.value == "client_closed"
+
+
+def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
+    gateway: RunningGateway, files: tuple[Path, Path], simulator: RunningSimulator
+) -> None:
+    with TlsConnection(gateway.port) as open_before:
+        assert open_before.serial() == 1
+        assert open_before.ask(chat()).status == 200
+        open_before.send(chat("tokens=300,pace_ms=5", stream=True))
+        open_before.read_until(b"\n\n")
+        mint(files[0].parent, 2)
+        wait_until(lambda: serial(gateway.port) == 2, "new certificate")
+        open_before.read_until(b"data: [DONE]\n\n")
+        assert "TLS certificate loaded" in gateway.log_text()
+    files[1].write_text("broken")
+    wait_until(lambda: "the new TLS certificate can't be used" in gateway.log_text(), "complaint")
+    assert serial(gateway.port) == 2
+    mint(files[0].parent, 3)
+    wait_until(lambda: serial(gateway.port) == 3, "repaired certificate")
+
+
+def test_sighup_reloads_and_keeps_open_connections(tmp_path: Path) -> None:
+    certificate, key = mint(tmp_path, 7)
+    server = {"server": {"tls_certificate": str(certificate), "tls_key": str(key)}}
+    with serving(tmp_path / "data", toml([], server)) as running, TlsConnection(running.port) as open_before:
+        assert open_before.ask(request("GET", "/health")).status == 200
+        mint(tmp_path, 8)
+        running.signal(signal.SIGHUP)
+        wait_until(lambda: serial(running.port) == 8, "new certificate")
+        assert open_before.serial() == 7
+        assert open_before.ask(request("GET", "/health")).status == 200
+        started = time.monotonic()
+        running.signal(signal.SIGTERM)
+        assert running.wait() == 0
+        assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("fault", ["missing", "garbage", "mismatch", "encrypted"])
+def test_files_that_are_no_pair_are_refused_at_the_start(tmp_path: Path, fault: str) -> None:
+    certificate, key = mint(tmp_path, 1)
+    if fault == "missing":
+        key.unlink()
+    elif fault == "garbage":
+        certificate.write_text("garbage")
+    elif fault == "mismatch":
+        text = certificate.read_bytes()
+        mint(tmp_path, 2)
+        certificate.write_bytes(text)
+    else:
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        protection = serialization.BestAvailableEncryption(b"secret")
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        key.write_bytes(
+            private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+        )
+    with pytest.raises(ConfigError, match=r"server\.tls_certificate"):
+        ServerCertificate(str(certificate), str(key))
+
+
+def test_a_certificate_without_a_key_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigError, match="belong together"):
+        parse_settings({"server": {"tls_certificate": "x"}}, "test")
