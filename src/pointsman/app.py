@@ -21,7 +21,7 @@ from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.projector import Projector
-from pointsman.accounting.telemetry import Meter
+from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock, SystemClock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
@@ -31,9 +31,12 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
 from pointsman.server.edge import Edge, error_headers
 from pointsman.server.host import Host
+from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
+from pointsman.server.worker_link import Place, WorkerLink
+from pointsman.server.workers import Supervisor
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -45,6 +48,7 @@ from pointsman.storage.requests import RequestRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.endpoints import LocalChild
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path, weights_status
 
@@ -124,10 +128,121 @@ def _make_data_dir(path: Path) -> None:
         raise ConfigError(f"the data directory {path} can't be written to")
 
 
-class Server:
-    """A running gateway process."""
+class Housekeeping:
+    """What one process alone does for a data directory: its lock, the projector and the local model."""
 
-    def __init__(self, installation: Installation, request_log: RequestLog | None) -> None:
+    def __init__(self, installation: Installation) -> None:
+        settings = installation.settings
+        self._installation = installation
+        self._lock: IO[str] = _lock_data_dir(installation.data_dir)
+        self._interval_seconds = settings.journal.interval_seconds
+        self._projecting: asyncio.Task[None] | None = None
+        self.first_key: Secret | None = None
+        self.projector = Projector(
+            installation.database,
+            installation.data_dir / "journal",
+            installation.clock,
+            batch_rows=settings.journal.batch_rows,
+            retention_days=settings.journal.retention_days,
+            high_rate=Burst(installation.data_dir, installation.database_url),
+        )
+        self.local_model = _make_local_model(installation) if settings.local.enabled else None
+
+    async def ensure_first_key(self) -> None:
+        """Make the first key when there is none; ``first_key`` is it then."""
+        installation = self._installation
+        self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+
+    def start(self) -> None:
+        """Begin to project."""
+        work = supervised("projector", self.projector.run(self._interval_seconds))
+        self._projecting = asyncio.get_running_loop().create_task(work, name="projector")
+
+    def show_gauges(self, meter: Meter) -> None:
+        """The figures of the projector."""
+        projector = self.projector
+        meter.gauge("pointsman_journal_lag_bytes", "Journal not yet in the database.", lambda: projector.lag().bytes)
+        meter.gauge("pointsman_journal_damaged", "Unreadable journal pieces.", lambda: projector.counts.damaged)
+
+    async def stop(self) -> None:
+        """End the projector after the batch in hand: it may hold a transaction."""
+        self.projector.stop()
+        if self._projecting is not None:
+            await self._projecting
+
+    async def aclose(self) -> None:
+        """Stop the local model, project what is left for some seconds, give the lock back. The journal is closed."""
+        await self.stop()
+        if self.local_model is not None:
+            await self.local_model.aclose()
+        clock = self._installation.clock
+        deadline = clock.monotonic() + LAST_PROJECTION_SECONDS
+        try:
+            while clock.monotonic() < deadline and await self.projector.step():
+                pass
+        except StorageError as error:
+            log.warning("not everything was projected; the next start does it", reason=str(error))
+        self._lock.close()
+
+
+def _make_local_model(installation: Installation) -> LocalModel:
+    local = installation.settings.local
+    return LocalModel(
+        weights_path(installation.data_dir),
+        installation.clock,
+        idle_seconds=local.idle_seconds,
+        start_timeout_seconds=local.start_timeout_seconds,
+    )
+
+
+class Supervision:
+    """Several workers on one port: the process that starts them and takes no request itself."""
+
+    def __init__(self, installation: Installation, command: Callable[[Place], list[str]]) -> None:
+        self._installation = installation
+        self._server = installation.settings.server
+        self._command = command
+        self._meter = Meter()
+        self._supervisor: Supervisor | None = None
+        self.house = Housekeeping(installation)
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen, and start the workers; all of them take requests when this returns. Raises ConfigError."""
+        server = self._server
+        await self.house.ensure_first_key()
+        listeners = bind_listeners(server.host, server.port, server.workers)
+        self.address = _address(server.host, listeners[0][0].getsockname()[1])
+        self.house.show_gauges(self._meter)
+        self.house.start()
+        local_model = self.house.local_model
+        self._supervisor = Supervisor(
+            self._installation.clock, listeners, self._command, local_model, self._meter.sums, self._forget
+        )
+        await self._supervisor.start()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        assert self._supervisor is not None, "start() comes first"
+        await self._supervisor.run(self._server.shutdown_grace_seconds)
+
+    async def aclose(self) -> None:
+        """Project the rest and close everything."""
+        await self.house.aclose()
+
+    async def _forget(self, node_id: str) -> None:
+        try:
+            await self._installation.nodes.remove(node_id)
+        except StorageError as error:
+            log.warning("an ended worker is still listed for some seconds", reason=str(error))
+
+
+class Server:
+    """A process that takes requests: the only one, with all that one process does alone, or one of several workers."""
+
+    def __init__(
+        self, installation: Installation, request_log: RequestLog | None, link: WorkerLink | None = None
+    ) -> None:
         self._installation = installation
         self._clock = installation.clock
         self._settings = settings = installation.settings
@@ -137,43 +252,27 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._patient: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._lock: IO[str] = _lock_data_dir(installation.data_dir)
+        self._link = link
+        self.house = Housekeeping(installation) if link is None else None
+        self.projector = self.house.projector if self.house is not None else None
+        self.local_model: LocalChild | None = self.house.local_model if self.house is not None else link
+        if not settings.local.enabled:
+            self.local_model = None
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.local_model = self._make_local_model()
-        journal_dir = installation.data_dir / "journal"
-        journal = _open_journal(journal_dir, self._clock, settings.journal.segment_bytes)
+        journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
-        self.projector = Projector(
-            installation.database,
-            journal_dir,
-            self._clock,
-            batch_rows=settings.journal.batch_rows,
-            retention_days=settings.journal.retention_days,
-            high_rate=Burst(installation.data_dir, installation.database_url),
-        )
         self.meter = Meter()
         self.gateway: Gateway
         self.edge: Edge
-        self.first_key: Secret | None = None
         self.address = ""
-
-    def _make_local_model(self) -> LocalModel | None:
-        local = self._settings.local
-        if not local.enabled:
-            return None
-        return LocalModel(
-            weights_path(self._installation.data_dir),
-            self._clock,
-            idle_seconds=local.idle_seconds,
-            start_timeout_seconds=local.start_timeout_seconds,
-        )
 
     async def start(self) -> Host:
         """Build the snapshot, listen, and begin the background work; gives the host to `Host.serve`."""
-        installation, settings = self._installation, self._settings
-        self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+        settings, house = self._settings, self.house
+        if house is not None:
+            await house.ensure_first_key()
         self.ticker.start()
         self.gateway = Gateway(
             clock=self._clock,
@@ -187,12 +286,15 @@ class Server:
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()
         host = Host(self.edge, settings.server.host, settings.server.port, settings.server.shutdown_grace_seconds)
-        port = await host.listen()
-        self.address = f"http://{_bracketed(settings.server.host)}:{port}"
-        await self._register()
+        if self._link is None:
+            self.address = _address(settings.server.host, await host.listen())
+            await self._register()
+        else:
+            await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
         self._spawn("management", mount.run())
-        self._patient.add(self._spawn("projector", self.projector.run(settings.journal.interval_seconds)))
+        if house is not None:
+            house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
         gc.collect()
@@ -200,40 +302,44 @@ class Server:
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
 
+    async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
+        """Known as a node before the first request: a change that is confirmed is in effect here too."""
+        self.address = _address(self._settings.server.host, link.port)
+        await self._register()
+        await link.connect(self.meter.sums)
+        await link.listen(host, self._node_id)
+        self._spawn("reports", link.report())
+
     async def aclose(self) -> None:
-        """End background work, project what is left for some seconds, close everything.
+        """End background work, close everything, and project what is left for some seconds.
 
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
-        self.projector.stop()
+        if self.house is not None:
+            await self.house.stop()
         await asyncio.gather(*self._patient)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.ticker.stop()
         self.client.close()
-        if self.local_model is not None:
-            await self.local_model.aclose()
         self.ledger.close()
         if self._request_log is not None:
             self._request_log.flush()
-        await self._project_rest()
-        self._lock.close()
-
-    async def _project_rest(self) -> None:
-        deadline = self._clock.monotonic() + LAST_PROJECTION_SECONDS
         try:
-            while self._clock.monotonic() < deadline and await self.projector.step():
-                pass
             await self._installation.nodes.remove(self._node_id)
         except StorageError as error:
-            log.warning("not everything was projected; the next start does it", reason=str(error))
+            log.warning("this node is still listed for some seconds", reason=str(error))
+        if self._link is not None:
+            await self._link.aclose()
+        if self.house is not None:
+            await self.house.aclose()
 
     # requests
 
     def _router(self, mount: ManagementMount) -> Router:
-        operations = Operations(self.gateway, self.meter, self._health)
+        operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
 
         chat = partial(serve, self.gateway, openai_chat)
@@ -253,22 +359,31 @@ class Server:
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 
+    async def _sums(self) -> Sums:
+        return self.meter.sums() if self._link is None else await self._link.total()
+
     def _health(self) -> dict[str, str]:
         return {"journal": "ok" if self.ledger.closed_reason is None else "can't be written"}
 
     def _show_gauges(self) -> None:
-        gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active),
-            "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections)),
-            "pointsman_upstream_connections": ("Open upstream connections.", lambda: self.client.open_connections),
-            "pointsman_event_loop_lag_seconds": ("How late the last timer came.", lambda: self.ticker.lag_seconds),
-            "pointsman_journal_lag_bytes": ("Journal not yet in the database.", lambda: self.projector.lag().bytes),
-            "pointsman_journal_parked_records": ("Records waiting for the journal.", lambda: self.ledger.parked),
-            "pointsman_journal_damaged": ("Unreadable journal pieces.", lambda: self.projector.counts.damaged),
-            "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision),
-        }
-        for name, (text, read) in gauges.items():
-            self.meter.gauge(name, text, read)
+        gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {
+            "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active, "sum"),
+            "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections), "sum"),
+            "pointsman_upstream_connections": (
+                "Open upstream connections.", lambda: self.client.open_connections, "sum"
+            ),
+            "pointsman_event_loop_lag_seconds": (
+                "How late the last timer came.", lambda: self.ticker.lag_seconds, "max"
+            ),
+            "pointsman_journal_parked_records": (
+                "Records waiting for the journal.", lambda: self.ledger.parked, "sum"
+            ),
+            "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
+        }  # fmt: skip
+        for name, (text, read, merge) in gauges.items():
+            self.meter.gauge(name, text, read, merge)
+        if self.house is not None:
+            self.house.show_gauges(self.meter)
 
     # configuration
 
@@ -343,18 +458,20 @@ class Server:
                 self.ledger.retry()
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        async def supervised() -> None:
-            try:
-                await work
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("background work ended", work=name)
-
-        task = self._loop.create_task(supervised(), name=name)
+        task = self._loop.create_task(supervised(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def supervised(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Background work whose failure is logged."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        log.exception("background work ended", work=name)
 
 
 def _lock_data_dir(data_dir: Path) -> IO[str]:
@@ -375,5 +492,5 @@ def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
         raise ConfigError(f"can't write the request journal in {directory}: {error.strerror}") from error
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
