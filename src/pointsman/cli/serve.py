@@ -1,5 +1,6 @@
 """``pointsman serve``: run the gateway in the foreground."""
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -104,7 +105,8 @@ async def _serve_as_worker(settings: "Settings", environment: "Environment", pla
         server = Server(installation, RequestLog() if settings.log.requests else None, link)
         try:
             host = await server.start()
-            await host.serve((signal.SIGTERM,))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.ask_to_leave)
+            await host.serve_until_stopped()
         finally:
             await server.aclose()
 

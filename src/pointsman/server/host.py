@@ -58,26 +58,35 @@ class Host:
         return servers
 
     def stop(self, *, handed_over: bool = False) -> None:
-        """Begin to drain; a second call stops waiting for requests in flight.
-
-        ``handed_over``: another process goes on to take connections from the same sockets.
-        """
-        if self._stop.is_set():
-            self._hurry.set()
+        """Begin to drain. ``handed_over``: another process goes on to take connections from the same sockets."""
         self._handed_over = handed_over
         self._stop.set()
 
-    async def serve(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
-        """Serve until one of the signals or `stop`; a second one cuts what is still open."""
+    def cut(self) -> None:
+        """Wait no longer for requests in flight."""
+        self._hurry.set()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self.cut()
+        self.stop()
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT; a second signal cuts what is still open."""
         loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self._on_signal)
         try:
-            await self._stop.wait()
-            await self._drain()
+            await self.serve_until_stopped()
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+
+    async def serve_until_stopped(self) -> None:
+        """Serve until `stop`, whoever calls it."""
+        await self._stop.wait()
+        await self._drain()
 
     async def _drain(self) -> None:
         edge = self._edge

@@ -99,12 +99,17 @@ class Lend(Message, frozen=True, kw_only=True):
 
 
 class Drain(Message, frozen=True, kw_only=True):
-    """To the worker: finish and end. A second one: at once. ``handed_over``: a new worker has taken its place."""
+    """To the worker: finish and end. ``handed_over``: a new worker has taken its place. ``at_once``: don't finish."""
 
     handed_over: bool
+    at_once: bool = False
 
 
-AnyMessage = Ready | Report | Ask | Release | Collect | Total | Claim | Refusal | Lend | Drain
+class Leave(Message, frozen=True, kw_only=True):
+    """From the worker: an operator wants it to end; please replace it."""
+
+
+AnyMessage = Ready | Report | Ask | Release | Collect | Total | Claim | Refusal | Lend | Drain | Leave
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 
@@ -187,8 +192,9 @@ class WorkerLink:
         await host.take_from(self._listeners[self._share])
         self._host = host
         self._channel.send(Ready(node_id=node_id))
-        for drain in self._drains:
-            host.stop(handed_over=drain.handed_over)
+        drains, self._drains = self._drains, []
+        for drain in drains:
+            self._drain(drain)
 
     async def report(self) -> None:
         """Tell what was counted every second: what a sudden death may hide from the metrics at most."""
@@ -213,6 +219,10 @@ class WorkerLink:
     def release(self) -> None:
         """Give a claim back."""
         self._channel.send(Release())
+
+    def ask_to_leave(self) -> None:
+        """Ask to be replaced: ending on its own would leave a worker too few for the time of a start."""
+        self._channel.send(Leave())
 
     async def aclose(self) -> None:
         """Report for the last time and end the talk."""
@@ -274,9 +284,14 @@ class WorkerLink:
                 server.close()
 
     def _drain(self, drain: Drain) -> None:
+        first = not self._drains
         self._drains.append(drain)
-        if self._host is not None:
+        if self._host is None:
+            return  # `listen` looks at it again
+        if first:
             self._host.stop(handed_over=drain.handed_over)
+        if drain.at_once:
+            self._host.cut()
 
     def _on_lost(self) -> None:
         for future in self._asked.values():

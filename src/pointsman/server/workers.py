@@ -26,6 +26,7 @@ from pointsman.server.worker_link import (
     Claim,
     Collect,
     Drain,
+    Leave,
     Lend,
     Place,
     Ready,
@@ -128,7 +129,7 @@ class Supervisor:
     def _on_stop(self) -> None:
         if self._stop.is_set():
             for worker in self._workers:
-                worker.channel.send(Drain(handed_over=False))
+                worker.channel.send(Drain(handed_over=False, at_once=True))
         self._stop.set()
 
     async def _end(self, grace_seconds: float) -> None:
@@ -247,18 +248,29 @@ class Supervisor:
 
     async def _roll_all(self) -> None:
         log.info("rolling restart", workers=len(self._shares))
-        for number, share in enumerate(self._shares):
-            async with share.lock:
-                fresh = await self._begin(number)
-                if fresh is None:
-                    log.error("rolling restart given up: a new worker does not start; the others go on")
-                    return
-                old, share.worker = share.worker, fresh
-                share.failures = 0
-                if old is not None:
-                    old.channel.send(Drain(handed_over=True))
-                    self._lend_anew(old)
+        for number in range(len(self._shares)):
+            if not await self._renew(number):
+                log.error("rolling restart given up: a new worker does not start; the others go on")
+                return
         log.info("rolling restart done")
+
+    async def _renew(self, number: int) -> bool:
+        """Start a new worker for a share, then let the old one finish; False when the new one does not start."""
+        share = self._shares[number]
+        async with share.lock:
+            fresh = await self._begin(number)
+            if fresh is None:
+                return False
+            old, share.worker = share.worker, fresh
+            share.failures = 0
+            if old is not None:
+                old.channel.send(Drain(handed_over=True))
+                self._lend_anew(old)
+        return True
+
+    async def _let_leave(self, worker: Worker) -> None:
+        if self._shares[worker.share].worker is worker and not self._stop.is_set():
+            await self._renew(worker.share)
 
     def _spawn(self, tasks: set[asyncio.Task[None]], work: Awaitable[None]) -> None:
         async def supervised() -> None:
@@ -286,6 +298,8 @@ class Supervisor:
                 self._spawn(self._answering, self._answer_total(worker, number))
             case Ask(number=number):
                 self._spawn(self._answering, self._answer_claim(worker, number))
+            case Leave():
+                self._spawn(self._starting, self._let_leave(worker))
             case Release():
                 worker.claims -= 1
                 if self._local_model is not None:
