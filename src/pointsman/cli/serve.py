@@ -13,7 +13,7 @@ from pointsman.cli import app
 from pointsman.cli.options import ConfigFile, DataDir, load
 
 if TYPE_CHECKING:
-    from pointsman.app import Housekeeping
+    from pointsman.installation import Housekeeping
     from pointsman.server.worker_link import Place
     from pointsman.settings import Environment, Settings
 
@@ -102,7 +102,7 @@ async def _serve_as_worker(settings: "Settings", environment: "Environment", pla
         signal.signal(number, signal.SIG_IGN)  # from a terminal they come to the supervisor too, who decides
     link = WorkerLink(msgspec.json.decode(place, type=Place))
     async with open_installation(settings, environment) as installation:
-        server = Server(installation, RequestLog() if settings.log.requests else None, link)
+        server = Server(installation, RequestLog(shared=True) if settings.log.requests else None, link)
         try:
             host = await server.start()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.ask_to_leave)
