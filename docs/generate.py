@@ -27,6 +27,7 @@ MEBIBYTE, KIBIBYTE = 1024 * 1024, 1024
 MEANINGS = {
     "server.host": "Address to listen on. Other machines reach the gateway only when this is not a loopback address.",
     "server.port": "Port to listen on; 0 takes a free one.",
+    "server.workers": "Processes that share the port. One is the fastest per core; more use more cores.",
     "server.max_body_bytes": "A larger request body is refused with 413.",
     "server.max_header_bytes": "A larger request head is refused with 431.",
     "server.max_header_count": "More header lines are refused with 431.",

@@ -66,7 +66,7 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_server: str) -> Iterator[str]:
     """The name of a migrated database that serves as template."""
-    with _postgres_database(postgres_server, "template0") as url:
+    with postgres_database(postgres_server, "template0") as url:
         asyncio.run(_migrate(url, Path(tempfile.gettempdir())))
         yield urlsplit(url).path[1:]
 
@@ -87,7 +87,7 @@ def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[D
         yield DatabasePlace(url=None, data_dir=tmp_path)
         return
     template = request.getfixturevalue("migrated_postgres")
-    with _postgres_database(request.getfixturevalue("postgres_server"), template) as url:
+    with postgres_database(request.getfixturevalue("postgres_server"), template) as url:
         yield DatabasePlace(url=url, data_dir=tmp_path)
 
 
@@ -97,12 +97,12 @@ def empty_database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iter
     if request.param == "sqlite":
         yield DatabasePlace(url=None, data_dir=tmp_path)
         return
-    with _postgres_database(request.getfixturevalue("postgres_server"), "template0") as url:
+    with postgres_database(request.getfixturevalue("postgres_server"), "template0") as url:
         yield DatabasePlace(url=url, data_dir=tmp_path)
 
 
 @contextlib.contextmanager
-def _postgres_database(server: str, template: str) -> Iterator[str]:
+def postgres_database(server: str, template: str) -> Iterator[str]:
     """A new database on ``server``, dropped at the end; gives its URL."""
     name = f"pointsman_test_{uuid.uuid4().hex}"
     asyncio.run(_execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'))

@@ -80,7 +80,9 @@ def bytecode() -> str:
 
 
 @contextmanager
-def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator[ServeProcess]:
+def serving(
+    data_dir: Path, config: str, stderr: Path | None = None, secret_key: str | None = None
+) -> Iterator[ServeProcess]:
     """A server on a free port; what is still running at the end is killed. ``stderr``: a file instead of ``log``."""
     data_dir.mkdir(exist_ok=True)
     config_file = data_dir / "test.toml"
@@ -92,6 +94,8 @@ def serving(data_dir: Path, config: str, stderr: Path | None = None) -> Iterator
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
+    if secret_key is not None:
+        environment["POINTSMAN_SECRET_KEY"] = secret_key
     command = [*PROGRAM, "serve", "--port", "0", "--data-dir", str(data_dir), "--config", str(config_file)]
     log: list[str] = []
     with open(stderr or os.devnull, "w") as file:

@@ -1,135 +1,107 @@
 """The composition root: settings in, every object out. The only module that constructs the parts.
 
-`Installation` is what commands share (data directory, database, keys, connections); `Server` adds what serves requests.
+`Installation` is what commands share (installation.py); `Server` adds what serves requests; `Supervision` runs several.
 """
 
 import asyncio
-import fcntl
 import gc
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
 from pointsman import __version__
-from pointsman.accounting.burst import Burst
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
-from pointsman.accounting.projector import Projector
-from pointsman.accounting.telemetry import Meter
-from pointsman.clock import Clock, SystemClock
+from pointsman.accounting.telemetry import Merge, Meter, Sums
+from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot, serve
-from pointsman.identity.keys import KeyService
-from pointsman.keyring import Secret, load_master_key
+from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
+from pointsman.installation import Housekeeping, supervised
+from pointsman.installation import Installation as Installation
+from pointsman.installation import open_installation as open_installation
 from pointsman.logs import RequestLog
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
+from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
-from pointsman.settings import Environment, Settings
-from pointsman.storage.aliases import AliasRepository
-from pointsman.storage.configuration import ConfigurationRepository
-from pointsman.storage.connections import ConnectionRepository
-from pointsman.storage.database import Database, StorageError
-from pointsman.storage.keys import KeyRepository
-from pointsman.storage.nodes import NodeRepository, NodeRow
-from pointsman.storage.requests import RequestRepository
+from pointsman.server.worker_link import Place, WorkerLink
+from pointsman.server.workers import Supervisor
+from pointsman.settings import ServerSettings
+from pointsman.storage.database import StorageError
+from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.connections import ConnectionService
-from pointsman.upstream.local_model import LocalModel
-from pointsman.upstream.local_weights import weights_path, weights_status
+from pointsman.upstream.endpoints import LocalChild
+from pointsman.upstream.local_weights import weights_status
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
-DEAD_AFTER_SECONDS: Final = 10.0
-APPLY_POLL_SECONDS: Final = 0.02
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
-LAST_PROJECTION_SECONDS: Final = 5.0
 CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
 
 
-class Installation:
-    """One data directory and its database: what every command and the server work on."""
+class Supervision:
+    """Several workers on one port: the process that starts them and takes no request itself."""
 
-    def __init__(self, settings: Settings, environment: Environment, database: Database, clock: Clock) -> None:
-        self.settings = settings
-        self.environment = environment
-        self.data_dir = environment.data_dir
-        self.database = database
-        self.database_url = database_url(settings, environment)
-        self.clock = clock
-        master = load_master_key(self.data_dir, environment.secret_key)
-        self.key_rows = KeyRepository(database)
-        self.requests = RequestRepository(database)
-        self.nodes = NodeRepository(database)
-        self.configuration = ConfigurationRepository(database)
-        self.keys = KeyService(self.key_rows, master, clock)
-        self.connections = ConnectionService(
-            ConnectionRepository(database),
-            AliasRepository(database),
-            master,
-            clock,
-            (settings.connections, settings.models),
-            environment,
+    def __init__(self, installation: Installation, command: Callable[[Place], list[str]]) -> None:
+        self._installation = installation
+        self._server = installation.settings.server
+        self._command = command
+        self._meter = Meter()
+        self._supervisor: Supervisor | None = None
+        self.house = Housekeeping(installation)
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen, and start the workers; all of them take requests when this returns. Raises ConfigError."""
+        server = self._server
+        await self.house.ensure_first_key()
+        listeners = bind_listeners(server.host, server.port, server.workers)
+        self.address = _address(server, listeners[0][0].getsockname()[1])
+        self.house.show_gauges(self._meter)
+        self.house.start()
+        local_model = self.house.local_model
+        self._supervisor = Supervisor(
+            self._installation.clock, listeners, self._command, local_model, self._meter.sums, self._forget
         )
+        await self._supervisor.start()
 
-    async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
-        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
-        deadline = self.clock.monotonic() + seconds
-        while True:
-            live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))
-            if all(node.revision >= revision for node in live):
-                return True
-            if self.clock.monotonic() > deadline:
-                return False
-            await asyncio.sleep(APPLY_POLL_SECONDS)
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        assert self._supervisor is not None, "start() comes first"
+        await self._supervisor.run(self._server.shutdown_grace_seconds)
 
+    async def aclose(self) -> None:
+        """Project the rest and close everything."""
+        await self.house.aclose()
 
-@asynccontextmanager
-async def open_installation(settings: Settings, environment: Environment) -> AsyncIterator[Installation]:
-    """Open (and at first use create) the data directory and database. Raises ConfigError."""
-    _make_data_dir(environment.data_dir)
-    database = Database.open(database_url(settings, environment), environment.data_dir)
-    try:
-        await database.migrate()
-        yield Installation(settings, environment, database, SystemClock())
-    finally:
-        await database.aclose()
-
-
-def database_url(settings: Settings, environment: Environment) -> str | None:
-    """Which database: the environment's, else the file's; None is SQLite in the data directory."""
-    return environment.database_url or settings.storage.database_url
-
-
-def _make_data_dir(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"can't make the data directory {path}: {error.strerror}") from error
-    if not os.access(path, os.W_OK):
-        raise ConfigError(f"the data directory {path} can't be written to")
+    async def _forget(self, node_id: str) -> None:
+        try:
+            await self._installation.nodes.remove(node_id)
+        except StorageError as error:
+            log.warning("an ended worker is still listed for some seconds", reason=str(error))
 
 
 class Server:
-    """A running gateway process."""
+    """A process that takes requests: the only one, with all that one process does alone, or one of several workers."""
 
-    def __init__(self, installation: Installation, request_log: RequestLog | None) -> None:
+    def __init__(
+        self, installation: Installation, request_log: RequestLog | None, link: WorkerLink | None = None
+    ) -> None:
         self._installation = installation
         self._clock = installation.clock
         self._settings = settings = installation.settings
@@ -139,43 +111,27 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._patient: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._lock: IO[str] = _lock_data_dir(installation.data_dir)
+        self._link = link
+        self.house = Housekeeping(installation) if link is None else None
+        self.projector = self.house.projector if self.house is not None else None
+        self.local_model: LocalChild | None = self.house.local_model if self.house is not None else link
+        if not settings.local.enabled:
+            self.local_model = None
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.local_model = self._make_local_model()
-        journal_dir = installation.data_dir / "journal"
-        journal = _open_journal(journal_dir, self._clock, settings.journal.segment_bytes)
+        journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
-        self.projector = Projector(
-            installation.database,
-            journal_dir,
-            self._clock,
-            batch_rows=settings.journal.batch_rows,
-            retention_days=settings.journal.retention_days,
-            high_rate=Burst(installation.data_dir, installation.database_url),
-        )
         self.meter = Meter()
         self.gateway: Gateway
         self.edge: Edge
-        self.first_key: Secret | None = None
         self.address = ""
-
-    def _make_local_model(self) -> LocalModel | None:
-        local = self._settings.local
-        if not local.enabled:
-            return None
-        return LocalModel(
-            weights_path(self._installation.data_dir),
-            self._clock,
-            idle_seconds=local.idle_seconds,
-            start_timeout_seconds=local.start_timeout_seconds,
-        )
 
     async def start(self) -> Host:
         """Build the snapshot, listen, and begin the background work; gives the host to `Host.serve`."""
-        installation, settings = self._installation, self._settings
-        self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+        settings, house = self._settings, self.house
+        if house is not None:
+            await house.ensure_first_key()
         self.ticker.start()
         self.gateway = Gateway(
             clock=self._clock,
@@ -190,12 +146,15 @@ class Server:
         self._show_gauges()
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
-        port = await host.listen()
-        self.address = f"{'http' if certificate is None else 'https'}://{_bracketed(server.host)}:{port}"
-        await self._register()
+        if self._link is None:
+            self.address = _address(server, await host.listen())
+            await self._register()
+        else:
+            await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
         self._spawn("management", mount.run())
-        self._patient.add(self._spawn("projector", self.projector.run(settings.journal.interval_seconds)))
+        if house is not None:
+            house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
         gc.collect()
@@ -211,40 +170,44 @@ class Server:
         self._spawn("certificate", certificate.watch())
         return certificate
 
+    async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
+        """Known as a node before the first request: a change that is confirmed is in effect here too."""
+        self.address = _address(self._settings.server, link.port)
+        await self._register()
+        await link.connect(self.meter.sums)
+        await link.listen(host, self._node_id)
+        self._spawn("reports", link.report())
+
     async def aclose(self) -> None:
-        """End background work, project what is left for some seconds, close everything.
+        """End background work, close everything, and project what is left for some seconds.
 
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
-        self.projector.stop()
+        if self.house is not None:
+            await self.house.stop()
         await asyncio.gather(*self._patient)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.ticker.stop()
         self.client.close()
-        if self.local_model is not None:
-            await self.local_model.aclose()
         self.ledger.close()
         if self._request_log is not None:
             self._request_log.flush()
-        await self._project_rest()
-        self._lock.close()
-
-    async def _project_rest(self) -> None:
-        deadline = self._clock.monotonic() + LAST_PROJECTION_SECONDS
         try:
-            while self._clock.monotonic() < deadline and await self.projector.step():
-                pass
             await self._installation.nodes.remove(self._node_id)
         except StorageError as error:
-            log.warning("not everything was projected; the next start does it", reason=str(error))
+            log.warning("this node is still listed for some seconds", reason=str(error))
+        if self._link is not None:
+            await self._link.aclose()
+        if self.house is not None:
+            await self.house.aclose()
 
     # requests
 
     def _router(self, mount: ManagementMount) -> Router:
-        operations = Operations(self.gateway, self.meter, self._health)
+        operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
 
         chat = partial(serve, self.gateway, openai_chat)
@@ -264,22 +227,31 @@ class Server:
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 
+    async def _sums(self) -> Sums:
+        return self.meter.sums() if self._link is None else await self._link.total()
+
     def _health(self) -> dict[str, str]:
         return {"journal": "ok" if self.ledger.closed_reason is None else "can't be written"}
 
     def _show_gauges(self) -> None:
-        gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active),
-            "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections)),
-            "pointsman_upstream_connections": ("Open upstream connections.", lambda: self.client.open_connections),
-            "pointsman_event_loop_lag_seconds": ("How late the last timer came.", lambda: self.ticker.lag_seconds),
-            "pointsman_journal_lag_bytes": ("Journal not yet in the database.", lambda: self.projector.lag().bytes),
-            "pointsman_journal_parked_records": ("Records waiting for the journal.", lambda: self.ledger.parked),
-            "pointsman_journal_damaged": ("Unreadable journal pieces.", lambda: self.projector.counts.damaged),
-            "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision),
-        }
-        for name, (text, read) in gauges.items():
-            self.meter.gauge(name, text, read)
+        gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {
+            "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active, "sum"),
+            "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections), "sum"),
+            "pointsman_upstream_connections": (
+                "Open upstream connections.", lambda: self.client.open_connections, "sum"
+            ),
+            "pointsman_event_loop_lag_seconds": (
+                "How late the last timer came.", lambda: self.ticker.lag_seconds, "max"
+            ),
+            "pointsman_journal_parked_records": (
+                "Records waiting for the journal.", lambda: self.ledger.parked, "sum"
+            ),
+            "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
+        }  # fmt: skip
+        for name, (text, read, merge) in gauges.items():
+            self.meter.gauge(name, text, read, merge)
+        if self.house is not None:
+            self.house.show_gauges(self.meter)
 
     # configuration
 
@@ -354,29 +326,10 @@ class Server:
                 self.ledger.retry()
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        async def supervised() -> None:
-            try:
-                await work
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("background work ended", work=name)
-
-        task = self._loop.create_task(supervised(), name=name)
+        task = self._loop.create_task(supervised(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _lock_data_dir(data_dir: Path) -> IO[str]:
-    """One server per data directory: two would project each other's journal and fight over the local model."""
-    handle = open(data_dir / "server.lock", "a+")  # noqa: SIM115 - held until the process ends
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise ConfigError(f"another server already runs with the data directory {data_dir}") from None
-    return handle
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
@@ -386,5 +339,7 @@ def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
         raise ConfigError(f"can't write the request journal in {directory}: {error.strerror}") from error
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _address(server: ServerSettings, port: int) -> str:
+    scheme = "http" if server.tls_certificate is None else "https"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{scheme}://{host}:{port}"

@@ -110,10 +110,13 @@ class RequestLog:
     """The request lines: kept for a moment and written together, so that logging costs no system call a request."""
 
     MAX_PENDING: Final = 256
+    WHOLE_BYTES: Final = 4096  # PIPE_BUF: a longer write to a pipe may be cut by another process's
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, stream: TextIO = sys.stderr, *, shared: bool = False) -> None:
+        """``shared``: other processes write to the stream too."""
         self._stream = stream
         self._pending: list[bytes] = []
+        self._most_bytes = self.WHOLE_BYTES if shared else None
 
     def line(self, payload: bytes) -> None:
         """Queue the JSON object of a settled request."""
@@ -125,4 +128,9 @@ class RequestLog:
         """Write what is queued."""
         if self._pending:
             lines, self._pending = self._pending, []
-            write_log(self._stream, b"".join([b'{"event":"request",' + line[1:] + b"\n" for line in lines]))
+            data = b"".join([b'{"event":"request",' + line[1:] + b"\n" for line in lines])
+            while self._most_bytes is not None and len(data) > self._most_bytes:
+                end = data.rfind(b"\n", 0, self._most_bytes) + 1 or data.find(b"\n") + 1
+                write_log(self._stream, data[:end])
+                data = data[end:]
+            write_log(self._stream, data)

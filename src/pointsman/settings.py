@@ -29,6 +29,7 @@ _ORIGIN: Final = re.compile(
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Workers = Annotated[int, msgspec.Meta(ge=1, le=256)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
@@ -42,6 +43,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Port = DEFAULT_PORT
+    workers: Workers = 1
     max_body_bytes: Count = 32 * 1024 * 1024
     max_header_bytes: Count = 32 * 1024
     max_header_count: Count = 128

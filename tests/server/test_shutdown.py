@@ -1,6 +1,11 @@
-"""SIGTERM: what is in flight ends well, nothing new is taken, and a second signal ends the patience."""
+"""SIGTERM: what is in flight ends well, nothing new is taken, and a second signal ends the patience.
 
+POINTSMAN_SIGTERM_ROUNDS=20 repeats the end under load as often.
+"""
+
+import asyncio
 import errno
+import os
 import signal
 import socket
 import sqlite3
@@ -13,6 +18,9 @@ from gateway import UPSTREAM_KEY, wait_until
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Connection, ask, chat
 from serve_process import ServeProcess, serving, toml
+from steady_load import Load
+
+ROUNDS = int(os.environ.get("POINTSMAN_SIGTERM_ROUNDS", "3"))
 
 
 @pytest.fixture
@@ -92,3 +100,57 @@ def test_what_was_served_before_a_stop_is_in_the_database(server: ServeProcess, 
     found = {row[0] for row in database.execute("SELECT request_id FROM requests")}
     database.close()
     assert found == {answer.request_id for answer in answers}
+
+
+def test_a_request_sent_when_the_end_begins_is_still_answered(server: ServeProcess) -> None:
+    with Connection(server.port) as kept, Connection(server.port) as fresh, Connection(server.port) as half:
+        assert kept.ask(chat()).status == 200
+        message = chat()
+        half.send(message[:-10])
+        server.signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in server.log, "begin of the drain")
+        for connection in (kept, fresh):
+            answer = connection.ask(message)
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert connection.is_closed()
+        half.send(message[-10:])
+        assert half.answer().status == 200
+    assert server.wait() == 0
+
+
+def test_a_connection_that_was_promised_to_stay_takes_one_more_request_after_its_stream(
+    server: ServeProcess, simulator: RunningSimulator
+) -> None:
+    with Connection(server.port) as stream:
+        stream.send(chat("tokens=30,pace_ms=20", stream=True))
+        stream.read_until(b"\n\n")
+        server.signal(signal.SIGTERM)
+        stream.read_until(b"0\r\n\r\n")
+        answer = stream.ask(chat())
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_sigterm_under_load_breaks_no_request_and_loses_no_record(
+    simulator: RunningSimulator, tmp_path: Path, workers: int, round_: int
+) -> None:
+    connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+    with serving(tmp_path, toml([connection], {"server": {"workers": workers}})) as server:
+        load = Load([server.port], 32)
+
+        async def script() -> None:
+            await load.answered(150 + 7 * round_)
+            server.signal(signal.SIGTERM)
+
+        asyncio.run(load.run(script))  # every client goes on until the port is closed
+        assert server.wait(10) == 0
+        journal = [record.request_id for record in server.journal.records()]
+    assert [failure for failure in load.failures if failure.what != "refused"] == []
+    answered = sorted(answer.request_id for answer in load.answers)
+    assert sorted(journal) == answered
+    database = sqlite3.connect(tmp_path / "pointsman.db")
+    rows = sorted(row[0] for row in database.execute("SELECT request_id FROM requests"))
+    database.close()
+    assert rows == answered

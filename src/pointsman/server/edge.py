@@ -64,6 +64,7 @@ class Edge:
         self.connections: set[EdgeConnection] = set()
         self.active = 0
         self.draining = False
+        self._last_request_seconds = 0.0
 
     def protocol(self) -> "EdgeConnection":
         """A new connection's protocol, for `loop.create_server`."""
@@ -75,11 +76,23 @@ class Edge:
         if host is not None and len(self.known_hosts) < MAX_KNOWN_HOSTS:
             self.known_hosts.add(host)
 
-    def drain(self) -> None:
-        """Take no further request: idle connections close now, busy ones after their answer."""
+    def drain(self, last_request_seconds: float) -> None:
+        """Every answer from now on ends its connection. Idle ones end in ``last_request_seconds``.
+
+        Not at once: a request may be on its way, sent in the belief that the connection stays open.
+        """
         self.draining = True
+        self._last_request_seconds = last_request_seconds
         for connection in list(self.connections):
-            connection.drain()
+            connection.drain(last_request_seconds)
+
+    def first_request_seconds(self) -> float:
+        """How long a new connection may take for the head of its first request."""
+        return self._last_request_seconds if self.draining else self.settings.header_timeout_seconds
+
+    def idle_seconds(self) -> float:
+        """How long a connection may wait for its next request."""
+        return self._last_request_seconds if self.draining else self.settings.keepalive_timeout_seconds
 
     def abort(self) -> None:
         """Cut whatever is still open."""
@@ -157,7 +170,7 @@ class EdgeConnection(asyncio.Protocol):
         self.behind_proxy = edge.proxies is not None and self.peer in edge.proxies
         edge.connections.add(self)
         edge.ticker.members.add(self)
-        self.deadline = edge.ticker.now + edge.settings.header_timeout_seconds
+        self.deadline = edge.ticker.now + edge.first_request_seconds()
         if len(edge.connections) > edge.settings.max_connections:
             self._refuse(GatewayError(Kind.OVERLOADED, "too many connections", retry_after_seconds=1))
 
@@ -398,7 +411,7 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange = None
         self._runner = None
         self.edge.active -= 1
-        if not exchange.keep or self.edge.draining:
+        if not exchange.keep:
             self._close()
         elif self._queue:
             self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
@@ -437,7 +450,7 @@ class EdgeConnection(asyncio.Protocol):
     def _idle_deadline(self) -> float:
         limits = self.edge.settings
         fresh = not self._begun
-        return self.edge.ticker.now + (limits.keepalive_timeout_seconds if fresh else limits.header_timeout_seconds)
+        return self.edge.ticker.now + (self.edge.idle_seconds() if fresh else limits.header_timeout_seconds)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer a request that can't be read on, then close; the rest of what the client sends is thrown away.
@@ -468,9 +481,13 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = True
         self._linger()
 
-    def drain(self) -> None:
-        """Close now when idle; otherwise after the answer."""
-        if self._exchange is None and not self._closing:
+    def drain(self, last_request_seconds: float) -> None:
+        """Close when no request begins within these seconds; otherwise after the answer."""
+        if self._exchange is not None or self._closing or self._begun:
+            return
+        if last_request_seconds > 0:
+            self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)
+        else:
             self._transport.close()
 
     def abort(self) -> None:

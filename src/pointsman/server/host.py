@@ -1,23 +1,26 @@
-"""The process's listening side: binds the port, handles signals, drains.
+"""The process's listening side: takes connections, handles signals, drains.
 
-Our own few lines rather than uvicorn: see docs/decisions/0002-data-plane.md.
+Our own few lines rather than uvicorn: see docs/decisions/0002-data-plane.md. How several workers share a port:
+docs/decisions/0007-workers.md.
 """
 
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 
 from pointsman.errors import ConfigError
 from pointsman.server.edge import Edge
+from pointsman.server.listeners import BACKLOG, shut_door
 from pointsman.server.tls import ServerCertificate
 
-BACKLOG: Final = 4096
 POLL_SECONDS: Final = 0.02
 TLS_SHUTDOWN_SECONDS: Final = 2.0
+DOOR_SECONDS: Final = 0.1  # handshakes under way at the end of listening get this long
+LAST_REQUEST_SECONDS: Final = 0.5  # connections without a request get this long for a last one that is on its way
 log = structlog.get_logger("pointsman.host")
 
 
@@ -34,19 +37,21 @@ class Host:
         self._grace_seconds = grace_seconds
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._handed_over = False
 
     async def listen(self) -> int:
         """Bind; gives the port (useful with port 0). Raises ConfigError when the address can't be had."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
+            server = await loop.create_server(
                 self._edge.protocol, self._host, self._port, backlog=BACKLOG, **self._tls_options()
             )
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConfigError(f"can't listen on {self._host}:{self._port}: {reason}") from error
-        bound: socket.socket = self._server.sockets[0]
+        self._servers.append(server)
+        bound: socket.socket = server.sockets[0]
         return int(bound.getsockname()[1])
 
     def _tls_options(self) -> dict[str, Any]:
@@ -58,40 +63,62 @@ class Host:
             "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
         }
 
-    def stop(self) -> None:
-        """Begin to drain; a second call stops waiting for requests in flight."""
-        (self._hurry if self._stop.is_set() else self._stop).set()
+    async def take_from(self, listeners: Sequence[socket.socket]) -> list[asyncio.Server]:
+        """Take connections from sockets that others may hold too; closing what is given ends only our part."""
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(self._edge.protocol, sock=listener.dup(), backlog=BACKLOG, **self._tls_options())
+            for listener in listeners
+        ]
+        self._servers += servers
+        return servers
 
-    async def serve(self, on_drain: Callable[[], None] | None = None) -> None:
-        """Serve until SIGTERM, SIGINT or `stop`; a second signal cuts what is still open. SIGHUP reloads TLS."""
+    def stop(self, *, handed_over: bool = False) -> None:
+        """Begin to drain. ``handed_over``: another process goes on to take connections from the same sockets."""
+        self._handed_over = handed_over
+        self._stop.set()
+
+    def cut(self) -> None:
+        """Wait no longer for requests in flight."""
+        self._hurry.set()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self.cut()
+        self.stop()
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT; a second signal cuts what is still open. SIGHUP reloads TLS."""
         loop = asyncio.get_running_loop()
         signals = [signal.SIGTERM, signal.SIGINT]
         for number in signals:
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self._on_signal)
         if self._certificate is not None:
             signals.append(signal.SIGHUP)
             loop.add_signal_handler(signal.SIGHUP, self._certificate.reload)
         try:
-            await self._stop.wait()
-            if on_drain is not None:
-                on_drain()
-            await self._drain()
+            await self.serve_until_stopped()
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
 
+    async def serve_until_stopped(self) -> None:
+        """Serve until `stop`, whoever calls it."""
+        await self._stop.wait()
+        await self._drain()
+
     async def _drain(self) -> None:
         edge = self._edge
-        if self._server is not None:
-            self._server.close()
         log.info("draining", requests_in_flight=edge.active)
-        edge.drain()
+        edge.drain(min(LAST_REQUEST_SECONDS, self._grace_seconds))
+        await self._stop_listening()
         waited = 0.0
-        while edge.active and waited < self._grace_seconds and not self._hurry.is_set():
+        while edge.connections and waited < self._grace_seconds and not self._hurry.is_set():
             await asyncio.sleep(POLL_SECONDS)
             waited += POLL_SECONDS
         if edge.active:
             log.warning("requests cut off at shutdown", requests=edge.active)
+        edge.drain(0.0)
         for _ in range(25):  # what was answered last still has to leave the buffers
             if not edge.connections:
                 break
@@ -99,3 +126,14 @@ class Host:
         edge.abort()
         await asyncio.sleep(0)  # cancelled requests settle
         await asyncio.sleep(0)
+
+    async def _stop_listening(self) -> None:
+        """Take in whoever has connected already, and close. What is handed over needs no care: its queue stays."""
+        servers = [server for server in self._servers if server.is_serving()]
+        if not self._handed_over:
+            for server in servers:
+                for listener in server.sockets:
+                    shut_door(listener.fileno())
+            await asyncio.sleep(min(DOOR_SECONDS, self._grace_seconds))
+        for server in servers:
+            server.close()

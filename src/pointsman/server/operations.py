@@ -1,13 +1,13 @@
 """The small routes that the edge answers itself: health, metrics, and the list of models."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from urllib.parse import unquote
 
 import msgspec
 
 from pointsman import __version__
-from pointsman.accounting.telemetry import CONTENT_TYPE, Meter
+from pointsman.accounting.telemetry import CONTENT_TYPE, Sums, render_sums
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate
@@ -23,9 +23,11 @@ _encode = msgspec.json.Encoder().encode
 class Operations:
     """Handlers; each is one method that takes the exchange."""
 
-    def __init__(self, gateway: Gateway, meter: Meter, health: Callable[[], dict[str, str]]) -> None:
+    def __init__(
+        self, gateway: Gateway, sums: Callable[[], Awaitable[Sums]], health: Callable[[], dict[str, str]]
+    ) -> None:
         self._gateway = gateway
-        self._meter = meter
+        self._sums = sums
         self._health = health
 
     async def health(self, exchange: Exchange) -> None:
@@ -36,10 +38,10 @@ class Operations:
         exchange.respond(200 if ok else 503, _encode(body))
 
     async def metrics(self, exchange: Exchange) -> None:
-        """``GET /metrics``: for loopback without a key, for others with one."""
+        """``GET /metrics`` of all workers: for loopback without a key, for others with one."""
         if not _is_loopback(exchange.peer) or not PROXY_HEADERS.isdisjoint(exchange.headers):
             self._authenticate(exchange)
-        exchange.respond(200, self._meter.render(), CONTENT_TYPE.encode())
+        exchange.respond(200, render_sums(await self._sums()), CONTENT_TYPE.encode())
 
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``: public, but a key that is sent must be right."""

@@ -1,0 +1,186 @@
+"""One data directory and its database: what commands share, and what one process alone does for it."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import structlog
+
+from pointsman.accounting.burst import Burst
+from pointsman.accounting.projector import Projector
+from pointsman.accounting.telemetry import Meter
+from pointsman.clock import Clock, SystemClock
+from pointsman.errors import ConfigError
+from pointsman.identity.keys import KeyService
+from pointsman.keyring import Secret, load_master_key
+from pointsman.settings import Environment, Settings
+from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.configuration import ConfigurationRepository
+from pointsman.storage.connections import ConnectionRepository
+from pointsman.storage.database import Database, StorageError
+from pointsman.storage.keys import KeyRepository
+from pointsman.storage.nodes import NodeRepository
+from pointsman.storage.requests import RequestRepository
+from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.local_model import LocalModel
+from pointsman.upstream.local_weights import weights_path
+
+DEAD_AFTER_SECONDS: Final = 10.0
+APPLY_POLL_SECONDS: Final = 0.02
+LAST_PROJECTION_SECONDS: Final = 5.0
+log = structlog.get_logger("pointsman.installation")
+
+
+class Installation:
+    """One data directory and its database: what every command and the server work on."""
+
+    def __init__(self, settings: Settings, environment: Environment, database: Database, clock: Clock) -> None:
+        self.settings = settings
+        self.environment = environment
+        self.data_dir = environment.data_dir
+        self.database = database
+        self.database_url = database_url(settings, environment)
+        self.clock = clock
+        master = load_master_key(self.data_dir, environment.secret_key)
+        self.key_rows = KeyRepository(database)
+        self.requests = RequestRepository(database)
+        self.nodes = NodeRepository(database)
+        self.configuration = ConfigurationRepository(database)
+        self.keys = KeyService(self.key_rows, master, clock)
+        self.connections = ConnectionService(
+            ConnectionRepository(database),
+            AliasRepository(database),
+            master,
+            clock,
+            (settings.connections, settings.models),
+            environment,
+        )
+
+    async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
+        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
+        deadline = self.clock.monotonic() + seconds
+        while True:
+            live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))
+            if all(node.revision >= revision for node in live):
+                return True
+            if self.clock.monotonic() > deadline:
+                return False
+            await asyncio.sleep(APPLY_POLL_SECONDS)
+
+
+@asynccontextmanager
+async def open_installation(settings: Settings, environment: Environment) -> AsyncIterator[Installation]:
+    """Open (and at first use create) the data directory and database. Raises ConfigError."""
+    _make_data_dir(environment.data_dir)
+    database = Database.open(database_url(settings, environment), environment.data_dir)
+    try:
+        await database.migrate()
+        yield Installation(settings, environment, database, SystemClock())
+    finally:
+        await database.aclose()
+
+
+def database_url(settings: Settings, environment: Environment) -> str | None:
+    """Which database: the environment's, else the file's; None is SQLite in the data directory."""
+    return environment.database_url or settings.storage.database_url
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't make the data directory {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ConfigError(f"the data directory {path} can't be written to")
+
+
+class Housekeeping:
+    """What one process alone does for a data directory: its lock, the projector and the local model."""
+
+    def __init__(self, installation: Installation) -> None:
+        settings = installation.settings
+        self._installation = installation
+        self._lock: IO[str] = _lock_data_dir(installation.data_dir)
+        self._interval_seconds = settings.journal.interval_seconds
+        self._projecting: asyncio.Task[None] | None = None
+        self.first_key: Secret | None = None
+        self.projector = Projector(
+            installation.database,
+            installation.data_dir / "journal",
+            installation.clock,
+            batch_rows=settings.journal.batch_rows,
+            retention_days=settings.journal.retention_days,
+            high_rate=Burst(installation.data_dir, installation.database_url),
+        )
+        self.local_model = _make_local_model(installation) if settings.local.enabled else None
+
+    async def ensure_first_key(self) -> None:
+        """Make the first key when there is none; ``first_key`` is it then."""
+        installation = self._installation
+        self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+
+    def start(self) -> None:
+        """Begin to project."""
+        work = supervised("projector", self.projector.run(self._interval_seconds))
+        self._projecting = asyncio.get_running_loop().create_task(work, name="projector")
+
+    def show_gauges(self, meter: Meter) -> None:
+        """The figures of the projector."""
+        projector = self.projector
+        meter.gauge("pointsman_journal_lag_bytes", "Journal not yet in the database.", lambda: projector.lag().bytes)
+        meter.gauge("pointsman_journal_damaged", "Unreadable journal pieces.", lambda: projector.counts.damaged)
+
+    async def stop(self) -> None:
+        """End the projector after the batch in hand: it may hold a transaction."""
+        self.projector.stop()
+        if self._projecting is not None:
+            await self._projecting
+
+    async def aclose(self) -> None:
+        """Stop the local model, project what is left for some seconds, give the lock back. The journal is closed."""
+        await self.stop()
+        if self.local_model is not None:
+            await self.local_model.aclose()
+        clock = self._installation.clock
+        deadline = clock.monotonic() + LAST_PROJECTION_SECONDS
+        try:
+            while clock.monotonic() < deadline and await self.projector.step():
+                pass
+        except StorageError as error:
+            log.warning("not everything was projected; the next start does it", reason=str(error))
+        self._lock.close()
+
+
+def _make_local_model(installation: Installation) -> LocalModel:
+    local = installation.settings.local
+    return LocalModel(
+        weights_path(installation.data_dir),
+        installation.clock,
+        idle_seconds=local.idle_seconds,
+        start_timeout_seconds=local.start_timeout_seconds,
+    )
+
+
+async def supervised(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Background work whose failure is logged."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        log.exception("background work ended", work=name)
+
+
+def _lock_data_dir(data_dir: Path) -> IO[str]:
+    """One server per data directory: two would project each other's journal and fight over the local model."""
+    handle = open(data_dir / "server.lock", "a+")  # noqa: SIM115 - held until the process ends
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise ConfigError(f"another server already runs with the data directory {data_dir}") from None
+    return handle

@@ -1,0 +1,25 @@
+"""The upstream of all tests here, and servers of several workers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node_tools import configuration
+
+from gateway import UPSTREAM_KEY
+from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+from serve_process import ServeProcess, serving
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[RunningSimulator]:
+    """The upstream."""
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
+        yield running
+
+
+@pytest.fixture
+def pair(upstream: RunningSimulator, tmp_path: Path) -> Iterator[ServeProcess]:
+    """Two workers."""
+    with serving(tmp_path, configuration(upstream, server={"workers": 2})) as running:
+        yield running

@@ -1,0 +1,225 @@
+"""Several workers on one port: renewed, killed and ended under load. Nobody outside notices more than they must."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from node_tools import configuration, ready_workers, recorded
+
+from gateway import UPSTREAM_KEY, wait_until
+from pointsman.errors import ConfigError
+from pointsman.server.listeners import bind_listeners
+from pointsman.testing import RunningSimulator
+from raw_client import Connection, ask, chat, request
+from serve_process import PROGRAM, ServeProcess, serving
+from steady_load import Load, until
+
+CLIENTS = 24
+REQUESTS = "gen_ai_server_request_duration_seconds_count"
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def counted(server: ServeProcess) -> int:
+    """All requests that /metrics counts."""
+    text = ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+    return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith(REQUESTS))
+
+
+@contextmanager
+def knocking(port: int) -> Iterator[list[str]]:
+    """Connects, asks for /health and reads the answer in a tight loop; gives what went wrong, and at last the count."""
+    wrong: list[str] = []
+    stop = threading.Event()
+    count = 0
+
+    def knock() -> None:
+        nonlocal count
+        message = request("GET", "/health", b"", "connection: close", key=None)
+        while not stop.is_set():
+            count += 1
+            try:
+                with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                    connection.sendall(message)
+                    if not connection.recv(65536).startswith(b"HTTP/1.1 200 "):
+                        wrong.append("closed without an answer")
+            except OSError as error:
+                wrong.append(repr(error))
+
+    threads = [threading.Thread(target=knock) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert count > 100
+
+
+def test_workers_share_the_port_and_each_has_a_journal(pair: ServeProcess) -> None:
+    answers = [ask(pair.port, chat()) for _ in range(40)]
+    assert {answer.status for answer in answers} == {200}
+    segments = list((pair.data_dir / "journal").iterdir())
+    assert len(segments) == 2
+    assert all(segment.stat().st_size for segment in segments)
+    pair.signal(signal.SIGTERM)
+    assert pair.wait() == 0
+    assert sorted(recorded(pair.data_dir)) == sorted(answer.request_id for answer in answers)
+
+
+def test_a_rolling_restart_under_load_refuses_and_breaks_nothing(pair: ServeProcess) -> None:
+    load = Load([pair.port], CLIENTS)
+
+    async def script() -> None:
+        for round_ in range(1, 4):
+            await load.answered(50)
+            pair.signal(signal.SIGHUP)
+            await until(lambda n=round_: pair.log.count("rolling restart done") == n, "end of the rolling restart")
+        await load.answered(50)
+        load.stop()
+
+    with knocking(pair.port) as wrong:
+        asyncio.run(load.run(script))
+    assert wrong == []
+    assert load.failures == []
+    assert len(set(ready_workers(pair))) == 8
+    wait_until(lambda: sum(map(alive, ready_workers(pair))) == 2, "end of the old workers")
+    pair.signal(signal.SIGTERM)
+    assert pair.wait() == 0
+    assert sorted(recorded(pair.data_dir)) == sorted(answer.request_id for answer in load.answers)
+
+
+def test_kill_9_of_a_worker_breaks_only_what_it_had_in_flight(pair: ServeProcess) -> None:
+    load = Load([pair.port], CLIENTS)
+    killed_at = 0.0
+
+    async def script() -> None:
+        nonlocal killed_at
+        await load.answered(100)
+        killed_at = time.monotonic()
+        os.kill(ready_workers(pair)[0], signal.SIGKILL)
+        await until(lambda: len(ready_workers(pair)) == 3, "new worker")
+        await load.answered(100)
+        load.stop()
+
+    asyncio.run(load.run(script))
+    broken = [failure.client for failure in load.failures]
+    assert len(broken) == len(set(broken)) <= CLIENTS  # never twice: what waited in the queue was served
+    assert all(failure.at - killed_at < 1 for failure in load.failures), load.failures
+    assert pair.gauge("pointsman_worker_restarts_total") == 1
+    assert pair.gauge("pointsman_workers") == 2
+    pair.signal(signal.SIGTERM)
+    assert pair.wait() == 0
+    rows = recorded(pair.data_dir)
+    assert len(rows) == len(set(rows))
+    assert {answer.request_id for answer in load.answers} <= set(rows)
+
+
+def test_while_a_worker_fails_again_and_again_the_other_takes_its_connections(pair: ServeProcess) -> None:
+    for dead in range(2, 5):
+        wait_until(lambda dead=dead: len(ready_workers(pair)) == dead, "next worker", 10)
+        os.kill(ready_workers(pair)[0 if dead == 2 else -1], signal.SIGKILL)
+    wait_until(lambda: "worker restarts after a pause" in pair.log, "pause")
+    answers = [ask(pair.port, chat()) for _ in range(20)]
+    assert {answer.status for answer in answers} == {200}
+    wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery", 10)
+    assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
+
+
+def test_when_the_supervisor_is_killed_its_workers_finish_and_end(
+    pair: ServeProcess, upstream: RunningSimulator
+) -> None:
+    with Connection(pair.port) as stream:
+        stream.send(chat("tokens=30,pace_ms=20", stream=True))
+        stream.read_until(b"\n\n")
+        pair.process.kill()
+        assert stream.read_until(b"data: [DONE]\n\n").count(b'"content":') >= 28
+    wait_until(lambda: not any(map(alive, ready_workers(pair))), "end of the workers")
+
+
+def test_metrics_are_those_of_all_workers_and_never_go_back(pair: ServeProcess) -> None:
+    for _ in range(30):
+        ask(pair.port, chat())
+    assert {counted(pair) for _ in range(10)} == {30}
+    pair.signal(signal.SIGHUP)
+    wait_until(lambda: "rolling restart done" in pair.log, "rolling restart", 10)
+    assert {counted(pair) for _ in range(10)} == {30}
+    os.kill(ready_workers(pair)[-1], signal.SIGKILL)
+    wait_until(lambda: len(ready_workers(pair)) == 5, "new worker", 10)
+    assert counted(pair) == 30
+    ask(pair.port, chat())
+    assert counted(pair) == 31
+
+
+def test_a_worker_that_an_operator_ends_is_replaced(pair: ServeProcess) -> None:
+    os.kill(ready_workers(pair)[0], signal.SIGTERM)
+    wait_until(lambda: len(ready_workers(pair)) == 3, "new worker", 10)
+    assert {ask(pair.port, chat()).status for _ in range(10)} == {200}
+
+
+def test_a_second_signal_ends_all_workers_at_once(pair: ServeProcess, upstream: RunningSimulator) -> None:
+    upstream.log.clear()
+    with Connection(pair.port) as stream:
+        stream.send(chat("tokens=10000,pace_ms=20", stream=True))
+        stream.read_until(b"\n\n")
+        pair.signal(signal.SIGINT)
+        wait_until(lambda: "ending workers" in pair.log, "first signal")
+        pair.signal(signal.SIGINT)
+        assert pair.wait() == 0
+    [record] = pair.journal.records()
+    assert record.outcome.value != "success"
+
+
+def test_changes_are_confirmed_by_all_workers(pair: ServeProcess) -> None:
+    command = [*PROGRAM, "keys", "create", "--quiet", "--data-dir", str(pair.data_dir)]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    key = made.stdout.strip()
+    assert {ask(pair.port, chat(key=key)).status for _ in range(20)} == {200}
+
+
+def test_a_port_in_use_is_refused(pair: ServeProcess, upstream: RunningSimulator, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="in use"):
+        bind_listeners("127.0.0.1", pair.port, 2)
+    other = tmp_path / "other"
+    other.mkdir()
+    config = other / "two.toml"
+    config.write_text(configuration(upstream, server={"workers": 2, "port": pair.port}))
+    command = [*PROGRAM, "serve", "--data-dir", str(other), "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "in use" in ended.stderr
+
+
+def test_settings_that_no_worker_can_start_with_end_the_server(upstream: RunningSimulator, tmp_path: Path) -> None:
+    config = tmp_path / "two.toml"
+    config.write_text(configuration(upstream, server={"workers": 2, "port": 0}).replace(UPSTREAM_KEY, "env:NOT_SET"))
+    command = [*PROGRAM, "serve", "--data-dir", str(tmp_path), "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "NOT_SET" in ended.stderr
+
+
+def test_a_restart_with_a_broken_configuration_keeps_the_workers(upstream: RunningSimulator, tmp_path: Path) -> None:
+    config = configuration(upstream, server={"workers": 2})
+    with serving(tmp_path, config) as server:
+        (tmp_path / "test.toml").write_text(config + "\n[nonsense]\n")
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart given up" in server.log, "end of the attempt", 10)
+        assert {ask(server.port, chat()).status for _ in range(10)} == {200}
+        assert server.gauge("pointsman_workers") == 2
