@@ -17,18 +17,22 @@ import structlog
 
 from pointsman import __version__
 from pointsman.accounting.burst import Burst
+from pointsman.accounting.counters import Counters, MemoryCounters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
+from pointsman.canonical.limits import NO_LIMITS, Limits
 from pointsman.clock import Clock, SystemClock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot, serve
-from pointsman.identity.keys import KeyService
+from pointsman.identity.keys import KeyService, KeyTable
 from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
+from pointsman.policy.limits import Limiter, LimitTable
+from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge, error_headers
 from pointsman.server.host import Host
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
@@ -54,6 +58,7 @@ DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
+COUNTER_FLUSH_SECONDS: Final = 0.5
 LAST_PROJECTION_SECONDS: Final = 5.0
 CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
@@ -142,6 +147,8 @@ class Server:
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
         self.local_model = self._make_local_model()
+        self.limiter = Limiter(_make_counters(installation), self._clock, settings.limits.on_failure)
+        self.admission = Admission(settings.server, self.ticker)
         journal_dir = installation.data_dir / "journal"
         journal = _open_journal(journal_dir, self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -182,6 +189,8 @@ class Server:
             observe=self.meter.observe,
             snapshot=await self._snapshot(),
             error_headers=error_headers,
+            admission=self.admission,
+            limiter=self.limiter,
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -195,6 +204,7 @@ class Server:
         self._patient.add(self._spawn("projector", self.projector.run(settings.journal.interval_seconds)))
         self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
+        self._spawn("counters", self._flush_counters())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -211,6 +221,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.limiter.counters.aclose()
         self.ticker.stop()
         self.client.close()
         if self.local_model is not None:
@@ -259,6 +270,7 @@ class Server:
     def _show_gauges(self) -> None:
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active),
+            "pointsman_requests_queued": ("Calls that wait for a place.", lambda: self.admission.queued),
             "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections)),
             "pointsman_upstream_connections": ("Open upstream connections.", lambda: self.client.open_connections),
             "pointsman_event_loop_lag_seconds": ("How late the last timer came.", lambda: self.ticker.lag_seconds),
@@ -269,6 +281,18 @@ class Server:
         }
         for name, (text, read) in gauges.items():
             self.meter.gauge(name, text, read)
+        limiter = self.limiter
+        counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
+            "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
+            "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
+            "pointsman_limit_store_events": (
+                "Failures of the limits' store, and calls let through without a limit because of them.",
+                "event",
+                lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+        }
+        for name, (text, label, counts) in counters.items():
+            self.meter.counter(name, text, label, counts)
 
     # configuration
 
@@ -289,6 +313,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
+            limits=_limit_table(self._settings, keys, self.limiter.counters),
         )
 
     async def _watch(self) -> None:
@@ -342,6 +367,11 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
+    async def _flush_counters(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTER_FLUSH_SECONDS)
+            await self.limiter.counters.flush()
+
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def supervised() -> None:
             try:
@@ -355,6 +385,42 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _make_counters(installation: Installation) -> Counters:
+    url = installation.environment.redis_url or installation.settings.storage.redis_url
+    if url is None:
+        return MemoryCounters()
+    try:
+        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
+    except ImportError:
+        raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
+    try:
+        return RedisCounters(Secret(url), installation.clock)
+    except ValueError as error:
+        raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://") from error
+
+
+def _limit_table(settings: Settings, keys: KeyTable, counters: Counters) -> LimitTable | None:
+    """None when nothing is limited, so that calls pay nothing."""
+    own = settings.limits
+    defaults = Limits(
+        requests_per_minute=own.key_requests_per_minute,
+        requests_per_day=own.key_requests_per_day,
+        tokens_per_minute=own.key_tokens_per_minute,
+    )
+    workspaces = Limits(
+        requests_per_minute=own.workspace_requests_per_minute,
+        requests_per_day=own.workspace_requests_per_day,
+        tokens_per_minute=own.workspace_tokens_per_minute,
+    )
+    connections = {
+        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
+        for row in settings.connections
+    }
+    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
+        return None
+    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections)
 
 
 def _lock_data_dir(data_dir: Path) -> IO[str]:

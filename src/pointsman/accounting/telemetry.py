@@ -5,7 +5,7 @@ conventions and OpenTelemetry's GenAI terms where there is one.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -59,6 +59,7 @@ class Meter:
     def __init__(self) -> None:
         self._series: dict[Labels, _Series] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Count one settled request."""
@@ -81,6 +82,10 @@ class Meter:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show ``read()`` as the gauge ``name`` at every scrape."""
         self._gauges[name] = (text, read)
+
+    def counter(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Show ``read()``, counts by the values of ``label``, as the counter ``name`` at every scrape."""
+        self._counters[name] = (text, label, read)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -123,6 +128,11 @@ class Meter:
         yield from (tokens, cost, unpriced, estimated)
         for name, (text, read) in self._gauges.items():
             yield GaugeMetricFamily(name, text, read())
+        for name, (text, label, counts) in self._counters.items():
+            family = CounterMetricFamily(name, text, labels=(label,))
+            for which, number in counts().items():
+                family.add_metric((which,), number)
+            yield family
 
 
 def _duration(series: list[tuple[Labels, _Series]]) -> HistogramMetricFamily:
