@@ -21,7 +21,7 @@ from pointsman.accounting.counters import SLOTS, CountersError
 from pointsman.clock import Clock
 from pointsman.keyring import Secret
 
-TIMEOUT_SECONDS: Final = 0.25  # a call never waits longer for the store
+TIMEOUT_SECONDS: Final = 0.5  # a call never waits longer for the store
 RETRY_SECONDS: Final = 1.0  # after a failure nobody asks again for this long
 LEASE_US: Final = 1_000_000
 REFUSAL_US: Final = 1_000_000  # how long a refusal is believed without asking again
@@ -91,13 +91,20 @@ class Script(Protocol):
 
 
 class RedisCounters:
-    """Counters behind one Redis. ``now_us`` replaces Redis' clock in tests."""
+    """Counters behind one Redis. ``now_us`` replaces Redis' clock in tests; no wait is longer than ``timeout_seconds``."""
 
-    def __init__(self, url: Secret, clock: Clock, now_us: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        url: Secret,
+        clock: Clock,
+        now_us: Callable[[], int] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._timeout = timeout_seconds
         self._redis = Redis.from_url(
             url.reveal(),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
         )
         self._script = cast(Script, self._redis.register_script(SCRIPT))
@@ -126,10 +133,10 @@ class RedisCounters:
             raise CountersError("the limits' store did not answer a moment ago")
 
     async def run(self, name: str, args: list[int]) -> list[int]:
-        """Run the script for a counter; ``args`` begin with the limit. Raises CountersError, within TIMEOUT_SECONDS."""
+        """Run the script for a counter; ``args`` begin with the limit. Raises CountersError, within the time-out."""
         args.insert(4, self._now_us() if self._now_us is not None else 0)
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 self.round_trips += 1
                 answer = await self._script(keys=[PREFIX + name], args=args)
         except (RedisError, OSError, TimeoutError) as error:
