@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any
 
 import pytest
-from driven_clock import DrivenClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from driven_clock import DrivenClock
 from pointsman.accounting.counters import MINUTE_US, CountersError
 from pointsman.accounting.leases import TIMEOUT_SECONDS, LeasedCounter, RedisCounters
 from pointsman.keyring import Secret

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from driven_clock import DrivenClock
 
+from driven_clock import DrivenClock
 from pointsman.accounting.counters import MINUTE_US, CountersError, MemoryCounters, SlidingWindow
 from pointsman.canonical.limits import Limits
 from pointsman.errors import GatewayError, Kind
