@@ -67,7 +67,7 @@ MEANINGS = {
     "log.level": "Least severe lines that are written to standard error.",
     "log.requests": "Write a line for every request. It holds no prompt, answer or key.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
-    "storage.redis_url": "Redis for limits shared by several nodes, e.g. `redis://host:6379/0`; needs the extra `redis`.",
+    "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": "What the upstream speaks: `openai` (any OpenAI-compatible API) or `local`.",
     "connections.base_url": "Where the API is, with its version, e.g. `https://api.openai.com/v1`. Not for `local`.",

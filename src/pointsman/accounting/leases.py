@@ -91,7 +91,7 @@ class Script(Protocol):
 
 
 class RedisCounters:
-    """Counters behind one Redis. ``now_us`` replaces Redis' clock in tests; no wait is longer than ``timeout_seconds``."""
+    """Counters behind one Redis, which is waited for no longer than ``timeout_seconds``; ``now_us`` is for tests."""
 
     def __init__(
         self,
