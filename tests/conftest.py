@@ -1,3 +1,3 @@
 """Fixtures that every test may use."""
 
-pytest_plugins = ["databases"]
+pytest_plugins = ["databases", "redis_server"]

@@ -13,19 +13,25 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.counters import Counters, MemoryCounters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
+from pointsman.canonical.limits import NO_LIMITS, Limits
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot, serve
+from pointsman.identity.keys import KeyTable
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
+from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.limits import Limiter, LimitTable
+from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
@@ -36,7 +42,7 @@ from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
-from pointsman.settings import ServerSettings
+from pointsman.settings import ServerSettings, Settings
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
@@ -48,6 +54,7 @@ WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
+COUNTER_FLUSH_SECONDS: Final = 0.5
 CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
@@ -120,6 +127,8 @@ class Server:
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
+        self.limiter = Limiter(_make_counters(installation), self._clock, settings.limits.on_failure)
+        self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.meter = Meter()
@@ -140,6 +149,8 @@ class Server:
             observe=self.meter.observe,
             snapshot=await self._snapshot(),
             error_headers=error_headers,
+            admission=self.admission,
+            limiter=self.limiter,
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -157,6 +168,7 @@ class Server:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
+        self._spawn("counters", self._flush_counters())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -190,6 +202,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.limiter.counters.aclose()
         self.ticker.stop()
         self.client.close()
         self.ledger.close()
@@ -236,6 +249,7 @@ class Server:
     def _show_gauges(self) -> None:
         gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {
             "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active, "sum"),
+            "pointsman_requests_queued": ("Calls that wait for a place.", lambda: self.admission.queued, "sum"),
             "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections), "sum"),
             "pointsman_upstream_connections": (
                 "Open upstream connections.", lambda: self.client.open_connections, "sum"
@@ -252,6 +266,18 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
+        limiter = self.limiter
+        counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
+            "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
+            "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
+            "pointsman_limit_store_events": (
+                "Failures of the limits' store, and calls let through without a limit because of them.",
+                "event",
+                lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+        }
+        for name, (text, label, counts) in counters.items():
+            self.meter.counter(name, text, label, counts)
 
     # configuration
 
@@ -272,6 +298,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
+            limits=_limit_table(self._settings, keys, self.limiter.counters, self._share()),
         )
 
     async def _watch(self) -> None:
@@ -325,11 +352,57 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
+    def _share(self) -> tuple[int, int]:
+        """Without Redis, workers can't count together: each takes its part of every limit."""
+        alone = self._link is None or not isinstance(self.limiter.counters, MemoryCounters)
+        return (0, 1) if self._link is None or alone else (self._link.share, self._link.shares)
+
+    async def _flush_counters(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTER_FLUSH_SECONDS)
+            await self.limiter.counters.flush()
+
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(supervised(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _make_counters(installation: Installation) -> Counters:
+    url = installation.environment.redis_url or installation.settings.storage.redis_url
+    if url is None:
+        return MemoryCounters()
+    try:
+        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
+    except ImportError:
+        raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
+    try:
+        return RedisCounters(Secret(url), installation.clock)
+    except ValueError as error:
+        raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://") from error
+
+
+def _limit_table(settings: Settings, keys: KeyTable, counters: Counters, share: tuple[int, int]) -> LimitTable | None:
+    """None when nothing is limited, so that calls pay nothing. ``share``: which of how many equal parts is ours."""
+    own = settings.limits
+    defaults = Limits(
+        requests_per_minute=own.key_requests_per_minute,
+        requests_per_day=own.key_requests_per_day,
+        tokens_per_minute=own.key_tokens_per_minute,
+    )
+    workspaces = Limits(
+        requests_per_minute=own.workspace_requests_per_minute,
+        requests_per_day=own.workspace_requests_per_day,
+        tokens_per_minute=own.workspace_tokens_per_minute,
+    )
+    connections = {
+        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
+        for row in settings.connections
+    }
+    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
+        return None
+    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections, share=share)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -1,8 +1,8 @@
 """The life of one inference request, top to bottom. Read this first.
 
-authenticate -> parse -> resolve the model -> call the upstream -> settle -> answer. However a request ends, its record
-is settled exactly once, before the last byte of the answer leaves: on success, on any error, and when the client goes
-away.
+authenticate -> admit -> parse -> resolve the model -> check limits -> call the upstream -> settle -> answer. However a
+request ends, its record is settled exactly once, before the last byte of the answer leaves: on success, on any error,
+and when the client goes away.
 """
 
 import asyncio
@@ -11,14 +11,16 @@ from typing import Protocol
 
 import msgspec
 
-from pointsman.accounting.estimation import estimate_usage, tokens_of
+from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
+from pointsman.canonical.limits import Standing
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import KeyTable
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
@@ -39,6 +41,8 @@ class Call(Protocol):
     @property
     def choices(self) -> int: ...
     @property
+    def max_output_tokens(self) -> int: ...
+    @property
     def fields(self) -> dict[str, msgspec.Raw]: ...
 
 
@@ -51,6 +55,7 @@ class Dialect(Protocol):
     def parse_request(self, body: bytes) -> Call: ...
     def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
     def render_stream_error(self, error: GatewayError, request_id: str) -> bytes: ...
+    def render_limits(self, standing: Standing) -> bytes: ...
 
 
 class Exchange(Receiver, Protocol):
@@ -64,6 +69,7 @@ class Exchange(Receiver, Protocol):
     started_at: int
     bytes_out: int
     first_byte: float | None
+    limit_head: bytes
 
     @property
     def responded(self) -> bool: ...
@@ -77,6 +83,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyTable
     catalogue: Catalogue
     endpoints: Endpoints
+    limits: LimitTable | None = None
 
 
 class Ledger(Protocol):
@@ -86,6 +93,14 @@ class Ledger(Protocol):
 
     def write(self, record: RequestRecord) -> None: ...
     def note(self, record: RequestRecord) -> None: ...
+
+
+class Admission(Protocol):
+    """Lets calls in, or has them wait (server/admission.py)."""
+
+    def try_enter(self, priority: int) -> bool: ...
+    async def enter(self, priority: int) -> None: ...
+    def leave(self) -> None: ...
 
 
 class Gateway:
@@ -100,6 +115,8 @@ class Gateway:
         observe: Callable[[RequestRecord], None],
         snapshot: Snapshot,
         error_headers: Callable[[GatewayError], bytes],
+        admission: Admission,
+        limiter: Limiter,
     ) -> None:
         self.clock = clock
         self.client = client
@@ -107,12 +124,16 @@ class Gateway:
         self.observe = observe
         self.snapshot = snapshot
         self.error_headers = error_headers
+        self.admission = admission
+        self.limiter = limiter
 
 
 class Entry:
     """A request's record while it runs, and its one settlement."""
 
-    __slots__ = ("_endpoint", "_gateway", "_model", "_sent_at", "_settled", "exchange", "record")
+    __slots__ = (
+        "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "exchange", "record", "reservation",
+    )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
         self._gateway = gateway
@@ -120,6 +141,8 @@ class Entry:
         self._model = ""
         self._sent_at = 0.0
         self._settled = False
+        self.admitted = False
+        self.reservation: Reservation | None = None
         self.exchange = exchange
         self.record = RequestRecord(
             request_id=exchange.request_id,
@@ -175,6 +198,8 @@ class Entry:
         if self._sent_at:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
+        if self.reservation is not None:
+            self.reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
         else:
@@ -202,6 +227,9 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
     except BaseException:
         entry.settle(500, Outcome.ERROR, Kind.INTERNAL)
         raise
+    finally:
+        if entry.admitted:
+            gateway.admission.leave()
 
 
 async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
@@ -210,10 +238,17 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     record.key_id, record.workspace_id = key.id, key.workspace_id
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
+    if not gateway.admission.try_enter(key.priority):
+        await gateway.admission.enter(key.priority)
+    entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.connection.id]
+    if snapshot.limits is not None:
+        rules = snapshot.limits.rules(key, endpoint.connection_id)
+        if rules:
+            await _reserve(gateway, dialect, entry, rules, estimate_tokens(exchange.body, call.max_output_tokens))
     access = endpoint.access
     if access is None:
         await in_task()
@@ -227,6 +262,21 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
             await _collect(gateway, entry, endpoint, access, message)
     finally:
         endpoint.release()
+
+
+async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:
+    limiter, exchange = gateway.limiter, entry.exchange
+    try:
+        reservation = limiter.try_reserve(rules, tokens)
+        if reservation is None:
+            await in_task()
+            reservation = await limiter.reserve(rules, tokens)
+    except GatewayError:
+        exchange.limit_head = dialect.render_limits(limiter.standing(rules))
+        raise
+    if reservation is not None:
+        entry.reservation = reservation
+        exchange.limit_head = dialect.render_limits(reservation.standing)
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:

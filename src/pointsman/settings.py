@@ -48,6 +48,10 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     max_header_bytes: Count = 32 * 1024
     max_header_count: Count = 128
     max_connections: Count = 16384
+    max_concurrent_requests: Count = 8192
+    max_queued_requests: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 1024
+    queue_timeout_seconds: Seconds = 10.0
+    max_loop_lag_seconds: Seconds = 0.5
     header_timeout_seconds: Seconds = 20.0
     body_timeout_seconds: Seconds = 60.0
     keepalive_timeout_seconds: Seconds = 75.0
@@ -98,6 +102,18 @@ class JournalSettings(_Section, frozen=True, kw_only=True):
     interval_seconds: Delay = 0.1
 
 
+class LimitSettings(_Section, frozen=True, kw_only=True):
+    """``[limits]``: what each key and each workspace may use, unless a key has limits of its own (docs/limits.md)."""
+
+    key_requests_per_minute: Count | None = None
+    key_requests_per_day: Count | None = None
+    key_tokens_per_minute: Count | None = None
+    workspace_requests_per_minute: Count | None = None
+    workspace_requests_per_day: Count | None = None
+    workspace_tokens_per_minute: Count | None = None
+    on_failure: typing.Literal["open", "closed"] = "open"
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -115,6 +131,8 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     models: list[str] = []
     priority: int = 0
     max_concurrent: Count | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None
     proxy: Secret | None = None  # env:NAME, file:PATH or the URL itself: it may hold a password
@@ -143,6 +161,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     local: LocalSettings = LocalSettings()
+    limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()

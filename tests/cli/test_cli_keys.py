@@ -121,3 +121,20 @@ def test_a_server_that_does_not_confirm_is_named_with_exit_code_1(run: Run, tmp_
     assert "not confirmed in time by the server at http://hangs:1" in finished.err
     rows = json.loads(run("keys", "list", "--json").out)
     assert rows[0]["state"] == "revoked"
+
+
+def test_limits_are_set_shown_changed_and_taken_away(gateway: Gateway, run: Run) -> None:
+    key = run("keys", "create", "--name", "limited", "--rpm", "1", "--tpm", "5000", at=gateway).out.strip()
+    assert [gateway.chat(MODEL, key)[0] for _ in range(2)] == [200, 429]
+    shown = run("keys", "limit", "limited", at=gateway)
+    assert "may use 1 requests per minute, 5000 tokens per minute; priority normal\n" in shown.out
+    changed = run("keys", "limit", "limited", "--rpm", "0", "--rpd", "9", "--priority", "high", at=gateway)
+    assert "may use 9 requests per day, 5000 tokens per minute; priority high: in effect now" in changed.out
+    assert gateway.chat(MODEL, key)[0] == 200
+    rows = json.loads(run("keys", "list", "--json", at=gateway).out)
+    row = next(row for row in rows if row["name"] == "limited")
+    assert (row["requests_per_minute"], row["requests_per_day"], row["priority"]) == (None, 9, "high")
+
+
+def test_a_negative_limit_is_refused(run: Run) -> None:
+    assert run("keys", "create", "--rpm", "-1").code == 2

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pointsman.canonical.limits import Quota, Standing
 from pointsman.dialects import openai_chat
 from pointsman.errors import STATUS, GatewayError, Kind
 from pointsman.providers import openai
@@ -276,3 +277,27 @@ def test_an_upstreams_error_with_line_feeds_is_still_one_event() -> None:
 def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand() -> None:
     with pytest.raises(GatewayError, match="not valid UTF-8"):
         openai_chat.parse_request(b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}')
+
+
+def test_limits_are_told_in_openai_s_headers() -> None:
+    standing = Standing(requests=Quota(60, 59, 1), tokens=Quota(150000, 0, 3_725))
+    assert openai_chat.render_limits(standing).decode() == (
+        "x-ratelimit-limit-requests: 60\r\nx-ratelimit-remaining-requests: 59\r\nx-ratelimit-reset-requests: 1s\r\n"
+        "x-ratelimit-limit-tokens: 150000\r\nx-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 1h2m5s\r\n"
+    )
+    assert openai_chat.render_limits(Standing()) == b""
+    assert b"reset-requests: 6m0s\r\n" in openai_chat.render_limits(Standing(requests=Quota(1, 1, 360)))
+
+
+@pytest.mark.parametrize(
+    ("members", "tokens"),
+    [
+        ({}, 0),
+        ({"max_tokens": 7}, 7),
+        ({"max_tokens": 7, "max_completion_tokens": 9, "n": 2}, 18),
+        ({"max_tokens": -5}, 0),
+    ],
+)
+def test_the_longest_answer_is_what_the_caller_allows(members: dict[str, int], tokens: int) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **members}
+    assert openai_chat.parse_request(msgspec.json.encode(body)).max_output_tokens == tokens

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
@@ -23,6 +24,7 @@ from pointsman.errors import ConfigError
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
+from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.tables import metadata, requests
 
@@ -83,6 +85,27 @@ def test_a_fresh_database_is_migrated_once_and_then_left_alone(empty_database_pl
             assert await ConfigurationRepository(database).revision() == 1
 
     asyncio.run(story())
+
+
+def test_keys_of_the_first_version_get_no_limit_and_the_usual_priority(empty_database_place: DatabasePlace) -> None:
+    def to_the_first_version(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(SCRIPTS))
+        command.upgrade(config, "0001")
+        connection.execute(
+            text("INSERT INTO keys (id, digest, name, hint, role, created_at) VALUES ('k', :d, 'n', 'h', 'admin', 1)"),
+            {"d": b"d"},
+        )
+
+    async def work() -> None:
+        async with opened(empty_database_place.url, empty_database_place.data_dir) as database:
+            async with database.write() as connection:
+                await connection.run_sync(to_the_first_version)
+            await database.migrate()
+            [row] = await KeyRepository(database).load_all()
+            assert row == KeyRow(id="k", digest=b"d", name="n", hint="h", role="admin", created_at=1)
+
+    asyncio.run(work())
 
 
 def test_a_start_on_a_current_database_does_not_import_alembic(database_place: DatabasePlace) -> None:

@@ -5,7 +5,7 @@ conventions and OpenTelemetry's GenAI terms where there is one.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -77,17 +77,27 @@ class Gauge(msgspec.Struct, frozen=True, kw_only=True):
     counter: bool = False
 
 
+class Counter(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts by the values of one label."""
+
+    text: str
+    label: str
+    counts: dict[str, int]
+
+
 class Sums(msgspec.Struct, kw_only=True):
     """What one process, or several together, have counted."""
 
     series: list[Series] = []
     gauges: dict[str, Gauge] = {}
+    counters: dict[str, Counter] = {}
 
 
 def merge_sums(parts: Iterable[Sums]) -> Sums:
     """What several processes have counted together; the parts stay as they are."""
     series: dict[Labels, Series] = {}
     gauges: dict[str, Gauge] = {}
+    counters: dict[str, Counter] = {}
     for part in parts:
         for one in part.series:
             known = series.get(one.labels)
@@ -97,7 +107,12 @@ def merge_sums(parts: Iterable[Sums]) -> Sums:
             if other is not None:
                 gauge = msgspec.structs.replace(gauge, value=_MERGES[gauge.merge]((other.value, gauge.value)))
             gauges[name] = gauge
-    return Sums(series=list(series.values()), gauges=gauges)
+        for name, counter in part.counters.items():
+            before = counters[name].counts if name in counters else {}
+            labels = dict.fromkeys([*before, *counter.counts])
+            sums = {label: before.get(label, 0) + counter.counts.get(label, 0) for label in labels}
+            counters[name] = msgspec.structs.replace(counter, counts=sums)
+    return Sums(series=list(series.values()), gauges=gauges, counters=counters)
 
 
 def _add_series(one: Series, other: Series) -> Series:
@@ -123,6 +138,7 @@ class Meter:
     def __init__(self) -> None:
         self._series: dict[Labels, Series] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {}
+        self._counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Count one settled request."""
@@ -156,7 +172,15 @@ class Meter:
         gauges = {
             name: Gauge(text=text, value=read(), merge=merge) for name, (text, read, merge) in self._gauges.items()
         }
-        return Sums(series=list(self._series.values()), gauges=gauges)
+        counters = {
+            name: Counter(text=text, label=label, counts=dict(read()))
+            for name, (text, label, read) in self._counters.items()
+        }
+        return Sums(series=list(self._series.values()), gauges=gauges, counters=counters)
+
+    def counter(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Show ``read()``, counts by the values of ``label``, as the counter ``name`` at every scrape."""
+        self._counters[name] = (text, label, read)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -205,6 +229,11 @@ def _metrics(sums: Sums) -> Iterator[Metric]:
     for name, gauge in sums.gauges.items():
         family = CounterMetricFamily if gauge.counter else GaugeMetricFamily
         yield family(name, gauge.text, gauge.value)
+    for name, counter in sums.counters.items():
+        labelled = CounterMetricFamily(name, counter.text, labels=(counter.label,))
+        for which, number in counter.counts.items():
+            labelled.add_metric((which,), number)
+        yield labelled
 
 
 def _duration(series: list[Series]) -> HistogramMetricFamily:

@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
+from pointsman.canonical.limits import Quota, Standing
 from pointsman.errors import GatewayError, Kind
-from pointsman.wire.openai_chat import ChatRequest, ErrorBody, ErrorDetail, Fields
+from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, ErrorBody, ErrorDetail, Fields
 
 NAME: Final = "openai.chat"
 OPERATION: Final = "chat"
@@ -53,6 +54,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     choices: int
+    max_output_tokens: int
     fields: Fields
 
 
@@ -82,7 +84,14 @@ def parse_request(body: bytes) -> ChatCall:
         raise GatewayError(Kind.INVALID_REQUEST, f"'n' must be a whole number from 1 to {MAX_CHOICES}", param="n")
     if not request.messages:
         raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
-    return ChatCall(model=request.model, stream=request.stream is True, choices=request.n or 1, fields=fields)
+    choices = request.n or 1
+    return ChatCall(
+        model=request.model,
+        stream=request.stream is True,
+        choices=choices,
+        max_output_tokens=min(max(0, request.max_completion_tokens or request.max_tokens or 0), MAX_TOKENS) * choices,
+        fields=fields,
+    )
 
 
 def _is_ambiguous(body: bytes, fields: Fields) -> bool:
@@ -140,6 +149,36 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
         return error.upstream_body
     kind, code = ERROR_TYPES[error.kind]
     return _encode(ErrorBody(error=ErrorDetail(message=error.message, type=kind, param=error.param, code=code)))
+
+
+def render_limits(standing: Standing) -> bytes:
+    """Header lines, as OpenAI has them, that say how near the caller is to its limits."""
+    lines = b""
+    if standing.requests is not None:
+        lines = _quota(b"requests", standing.requests)
+    if standing.tokens is not None:
+        lines += _quota(b"tokens", standing.tokens)
+    return lines
+
+
+def _quota(unit: bytes, quota: Quota) -> bytes:
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+        unit,
+        quota.limit,
+        unit,
+        quota.remaining,
+        unit,
+        _duration(quota.reset_seconds),
+    )
+
+
+def _duration(seconds: int) -> bytes:
+    """As OpenAI writes it: ``6m0s``, ``1h0m5s``, ``9s``."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return b"%dh%dm%ds" % (hours, minutes, rest)
+    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
 
 
 def render_stream_error(error: GatewayError, request_id: str) -> bytes:

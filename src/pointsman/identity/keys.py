@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from pointsman.canonical.limits import NO_LIMITS, NORMAL, RANKS, Limits, Priority
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
@@ -35,6 +36,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     workspace_id: str
     expires_at: int | None = None
+    limits: Limits | None = None
+    priority: int = NORMAL
 
 
 class KeyTable:
@@ -47,11 +50,18 @@ class KeyTable:
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self._keys = {
             row.digest: Key(
-                id=row.id, name=row.name, role=row.role, workspace_id=row.workspace_id, expires_at=row.expires_at
+                id=row.id,
+                name=row.name,
+                role=row.role,
+                workspace_id=row.workspace_id,
+                expires_at=row.expires_at,
+                limits=_limits(row),
+                priority=RANKS[row.priority],
             )
             for row in rows
             if row.revoked_at is None
         }
+        self.limited = any(key.limits is not None for key in self._keys.values())
 
     def find(self, presented: bytes) -> Key | None:
         """The key that was presented, or None. Expiry is the caller's to judge."""
@@ -74,7 +84,14 @@ class KeyService:
         self._pepper = master.derive(PEPPER_PURPOSE)
 
     async def create(
-        self, name: str, role: Role = "inference", secret: Secret | None = None, *, expires_at: int | None = None
+        self,
+        name: str,
+        role: Role = "inference",
+        secret: Secret | None = None,
+        *,
+        expires_at: int | None = None,
+        limits: Limits = NO_LIMITS,
+        priority: Priority = "normal",
     ) -> tuple[KeyRow, Secret]:
         """Store a new key and give it back with its secret, which can't be had again. ``expires_at`` in us.
 
@@ -92,9 +109,17 @@ class KeyService:
             workspace_id="default",
             created_at=self._clock.now_us(),
             expires_at=expires_at,
+            requests_per_minute=limits.requests_per_minute,
+            requests_per_day=limits.requests_per_day,
+            tokens_per_minute=limits.tokens_per_minute,
+            priority=priority,
         )
         await self._keys.add(row)
         return row, secret
+
+    async def limit(self, key_id: str, limits: Limits, priority: Priority) -> KeyRow | None:
+        """Give a key these limits and this priority from now on. None: no such key."""
+        return await self._keys.limit(key_id, limits, priority)
 
     async def list_all(self) -> tuple[KeyRow, ...]:
         """Every key, also revoked and expired ones, oldest first."""
@@ -167,3 +192,17 @@ def _hint(secret: Secret) -> str:
     """Enough to recognise a key by, never enough to guess it."""
     text = secret.reveal()
     return f"{text[:6]}…{text[-4:]}"
+
+
+def _limits(row: KeyRow) -> Limits | None:
+    limits = limits_of(row)
+    return limits if limits != NO_LIMITS else None
+
+
+def limits_of(row: KeyRow) -> Limits:
+    """The limits that were given to the key itself."""
+    return Limits(
+        requests_per_minute=row.requests_per_minute,
+        requests_per_day=row.requests_per_day,
+        tokens_per_minute=row.tokens_per_minute,
+    )

@@ -22,8 +22,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "method", "path",
-        "peer", "query", "request_id", "started", "started_at", "state", "throttle",
+        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "limit_head",
+        "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -44,6 +44,7 @@ class Exchange:
         self.state = WAITING
         self.bytes_out = 0
         self.first_byte: float | None = None
+        self.limit_head = b""  # header lines about rate limits
         self.throttle: Callable[[bool], None] | None = None
 
     @property
@@ -115,6 +116,7 @@ class Exchange:
                 b"x-request-id: ",
                 self.request_id.encode(),
                 b"\r\n",
+                self.limit_head,
                 extra,
                 framing,
                 b"\r\n" if self.keep else b"connection: close\r\n\r\n",

@@ -187,6 +187,16 @@ class WorkerLink:
         """The port that all workers share."""
         return int(self._listeners[0][0].getsockname()[1])
 
+    @property
+    def share(self) -> int:
+        """Which part of the listening side is this worker's, from 0."""
+        return self._share
+
+    @property
+    def shares(self) -> int:
+        """How many workers there are."""
+        return len(self._listeners)
+
     async def listen(self, host: Host, node_id: str) -> None:
         """Take connections of this worker's share and tell the supervisor."""
         await host.take_from(self._listeners[self._share])

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Row, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pointsman.canonical.limits import Limits, Priority
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
 
@@ -26,6 +27,10 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     revoked_at: int | None = None
     last_used_at: int | None = None
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    priority: Priority = "normal"
 
 
 _TABLE: Final = tables.keys
@@ -75,6 +80,16 @@ class KeyRepository:
             changed = await connection.execute(
                 update(_TABLE).where(_TABLE.c.id == key_id, _TABLE.c.revoked_at.is_(None)).values(revoked_at=at)
             )
+            if changed.rowcount:
+                await configuration.bump(connection)
+            row = (await connection.execute(select(_TABLE).where(_TABLE.c.id == key_id))).one_or_none()
+        return None if row is None else _row(row)
+
+    async def limit(self, key_id: str, limits: Limits, priority: Priority) -> KeyRow | None:
+        """Change a key's limits and priority. None: no such key."""
+        values = {**msgspec.structs.asdict(limits), "priority": priority}
+        async with self._database.write() as connection:
+            changed = await connection.execute(update(_TABLE).where(_TABLE.c.id == key_id).values(values))
             if changed.rowcount:
                 await configuration.bump(connection)
             row = (await connection.execute(select(_TABLE).where(_TABLE.c.id == key_id))).one_or_none()

@@ -46,6 +46,10 @@ keys: Final = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
+    Column("requests_per_minute", BigInteger),
+    Column("requests_per_day", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("priority", Text, nullable=False, server_default="normal"),
     CheckConstraint("role IN ('admin', 'inference')", name="role"),
 )
 

@@ -1,0 +1,198 @@
+"""Rate limits: every limit that applies to a call is checked, then all are charged, or none.
+
+Requests are counted when a call is taken. Tokens are reserved by an estimate and corrected when the real usage is
+known: what was used beyond the estimate counts in the window too. A call that never went to an upstream gets all back.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, CountersError, share_of
+from pointsman.canonical.limits import NO_LIMITS, Limits, Quota, Standing
+from pointsman.clock import Clock
+from pointsman.errors import GatewayError, Kind
+from pointsman.identity.keys import Key
+
+OnFailure = Literal["open", "closed"]
+Unit = Literal["requests", "tokens"]
+MAX_ROUNDS: Final = 16  # of leasing for one call; others may spend what it has just fetched
+STORE_RETRY_SECONDS: Final = 1.0
+log = structlog.get_logger("pointsman.limits")
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of one owner with its counter. ``label`` names it to people, ``scope`` in metrics."""
+
+    scope: Literal["key", "workspace", "connection"]
+    unit: Unit
+    label: str
+    limit: int
+    counter: Counter
+
+
+Rules = tuple[Rule, ...]
+_FIELDS: Final[tuple[tuple[str, Unit, int], ...]] = (
+    ("requests_per_minute", "requests", MINUTE_US),
+    ("requests_per_day", "requests", DAY_US),
+    ("tokens_per_minute", "tokens", MINUTE_US),
+)
+
+
+class LimitTable:
+    """Which limits apply to whom, in one configuration. Counters outlive it."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        *,
+        keys: Limits = NO_LIMITS,
+        workspaces: Limits = NO_LIMITS,
+        connections: Mapping[str, Limits] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._counters = counters
+        self._keys = keys
+        self._workspaces = workspaces
+        self._connections = connections or {}
+        self._share = share
+        self._found: dict[tuple[str, str], Rules] = {}
+
+    def rules(self, key: Key, connection_id: str) -> Rules:
+        """The limits of a call by this key to this connection; empty: none."""
+        place = (key.id, connection_id)
+        found = self._found.get(place)
+        if found is None:
+            found = self._found[place] = (
+                *self._rules("key", key.id, key.limits.over(self._keys) if key.limits is not None else self._keys),
+                *self._rules("workspace", key.workspace_id, self._workspaces),
+                *self._rules("connection", connection_id, self._connections.get(connection_id, NO_LIMITS)),
+            )
+        return found
+
+    def _rules(self, scope: Literal["key", "workspace", "connection"], owner: str, limits: Limits) -> Rules:
+        rules = []
+        for field, unit, window_us in _FIELDS:
+            limit: int | None = getattr(limits, field)
+            if limit is None:
+                continue
+            counter = self._counters.counter(f"{scope}:{owner}:{field}", window_us)
+            label = f"{limit} {field.replace('_', ' ')} of the {scope}"
+            mine = share_of(limit, *self._share)
+            rules.append(Rule(scope=scope, unit=unit, label=label, limit=mine, counter=counter))
+        return tuple(rules)
+
+
+class Reservation:
+    """What a call has taken, until it is settled. ``standing`` is told to the client."""
+
+    __slots__ = ("_limiter", "_slots", "_tokens", "standing")
+
+    def __init__(self, limiter: "Limiter", slots: list[tuple[Rule, int]], tokens: int, standing: Standing) -> None:
+        self._limiter = limiter
+        self._slots = slots
+        self._tokens = tokens
+        self.standing = standing
+
+    def settle(self, tokens: int | None) -> None:
+        """Correct the estimate to the ``tokens`` that were used; None: the call went nowhere, all is given back."""
+        now = self._limiter.now()
+        for rule, slot in self._slots:
+            if rule.unit == "tokens":
+                rule.counter.correct(slot, (tokens or 0) - self._tokens, now)
+            elif tokens is None:
+                rule.counter.correct(slot, -1, now)
+        self._slots = []
+
+
+class Limiter:
+    """Takes calls in or refuses them. ``on_failure``: what happens while a shared store is away."""
+
+    def __init__(self, counters: Counters, clock: Clock, on_failure: OnFailure = "open") -> None:
+        self.counters = counters
+        self._clock = clock
+        self._on_failure = on_failure
+        self.refused: dict[str, int] = {}
+        self.unlimited = 0
+
+    def now(self) -> int:
+        """The time on which windows run, in us."""
+        return int(self._clock.monotonic() * 1e6)
+
+    def try_reserve(self, rules: Rules, tokens: int) -> Reservation | None:
+        """Take a call of about ``tokens`` tokens in. None: something must be leased first, see `reserve`.
+
+        Raises GatewayError(RATE_LIMITED) that names the limit which is in the way the longest.
+        """
+        now = self.now()
+        worst: Rule | None = None
+        longest = 0
+        for rule in rules:
+            amount = tokens if rule.unit == "tokens" else 1
+            if amount > rule.limit:
+                raise self._too_large(rule, amount)
+            wait = rule.counter.wait(amount, rule.limit, now)
+            if wait is None:
+                return None
+            if wait > longest:
+                longest, worst = wait, rule
+        if worst is not None:
+            raise self._refuse(worst, longest)
+        slots = [(rule, rule.counter.take(tokens if rule.unit == "tokens" else 1, now)) for rule in rules]
+        return Reservation(self, slots, tokens, self.standing(rules, now))
+
+    async def reserve(self, rules: Rules, tokens: int) -> Reservation | None:
+        """As `try_reserve`, with leases fetched. None: the store is away and limits are open. Needs a Task.
+
+        Raises GatewayError(RATE_LIMITED), or NOT_READY when the store is away and limits are closed.
+        """
+        for _ in range(MAX_ROUNDS):
+            reservation = self.try_reserve(rules, tokens)
+            if reservation is not None:
+                return reservation
+            try:
+                for rule in rules:
+                    amount = tokens if rule.unit == "tokens" else 1
+                    if rule.counter.wait(amount, rule.limit, self.now()) is None:
+                        await rule.counter.lease(amount, rule.limit)
+            except CountersError as error:
+                self._without_store(error)
+                return None
+        raise GatewayError(
+            Kind.OVERLOADED, "too many calls compete for the last of a rate limit", retry_after_seconds=1
+        )
+
+    def standing(self, rules: Rules, now: int | None = None) -> Standing:
+        """The limit of each unit of which the least is left."""
+        now = self.now() if now is None else now
+        nearest: dict[Unit, Quota] = {}
+        for rule in rules:
+            remaining, reset_us = rule.counter.remaining(rule.limit, now)
+            before = nearest.get(rule.unit)
+            if before is None or remaining < before.remaining:
+                nearest[rule.unit] = Quota(rule.limit, remaining, -(-reset_us // 1_000_000))
+        return Standing(requests=nearest.get("requests"), tokens=nearest.get("tokens"))
+
+    def _without_store(self, error: CountersError) -> None:
+        if self._on_failure == "open":
+            self.unlimited += 1
+            return
+        raise GatewayError(Kind.NOT_READY, str(error), retry_after_seconds=STORE_RETRY_SECONDS) from error
+
+    def _refuse(self, rule: Rule, wait_us: int) -> GatewayError:
+        self._count(rule)
+        seconds = -(-wait_us // 1_000_000)
+        message = f"the limit of {rule.label} is reached; try again in {seconds} s"
+        return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=seconds)
+
+    def _too_large(self, rule: Rule, amount: int) -> GatewayError:
+        """No wait helps, so no Retry-After is given."""
+        self._count(rule)
+        message = f"the call needs about {amount} {rule.unit}, more than the limit of {rule.label}; make it smaller"
+        return GatewayError(Kind.RATE_LIMITED, message)
+
+    def _count(self, rule: Rule) -> None:
+        name = f"{rule.scope}_{rule.unit}"
+        self.refused[name] = self.refused.get(name, 0) + 1

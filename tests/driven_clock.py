@@ -1,0 +1,24 @@
+"""A clock that stands still until a test moves it."""
+
+
+class DrivenClock:
+    """Both of its times move together."""
+
+    def __init__(self, start_us: int = 1_790_000_000_000_000) -> None:
+        self.us = start_us
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.us += round(seconds * 1e6)
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.us / 1e6
+
+    def now_us(self) -> int:
+        """Microseconds."""
+        return self.us
+
+    def new_id(self, prefix: str, now_us: int | None = None) -> str:
+        """Not asked for here."""
+        raise NotImplementedError
