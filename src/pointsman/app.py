@@ -262,6 +262,7 @@ class Server:
             "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections)),
             "pointsman_upstream_connections": ("Open upstream connections.", lambda: self.client.open_connections),
             "pointsman_event_loop_lag_seconds": ("How late the last timer came.", lambda: self.ticker.lag_seconds),
+            "pointsman_asyncio_tasks": ("Tasks that are not done.", lambda: len(asyncio.all_tasks(self.ticker.loop))),
             "pointsman_journal_lag_bytes": ("Journal not yet in the database.", lambda: self.projector.lag().bytes),
             "pointsman_journal_parked_records": ("Records waiting for the journal.", lambda: self.ledger.parked),
             "pointsman_journal_damaged": ("Unreadable journal pieces.", lambda: self.projector.counts.damaged),
