@@ -37,7 +37,7 @@ class Frontier:
 
 
 def find(target: Target, load: Load, steps: int, seconds: float) -> Frontier:
-    """Bisects between half of nothing and the closed loop's rate, ``steps`` runs for each bound at most."""
+    """Bisects between a sixteenth of the closed loop's rate and all of it, ``steps`` runs for each bound at most."""
     closed = load.closed(target.json, CONNECTIONS, 1)
     top = closed.done / closed.seconds
     found = Frontier(target.name)
@@ -59,8 +59,13 @@ def _next_rate(found: Frontier, bound_ms: float, top: float) -> float | None:
 
 
 def _try(found: Frontier, target: Target, load: Load, rate: float, seconds: float) -> None:
-    result = load.steady(target.json, CONNECTIONS, rate, seconds)
-    carried = not result.failed and result.done / result.seconds >= CARRIED * rate
-    p99 = result.p99 if carried else math.inf
+    """Twice when it was too slow, and the better counts: a stall of the machine says nothing about the target."""
+    p99 = math.inf
+    for _ in range(2):
+        result = load.steady(target.json, CONNECTIONS, rate, seconds)
+        carried = not result.failed and result.done / result.seconds >= CARRIED * rate
+        p99 = min(p99, result.p99 if carried else math.inf)
+        if p99 <= BOUNDS_MS[0]:
+            break
     found.tries.append((rate, p99))
     say(f"  {rate:,.0f}/s: p99 {p99:.2f} ms")

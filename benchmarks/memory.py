@@ -3,10 +3,10 @@
 import threading
 from dataclasses import dataclass
 
-from benchmarks.load import Load
+from benchmarks.load import Load, wait_for_answer
 from benchmarks.measure import memory_mb, wait_until_settled
 from benchmarks.scenarios import say
-from benchmarks.targets import Target
+from benchmarks.targets import Running, Target
 
 CONNECTIONS = 64
 STREAMS = 1000
@@ -61,9 +61,18 @@ def _resident(pid: int) -> float:
     return size[0] if size is not None else 0.0
 
 
-def measure(target: Target, pid: int, load: Load, seconds: float) -> Plateau:
-    """Loads the target with requests, then with streams. It should have been started for this: memory is kept."""
+def measure(target: Target, running: Running | None, load: Load, seconds: float) -> Plateau:
+    """Loads a target that was started for this with requests, then with streams; ends it."""
+    assert running is not None
     say(f"memory of {target.name}")
+    try:
+        wait_for_answer(target.json, running)
+        return _measure(target, running.pid, load, seconds)
+    finally:
+        running.stop()
+
+
+def _measure(target: Target, pid: int, load: Load, seconds: float) -> Plateau:
     wait_until_settled(pid)
     idle = _resident(pid)
     with _Watch(pid) as requests:

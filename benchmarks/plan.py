@@ -15,9 +15,9 @@ USUAL_SCENARIOS = tuple(name for name in NAMES if name != "streams-few")
 USUAL = {
     "start": Effort(5, 0),
     "memory": Effort(1, 3),
-    "requests": Effort(4, 2),
+    "requests": Effort(3, 2),
     "latency": Effort(3, 2),
-    "frontier": Effort(5, 1),
+    "frontier": Effort(4, 0.7),
     "streams-fast": Effort(2, 2),
     "streams-25ms": Effort(2, 2),
     "streams-5ms": Effort(2, 2),
@@ -31,13 +31,13 @@ USUAL = {
 
 
 def efforts(*, quick: bool, full: bool, rounds: int | None, seconds: float | None) -> dict[str, Effort]:
-    """The effort of every scenario. A quick one is a round of one second, a full one twice as many and as long."""
+    """The effort of every scenario. A quick one is a round of one second."""
     chosen = dict(USUAL)
     if quick:
         chosen = {name: Effort(1, min(1, effort.seconds)) for name, effort in chosen.items()}
         chosen["start"], chosen["frontier"] = Effort(2, 0), Effort(3, 1)
     if full:
-        chosen = {name: Effort(effort.rounds * 2, effort.seconds * 2) for name, effort in chosen.items()}
+        chosen = {name: Effort(effort.rounds * 2, effort.seconds * 1.5) for name, effort in chosen.items()}
         chosen["frontier"] = Effort(7, 3)
     for name, effort in chosen.items():
         chosen[name] = replace(effort, rounds=rounds or effort.rounds, seconds=seconds or effort.seconds)
@@ -50,5 +50,5 @@ def ladder(*, quick: bool, peers: bool) -> tuple[int, ...]:
 
 
 def step_effort(effort: Effort, connections: int) -> Effort:
-    """The main step of the ladder gets all of the effort, the others half of the rounds."""
-    return effort if connections == MAIN_STEP else replace(effort, rounds=max(1, effort.rounds // 2))
+    """The main step of the ladder gets all of the effort, the others a third of the rounds."""
+    return effort if connections == MAIN_STEP else replace(effort, rounds=max(1, effort.rounds // 3))

@@ -23,7 +23,7 @@ from benchmarks.targets import Target, require_free_ports, start_mock, start_tar
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under a minute, rough figures")
-    parser.add_argument("--full", action="store_true", help="more and longer rounds, some fifteen minutes")
+    parser.add_argument("--full", action="store_true", help="more and longer rounds, some twenty minutes")
     parser.add_argument("--peers", action="store_true", help="measure other gateways too, see README.md")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of every scenario")
     parser.add_argument("--seconds", type=float, metavar="S", help="seconds of every run")
@@ -80,11 +80,6 @@ def _start_all(field: Field, scratch: Path, cores: str, report: Report, stack: E
 def _measure(
     field: Field, names: list[str], connections: list[int], efforts: dict[str, Effort], report: Report
 ) -> None:
-    if "memory" in names:
-        for target in field.targets:
-            pid = field.pid(target)
-            if pid is not None:
-                report.lines.append(memory.measure(target, pid, field.load, efforts["memory"].seconds).line())
     if "requests" in names:
         scenarios.warm_up(field)
         for step in connections:
@@ -92,7 +87,7 @@ def _measure(
     if "latency" in names:
         report.outcomes.append(scenarios.latency(field, efforts["latency"]))
     if "frontier" in names:
-        for target in field.targets:
+        for target in (target for target in field.targets if target.prepare is not None):
             effort = efforts["frontier"]
             report.lines.append(frontier.find(target, field.load, effort.rounds, effort.seconds).line())
             scenarios.settle(field, target)
@@ -144,13 +139,14 @@ def run(options: argparse.Namespace, report: Report) -> None:
         stack.callback(mock.stop)
         ends_tls = start_tls(scratch, load_core, favour=favour)
         stack.callback(ends_tls.stop)
-        if "start" in names:
-            for target in chosen:
-                if target.starts:
-                    starts = min(target.starts, efforts["start"].rounds)
-                    times = scenarios.start_times(target, scratch, target_core, starts, favour=favour)
-                    report.starts[target.name] = times
         load = Load(programs, scratch, load_core, favour=favour)
+        for target in chosen:
+            if "start" in names and target.starts:
+                starts = min(target.starts, efforts["start"].rounds)
+                report.starts[target.name] = scenarios.start_times(target, scratch, target_core, starts, favour=favour)
+            if "memory" in names and target.prepare is not None:
+                running = start_target(target, scratch, target_core, favour=favour)
+                report.lines.append(memory.measure(target, running, load, efforts["memory"].seconds).line())
         field = Field(chosen, {}, load, Meter(cores, [mock.pid, ends_tls.pid]))
         _start_all(field, scratch, target_core, report, stack, favour=favour)
         _measure(field, names, _connections(options), efforts, report)
