@@ -134,6 +134,8 @@ class Run:
     def check_memory(self, read: int) -> None:
         """What the connection holds of an unfinished request is within the limits, but for the ``read`` last bytes."""
         limits, connection = self.edge.settings, self.connection
+        if connection._closing:
+            return  # nothing more is taken in
         kept = len(connection._url) + sum(len(k) + len(v) for k, v in connection._headers.items())
         assert kept <= limits.max_header_bytes + read, "a head grows beyond its limit"
         assert sum(map(len, connection._body)) <= limits.max_body_bytes, "a body grows beyond its limit"
