@@ -13,10 +13,12 @@ ARGS =
 ifeq ($(origin VENV),command line)
 RUN_READY =
 DEV_READY =
+INSTALL_FUZZ = { echo "atheris is not in $(VENV): install it there, or leave VENV out" >&2; exit 1; }
 else
 VENV = .venv
 RUN_READY = $(VENV)/.ready-to-run
 DEV_READY = $(VENV)/.ready-to-develop
+INSTALL_FUZZ = $(PIP_INSTALL) --no-build-isolation --editable '.[fuzz]'
 endif
 
 BIN = $(VENV)/bin
@@ -65,7 +67,7 @@ soak: $(RUN_READY) ## half an hour of mixed load: does memory, files or tasks gr
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README.md). ARGS="--seconds 600 edge"
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) --no-build-isolation --editable '.[fuzz]'
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)
 	@$(BIN)/python -m fuzz.run $(ARGS)
 
 lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes newer versions

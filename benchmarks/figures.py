@@ -64,9 +64,18 @@ def figures_block(text: str) -> str:
         f"Measured {record.title} at commit {commit}, on one core of: {record.facts.get('processor', NONE)}, "
         f"Python {record.facts.get('Python', NONE).split()[-1]}.\n",
         "| what | measured |\n|---|---|",
-        *(f"| {what} | {value} |" for what, value in _rows(record)),
+        *(f"| {what} | {value} |" for what, value in [*_rows(record), *_beside_peers(text)]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _beside_peers(text: str) -> list[tuple[str, str]]:
+    """How many times as much as other gateways, from the newest record with peers, which need not be complete."""
+    for record in reversed(records(text)):
+        found = record.found(r"^requests, 64 connections: pointsman carries (.*)$")
+        if found != NONE:
+            return [(f"chat requests beside other gateways ({record.title})", found)]
+    return []
 
 
 def _rows(record: Record) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The benchmark's own sums: slopes, frontiers, and the figures that go from a record into README.md."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_the_figures_come_from_the_newest_complete_record(results: Path) -> None
     append_record(finished_report(25_000), "second")
     incomplete = finished_report(99_000)
     incomplete.complete = False
+    peer = {"litellm": [sample(110)], "portkey": [sample(990)]}
+    incomplete.outcomes[1] = replace(incomplete.outcomes[1], samples={**incomplete.outcomes[1].samples, **peer})
     append_record(incomplete, "third")
     report.append_section("soak of 3 minutes", "soak", [], "| figure | before |\n|---|--:|\n| RSS MB | 1 |")
     record = newest_complete(results.read_text())
@@ -56,6 +59,7 @@ def test_the_figures_come_from_the_newest_complete_record(results: Path) -> None
     assert "| highest steady rate with p99 under 5 ms | 23,456/s |" in block
     assert "| start to first answer | 0.50 s |" in block
     assert "a fast one, 2 cores" in block
+    assert "| 900.0 times litellm and 100.0 times portkey |" in block
 
 
 def test_without_a_complete_record_there_are_no_figures() -> None:
