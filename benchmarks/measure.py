@@ -59,11 +59,11 @@ def _stat_fields(pid: int) -> list[str]:
 
 
 def cpu_seconds(root: int | None) -> float:
-    """User and system time of a process tree so far, living processes only; 0 without a process."""
+    """User and system time of a process tree so far, with the children that have ended; 0 without a process."""
     if root is None:
         return 0.0
     fields = [_stat_fields(pid) for pid in process_tree(root)]
-    return sum(int(f[11]) + int(f[12]) for f in fields if f) / TICK
+    return sum(sum(map(int, f[11:15])) for f in fields if f) / TICK
 
 
 def memory_mb(root: int | None) -> tuple[float, float] | None:
