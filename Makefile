@@ -13,10 +13,12 @@ ARGS =
 ifeq ($(origin VENV),command line)
 RUN_READY =
 DEV_READY =
+INSTALL_FUZZ = { echo "atheris is not in $(VENV): install it there, or leave VENV out" >&2; exit 1; }
 else
 VENV = .venv
 RUN_READY = $(VENV)/.ready-to-run
 DEV_READY = $(VENV)/.ready-to-develop
+INSTALL_FUZZ = $(PIP_INSTALL) --no-build-isolation --editable '.[fuzz]'
 endif
 
 BIN = $(VENV)/bin
@@ -24,10 +26,10 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
 
-.PHONY: help setup setup-dev run test test-fast check fix bench lock clean
+.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak fuzz lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(RUN_READY) ## make .venv and install what running needs, from the lock file
 
@@ -58,14 +60,24 @@ fix: $(DEV_READY) ## format, repair what ruff can, write the generated documenta
 bench: $(RUN_READY) ## measure direct, nginx and Pointsman side by side (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
+bench-peers: $(RUN_READY) ## the same beside LiteLLM and Portkey; installs them below .bench/ first
+	@$(BIN)/python -m benchmarks.run --peers $(ARGS)
+
+soak: $(RUN_READY) ## half an hour of mixed load: does memory, files or tasks grow? ARGS="--minutes 3"
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README.md). ARGS="--seconds 600 edge"
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)
+	@$(BIN)/python -m fuzz.run $(ARGS)
+
 lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes newer versions
 	$(COMPILE) --extra local --output-file requirements/run.txt
 	$(COMPILE) --extra local --extra postgres --extra dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
 
 clean: ## remove .venv, caches and build results; never data
-	rm -rf .venv .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .bench .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks fuzz docs -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment is made anew when it can't run pip: after an interrupted set-up, or without its interpreter.
 $(VENV)/.ready-to-run: requirements/run.txt pyproject.toml

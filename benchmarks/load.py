@@ -1,13 +1,16 @@
-"""Load on a target: the requests, the three load programs, and the check that answers are right."""
+"""Load on a target: the requests, the load programs, and the check that answers are right."""
 
 import http.client
 import json
 import math
+import ssl
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.machine import SOURCES, BenchError, tool
 from benchmarks.targets import KEY, Endpoint, Running, favour_session
 
@@ -48,11 +51,20 @@ class Result:
     streams: int = 0
 
 
-def chat_body(model: str, *, stream: bool) -> bytes:
-    """A chat request of about 1 KB, compact JSON as the official clients send it."""
+def chat_body(model: str, *, stream: bool, size: int = 0) -> bytes:
+    """A chat request of about 1 KB, compact JSON as the official clients send it, padded to ``size`` bytes."""
+    body = _chat_body(model, MESSAGES, stream=stream)
+    if size <= len(body):
+        return body
+    padding = ("A longer document follows. " * (size // 27 + 1))[: size - len(body)]
+    role, content = MESSAGES[-1]
+    return _chat_body(model, [*MESSAGES[:-1], (role, content + padding)], stream=stream)
+
+
+def _chat_body(model: str, messages: Iterable[tuple[str, str]], *, stream: bool) -> bytes:
     body: dict[str, object] = {
         "model": model,
-        "messages": [{"role": role, "content": content} for role, content in MESSAGES],
+        "messages": [{"role": role, "content": content} for role, content in messages],
         "temperature": 0.7,
         "max_tokens": 256,
         "top_p": 1,
@@ -65,20 +77,22 @@ def chat_body(model: str, *, stream: bool) -> bytes:
 
 
 class Load:
-    """Runs the load programs on one core; their inputs stand in the scratch folder."""
+    """Runs the load programs; their inputs stand in the scratch folder. ``cores`` is as for taskset: ``1``, ``0,1``."""
 
-    def __init__(self, programs: Path, scratch: Path, core: int, *, favour: bool) -> None:
+    def __init__(self, programs: Path, scratch: Path, cores: str, *, favour: bool) -> None:
         self._programs = programs
         self._scratch = scratch
-        self._core = core
+        self._cores = cores
         self._favour = favour
 
     def closed(self, endpoint: Endpoint, connections: int, seconds: float) -> Result:
         """As many plain requests as ``connections`` can carry, each sent when the last was answered (wrk)."""
-        body = self._scratch / f"{endpoint.model}.json"
-        body.write_bytes(chat_body(endpoint.model, stream=False))
+        body = self._scratch / f"{endpoint.model}-{endpoint.body_bytes}.json"
+        body.write_bytes(chat_body(endpoint.model, stream=False, size=endpoint.body_bytes))
         command = [tool("wrk"), "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "--latency", "--timeout", "10s"]
-        command += ["-s", str(SOURCES / "chat.lua"), f"http://127.0.0.1:{endpoint.port}{PATH}", "--", str(body), KEY]
+        url = f"{endpoint.scheme}://127.0.0.1:{endpoint.port}{PATH}"
+        command += ["-s", str(SOURCES / "chat.lua"), url, "--", str(body), KEY]
+        command += [f"{name}: {value}" for name, value in endpoint.headers.items()]
         output = self._run(command, seconds + 30)
         _, found, line = output.partition("RESULT ")
         if not found:
@@ -89,32 +103,36 @@ class Load:
 
     def steady(self, endpoint: Endpoint, connections: int, rate: float, seconds: float) -> Result:
         """Plain requests at a fixed rate per second, latency from the moment each was due."""
-        request = self._request_file(endpoint.model, stream=False)
-        seen = self._run_ours("steady", endpoint, request, str(connections), f"{rate:.0f}", f"{seconds:.2f}")
+        request = self._request_file(endpoint, stream=False)
+        seen = self._run_ours("steady", endpoint, request, seconds, str(connections), f"{rate:.0f}", f"{seconds:.2f}")
         failed = seen["failed"] + seen["unsent"]
         return Result(seen["requests"], seen["seconds"], seen["p50"] / 1e3, seen["p99"] / 1e3, failed)
 
     def streams(self, endpoint: Endpoint, connections: int, seconds: float, ramp_ms: int) -> Result:
         """Streams back to back on every connection; the latency is the age of an event when it arrives."""
-        request = self._request_file(endpoint.model, stream=True)
-        seen = self._run_ours("streams", endpoint, request, str(connections), f"{seconds:.2f}", str(ramp_ms))
+        request = self._request_file(endpoint, stream=True)
+        seen = self._run_ours("streams", endpoint, request, seconds, str(connections), f"{seconds:.2f}", str(ramp_ms))
         p50, p99 = seen["p50"] / 1e3, seen["p99"] / 1e3
         return Result(seen["events"], seen["seconds"], p50, p99, seen["broken"], seen["streams"])
 
-    def _request_file(self, model: str, *, stream: bool) -> Path:
-        body = chat_body(model, stream=stream)
+    def _request_file(self, endpoint: Endpoint, *, stream: bool) -> Path:
+        body = chat_body(endpoint.model, stream=stream)
+        further = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
         head = (
             f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
             "Content-Type: application/json\r\n"
             f"Accept: {'text/event-stream' if stream else 'application/json'}\r\nUser-Agent: OpenAI/Python 2.8.1\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"{further}Content-Length: {len(body)}\r\n\r\n"
         )
-        path = self._scratch / f"{model}-{'stream' if stream else 'plain'}.http"
+        path = self._scratch / f"{'stream' if stream else 'plain'}.http"
         path.write_bytes(head.encode() + body)
         return path
 
-    def _run_ours(self, program: str, endpoint: Endpoint, request: Path, *arguments: str) -> dict[str, int]:
-        output = self._run([str(self._programs / program), str(endpoint.port), str(request), *arguments], 60)
+    def _run_ours(
+        self, program: str, endpoint: Endpoint, request: Path, seconds: float, *arguments: str
+    ) -> dict[str, int]:
+        command = [str(self._programs / program), str(endpoint.port), str(request), *arguments]
+        output = self._run(command, seconds + 60)
         lines = [line for line in output.splitlines() if line.startswith("{")]
         if not lines:
             raise BenchError(f"{program} failed:\n{output}")
@@ -125,7 +143,7 @@ class Load:
 
     def _run(self, command: list[str], limit_seconds: float) -> str:
         with subprocess.Popen(
-            [tool("taskset"), "-c", str(self._core), *command],
+            [tool("taskset"), "-c", self._cores, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -144,8 +162,11 @@ class Load:
 def ask_once(endpoint: Endpoint, timeout: float = 5.0) -> None:
     """One plain request; raises BenchError unless the answer is right, OSError while nobody listens."""
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=timeout)
+    if endpoint.scheme == "https":
+        context = ssl.create_default_context(cafile=str(machine.SCRATCH / "tls" / "certificate.pem"))
+        connection = http.client.HTTPSConnection("127.0.0.1", endpoint.port, timeout=timeout, context=context)
     try:
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **endpoint.headers}
         connection.request("POST", PATH, chat_body(endpoint.model, stream=False), headers)
         response = connection.getresponse()
         answer = response.read()
@@ -158,7 +179,7 @@ def ask_once(endpoint: Endpoint, timeout: float = 5.0) -> None:
         raise BenchError(f"port {endpoint.port} answers {response.status}: {answer[:300]!r}")
 
 
-def wait_for_answer(endpoint: Endpoint, running: Running | None, limit_seconds: float = 30.0) -> None:
+def wait_for_answer(endpoint: Endpoint, running: Running | None, limit_seconds: float = 90.0) -> None:
     """Asks every 2 ms until the first right answer; raises BenchError if the process ends or the time is over."""
     end = time.monotonic() + limit_seconds
     while True:

@@ -1,11 +1,13 @@
 """The machine: the tools the benchmark needs, its load programs built from C, and the description for the record."""
 
+import fcntl
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,6 +16,7 @@ SCRATCH = ROOT / ".bench"
 PROGRAMS = ("mock", "streams", "steady")
 # Command -> the Debian package that has it.
 TOOLS = {"nginx": "nginx-light", "wrk": "wrk", "gcc": "gcc", "taskset": "util-linux"}
+PEER_TOOLS = {"npm": "npm"}
 # Debian keeps nginx where an ordinary user's PATH does not look.
 SEARCH_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
@@ -26,7 +29,7 @@ def tool(name: str) -> str:
     """The path of a command; raises BenchError if it is not installed."""
     path = shutil.which(name, path=SEARCH_PATH)
     if path is None:
-        raise BenchError(f"{name} is not installed: apt-get install {TOOLS[name]}")
+        raise BenchError(f"{name} is not installed: apt-get install {(TOOLS | PEER_TOOLS)[name]}")
     return path
 
 
@@ -42,6 +45,17 @@ def require_cores(cores: Sequence[int]) -> None:
     allowed = os.sched_getaffinity(0)
     if not allowed.issuperset(cores):
         raise BenchError(f"cores {list(cores)} are wanted, only {sorted(allowed)} are allowed; choose with --cores A,B")
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Only one benchmark at a time: a second one would share ports and cores with the first. Raises BenchError."""
+    with (SCRATCH / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BenchError("another benchmark is running in this checkout") from None
+        yield
 
 
 def build_programs() -> Path:

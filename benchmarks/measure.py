@@ -59,11 +59,11 @@ def _stat_fields(pid: int) -> list[str]:
 
 
 def cpu_seconds(root: int | None) -> float:
-    """User and system time of a process tree so far, living processes only; 0 without a process."""
+    """User and system time of a process tree so far, with the children that have ended; 0 without a process."""
     if root is None:
         return 0.0
     fields = [_stat_fields(pid) for pid in process_tree(root)]
-    return sum(int(f[11]) + int(f[12]) for f in fields if f) / TICK
+    return sum(sum(map(int, f[11:15])) for f in fields if f) / TICK
 
 
 def memory_mb(root: int | None) -> tuple[float, float] | None:
@@ -114,11 +114,11 @@ def wait_until_settled(root: int) -> bool:
 
 
 class Meter:
-    """Measures runs: knows the cores, the mock's process and whatever else belongs to the benchmark."""
+    """Measures runs: knows the cores, the upstream's processes and whatever else belongs to the benchmark."""
 
-    def __init__(self, cores: tuple[int, int], mock_pid: int) -> None:
+    def __init__(self, cores: tuple[int, int], upstream_pids: list[int]) -> None:
         self._cores = cores
-        self._mock_pid = mock_pid
+        self._upstream_pids = upstream_pids
 
     def run(self, pid: int | None, load: Callable[[], Result], *, settles: bool) -> Sample:
         """Runs one load against the target with process ``pid``; waits until the target has settled, if it does."""
@@ -140,4 +140,5 @@ class Meter:
     def _spent(self, pid: int | None) -> tuple[float, float, float]:
         """CPU seconds so far: of the cores, of the benchmark's own processes, of the target."""
         target = cpu_seconds(pid)
-        return _busy_seconds(self._cores), target + cpu_seconds(self._mock_pid) + _own_seconds(), target
+        upstream = sum(map(cpu_seconds, self._upstream_pids))
+        return _busy_seconds(self._cores), target + upstream + _own_seconds(), target

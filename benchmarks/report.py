@@ -13,6 +13,7 @@ from benchmarks.scenarios import Outcome, StartTimes, median_start
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 BASE = "nginx"
 NO_PROXY = "direct"
+OURS = "pointsman"
 # A target this near to the bare upstream is held back by the load programs, not by itself.
 LOAD_BOUND = 0.9
 NONE = "-"
@@ -42,11 +43,17 @@ LEGEND = (
 
 @dataclass
 class Report:
-    """Everything measured, in the order of measuring. ``idle_mb``: (resident, proportional) by target."""
+    """Everything measured, in the order of measuring.
+
+    ``lines`` are findings that fit no table; ``idle_mb``: (resident, proportional) by target; ``complete``: all
+    scenarios were run, none of them quickly.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     starts: dict[str, StartTimes] = field(default_factory=dict)
     idle_mb: dict[str, tuple[float, float]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    complete: bool = False
 
     @property
     def failed(self) -> int:
@@ -57,7 +64,9 @@ class Report:
         """Table, lines about start and memory, notes, legend."""
         rows = [_row(outcome, name) for outcome in self.outcomes for name in outcome.samples]
         parts = ["\n".join(_table(HEADER, rows))] if rows else []
-        parts.append("\n".join(f"- {line}" for line in [*self._lines(), *self._notes()]))
+        parts.append(
+            "\n".join(f"- {line}" for line in [*self._lines(), *self.lines, *self._comparisons(), *self._notes()])
+        )
         if rows:
             parts.append(LEGEND)
         return "\n\n".join(part for part in parts if part)
@@ -72,6 +81,17 @@ class Report:
             )
         for name, (resident, proportional) in self.idle_mb.items():
             lines.append(f"{name}, idle after start: RSS {resident:.0f} MB, Pss {proportional:.0f} MB")
+        return lines
+
+    def _comparisons(self) -> list[str]:
+        """How many times as much as each peer Pointsman carries, where no rate was given."""
+        lines = []
+        for outcome in self.outcomes:
+            ours = outcome.samples.get(OURS)
+            peers = [name for name in outcome.samples if name not in (OURS, BASE, NO_PROXY)]
+            if ours and peers and not outcome.paced:
+                parts = [f"{_ratio(ours, outcome.samples[name]):,.1f} times {name}" for name in peers]
+                lines.append(f"{outcome.title}: {OURS} carries {' and '.join(parts)}")
         return lines
 
     def _notes(self) -> list[str]:
@@ -95,6 +115,10 @@ def _ratio(samples: list[Sample], base: list[Sample]) -> float:
     return median(sample.rate / other.rate if other.rate else 0.0 for sample, other in zip(samples, base, strict=True))
 
 
+def _share(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def _added(samples: list[Sample], bare: list[Sample] | None, read: Callable[[Sample], float]) -> str:
     if not bare:
         return NONE
@@ -110,7 +134,7 @@ def _row(outcome: Outcome, name: str) -> list[str]:
         outcome.title,
         name,
         f"{median(s.rate for s in samples):,.0f}",
-        f"{_ratio(samples, base):.2f}" if base else NONE,
+        _share(_ratio(samples, base)) if base else NONE,
         f"{streams:,.0f}" if outcome.unit == "event" else NONE,
         f"{median(s.result.p50 for s in samples):.2f}",
         f"{median(s.result.p99 for s in samples):.2f}",
@@ -142,8 +166,13 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def append_record(report: Report, command: str) -> None:
     """Appends a dated section to RESULTS.md: commit, machine, command, table."""
+    append_section("", command, [("scenarios", "all" if report.complete else "some")], report.text())
+
+
+def append_section(title: str, command: str, further: list[tuple[str, str]], text: str) -> None:
+    """Appends a section to RESULTS.md: the date and a title, the commit, the machine, further facts, and the text."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    facts = [("commit", machine.commit()), *machine.describe(), ("command", f"`{command}`")]
+    facts = [("commit", machine.commit()), *machine.describe(), ("command", f"`{command}`"), *further]
     lines = "\n".join(f"- {what}: {value}" for what, value in facts)
     with RESULTS.open("a") as results:
-        results.write(f"\n## {now}\n\n{lines}\n\n{report.text()}\n")
+        results.write(f"\n## {now}{', ' + title if title else ''}\n\n{lines}\n\n{text}\n")

@@ -8,16 +8,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.load import Load, Result, wait_for_answer
 from benchmarks.measure import Meter, Sample, wait_until_settled
-from benchmarks.targets import Running, Target, start_target
+from benchmarks.targets import FAST, TLS, Running, Target, start_target
 
-LADDER = (1, 32, 64, 256)
+LADDER = (1, 8, 32, 64, 128, 256)
+MAIN_STEP = 64  # measured longest
 STEADY_CONNECTIONS = 32
-STARTS_AGAIN = 5
+LOWEST_RATE = 20.0
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,15 @@ class StreamShape:
 
 # The ramps are no multiple of the gaps, so that the streams' events do not fall on the same instants.
 STREAMS = {
-    "streams-fast": StreamShape("32 streams, no gaps", "plain", 32, 0),
-    "streams-5ms": StreamShape("300 streams, 5 ms gaps", "5ms", 300, 230),
+    "streams-fast": StreamShape("32 streams, no gaps", FAST, 32, 0),
     "streams-25ms": StreamShape("500 streams, 25 ms gaps", "25ms", 500, 530),
+    "streams-5ms": StreamShape("100 streams, 5 ms gaps", "5ms", 100, 230),
+    "streams-5ms-500": StreamShape("500 streams, 5 ms gaps", "5ms", 500, 230),
+    "streams-few": StreamShape("10 streams, 25 ms gaps", "25ms", 10, 530),  # as much as the slowest peers can carry
 }
-NAMES = ("start", "requests", "latency", *STREAMS)
-
-FULL = {
-    "requests": Effort(5, 3),
-    "latency": Effort(3, 2),
-    "streams-fast": Effort(3, 2),
-    "streams-5ms": Effort(2, 3),
-    "streams-25ms": Effort(2, 3),
-}
-QUICK = {
-    "requests": Effort(2, 1),
-    "latency": Effort(1, 1),
-    "streams-fast": Effort(1, 1),
-    "streams-5ms": Effort(1, 1),
-    "streams-25ms": Effort(1, 1),
-}
+# Requests of another kind than the usual: kind of upstream -> title.
+OTHERS = {TLS: "TLS upstream", "100kb": "100 kB both ways", "1mb": "1 MB both ways"}
+OTHER_CONNECTIONS = {TLS: 64, "100kb": 32, "1mb": 16}
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,8 @@ class Field:
         return process.pid
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line about the progress, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -109,24 +100,40 @@ def _rounds(field: Field, effort: Effort, load: Callable[[Target], Result]) -> d
             pid = field.pid(target)
             sample = field.meter.run(pid, lambda target=target: load(target), settles=target.settles)
             samples[target.name].append(sample)
-            _say(f"  round {number + 1}/{effort.rounds} {target.name}: {sample.rate:,.0f}/s")
+            say(f"  round {number + 1}/{effort.rounds} {target.name}: {sample.rate:,.0f}/s")
     return samples
+
+
+def settle(field: Field, target: Target) -> None:
+    """Waits until a target has done what it does after its last answer."""
+    pid = field.pid(target)
+    if pid is not None and target.settles:
+        wait_until_settled(pid)
 
 
 def warm_up(field: Field) -> None:
     """One second of requests on every target, not counted."""
     for target in field.targets:
-        field.load.closed(target.json, 64, 1)
-        pid = field.pid(target)
-        if pid is not None and target.settles:
-            wait_until_settled(pid)
+        field.load.closed(target.json, MAIN_STEP, 1)
+        settle(field, target)
 
 
 def requests(field: Field, effort: Effort, connections: int) -> Outcome:
     """Plain requests as fast as ``connections`` can carry them."""
     title = f"requests, {connections} connections"
-    _say(title)
+    say(title)
     samples = _rounds(field, effort, lambda target: field.load.closed(target.json, connections, effort.seconds))
+    return Outcome(title, "request", False, samples)
+
+
+def others(field: Field, effort: Effort, kind: str) -> Outcome:
+    """Requests of another kind than the usual, as fast as they go."""
+    connections = OTHER_CONNECTIONS[kind]
+    title = f"{OTHERS[kind]}, {connections} connections"
+    say(title)
+    able = replace(field, targets=[target for target in field.targets if kind in target.endpoints])
+    run = field.load.closed
+    samples = _rounds(able, effort, lambda target: run(target.endpoints[kind], connections, effort.seconds))
     return Outcome(title, "request", False, samples)
 
 
@@ -136,12 +143,10 @@ def latency(field: Field, effort: Effort) -> Outcome:
     for target in field.targets:
         result = field.load.closed(target.json, STEADY_CONNECTIONS, 1)
         rates.append(result.done / result.seconds)
-        pid = field.pid(target)
-        if pid is not None and target.settles:
-            wait_until_settled(pid)
-    rate = max(100.0, round(min(rates) / 2, -2))
+        settle(field, target)
+    rate = max(LOWEST_RATE, round(min(rates) / 2, -2 if min(rates) > 1000 else -1))
     title = f"half load, {STEADY_CONNECTIONS} connections, {rate:,.0f}/s"
-    _say(title)
+    say(title)
     run = field.load.steady
     samples = _rounds(field, effort, lambda target: run(target.json, STEADY_CONNECTIONS, rate, effort.seconds))
     return Outcome(title, "request", True, samples)
@@ -149,29 +154,29 @@ def latency(field: Field, effort: Effort) -> Outcome:
 
 def streams(field: Field, effort: Effort, shape: StreamShape) -> Outcome:
     """Streams back to back; counts their events."""
-    _say(shape.title)
+    say(shape.title)
 
     def load(target: Target) -> Result:
-        endpoint = target.streams[shape.upstream]
+        endpoint = target.endpoints[shape.upstream]
         return field.load.streams(endpoint, shape.connections, effort.seconds, shape.ramp_ms)
 
-    return Outcome(shape.title, "event", shape.upstream != "plain", _rounds(field, effort, load))
+    return Outcome(shape.title, "event", shape.upstream != FAST, _rounds(field, effort, load))
 
 
-def start_times(target: Target, scratch: Path, core: int, *, favour: bool) -> StartTimes:
-    """Starts and ends a target again and again; its data directory must not exist yet."""
-    _say(f"start of {target.name}")
+def start_times(target: Target, scratch: Path, cores: str, starts: int, *, favour: bool) -> StartTimes:
+    """Starts and ends a target once and ``starts`` times more; its data directory must not exist yet."""
+    say(f"start of {target.name}")
     times = []
-    for number in range(1 + STARTS_AGAIN):
+    for number in range(1 + starts):
         begin = time.monotonic()
-        running = start_target(target, scratch, core, favour=favour)
+        running = start_target(target, scratch, cores, favour=favour)
         try:
             wait_for_answer(target.json, running)
             times.append(time.monotonic() - begin)
         finally:
             if running is not None and not running.stop():
-                _say(f"  {target.name} did not end on SIGTERM and was killed")
-        _say(f"  start {number + 1}/{1 + STARTS_AGAIN}: {times[-1]:.3f} s")
+                say(f"  {target.name} did not end on SIGTERM and was killed")
+        say(f"  start {number + 1}/{1 + starts}: {times[-1]:.3f} s")
     return StartTimes(times[0], times[1:])
 
 

@@ -1,4 +1,5 @@
-"""Writes docs/configuration.md from the settings themselves; docs/cli.md and README.md's list from the commands.
+"""Writes docs/configuration.md from the settings themselves; docs/cli.md and README.md's list from the commands; and
+README.md's figures from the newest complete record in benchmarks/RESULTS.md.
 
     python docs/generate.py            write what changed
     python docs/generate.py --check    exit with 1 and name the files when something would change
@@ -15,6 +16,10 @@ from pathlib import Path
 import click
 import msgspec
 import typer.main
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is no installed package
+
+from benchmarks.figures import figures_block
 
 from pointsman import settings
 from pointsman.cli import app
@@ -144,7 +149,9 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "docs" / "configuration.md": configuration_page(),
         ROOT / "docs" / "cli.md": render_reference(),
-        readme: with_block(readme.read_text(encoding="utf-8"), "commands", commands_table()),
+        readme: with_block(
+            with_block(readme.read_text(encoding="utf-8"), "commands", commands_table()), "figures", figures()
+        ),
     }
 
 
@@ -168,6 +175,11 @@ def commands_table() -> str:
     rows = ["| command | what it does |\n|---|---|\n"]
     rows += [f"| `{name}` | {text} |\n" for name, text in commands(typer.main.get_command(app), "pointsman")]
     return "".join(rows)
+
+
+def figures() -> str:
+    """The measured figures of the newest complete record."""
+    return figures_block((ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8"))
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,5 @@
 -- wrk script: one fixed chat request, again and again; prints its counts as one line of JSON (times in us).
--- wrk ... -s chat.lua URL -- BODY_FILE KEY
+-- wrk ... -s chat.lua URL -- BODY_FILE KEY ["NAME: VALUE" ...]
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
@@ -9,6 +9,10 @@ function init(args)
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Accept"] = "application/json"
   wrk.headers["User-Agent"] = "OpenAI/Python 2.8.1"
+  for i = 3, #args do
+    local name, value = args[i]:match("^(.-): (.*)$")
+    wrk.headers[name] = value
+  end
 end
 
 function done(summary, latency)

@@ -257,6 +257,9 @@ class Server:
             "pointsman_event_loop_lag_seconds": (
                 "How late the last timer came.", lambda: self.ticker.lag_seconds, "max"
             ),
+            "pointsman_asyncio_tasks": (
+                "Tasks that are not done.", lambda: len(asyncio.all_tasks(self.ticker.loop)), "sum"
+            ),
             "pointsman_journal_parked_records": (
                 "Records waiting for the journal.", lambda: self.ledger.parked, "sum"
             ),
