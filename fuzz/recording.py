@@ -89,6 +89,13 @@ class RecordingTransport(asyncio.Transport):
         """True after `close` and `abort`."""
         return self.closed
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever held."""
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing is ever held."""
+        return 0
+
     def pause_reading(self) -> None:
         """Reading stops."""
         self.paused = True

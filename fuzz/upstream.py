@@ -15,7 +15,9 @@ from pointsman.providers.openai import StreamReader
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import NEVER, Ticker
 from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
-from pointsman.upstream.client import Origin, Pool, UpstreamConnection
+from pointsman.upstream.http1 import UpstreamConnection
+from pointsman.upstream.origins import Origin
+from pointsman.upstream.pool import Pool
 
 STREAMED, RESET, SMALL, PAUSE = 1, 2, 4, 8  # options
 MESSAGE = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
@@ -23,12 +25,12 @@ SMALL_LIMITS = UpstreamSettings(max_response_bytes=64, max_header_bytes=256)
 LARGE_LIMITS = UpstreamSettings()
 
 
-@dataclass
-class Client:
-    """As much of the upstream client as a pool asks for."""
+class NoDialer:
+    """Opens nothing: the pool is only ever given back what it lent."""
 
-    settings: UpstreamSettings
-    ticker: Ticker
+    async def open(self, pool: Pool, origin: Origin, total_deadline: float) -> UpstreamConnection:
+        """Never called."""
+        raise AssertionError("a fuzzed input opened a connection")
 
 
 class WatchedUpstream(UpstreamConnection):
@@ -99,7 +101,7 @@ class Run:
     def __post_init__(self) -> None:
         limits = SMALL_LIMITS if self.case.options & SMALL else LARGE_LIMITS
         ticker = Ticker(HandLoop(), StillClock())  # type: ignore[arg-type]
-        self.pool = Pool(Client(limits, ticker), Origin(scheme="http", host="x", port=80))  # type: ignore[arg-type]
+        self.pool = Pool(NoDialer(), Origin(scheme="http", host="x", port=80), limits, ticker)
         self.connection = WatchedUpstream(self.pool)
         self.connection.strangers = []
         self.connection.connection_made(self.transport)

@@ -251,12 +251,15 @@ class Projector:
         for record in records:
             if record.key_id is not None and record.created_at > last_used.get(record.key_id, 0):
                 last_used[record.key_id] = record.created_at
-        self._known, known = {}, self._known  # after a failure, ask the database where we are
-        async with self._database.write() as connection:
-            await self._requests.insert_many(connection, records)
-            await self._segments.save(connection, batch.rows.values())
-            await self._keys.touch(connection, last_used)
-        self._known = known | batch.rows
+        try:
+            async with self._database.write() as connection:
+                await self._requests.insert_many(connection, records)
+                await self._segments.save(connection, batch.rows.values())
+                await self._keys.touch(connection, last_used)
+        except BaseException:
+            self._known = {}  # ask the database where we are
+            raise
+        self._known = self._known | batch.rows
         self.counts.damaged += len(batch.damages)
         for damage in batch.damages:
             _log.error("damage in the journal", **msgspec.structs.asdict(damage))
