@@ -234,15 +234,21 @@ def test_the_workers_share_one_local_model(tmp_path: Path, upstream: RunningSimu
     question = chat(model="local/smollm2-135m-instruct", text="Say hello.", max_tokens=3)
     config = configuration(upstream, server={"workers": 2}, local={"enabled": True})
     with serving(tmp_path, config) as server:
+
+        def answer() -> int:
+            with Connection(server.port) as connection:
+                connection.socket.settimeout(60)  # the first answer waits for the model's start
+                return connection.ask(question).status
+
         def both_have_answered() -> bool:
-            assert ask(server.port, question).status == 200
+            assert answer() == 200, server.log
             return len([path for path in (tmp_path / "journal").iterdir() if path.stat().st_size]) == 2
 
-        wait_until(both_have_answered, "answer of each worker", 20)
+        wait_until(both_have_answered, "answer of each worker", 90)
         [child] = models_of(server)
         server.signal(signal.SIGHUP)
         wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 20)
-        assert ask(server.port, question).status == 200
+        assert answer() == 200
         assert models_of(server) == [child]
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 0
