@@ -268,3 +268,20 @@ def models_of(server: ServeProcess) -> list[int]:
         if parent in parents and b"pointsman.upstream.local_server" in words:
             found.append(int(status.parent.name))
     return found
+
+
+def test_refusals_of_workers_that_have_ended_stay_counted(tmp_path: Path, upstream: RunningSimulator) -> None:
+    def refusals() -> int:
+        text = ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+        lines = [line for line in text.splitlines() if line.startswith("pointsman_rate_limited_requests_total{")]
+        return sum(int(float(line.split()[-1])) for line in lines)
+
+    config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_minute": 2})
+    with serving(tmp_path, config) as server:
+        refused = [ask(server.port, chat()).status for _ in range(20)].count(429)
+        assert refused > 0
+        assert refusals() == refused
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 10)
+        wait_until(lambda: sum(map(alive, ready_workers(server))) == 2, "end of the old workers")
+        assert refusals() == refused
