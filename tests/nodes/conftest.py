@@ -1,5 +1,6 @@
 """The upstream of all tests here, and servers of several workers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from node_tools import configuration
 
 from gateway import UPSTREAM_KEY
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+from pointsman.upstream.local_weights import install_weights
 from serve_process import ServeProcess, serving
 
 
@@ -23,3 +25,11 @@ def pair(upstream: RunningSimulator, tmp_path: Path) -> Iterator[ServeProcess]:
     """Two workers."""
     with serving(tmp_path, configuration(upstream, server={"workers": 2})) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def local_weights() -> Path:
+    """The path of the genuine weights, which the local model's own tests keep between sessions."""
+    return install_weights(
+        Path(os.environ.get("POINTSMAN_TEST_CACHE") or Path.home() / ".cache" / "pointsman-test"), lambda *_: None
+    )

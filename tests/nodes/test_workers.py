@@ -18,6 +18,7 @@ from gateway import UPSTREAM_KEY, wait_until
 from pointsman.errors import ConfigError
 from pointsman.server.listeners import bind_listeners
 from pointsman.testing import RunningSimulator
+from pointsman.upstream.local_weights import weights_path
 from raw_client import Connection, ask, chat, request
 from serve_process import PROGRAM, ServeProcess, serving
 from steady_load import Load, until
@@ -223,3 +224,64 @@ def test_a_restart_with_a_broken_configuration_keeps_the_workers(upstream: Runni
         wait_until(lambda: "rolling restart given up" in server.log, "end of the attempt", 10)
         assert {ask(server.port, chat()).status for _ in range(10)} == {200}
         assert server.gauge("pointsman_workers") == 2
+
+
+@pytest.mark.timeout(600)  # the first session on a machine downloads the weights
+def test_the_workers_share_one_local_model(tmp_path: Path, upstream: RunningSimulator, local_weights: Path) -> None:
+    weights = weights_path(tmp_path)
+    weights.parent.mkdir(parents=True)
+    weights.symlink_to(local_weights)
+    question = chat(model="local/smollm2-135m-instruct", text="Say hello.", max_tokens=3)
+    config = configuration(upstream, server={"workers": 2}, local={"enabled": True})
+    with serving(tmp_path, config) as server:
+
+        def answer() -> int:
+            with Connection(server.port) as connection:
+                connection.socket.settimeout(60)  # the first answer waits for the model's start
+                return connection.ask(question).status
+
+        def both_have_answered() -> bool:
+            assert answer() == 200, server.log
+            return len([path for path in (tmp_path / "journal").iterdir() if path.stat().st_size]) == 2
+
+        wait_until(both_have_answered, "answer of each worker", 90)
+        [child] = models_of(server)
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 20)
+        assert answer() == 200
+        assert models_of(server) == [child]
+        server.signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert not alive(child)
+
+
+def models_of(server: ServeProcess) -> list[int]:
+    """The processes of the local model below the supervisor and below its workers."""
+    parents = {server.process.pid, *ready_workers(server)}
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            words = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent in parents and b"pointsman.upstream.local_server" in words:
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_refusals_of_workers_that_have_ended_stay_counted(tmp_path: Path, upstream: RunningSimulator) -> None:
+    def refusals() -> int:
+        text = ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+        lines = [line for line in text.splitlines() if line.startswith("pointsman_rate_limited_requests_total{")]
+        return sum(int(float(line.split()[-1])) for line in lines)
+
+    config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_minute": 2})
+    with serving(tmp_path, config) as server:
+        refused = [ask(server.port, chat()).status for _ in range(20)].count(429)
+        assert refused > 0
+        assert refusals() == refused
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 10)
+        wait_until(lambda: sum(map(alive, ready_workers(server))) == 2, "end of the old workers")
+        assert refusals() == refused

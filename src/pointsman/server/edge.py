@@ -30,6 +30,7 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
 FIRST_LOOK_SECONDS: Final = 0.005
 LONGEST_LOOK_SECONDS: Final = 0.25
+LAST_LOOK_SECONDS: Final = 0.01
 LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
 MAX_KNOWN_HOSTS: Final = 1024
@@ -271,9 +272,14 @@ class EdgeConnection(asyncio.Protocol):
         elif self._closing or self._paused:
             self._transport.abort()
         elif not self._begun:
-            self._transport.close()
+            self.edge.ticker.loop.call_later(LAST_LOOK_SECONDS, self._close_idle)
         else:
             self._refuse(GatewayError(Kind.CLIENT_TIMEOUT, "the request did not arrive in time"))
+
+    def _close_idle(self) -> None:
+        """Close unless a request has come: when the loop was late, it may have lain in the socket all the time."""
+        if self._exchange is None and not self._begun:
+            self._transport.close()
 
     # httptools' side
 

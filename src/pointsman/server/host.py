@@ -14,13 +14,13 @@ import structlog
 
 from pointsman.errors import ConfigError
 from pointsman.server.edge import Edge
-from pointsman.server.listeners import BACKLOG, shut_door
+from pointsman.server.listeners import BACKLOG, queue_length, shut_door
 from pointsman.server.tls import ServerCertificate
 
 POLL_SECONDS: Final = 0.02
 TLS_SHUTDOWN_SECONDS: Final = 2.0
 DOOR_SECONDS: Final = 0.1  # handshakes under way at the end of listening get this long
-LAST_REQUEST_SECONDS: Final = 0.5  # connections without a request get this long for a last one that is on its way
+LAST_REQUEST_SECONDS: Final = 1.0  # connections without a request get this long for a last one that is on its way
 log = structlog.get_logger("pointsman.host")
 
 
@@ -131,9 +131,13 @@ class Host:
         """Take in whoever has connected already, and close. What is handed over needs no care: its queue stays."""
         servers = [server for server in self._servers if server.is_serving()]
         if not self._handed_over:
-            for server in servers:
-                for listener in server.sockets:
-                    shut_door(listener.fileno())
+            doors = [listener.fileno() for server in servers for listener in server.sockets]
+            for door in doors:
+                shut_door(door)
             await asyncio.sleep(min(DOOR_SECONDS, self._grace_seconds))
+            waited = 0.0  # a busy machine may have kept us from accepting
+            while waited < self._grace_seconds and any(queue_length(door) for door in doors):
+                await asyncio.sleep(POLL_SECONDS)
+                waited += POLL_SECONDS
         for server in servers:
             server.close()

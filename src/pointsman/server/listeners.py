@@ -20,6 +20,7 @@ _NO_NEW_CONNECTIONS: Final = (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
+_UNACKED: Final = 24  # tcpi_unacked in struct tcp_info: of a listening socket, the length of its queue
 log = structlog.get_logger("pointsman.listeners")
 
 
@@ -83,3 +84,15 @@ def shut_door(descriptor: int) -> None:
         log.warning("connections may be lost at the close", reason=error.strerror)
     finally:
         listener.close()
+
+
+def queue_length(descriptor: int) -> int:
+    """How many connections wait to be accepted from a listening socket; 0 where that can't be asked."""
+    if sys.platform != "linux":
+        return 0
+    listener = socket.socket(fileno=socket.dup(descriptor))
+    try:
+        information = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + 4)
+    finally:
+        listener.close()
+    return int(struct.unpack_from("I", information, _UNACKED)[0])

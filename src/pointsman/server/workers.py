@@ -185,7 +185,7 @@ class Supervisor:
         await worker.channel.closed.wait()
         worker.channel.close()
         self._workers.discard(worker)
-        self._past = merge_sums((self._past, Sums(series=worker.sums.series)))
+        self._past = merge_sums((self._past, Sums(series=worker.sums.series, counters=worker.sums.counters)))
         for future in worker.reports.values():
             _decide(future, None)
         for _ in range(worker.claims):
