@@ -23,7 +23,7 @@ SLOW = "the upstream took too long "
 )
 def test_a_slow_answer_ends_with_its_phase_named(setting: str, answer: bytes | None, message: str) -> None:
     async def main() -> None:
-        async with listening(Peer(answer)) as peer, upstream_client(**{setting: 0.05}) as client:
+        async with listening(Peer(answer)) as peer, upstream_client(**{setting: 0.3}) as client:
             assert await get(client, peer.origin()) == message
             await until(lambda: peer.all_ended, "end of the connection")
             assert client.open_connections == 0
