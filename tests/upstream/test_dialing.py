@@ -183,7 +183,7 @@ def test_a_second_handshake_resumes_the_session(authority: Authority, version: s
 )
 def test_a_tls_handshake_has_a_limit_of_its_own(setting: str, phase: str) -> None:
     async def main() -> None:
-        async with listening(Peer(None)) as peer, upstream_client(**{setting: 0.01}) as client:
+        async with listening(Peer(None)) as peer, upstream_client(**{setting: 0.3}) as client:
             assert await get(client, peer.origin(scheme="https")) == phase
             await until(lambda: peer.all_ended and client.open_connections == 0, "close")
 
@@ -268,7 +268,7 @@ def test_a_local_name_for_socks5_is_judged_before_the_proxy_is_asked() -> None:
 
 def test_a_silent_proxy_is_told_apart_from_a_silent_upstream() -> None:
     async def main() -> None:
-        async with listening(Peer(None)) as silent, upstream_client(connect_timeout_seconds=0.01) as client:
+        async with listening(Peer(None)) as silent, upstream_client(connect_timeout_seconds=0.3) as client:
             origin = silent.origin(host="far.example", proxy=proxy_of(silent, "http"))
             assert await get(client, origin) == "the proxy took too long to connect to the upstream"
             await until(lambda: silent.all_ended, "close")

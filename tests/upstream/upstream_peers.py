@@ -27,14 +27,14 @@ from pointsman.upstream.origins import Origin
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 CLOSING = ANSWER.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 
 T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine on the event loop of production; it may take some seconds."""
-    return uvloop.run(asyncio.wait_for(work, 20))
+    return uvloop.run(asyncio.wait_for(work, 50))
 
 
 async def until(found: Callable[[], object], what: str) -> None:

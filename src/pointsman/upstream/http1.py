@@ -74,7 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream: sends a request, feeds the answer to the sink, goes back to its pool."""
 
     __slots__ = (
-        "_answered", "_body", "_close_delimited", "_head_bytes", "_headers", "_keep", "_message", "_parser", "_paused",
+        "_answered", "_body", "_fields", "_head_bytes", "_headers", "_keep", "_message", "_parser", "_paused",
         "_phase", "_pool", "_retire_at", "_settings", "_status", "_streamed", "_streaming", "_ticker",
         "_total_deadline", "_transport", "_uses", "_was_streamed", "closed", "complete", "counted", "deadline", "sink",
     )  # fmt: skip
@@ -85,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._ticker = pool.ticker
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser = httptools.HttpResponseParser(self)
+        self._fields: dict[bytes, bytes] = {}  # of the last final head
         self._message = b""
         self._uses = 0
         self._retire_at = NEVER
@@ -104,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._streamed = 0  # bytes of a body that is not streamed, so far
         self._was_streamed = 0  # the same, at the end of the read before
         self._head_bytes = 0  # of everything before the body, or since the last part of it
-        self._answered = self._streaming = self._keep = self._close_delimited = self.complete = False
+        self._answered = self._streaming = self._keep = self.complete = False
 
     # asyncio's side
 
@@ -127,7 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if stale:
             self._pool.repeat(self._message, sink, self._total_deadline)
-        elif self._status and exc is None and self._close_delimited:
+        elif self._status and exc is None and self._is_close_delimited():
             sink.end(b"".join(self._body))
         elif not self._answered:
             sink.fail(GatewayError(Kind.UPSTREAM_ERROR, "the upstream closed the connection without an answer"))
@@ -146,19 +147,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._answered = True
         if not self._status:
             self._head_bytes += len(data)
-            excess = self._head_bytes - self._settings.max_header_bytes
-            if excess > 0:
-                self._feed_long_head(data, len(data) - excess)
+            if self._head_bytes > self._settings.max_header_bytes:
+                self._feed_long_head(data)
                 return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fault(error)
             return
-        self._deliver(len(data))
+        self._deliver(data)
 
-    def _feed_long_head(self, data: bytes, allowed: int) -> None:
-        """Parse a read that goes beyond the limit of a head: the head must end within ``allowed`` bytes of it."""
+    def _feed_long_head(self, data: bytes) -> None:
+        """Parse a read that goes beyond the limit of a head: the head must end before that."""
+        allowed = len(data) - (self._head_bytes - self._settings.max_header_bytes)
         try:
             self._parser.feed_data(data[:allowed])
             if self.sink is not None and not self._status:
@@ -169,21 +170,21 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fault(error)
         else:
-            self._deliver(len(data))
+            self._deliver(data)
 
     def _fault(self, error: Exception) -> None:
         """The parser stopped: what came before the fault is real, and an answer that was complete stays so."""
         if self.complete:
             self._keep = False  # what follows was not asked for
-            self._deliver(0)
+            self._deliver(b"")
             return
         if self._streaming and self._body:
-            self._deliver(0)
+            self._deliver(b"")
         cause = error.__context__ or error.__cause__
         self._break(cause if isinstance(cause, GatewayError) else _malformed())
 
-    def _deliver(self, read: int) -> None:
-        """Hand on what a read of ``read`` bytes made whole."""
+    def _deliver(self, read: bytes) -> None:
+        """Hand on what this read made whole."""
         sink = self.sink
         if sink is None:
             return
@@ -195,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._set_deadline(IDLE, self._settings.idle_timeout_seconds)
                 sink.data(chunk)
             elif self._status and not self.complete:
-                self._idle_talk(read)
+                self._idle_talk(len(read))
             if self.complete and self.sink is not None:
                 self._release()
                 sink.end(b"")
@@ -208,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes = 0
             self._set_deadline(IDLE, self._settings.idle_timeout_seconds)
         elif self._status:
-            self._idle_talk(read)
+            self._idle_talk(len(read))
 
     def _idle_talk(self, read: int) -> None:
         """Bytes that are no body: chunk extensions and trailers have no length of their own, so they get a limit."""
@@ -290,6 +291,9 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.abort()
 
+    def _is_close_delimited(self) -> bool:
+        return b"content-length" not in self._fields and b"transfer-encoding" not in self._fields
+
     # httptools' side
 
     def on_message_begin(self) -> None:
@@ -317,10 +321,10 @@ class UpstreamConnection(asyncio.Protocol):
         coding = headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise _unasked("transfer-encoding", coding)
-        encoding = headers.get(b"content-encoding", b"identity").lower()
-        if encoding not in (b"identity", b""):
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None and encoding.lower() not in (b"identity", b""):
             raise _unasked("content-encoding", encoding)
-        self._close_delimited = coding is None and b"content-length" not in headers
+        self._fields = headers
         self._status = status
         self._head_bytes = 0
         self._set_deadline(FIRST_BYTE, self._settings.first_byte_timeout_seconds)

@@ -53,7 +53,7 @@ class Pool:
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that can be used, or None; None, too, while others wait."""
-        while self._idle and not self._waiters:
+        while self._idle and not self._waiters.lines:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
@@ -172,7 +172,7 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose call is over."""
-        if self._waiters:
+        if self._waiters.lines:
             self._pass_on(connection)
         else:
             self._idle.append(connection)
