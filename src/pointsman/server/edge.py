@@ -19,7 +19,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.runner import Runner
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.cors import Cors
-from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers
+from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
 from pointsman.server.peers import TrustedProxies
 from pointsman.server.routes import Handler, Router
 from pointsman.server.targets import check_host, read_target
@@ -402,7 +402,7 @@ class EdgeConnection(asyncio.Protocol):
             handler: Handler = cors.answer_preflight
         else:
             handler = edge.router.find(exchange)
-        self._runner = runner = Runner(edge.ticker.loop, _run(exchange, handler))
+        self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
         runner.start()
 
     def write(self, data: bytes) -> None:
@@ -500,33 +500,6 @@ class EdgeConnection(asyncio.Protocol):
         """Cut the connection."""
         self._closing = True
         self._transport.abort()
-
-
-async def _run(exchange: Exchange, handler: Handler) -> None:
-    """The last line: whatever a handler lets through becomes an answer, never silence and never a stack trace."""
-    try:
-        await handler(exchange)
-    except GatewayError as error:
-        _end_badly(exchange, error)
-    except asyncio.CancelledError:
-        exchange.cut()
-        raise
-    except Exception:
-        log.exception("request failed", request_id=exchange.request_id)
-        _end_badly(
-            exchange, GatewayError(Kind.INTERNAL, "an internal error occurred; it was logged with this request id")
-        )
-    else:
-        if exchange.state != DONE:
-            log.error("request left without an answer", request_id=exchange.request_id)
-            _end_badly(exchange, GatewayError(Kind.INTERNAL, "the request was left without an answer"))
-
-
-def _end_badly(exchange: Exchange, error: GatewayError) -> None:
-    if exchange.responded:
-        exchange.cut()
-    else:
-        exchange.error(error)
 
 
 def _no_upgrade() -> GatewayError:

@@ -1,17 +1,22 @@
 """One request and the way to answer it."""
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
     from pointsman.server.edge import EdgeConnection
+    from pointsman.server.routes import Handler
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON: Final = b"application/json"
+log = structlog.get_logger("pointsman.edge")
 WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
 
 
@@ -135,3 +140,30 @@ def error_headers(error: GatewayError) -> bytes:
     if error.retry_after_seconds is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))
+
+
+async def run_handler(exchange: Exchange, handler: "Handler") -> None:
+    """The last line: whatever a handler lets through becomes an answer, never silence and never a stack trace."""
+    try:
+        await handler(exchange)
+    except GatewayError as error:
+        _end_badly(exchange, error)
+    except asyncio.CancelledError:
+        exchange.cut()
+        raise
+    except Exception:
+        log.exception("request failed", request_id=exchange.request_id)
+        _end_badly(
+            exchange, GatewayError(Kind.INTERNAL, "an internal error occurred; it was logged with this request id")
+        )
+    else:
+        if exchange.state != DONE:
+            log.error("request left without an answer", request_id=exchange.request_id)
+            _end_badly(exchange, GatewayError(Kind.INTERNAL, "the request was left without an answer"))
+
+
+def _end_badly(exchange: Exchange, error: GatewayError) -> None:
+    if exchange.responded:
+        exchange.cut()
+    else:
+        exchange.error(error)
