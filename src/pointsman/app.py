@@ -17,21 +17,20 @@ import structlog
 
 from pointsman import __version__
 from pointsman.accounting.burst import Burst
-from pointsman.accounting.counters import Counters, MemoryCounters
+from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
-from pointsman.canonical.limits import NO_LIMITS, Limits
 from pointsman.clock import Clock, SystemClock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot, serve
-from pointsman.identity.keys import KeyService, KeyTable
+from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.logs import RequestLog
-from pointsman.policy.limits import Limiter, LimitTable
+from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge, error_headers
 from pointsman.server.host import Host
@@ -147,7 +146,7 @@ class Server:
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
         self.local_model = self._make_local_model()
-        self.limiter = Limiter(_make_counters(installation), self._clock, settings.limits.on_failure)
+        self.limiter = Limiter(_open_counters(installation), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal_dir = installation.data_dir / "journal"
         journal = _open_journal(journal_dir, self._clock, settings.journal.segment_bytes)
@@ -313,7 +312,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
-            limits=_limit_table(self._settings, keys, self.limiter.counters),
+            limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
     async def _watch(self) -> None:
@@ -387,40 +386,9 @@ class Server:
         return task
 
 
-def _make_counters(installation: Installation) -> Counters:
+def _open_counters(installation: Installation) -> Counters:
     url = installation.environment.redis_url or installation.settings.storage.redis_url
-    if url is None:
-        return MemoryCounters()
-    try:
-        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
-    except ImportError:
-        raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
-    try:
-        return RedisCounters(Secret(url), installation.clock)
-    except ValueError as error:
-        raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://") from error
-
-
-def _limit_table(settings: Settings, keys: KeyTable, counters: Counters) -> LimitTable | None:
-    """None when nothing is limited, so that calls pay nothing."""
-    own = settings.limits
-    defaults = Limits(
-        requests_per_minute=own.key_requests_per_minute,
-        requests_per_day=own.key_requests_per_day,
-        tokens_per_minute=own.key_tokens_per_minute,
-    )
-    workspaces = Limits(
-        requests_per_minute=own.workspace_requests_per_minute,
-        requests_per_day=own.workspace_requests_per_day,
-        tokens_per_minute=own.workspace_tokens_per_minute,
-    )
-    connections = {
-        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
-        for row in settings.connections
-    }
-    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
-        return None
-    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections)
+    return open_counters(Secret(url) if url is not None else None, installation.clock)
 
 
 def _lock_data_dir(data_dir: Path) -> IO[str]:
