@@ -13,24 +13,22 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
-from pointsman.accounting.counters import Counters, MemoryCounters
+from pointsman.accounting.counters import Counters, MemoryCounters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
-from pointsman.canonical.limits import NO_LIMITS, Limits
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot, serve
-from pointsman.identity.keys import KeyTable
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
-from pointsman.policy.limits import Limiter, LimitTable
+from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
@@ -42,7 +40,7 @@ from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
-from pointsman.settings import ServerSettings, Settings
+from pointsman.settings import ServerSettings
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
@@ -127,7 +125,7 @@ class Server:
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.limiter = Limiter(_make_counters(installation), self._clock, settings.limits.on_failure)
+        self.limiter = Limiter(_open_counters(installation), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -301,7 +299,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
-            limits=_limit_table(self._settings, keys, self.limiter.counters, self._share()),
+            limits=build_limit_table(self._settings, keys, self.limiter.counters, self._share()),
         )
 
     async def _watch(self) -> None:
@@ -372,40 +370,9 @@ class Server:
         return task
 
 
-def _make_counters(installation: Installation) -> Counters:
+def _open_counters(installation: Installation) -> Counters:
     url = installation.environment.redis_url or installation.settings.storage.redis_url
-    if url is None:
-        return MemoryCounters()
-    try:
-        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
-    except ImportError:
-        raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
-    try:
-        return RedisCounters(Secret(url), installation.clock)
-    except ValueError as error:
-        raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://") from error
-
-
-def _limit_table(settings: Settings, keys: KeyTable, counters: Counters, share: tuple[int, int]) -> LimitTable | None:
-    """None when nothing is limited, so that calls pay nothing. ``share``: which of how many equal parts is ours."""
-    own = settings.limits
-    defaults = Limits(
-        requests_per_minute=own.key_requests_per_minute,
-        requests_per_day=own.key_requests_per_day,
-        tokens_per_minute=own.key_tokens_per_minute,
-    )
-    workspaces = Limits(
-        requests_per_minute=own.workspace_requests_per_minute,
-        requests_per_day=own.workspace_requests_per_day,
-        tokens_per_minute=own.workspace_tokens_per_minute,
-    )
-    connections = {
-        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
-        for row in settings.connections
-    }
-    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
-        return None
-    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections, share=share)
+    return open_counters(Secret(url) if url is not None else None, installation.clock)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.accounting.counters import DAY_US, MINUTE_US, SlidingWindow, share_of
+from pointsman.accounting.counters import DAY_US, MINUTE_US, SlidingWindow, open_counters, share_of
+from pointsman.clock import SystemClock
+from pointsman.errors import ConfigError
+from pointsman.keyring import Secret
 
 SECOND_US = 1_000_000
 START_US = 1_000 * SECOND_US
@@ -101,3 +104,10 @@ def test_the_shares_of_processes_sum_to_the_limit(limit: int, processes: int) ->
     shares = [share_of(limit, index, processes) for index in range(processes)]
     assert sum(shares) == limit
     assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("url", ["http://somewhere", "redis://host:port/0", "nonsense"])
+def test_a_redis_url_that_can_not_be_used_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigError, match="redis_url") as caught:
+        open_counters(Secret(url), SystemClock())
+    assert url not in str(caught.value)

@@ -11,6 +11,10 @@ Times are whole microseconds on a clock that never goes back.
 
 from typing import Final, Protocol
 
+from pointsman.clock import Clock
+from pointsman.errors import ConfigError
+from pointsman.keyring import Secret
+
 SLOTS: Final = 60
 MINUTE_US: Final = 60_000_000
 DAY_US: Final = 86_400_000_000
@@ -148,6 +152,20 @@ class MemoryCounters:
 
     async def aclose(self) -> None:
         """Nothing is held."""
+
+
+def open_counters(redis_url: Secret | None, clock: Clock) -> Counters:
+    """Counters in Redis, or in memory without a URL. Raises ConfigError for a URL that can't be used."""
+    if redis_url is None:
+        return MemoryCounters()
+    try:
+        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
+    except ImportError:
+        raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
+    try:
+        return RedisCounters(redis_url, clock)
+    except ValueError as error:
+        raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://, with a valid port") from error
 
 
 def share_of(limit: int, index: int, processes: int) -> int:

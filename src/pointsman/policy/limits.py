@@ -14,7 +14,8 @@ from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, 
 from pointsman.canonical.limits import NO_LIMITS, Limits, Quota, Standing
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import Key, KeyTable
+from pointsman.settings import Settings
 
 OnFailure = Literal["open", "closed"]
 Unit = Literal["requests", "tokens"]
@@ -196,3 +197,30 @@ class Limiter:
     def _count(self, rule: Rule) -> None:
         name = f"{rule.scope}_{rule.unit}"
         self.refused[name] = self.refused.get(name, 0) + 1
+
+
+def build_limit_table(
+    settings: Settings, keys: KeyTable, counters: Counters, share: tuple[int, int] = (0, 1)
+) -> LimitTable | None:
+    """The limits of a configuration; None when nothing is limited, so that calls pay nothing.
+
+    ``share``: this process' index and the number of processes, when they have no store in common.
+    """
+    own = settings.limits
+    defaults = Limits(
+        requests_per_minute=own.key_requests_per_minute,
+        requests_per_day=own.key_requests_per_day,
+        tokens_per_minute=own.key_tokens_per_minute,
+    )
+    workspaces = Limits(
+        requests_per_minute=own.workspace_requests_per_minute,
+        requests_per_day=own.workspace_requests_per_day,
+        tokens_per_minute=own.workspace_tokens_per_minute,
+    )
+    connections = {
+        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
+        for row in settings.connections
+    }
+    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
+        return None
+    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections, share=share)
