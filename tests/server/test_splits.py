@@ -172,3 +172,10 @@ def test_any_split_of_the_same_bytes_gets_the_same_answers(
     assert split == whole
     assert len(whole) == len(sent) + 1
     assert whole[-1][2] == "close"
+
+
+def test_a_fault_is_told_behind_the_answers_of_those_before_it(loop: asyncio.AbstractEventLoop) -> None:
+    data = message("GET", b"/later", b"") * 2 + b"\x00 garbage\r\n\r\n"
+    for cuts in ([], [len(data) // 2], list(range(1, len(data)))):
+        found = answers(loop.run_until_complete(exchange_bytes(data, cuts)), [])
+        assert [status for status, _, _ in found] == [200, 200, 400]
