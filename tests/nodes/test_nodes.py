@@ -1,6 +1,7 @@
 """Two servers with data directories of their own share one PostgreSQL: changes reach both, and one may be killed."""
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def command(node: ServeProcess, *words: str) -> str:
     places = ["--data-dir", str(node.data_dir), "--config", str(node.data_dir / "test.toml")]
     done = subprocess.run(
         [*PROGRAM, *words, *places], capture_output=True, text=True, timeout=20, check=True,
-        env={"POINTSMAN_SECRET_KEY": MASTER_KEY, "PATH": "/usr/bin:/bin"},
+        env={**os.environ, "POINTSMAN_SECRET_KEY": MASTER_KEY},
     )  # fmt: skip
     return done.stdout.strip()
 
