@@ -301,3 +301,21 @@ def test_limits_are_told_in_openai_s_headers() -> None:
 def test_the_longest_answer_is_what_the_caller_allows(members: dict[str, int], tokens: int) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **members}
     assert openai_chat.parse_request(msgspec.json.encode(body)).max_output_tokens == tokens
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_large_bodies_are_checked_like_small_ones(size: int) -> None:
+    text = "x" * size
+    call = openai_chat.parse_request(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    )
+    assert text.encode() in bytes(call.fields["messages"])
+    for wrong, named in (
+        ({"temperature": "hot"}, "temperature"),
+        ({"messages": text}, "messages"),
+        ({"model": 3}, "model"),
+    ):
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], **wrong}
+        with pytest.raises(GatewayError, match=named) as caught:
+            openai_chat.parse_request(json.dumps(body).encode())
+        assert caught.value.param == named

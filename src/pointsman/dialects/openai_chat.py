@@ -14,6 +14,8 @@ NAME: Final = "openai.chat"
 OPERATION: Final = "chat"
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
+LARGE_BODY_BYTES: Final = 64 * 1024
+_SOME_MESSAGES: Final = msgspec.Raw(b'[{"role":"user"}]')
 
 # (type, code) of each kind, as OpenAI's own errors have them where there is one.
 ERROR_TYPES: Final = MappingProxyType(
@@ -70,8 +72,8 @@ def parse_request(body: bytes) -> ChatCall:
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into members that are only carried
-        request = _request.decode(body)
         fields = _fields.decode(body)
+        request = _request.decode(body if len(body) < LARGE_BODY_BYTES else _without_contents(fields))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
     if _is_ambiguous(body, fields):
@@ -92,6 +94,17 @@ def parse_request(body: bytes) -> ChatCall:
         max_output_tokens=min(max(0, request.max_completion_tokens or request.max_tokens or 0), MAX_TOKENS) * choices,
         fields=fields,
     )
+
+
+def _without_contents(fields: Fields) -> bytes:
+    """A large body's members without its messages, which the decoder would have to walk through once more.
+
+    Whether each message has a role is then the upstream's to say; an empty list is still told from a filled one.
+    """
+    messages = memoryview(fields.get("messages", b""))
+    if len(messages) < LARGE_BODY_BYTES // 2 or messages[0] != ord("["):
+        return _encode(fields)
+    return _encode(fields | {"messages": _SOME_MESSAGES})
 
 
 def _is_ambiguous(body: bytes, fields: Fields) -> bool:
