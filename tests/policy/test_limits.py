@@ -148,7 +148,9 @@ def test_processes_without_a_shared_store_divide_a_limit() -> None:
     tables = [
         LimitTable(each, keys=Limits(requests_per_minute=10), share=(index, 3)) for index, each in enumerate(counters)
     ]
-    assert sum(table.rules(KEY, "up")[0].limit for table in tables) == 10
+    rules = [table.rules(KEY, "up")[0] for table in tables]
+    assert sum(rule.limit for rule in rules) == 10
+    assert rules[2].label == "10 requests per minute of the key (3 in this one of 3 processes)"
 
 
 class AwayCounter(SlidingWindow):

@@ -80,8 +80,10 @@ class LimitTable:
             if limit is None:
                 continue
             counter = self._counters.counter(f"{scope}:{owner}:{field}", window_us)
-            label = f"{limit} {field.replace('_', ' ')} of the {scope}"
             mine = share_of(limit, *self._share)
+            label = f"{limit} {field.replace('_', ' ')} of the {scope}"
+            if mine != limit:
+                label += f" ({mine} in this one of {self._share[1]} processes)"
             rules.append(Rule(scope=scope, unit=unit, label=label, limit=mine, counter=counter))
         return tuple(rules)
 
