@@ -161,7 +161,6 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
-        self._spawn("management", mount.run())
         if house is not None:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
@@ -232,7 +231,7 @@ class Server:
         return router
 
     def _load_management(self) -> Plane:
-        from pointsman.api import ManagementServices, build_management  # Litestar: imported after the start
+        from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
         services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
         application = build_management(services)
