@@ -2,8 +2,9 @@
 
 At some thousand requests a second projection takes a good part of a core, and inside the serving process its thread
 and the event loop would wait for each other's turn at the interpreter. So the projector hands over while the rate is
-high: the process runs at the lowest priority, tells how far it is, and ends when the rate is low again, or when its
-parent is gone. Two projectors do each other no harm, so nothing depends on the hand-over being clean.
+high: the process runs only when the processor has nothing else to do, tells how far it is, and ends when the rate is
+low again, or when its parent is gone. When the journal grows too long all the same, it gets an ordinary share. Two
+projectors do each other no harm, so nothing depends on the hand-over being clean.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ ROWS_PER_BATCH: Final = 1000
 LOW_RATE: Final = 500.0  # rows a second below which the serving process does it beside its work
 LOW_SECONDS: Final = 2.0
 NICE: Final = 19
+URGENT_BYTES: Final = 256 * 1024 * 1024  # of waiting journal: from here on projecting is as important as serving
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +35,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: str
     database_url: str | None
+    background: bool = True
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,7 @@ class Burst:
 
     def __init__(self, data_dir: Path, database_url: str | None) -> None:
         self._order = Order(data_dir=str(data_dir), database_url=database_url)
+        self._urgent = False
         self.lag_bytes: int | None = None  # while the process runs
 
     async def run(self, stop: asyncio.Event) -> ProjectorCounts:
@@ -61,7 +65,9 @@ class Burst:
         )
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipes to the projecting process")
-        process.stdin.write(msgspec.json.encode(self._order) + b"\n")
+        order = msgspec.structs.replace(self._order, background=not self._urgent)
+        self._urgent = False
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: process.stdin.close() if process.stdin is not None else None)
         counts = ProjectorCounts()
@@ -69,6 +75,9 @@ class Burst:
             async for line in process.stdout:
                 report = msgspec.json.decode(line, type=Report)
                 counts, self.lag_bytes = report.counts, report.lag_bytes
+                if order.background and report.lag_bytes > URGENT_BYTES:
+                    self._urgent = True  # the next process, at once: this one can't raise itself
+                    process.stdin.close()
             await process.wait()
         finally:
             stopping.cancel()
@@ -117,6 +126,8 @@ async def _main() -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     order = msgspec.json.decode(await reader.readline(), type=Order)
+    if order.background:
+        yield_processor()
     ended = asyncio.Event()
 
     async def watch() -> None:
@@ -132,9 +143,20 @@ async def _main() -> None:
         watching.cancel()
 
 
+def yield_processor() -> None:
+    """Run only when nobody else wants to: with a mere nice value Linux lets a running process finish its time slice,
+    milliseconds, before a waking one gets the processor; an idle-class process is interrupted at once.
+    """
+    os.nice(NICE)
+    if hasattr(os, "SCHED_IDLE"):
+        try:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        except OSError as error:
+            log.info("no idle scheduling for projection", reason=error.strerror)
+
+
 def main() -> None:
     """Read the order, project, report."""
-    os.nice(NICE)
     asyncio.run(_main())
 
 
