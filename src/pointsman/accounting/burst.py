@@ -1,4 +1,4 @@
-"""Projection at high rates, by a process of its own: `python -m pointsman.accounting.burst`.
+"""Projection at high rates, by a process of its own.
 
 At some thousand requests a second projection takes a good part of a core, and inside the serving process its thread
 and the event loop would wait for each other's turn at the interpreter. So the projector hands over while the rate is
@@ -8,7 +8,6 @@ projectors do each other no harm, so nothing depends on the hand-over being clea
 """
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,9 @@ REPORT_SECONDS: Final = 0.25
 ROWS_PER_BATCH: Final = 1000
 LOW_RATE: Final = 500.0  # rows a second below which the serving process does it beside its work
 LOW_SECONDS: Final = 2.0
-NICE: Final = 19
+# Its imports take half a second of a core: it steps back before them.
+MAIN: Final = "from pointsman.accounting.burst import main; main()"
+IN_BACKGROUND: Final = "from pointsman.accounting.idle import yield_processor; yield_processor(); " + MAIN
 URGENT_BYTES: Final = 256 * 1024 * 1024  # of waiting journal: from here on projecting is as important as serving
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: str
     database_url: str | None
-    background: bool = True
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,16 +58,15 @@ class Burst:
 
         Raises OSError when it can't start.
         """
+        urgent, self._urgent = self._urgent, False
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "pointsman.accounting.burst"),
+            *(sys.executable, "-P", "-c", MAIN if urgent else IN_BACKGROUND),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipes to the projecting process")
-        order = msgspec.structs.replace(self._order, background=not self._urgent)
-        self._urgent = False
-        process.stdin.write(msgspec.json.encode(order) + b"\n")
+        process.stdin.write(msgspec.json.encode(self._order) + b"\n")
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: process.stdin.close() if process.stdin is not None else None)
         counts = ProjectorCounts()
@@ -75,7 +74,7 @@ class Burst:
             async for line in process.stdout:
                 report = msgspec.json.decode(line, type=Report)
                 counts, self.lag_bytes = report.counts, report.lag_bytes
-                if order.background and report.lag_bytes > URGENT_BYTES:
+                if not urgent and report.lag_bytes > URGENT_BYTES:
                     self._urgent = True  # the next process, at once: this one can't raise itself
                     process.stdin.close()
             await process.wait()
@@ -126,8 +125,6 @@ async def _main() -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     order = msgspec.json.decode(await reader.readline(), type=Order)
-    if order.background:
-        yield_processor()
     ended = asyncio.Event()
 
     async def watch() -> None:
@@ -141,18 +138,6 @@ async def _main() -> None:
         log.warning("projection at high rate ended", reason=str(error))
     finally:
         watching.cancel()
-
-
-def yield_processor() -> None:
-    """Run only when nobody else wants to: with a mere nice value Linux lets a running process finish its time slice,
-    milliseconds, before a waking one gets the processor; an idle-class process is interrupted at once.
-    """
-    os.nice(NICE)
-    if hasattr(os, "SCHED_IDLE"):
-        try:
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        except OSError as error:
-            log.info("no idle scheduling for projection", reason=error.strerror)
 
 
 def main() -> None:
