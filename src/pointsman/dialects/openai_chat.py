@@ -72,8 +72,12 @@ def parse_request(body: bytes) -> ChatCall:
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into members that are only carried
-        fields = _fields.decode(body)
-        request = _request.decode(body if len(body) < LARGE_BODY_BYTES else _without_contents(fields))
+        if len(body) < LARGE_BODY_BYTES:
+            request = _request.decode(body)
+            fields = _fields.decode(body)
+        else:
+            fields = _fields.decode(body)
+            request = _request.decode(_without_contents(fields))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
     if _is_ambiguous(body, fields):
