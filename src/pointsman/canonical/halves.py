@@ -5,7 +5,7 @@ they touch no socket, clock or chance (docs/translation.md).
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -16,6 +16,11 @@ from pointsman.canonical.limits import Standing
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GatewayError
+
+
+# What may be lacking: several answers to one request; answers bound to a schema, or to JSON at all; pictures and files
+# by address (the gateway fetches them); tools.
+LACKING: Final = ("choices", "json_schema", "json_object", "image_url", "file_url", "tools")
 
 
 class ClientCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +96,10 @@ class ProviderFormat(Protocol):
     """What upstreams speak."""
 
     WIRE: str
+
+    def lacks(self, upstream: Upstream) -> frozenset[str]:
+        """What the API has no way to say, so that the gateway brings it about around it: some of `LACKING`."""
+        ...
 
     def build_request(self, request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:
         """Every leaf of ``request`` is in the result or in ``fidelity``. Raises UNSUPPORTED for what can't be meant."""
