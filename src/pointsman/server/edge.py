@@ -37,7 +37,9 @@ MAX_KNOWN_HOSTS: Final = 1024
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
 # Given twice, these would let two readers of one request disagree about who asks for what.
-SINGULAR: Final = frozenset((b"authorization", b"x-api-key", b"host", b"content-length", b"content-type"))
+SINGULAR: Final = frozenset(
+    (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
+)
 
 ErrorRenderer = Callable[[GatewayError, str], bytes]
 log = structlog.get_logger("pointsman.edge")

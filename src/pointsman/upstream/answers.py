@@ -127,11 +127,20 @@ class StreamedAnswer(CollectedAnswer):
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
-            self.started = True
-            self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
+            self._begin()
         if self._reader.done:
             self._settle_once(None, len(events))
         self._receiver.write(events)
+
+    def _begin(self) -> None:
+        self.started = True
+        self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
+
+    def _verdict(self) -> GatewayError | None:
+        """How the answer broke, by the reader's account."""
+        if self._reader.failed:
+            return GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
+        return None
 
     def _complete(self) -> None:
         if self.done:
@@ -139,8 +148,7 @@ class StreamedAnswer(CollectedAnswer):
         if not self.started:
             self.break_off(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
-        failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
-        self._settle_once(failure if self._reader.failed else None, 0)
+        self._settle_once(self._verdict(), 0)
         self._receiver.finish()
         self.finish()
 
