@@ -29,6 +29,7 @@ from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
+from pointsman.policy.opaque_state import Vault
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
@@ -149,6 +150,7 @@ class Server:
             error_headers=error_headers,
             admission=self.admission,
             limiter=self.limiter,
+            vault=Vault(),
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)

@@ -14,17 +14,16 @@ import msgspec
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
 from pointsman.canonical import halves
-from pointsman.canonical.identity import Identity
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.hub.answer import PassageAnswer
-from pointsman.hub.passage import Passage
+from pointsman.hub.lane import HubLane
 from pointsman.identity.keys import KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
+from pointsman.policy.opaque_state import Vault
 from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
@@ -32,7 +31,6 @@ from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
-STRICT_HEADER = b"x-pointsman-strict"  # the caller's wish: rather an error than a dropped field
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
 
 
@@ -124,7 +122,9 @@ class Gateway:
         error_headers: Callable[[GatewayError], bytes],
         admission: Admission,
         limiter: Limiter,
+        vault: Vault,
     ) -> None:
+        self.vault = vault
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -262,7 +262,8 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         access = await endpoint.acquire()
     try:
         if call.fields is None or endpoint.wire != dialect.WIRE:
-            await _translate(gateway, dialect, entry, endpoint, (access, call, target.model))
+            lane = HubLane(gateway, entry, exchange, endpoint, access)
+            await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
             return
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)
         entry.sent(endpoint, target.model)
@@ -333,88 +334,5 @@ async def _relay(
         raise
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
-    if not answer.streaming:
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
-
-
-async def _translate(
-    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, Call, str]
-) -> None:
-    """The hub lane (hub/passage.py), and the raw lane of APIs other than OpenAI's chat."""
-    access, call, model = prepared
-    exchange = entry.exchange
-    identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
-    request = dialect.as_request(call, exchange.body)
-    passage = Passage(dialect, endpoint.hub, request, endpoint.upstream(model), identity)
-    strict = exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false")
-    message = endpoint.message(access, passage.build(exchange.body, strict=strict))
-    entry.sent(endpoint, model)
-    line = Line(gateway, entry, endpoint, access)
-    if call.stream:
-        await _relay_passage(line, passage, message)
-    else:
-        await _collect_passage(line, passage, message)
-
-
-class Line:
-    """A call's line to its upstream."""
-
-    __slots__ = ("_access", "_endpoint", "_gateway", "entry")
-
-    def __init__(self, gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access) -> None:
-        self._gateway = gateway
-        self._endpoint = endpoint
-        self._access = access
-        self.entry = entry
-
-    @property
-    def secret(self) -> str | None:
-        """The credential's text, to look for it in what the upstream says."""
-        return self._access.reveal()
-
-    async def send(self, message: bytes, answer: CollectedAnswer) -> None:
-        """Send and wait for the end of the answer. Raises the upstream's error when its status isn't 200."""
-        await self._gateway.client.send(self._access.origin, message, answer, self.entry.record.key_id or "")
-        if answer.status != 200:
-            raise self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, self.secret)
-
-
-async def _collect_passage(line: Line, passage: Passage, message: bytes) -> None:
-    answer, entry = CollectedAnswer(), line.entry
-    try:
-        await line.send(message, answer)
-    except asyncio.CancelledError:
-        entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
-        raise
-    except GatewayError as error:
-        raise passage.own(error) from None
-    response, body = passage.read(answer.body)
-    entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
-    entry.record.bytes_out = len(body)
-    entry.settle(200, Outcome.SUCCESS)
-    entry.exchange.respond(200, body, extra=passage.head())
-
-
-async def _relay_passage(line: Line, passage: Passage, message: bytes) -> None:
-    entry, reader = line.entry, passage.reader(line.secret)
-
-    def read() -> None:
-        entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
-
-    def settle(error: GatewayError | None, last: int) -> None:
-        read()
-        entry.record.bytes_out = last
-        entry.settle(
-            200, Outcome.SUCCESS if error is None else Outcome.ERROR, error.kind if error is not None else None
-        )
-
-    answer = PassageAnswer(entry.exchange, reader, settle, passage.stream_head())
-    try:
-        await line.send(message, answer)
-    except asyncio.CancelledError:
-        read()
-        raise
-    except GatewayError as error:
-        raise passage.own(error) from None
     if not answer.streaming:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")

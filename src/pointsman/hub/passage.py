@@ -43,6 +43,7 @@ class Passage:
         request: Request,
         upstream: Upstream,
         identity: Identity,
+        fidelity: Fidelity | None = None,
     ) -> None:
         self._dialect = dialect
         self._format = provider_format
@@ -50,7 +51,7 @@ class Passage:
         self._upstream = upstream
         self._identity = identity
         self.translated = dialect.WIRE != provider_format.WIRE
-        self.fidelity = Fidelity()
+        self.fidelity = Fidelity() if fidelity is None else fidelity
 
     def build(self, body: bytes, *, strict: bool) -> Built:
         """The request for the upstream. Raises GatewayError(UNSUPPORTED) for what can't be carried when ``strict``."""
@@ -60,6 +61,14 @@ class Passage:
         if strict:
             self.fidelity.refuse_drops()
         return built
+
+    def asking(self, request: Request) -> "Passage":
+        """A passage like this one for another request, whose notes nobody reads."""
+        return Passage(self._dialect, self._format, request, self._upstream, self._identity)
+
+    def parse(self, body: bytes) -> Response:
+        """A whole answer in our words."""
+        return self._format.parse_response(body, self._identity)
 
     def read(self, body: bytes) -> tuple[Response, bytes]:
         """A whole answer, and its bytes for the client."""

@@ -115,6 +115,7 @@ requests: Final = Table(
     Column("upstream_us", BigInteger),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
+    Column("fidelity", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
