@@ -41,17 +41,23 @@ def openai(
     pace_ms: Annotated[
         float, typer.Option(metavar="MS", help="Time between two streamed events.", min=0, max=3_600_000)
     ] = 0.0,
+    flavour: Annotated[
+        str, typer.Option(help="A host that departs from OpenAI: deepseek, mistral, groq, openrouter, qwen ...")
+    ] = "openai",
     list_faults: Annotated[bool, typer.Option("--list-faults", help="Show the faults and exit.")] = False,
 ) -> None:
     """Simulate an OpenAI Chat Completions upstream until Ctrl-C."""
-    from pointsman.testing import FAULTS, Behaviour, OpenAIChat
+    from pointsman.errors import ConfigError
+    from pointsman.testing import FAULTS, FLAVOURS, Behaviour, OpenAIChat
 
     if list_faults:
         print_table(("fault", "what happens"), [(one.name, one.summary) for one in FAULTS.values()])
         return
     if fault is not None:
         _check_fault(fault)
-    api = OpenAIChat(api_key=api_key, models=tuple(model or ("sim-model",)))
+    if flavour not in FLAVOURS:
+        raise ConfigError(f"there is no flavour {flavour[:100]!r}; there are: {', '.join(FLAVOURS)}")
+    api = OpenAIChat(api_key=api_key, models=tuple(model or ("sim-model",)), flavour=FLAVOURS[flavour])
     behaviour = Behaviour(tokens=tokens, pace_ms=pace_ms, fault=fault)
     asyncio.run(_run((host, port), api, behaviour, api_key))
 

@@ -16,16 +16,19 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
+from .openai_flavours import FLAVOURS, Flavour
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
 
 __all__ = [
     "FAULTS",
+    "FLAVOURS",
     "Api",
     "Behaviour",
     "DirectiveError",
     "Fault",
+    "Flavour",
     "OpenAIChat",
     "Outcome",
     "ReceivedRequest",
