@@ -11,11 +11,13 @@ from pointsman.cli.options import command_group
 from pointsman.cli.output import note, print_table
 
 if TYPE_CHECKING:
-    from pointsman.testing import Behaviour, OpenAIChat, Simulator
+    from pointsman.testing import Api, Behaviour, Simulator
 
 DEFAULT_PORT = 20200
 # Addresses that mean every interface, and where a client on this machine finds such a server.
 REACHED_AT = {"//0.0.0.0:": "//127.0.0.1:", "//[::]:": "//[::1]:"}
+# What the simulated APIs are called, by the class that answers.
+TITLES = {"OpenAIChat": "OpenAI Chat Completions", "AnthropicMessages": "Anthropic Messages"}
 
 group = command_group("simulate", "Run a simulated upstream.")
 app.add_typer(group)
@@ -62,6 +64,34 @@ def openai(
     asyncio.run(_run((host, port), api, behaviour, api_key))
 
 
+@group.command()
+def anthropic(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port to listen on; 0 takes any free one.", min=0, max=65535)
+    ] = DEFAULT_PORT,
+    api_key: Annotated[str | None, typer.Option(help="Demand this key; without it any will do.")] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="A model to list; repeat it.")] = None,
+    fault: Annotated[
+        str | None, typer.Option(help="Fail in this way; simulate openai --list-faults shows them.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Length of every answer.", min=0, max=10_000_000)
+    ] = None,
+    pace_ms: Annotated[
+        float, typer.Option(metavar="MS", help="Time between two streamed events.", min=0, max=3_600_000)
+    ] = 0.0,
+) -> None:
+    """Simulate an Anthropic Messages upstream until Ctrl-C."""
+    from pointsman.testing import AnthropicMessages, Behaviour
+
+    if fault is not None:
+        _check_fault(fault)
+    api = AnthropicMessages(api_key=api_key, models=tuple(model or ("sim-model",)))
+    behaviour = Behaviour(tokens=tokens, pace_ms=pace_ms, fault=fault)
+    asyncio.run(_run((host, port), api, behaviour, api_key))
+
+
 def _check_fault(name: str) -> None:
     from pointsman.errors import ConfigError
     from pointsman.testing import FAULTS
@@ -72,7 +102,7 @@ def _check_fault(name: str) -> None:
         raise ConfigError(f"there is no fault {name[:100]!r}; {hint}")
 
 
-async def _run(address: tuple[str, int], api: "OpenAIChat", behaviour: "Behaviour", api_key: str | None) -> None:
+async def _run(address: tuple[str, int], api: "Api", behaviour: "Behaviour", api_key: str | None) -> None:
     """Serve until SIGINT or SIGTERM; both are the normal end."""
     import signal
 
@@ -103,6 +133,7 @@ def _announce(simulator: "Simulator", api_key: str | None) -> None:
     base_url = simulator.base_url
     for bound, reached in REACHED_AT.items():
         base_url = base_url.replace(bound, reached)
-    typer.echo(f"simulating OpenAI Chat Completions at {base_url}")
+    title = TITLES.get(type(simulator.api).__name__, "an upstream")
+    typer.echo(f"simulating {title} at {base_url}")
     key = " --api-key prompt" if api_key is not None else ""
     typer.echo(f"use it:  pointsman connections add sim --base-url {base_url} --allow-private{key}")

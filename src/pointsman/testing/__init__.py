@@ -10,9 +10,10 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
-Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
+Other APIs are simulated by other classes than ``OpenAIChat``: ``AnthropicMessages``, or an ``Api`` of your own.
 """
 
+from .anthropic_messages import AnthropicMessages
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
@@ -24,6 +25,7 @@ from .simulator import RunningSimulator, Simulator, running_simulator, serve
 __all__ = [
     "FAULTS",
     "FLAVOURS",
+    "AnthropicMessages",
     "Api",
     "Behaviour",
     "DirectiveError",
