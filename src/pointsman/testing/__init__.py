@@ -11,11 +11,13 @@
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
 Other APIs are simulated by other classes than ``OpenAIChat``: ``AnthropicMessages``, or an ``Api`` of your own.
+Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
 """
 
 from .anthropic_messages import AnthropicMessages
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
+from .gemini import Gemini
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
 from .reply import Api
@@ -31,6 +33,7 @@ __all__ = [
     "DirectiveError",
     "Fault",
     "Flavour",
+    "Gemini",
     "OpenAIChat",
     "Outcome",
     "ReceivedRequest",
