@@ -11,7 +11,7 @@ from pointsman.cli.options import command_group
 from pointsman.cli.output import note, print_table
 
 if TYPE_CHECKING:
-    from pointsman.testing import Behaviour, OpenAIChat, Simulator
+    from pointsman.testing import Api, Behaviour, Simulator
 
 DEFAULT_PORT = 20200
 # Addresses that mean every interface, and where a client on this machine finds such a server.
@@ -43,15 +43,15 @@ def openai(
     ] = 0.0,
     list_faults: Annotated[bool, typer.Option("--list-faults", help="Show the faults and exit.")] = False,
 ) -> None:
-    """Simulate an OpenAI Chat Completions upstream until Ctrl-C."""
-    from pointsman.testing import FAULTS, Behaviour, OpenAIChat
+    """Simulate an OpenAI upstream, Chat Completions and Responses, until Ctrl-C."""
+    from pointsman.testing import FAULTS, Behaviour, OpenAIResponses
 
     if list_faults:
         print_table(("fault", "what happens"), [(one.name, one.summary) for one in FAULTS.values()])
         return
     if fault is not None:
         _check_fault(fault)
-    api = OpenAIChat(api_key=api_key, models=tuple(model or ("sim-model",)))
+    api = OpenAIResponses(api_key=api_key, models=tuple(model or ("sim-model",)))
     behaviour = Behaviour(tokens=tokens, pace_ms=pace_ms, fault=fault)
     asyncio.run(_run((host, port), api, behaviour, api_key))
 
@@ -66,7 +66,7 @@ def _check_fault(name: str) -> None:
         raise ConfigError(f"there is no fault {name[:100]!r}; {hint}")
 
 
-async def _run(address: tuple[str, int], api: "OpenAIChat", behaviour: "Behaviour", api_key: str | None) -> None:
+async def _run(address: tuple[str, int], api: "Api", behaviour: "Behaviour", api_key: str | None) -> None:
     """Serve until SIGINT or SIGTERM; both are the normal end."""
     import signal
 
@@ -97,6 +97,6 @@ def _announce(simulator: "Simulator", api_key: str | None) -> None:
     base_url = simulator.base_url
     for bound, reached in REACHED_AT.items():
         base_url = base_url.replace(bound, reached)
-    typer.echo(f"simulating OpenAI Chat Completions at {base_url}")
+    typer.echo(f"simulating OpenAI Chat Completions and Responses at {base_url}")
     key = " --api-key prompt" if api_key is not None else ""
     typer.echo(f"use it:  pointsman connections add sim --base-url {base_url} --allow-private{key}")

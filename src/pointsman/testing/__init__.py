@@ -16,6 +16,7 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
+from .openai_responses import OpenAIResponses
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
@@ -27,6 +28,7 @@ __all__ = [
     "DirectiveError",
     "Fault",
     "OpenAIChat",
+    "OpenAIResponses",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",
