@@ -51,6 +51,8 @@ def openai(
     """Simulate an OpenAI Chat Completions upstream until Ctrl-C."""
     from pointsman.errors import ConfigError
     from pointsman.testing import FAULTS, FLAVOURS, Behaviour, OpenAIChat
+    """Simulate an OpenAI upstream, Chat Completions and Responses, until Ctrl-C."""
+    from pointsman.testing import FAULTS, Behaviour, OpenAIResponses
 
     if list_faults:
         print_table(("fault", "what happens"), [(one.name, one.summary) for one in FAULTS.values()])
@@ -88,6 +90,7 @@ def anthropic(
     if fault is not None:
         _check_fault(fault)
     api = AnthropicMessages(api_key=api_key, models=tuple(model or ("sim-model",)))
+    api = OpenAIResponses(api_key=api_key, models=tuple(model or ("sim-model",)))
     behaviour = Behaviour(tokens=tokens, pace_ms=pace_ms, fault=fault)
     asyncio.run(_run((host, port), api, behaviour, api_key))
 
@@ -135,5 +138,6 @@ def _announce(simulator: "Simulator", api_key: str | None) -> None:
         base_url = base_url.replace(bound, reached)
     title = TITLES.get(type(simulator.api).__name__, "an upstream")
     typer.echo(f"simulating {title} at {base_url}")
+    typer.echo(f"simulating OpenAI Chat Completions and Responses at {base_url}")
     key = " --api-key prompt" if api_key is not None else ""
     typer.echo(f"use it:  pointsman connections add sim --base-url {base_url} --allow-private{key}")

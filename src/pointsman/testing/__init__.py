@@ -20,6 +20,7 @@ from .faults import FAULTS, Fault
 from .gemini import Gemini
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
+from .openai_responses import OpenAIResponses
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
@@ -35,6 +36,7 @@ __all__ = [
     "Flavour",
     "Gemini",
     "OpenAIChat",
+    "OpenAIResponses",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",

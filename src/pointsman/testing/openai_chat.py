@@ -71,7 +71,7 @@ class OpenAIChat:
 
     def answer(self, request: Request, behaviour: Behaviour) -> Reply:
         """OpenAI's answer to ``request``, errors included."""
-        headers = self._headers(behaviour)
+        headers = self.headers(behaviour)
         path = request.path.partition("?")[0]
         if path.startswith(azure.PREFIX):
             return self._azure(request, behaviour, headers)
@@ -89,11 +89,15 @@ class OpenAIChat:
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
         """OpenAI's error for a fault that refuses."""
-        return errors.refusal(fault, self.model_of(request), _key_of(request), self._headers(behaviour), behaviour)
+        return errors.refusal(fault, self.model_of(request), _key_of(request), self.headers(behaviour), behaviour)
 
     def reject_directive(self, message: str) -> Reply:
         """400 with the code ``simulator_directive``: not OpenAI's, but visible in any client."""
-        return errors.error_reply(400, message, self._headers(Behaviour()), code="simulator_directive")
+        return errors.error_reply(400, message, self.headers(Behaviour()), code="simulator_directive")
+
+    def check_request_key(self, request: Request, behaviour: Behaviour) -> Reply | None:
+        """The 401 for a missing or wrong key; None when the key is right or none is demanded."""
+        return None if self._api_key is None else self._check_key(request, self.headers(behaviour))
 
     def _check_key(self, request: Request, headers: Headers) -> Reply | None:
         key = _key_of(request)
@@ -161,7 +165,8 @@ class OpenAIChat:
     def _serial(self) -> str:
         return f"{self._run}{next(self._numbers):09d}"
 
-    def _headers(self, behaviour: Behaviour) -> Headers:
+    def headers(self, behaviour: Behaviour) -> Headers:
+        """The headers that all of OpenAI's answers have."""
         return (
             ("access-control-expose-headers", "X-Request-ID"),
             ("openai-organization", "org-simulated"),

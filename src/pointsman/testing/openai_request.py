@@ -121,11 +121,11 @@ def check_shape(request: Json) -> None:
         _require(request.get(name), name)
     for name, value in request.items():
         if value is not None and name in _TYPES:
-            _check_type(value, name, *_TYPES[name])
+            check_type(value, name, *_TYPES[name])
         elif value is not None and name in _RANGES:
             _check_range(name, value, *_RANGES[name])
     for position, message in enumerate(request["messages"]):
-        _check_type(message, f"messages[{position}]", dict)
+        check_type(message, f"messages[{position}]", dict)
     for position, tool in enumerate(request.get("tools") or ()):
         _check_tool(tool, f"tools[{position}]")
 
@@ -224,7 +224,8 @@ def _require(value: object, name: str) -> None:
         raise InvalidRequest(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
 
 
-def _check_type(value: object, name: str, *expected: type) -> None:
+def check_type(value: object, name: str, *expected: type) -> None:
+    """Raise InvalidRequest unless ``value`` is exactly of one of these types."""
     if type(value) not in expected:
         wanted = " or ".join(_TYPE_NAMES[one] for one in expected)
         message = f"Invalid type for '{name}': expected {wanted}, but got {_TYPE_NAMES[type(value)]} instead."
@@ -232,7 +233,7 @@ def _check_type(value: object, name: str, *expected: type) -> None:
 
 
 def _check_range(name: str, value: Any, lowest: int, highest: int | None, whole: bool) -> None:
-    _check_type(value, name, *((int,) if whole else (float, int)))
+    check_type(value, name, *((int,) if whole else (float, int)))
     kind = "integer" if whole else "decimal"
     if value < lowest:
         message = (
@@ -247,15 +248,15 @@ def _check_range(name: str, value: Any, lowest: int, highest: int | None, whole:
 
 
 def _check_tool(tool: Any, name: str) -> None:
-    _check_type(tool, name, dict)
+    check_type(tool, name, dict)
     kind = tool.get("type")
     if kind not in ("function", "custom"):
         message = f"Invalid value: '{kind}'. Supported values are: 'function' and 'custom'."
         raise InvalidRequest(message, f"{name}.type", "invalid_value")
     _require(tool.get(kind), f"{name}.{kind}")
-    _check_type(tool[kind], f"{name}.{kind}", dict)
+    check_type(tool[kind], f"{name}.{kind}", dict)
     _require(tool[kind].get("name"), f"{name}.{kind}.name")
-    _check_type(tool[kind]["name"], f"{name}.{kind}.name", str)
+    check_type(tool[kind]["name"], f"{name}.{kind}.name", str)
 
 
 def _check_message(message: Json, name: str) -> None:
@@ -266,7 +267,7 @@ def _check_message(message: Json, name: str) -> None:
         wrong = f"Invalid value: '{role}'. Supported values are: {supported}, and '{_ROLES[-1]}'."
         raise InvalidRequest(wrong, f"{name}.role", "invalid_value")
     if message.get("content") is not None:
-        _check_type(message["content"], f"{name}.content", str, list)
+        check_type(message["content"], f"{name}.content", str, list)
     elif role != "assistant" or not any(message.get(key) for key in ("tool_calls", "function_call", "refusal")):
         raise InvalidRequest("Invalid value for 'content': expected a string, got null.", f"{name}.content")
 
