@@ -16,8 +16,10 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as
 
 from .anthropic_messages import AnthropicMessages
 from .behaviour import Behaviour, DirectiveError
+from .cohere import Cohere
 from .faults import FAULTS, Fault
 from .gemini import Gemini
+from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
 from .openai_responses import OpenAIResponses
@@ -31,10 +33,12 @@ __all__ = [
     "AnthropicMessages",
     "Api",
     "Behaviour",
+    "Cohere",
     "DirectiveError",
     "Fault",
     "Flavour",
     "Gemini",
+    "Ollama",
     "OpenAIChat",
     "OpenAIResponses",
     "Outcome",
