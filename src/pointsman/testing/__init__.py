@@ -14,24 +14,35 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 """
 
 from .behaviour import Behaviour, DirectiveError
+from .cohere import CohereRetrieval
+from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
+from .openai_operations import OpenAIOperations
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
+from .voyage import JinaRetrieval, VoyageRetrieval
 
 __all__ = [
     "FAULTS",
     "Api",
     "Behaviour",
+    "CohereRetrieval",
     "DirectiveError",
     "Fault",
+    "GeminiEmbeddings",
+    "JinaRetrieval",
+    "MistralEmbeddings",
+    "OllamaEmbeddings",
     "OpenAIChat",
+    "OpenAIOperations",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",
     "RunningSimulator",
     "Simulator",
+    "VoyageRetrieval",
     "running_simulator",
     "serve",
 ]
