@@ -14,7 +14,7 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 """
 
 from .behaviour import Behaviour, DirectiveError
-from .cohere import CohereRetrieval
+from .cohere_retrieval import CohereRetrieval
 from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
 from .faults import FAULTS, Fault
 from .openai_chat import OpenAIChat
