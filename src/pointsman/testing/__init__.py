@@ -17,15 +17,19 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as
 from .anthropic_messages import AnthropicMessages
 from .behaviour import Behaviour, DirectiveError
 from .cohere import Cohere
+from .cohere_retrieval import CohereRetrieval
+from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
 from .openai_responses import OpenAIResponses
+from .openai_operations import OpenAIOperations
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
+from .voyage import JinaRetrieval, VoyageRetrieval
 
 __all__ = [
     "FAULTS",
@@ -41,11 +45,21 @@ __all__ = [
     "Ollama",
     "OpenAIChat",
     "OpenAIResponses",
+    "CohereRetrieval",
+    "DirectiveError",
+    "Fault",
+    "GeminiEmbeddings",
+    "JinaRetrieval",
+    "MistralEmbeddings",
+    "OllamaEmbeddings",
+    "OpenAIChat",
+    "OpenAIOperations",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",
     "RunningSimulator",
     "Simulator",
+    "VoyageRetrieval",
     "running_simulator",
     "serve",
 ]
