@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
+from pointsman.server.management import ManagementMount
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
@@ -98,6 +100,16 @@ def test_requests_are_served_over_tls_with_alpn(gateway: RunningGateway) -> None
             assert connection.ask(chat(stream=stream)).text == "echo: one two three"
         connection.send(chat() + request("GET", "/health") + chat(stream=True))
         assert [connection.answer().status for _ in range(3)] == [200] * 3
+
+
+def test_an_asgi_application_is_told_the_scheme(gateway: RunningGateway) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["scheme"].encode()})
+
+    gateway.server.edge.router.add("GET", "/scheme", ManagementMount(lambda: (application, frozenset({b"/scheme"}))))
+    with TlsConnection(gateway.port) as connection:
+        assert connection.ask(request("GET", "/scheme")).body == b"https"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
