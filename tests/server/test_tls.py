@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,38 @@ def test_sighup_reloads_and_keeps_open_connections(tmp_path: Path) -> None:
         running.signal(signal.SIGTERM)
         assert running.wait() == 0
         assert time.monotonic() - started < 6
+
+
+def test_several_workers_serve_tls_and_all_of_them_take_a_new_certificate(
+    tmp_path: Path, shared_simulator: RunningSimulator
+) -> None:
+    certificate, key = mint(tmp_path, 7)
+    row = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
+    server = {"workers": 2, "tls_certificate": str(certificate), "tls_key": str(key)}
+    with serving(tmp_path / "data", toml([row], {"server": server})) as running, ExitStack() as stack:
+        open_before = [stack.enter_context(TlsConnection(running.port)) for _ in range(20)]
+        for connection in open_before:
+            assert connection.ask(chat()).text == "echo: one two three"
+            assert connection.serial() == 7
+        written = [path.stat().st_size for path in (tmp_path / "data" / "journal").iterdir()]
+        assert len(written) == 2  # each worker has some of the connections
+        assert all(written)
+
+        mint(tmp_path, 8)
+        wait_until(lambda: running.log.count("TLS certificate loaded") == 2, "new certificate in both workers")
+        assert {serial(running.port) for _ in range(8)} == {8}
+        for connection in open_before:
+            assert connection.serial() == 7
+            assert connection.ask(chat()).status == 200
+
+        mint(tmp_path, 9)
+        running.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart done" in running.log, "rolling restart", 10)
+        assert {serial(running.port) for _ in range(8)} == {9}
+        with TlsConnection(running.port) as fresh:
+            assert fresh.ask(chat(stream=True)).text == "echo: one two three"
+        running.signal(signal.SIGTERM)
+        assert running.wait(10) == 0
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "mismatch", "encrypted"])
