@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
-from pointsman.accounting.counters import Counters, MemoryCounters, open_counters
+from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
@@ -126,7 +126,7 @@ class Server:
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.limiter = Limiter(_open_counters(installation), self._clock, settings.limits.on_failure)
+        self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -300,7 +300,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters, self._share()),
+            limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
     async def _watch(self) -> None:
@@ -354,11 +354,6 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
-    def _share(self) -> tuple[int, int]:
-        """Without Redis, workers can't count together: each takes its part of every limit."""
-        alone = self._link is None or not isinstance(self.limiter.counters, MemoryCounters)
-        return (0, 1) if self._link is None or alone else (self._link.share, self._link.shares)
-
     async def _flush_counters(self) -> None:
         while True:
             await asyncio.sleep(COUNTER_FLUSH_SECONDS)
@@ -371,9 +366,10 @@ class Server:
         return task
 
 
-def _open_counters(installation: Installation) -> Counters:
+def _open_counters(installation: Installation, link: WorkerLink | None) -> Counters:
+    """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
-    return open_counters(Secret(url) if url is not None else None, installation.clock)
+    return open_counters(Secret(url) if url is not None else None, installation.clock, link)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

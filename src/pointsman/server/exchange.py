@@ -53,6 +53,11 @@ class Exchange:
         self.throttle: Callable[[bool], None] | None = None
 
     @property
+    def scheme(self) -> str:
+        """How the client came: https when this server ends TLS itself."""
+        return "http" if self._edge.settings.tls_certificate is None else "https"
+
+    @property
     def responded(self) -> bool:
         """True once any part of an answer was given."""
         return self.state != WAITING
