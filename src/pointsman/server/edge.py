@@ -299,10 +299,6 @@ class EdgeConnection(asyncio.Protocol):
         headers = self._headers
         if name not in headers:
             headers[name] = value
-            if name == b"expect":
-                self._wants_continue = value.lower() == b"100-continue"
-            elif len(headers) > self.edge.settings.max_header_count:
-                raise _head_too_large()
         elif name in SINGULAR:
             raise GatewayError(Kind.INVALID_REQUEST, f"the header {name.decode('latin-1')} is given twice")
         else:
@@ -313,11 +309,15 @@ class EdgeConnection(asyncio.Protocol):
         self._in_head = False
         edge, headers = self.edge, self._headers
         limits = edge.settings
+        if len(headers) > limits.max_header_count:
+            raise _head_too_large()
         if self._unframed > limits.max_header_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 raise _head_too_large()
         self._unframed = 0
+        if b"expect" in headers:
+            self._wants_continue = headers[b"expect"].lower() == b"100-continue"
         self._check_version()
         if self._parser.should_upgrade():  # CONNECT, or Upgrade that Connection names
             raise _no_upgrade()
