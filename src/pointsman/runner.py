@@ -27,14 +27,14 @@ _by_hand = False
 
 
 class Waiting:
-    """Something that one coroutine awaits, and that `finish` or `break_off` ends. Works with and without a Task."""
+    """Something that one coroutine awaits, and that `finish` or `break_off` ends. Works with and without a Task.
 
-    __slots__ = ("_error", "done", "wake")
+    Made for every request: defaults of the class instead of an `__init__`, which costs more than all it would set.
+    """
 
-    def __init__(self) -> None:
-        self.done = False
-        self.wake: Callable[[], None] | None = None
-        self._error: BaseException | None = None
+    done = False
+    wake: Callable[[], None] | None = None
+    _error: BaseException | None = None
 
     def finish(self) -> None:
         """What was waited for is there."""
