@@ -86,8 +86,14 @@ MEANINGS = {
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
-    "connections.kind": "What the upstream speaks: `openai` (any OpenAI-compatible API) or `local`.",
-    "connections.base_url": "Where the API is, with its version, e.g. `https://api.openai.com/v1`. Not for `local`.",
+    "connections.kind": (
+        "Who it is: a host that `pointsman connections hosts` lists (`groq`, `azure-v1` ...), `openai` with a base URL "
+        "for any other OpenAI-compatible API, or `local`."
+    ),
+    "connections.base_url": (
+        "Where the API is, with its version, e.g. `https://api.openai.com/v1`. A host of the table needs none. "
+        "Not for `local`."
+    ),
     "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself.",
     "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
     "connections.priority": "Stored and shown. No routing uses it yet.",

@@ -190,7 +190,7 @@ def test_the_python_program_prints_an_answer(gateway: RunningGateway) -> None:
         env=gateway.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,  # the local model decides when it has said enough, on whatever machine this is
         check=False,
     )
     assert done.returncode == 0, done.stderr

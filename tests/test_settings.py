@@ -144,13 +144,6 @@ def test_ids_may_have_dashes_dots_and_underscores(name: str) -> None:
     assert parse_settings({"connections": [{**REMOTE, "id": name}]}, "x").connections[0].id == name
 
 
-@pytest.mark.parametrize(("kind", "hint"), [("opneai", "did you mean 'openai'?"), ("zzz", "known: openai, local")])
-def test_an_unknown_kind_is_refused_with_the_nearest(kind: str, hint: str) -> None:
-    message = refusal({"connections": [{**REMOTE, "kind": kind}]})
-    assert "connections[0].kind" in message
-    assert hint in message
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -205,8 +198,7 @@ def test_a_good_base_url_is_taken(url: str) -> None:
     check_connection("a", "openai", url, "connection")
 
 
-def test_a_remote_connection_needs_an_address_and_a_local_one_has_none() -> None:
-    assert "base_url: is missing" in refusal({"connections": [{"id": "a", "kind": "openai"}]})
+def test_a_local_connection_has_no_address() -> None:
     assert "base_url" in refusal({"connections": [{**REMOTE, "kind": "local"}]})
     parse_settings({"connections": [{"id": "a", "kind": "local"}]}, "x")
 

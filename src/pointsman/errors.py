@@ -2,7 +2,8 @@
 
 GatewayError(kind, message, param, retry_after_seconds)
 ├── the caller's:   invalid_request · too_large · unauthenticated · permission_denied · not_found
-│                   method_not_allowed · model_not_found · unsupported · rate_limited · client_timeout
+│                   method_not_allowed · model_not_found · unsupported · unsupported_encoding
+│                   context_length · content_filtered · payment_required · rate_limited · client_timeout
 ├── the upstream's: upstream_error · upstream_rejected · upstream_timeout · upstream_unavailable
 └── ours:           overloaded · not_ready · internal
 ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
@@ -26,6 +27,9 @@ class Kind(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     UNSUPPORTED = "unsupported"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
+    CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTERED = "content_filtered"
+    PAYMENT_REQUIRED = "payment_required"
     RATE_LIMITED = "rate_limited"
     CLIENT_TIMEOUT = "client_timeout"
     UPSTREAM_ERROR = "upstream_error"
@@ -50,6 +54,9 @@ STATUS: Final = MappingProxyType(
         Kind.MODEL_NOT_FOUND: 404,
         Kind.UNSUPPORTED: 400,
         Kind.UNSUPPORTED_ENCODING: 415,
+        Kind.CONTEXT_LENGTH: 400,
+        Kind.CONTENT_FILTERED: 400,
+        Kind.PAYMENT_REQUIRED: 402,
         Kind.RATE_LIMITED: 429,
         Kind.CLIENT_TIMEOUT: 408,
         Kind.UPSTREAM_ERROR: 502,

@@ -21,7 +21,6 @@ from pointsman.keyring import Secret
 
 DEFAULT_PORT: Final = 20128
 DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
-CONNECTION_KINDS: Final = ("openai", "local")
 _ORIGIN: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
 )  # as browsers write it
@@ -312,22 +311,21 @@ def _check_connections(settings: Settings, source: str) -> None:
 
 
 def check_connection(connection_id: str, kind: str, base_url: str | None, place: str) -> None:
-    """What every connection must satisfy, from a file or a command; raises ConfigError that names the field."""
+    """What every connection must satisfy, from a file or a command; raises ConfigError that names the field.
+
+    Whether ``kind`` is a known one, and which address it has of its own, is the table of hosts' to say
+    (providers/hosts.py).
+    """
     if not connection_id or not connection_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise ConfigError(f"{place}.id: '{connection_id}' must be letters, digits, '-', '_' or '.'")
-    if kind not in CONNECTION_KINDS:
-        near = difflib.get_close_matches(kind, CONNECTION_KINDS, 1, 0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(CONNECTION_KINDS)}"
-        raise ConfigError(f"{place}.kind: '{kind}' is not known ({hint})")
     if kind == "local":
         if base_url is not None:
             raise ConfigError(f"{place}.base_url: a local connection has none")
         return
     if connection_id == "local":
         raise ConfigError(f"{place}.id: 'local' is the embedded model's own; choose another")
-    if base_url is None:
-        raise ConfigError(f"{place}.base_url: is missing, e.g. https://api.openai.com/v1")
-    _check_base_url(base_url, f"{place}.base_url")
+    if base_url is not None:
+        _check_base_url(base_url, f"{place}.base_url")
 
 
 def _check_base_url(base_url: str, place: str) -> None:

@@ -187,3 +187,25 @@ def test_models_show_connections_owners_and_aliases_without_a_server(run: Run, t
     table = run("models")
     assert "alias of acme/big" in table.out
     assert "more not shown" in run("models", "--limit", "1").err
+
+
+def test_a_host_of_the_table_needs_no_address(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.toml").write_text('[[connections]]\nid = "fast"\nkind = "groq"\nmodels = ["m"]\n')
+    row = next(row for row in json.loads(run("connections", "list", "--json").out) if row["id"] == "fast")
+    assert (row["base_url"], row["provider"]) == ("https://api.groq.com/openai/v1", "groq")
+
+
+def test_a_connection_is_added_by_the_name_of_its_host(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-1")
+    key = ("--api-key", f"file:{tmp_path / 'key'}", "--model", "m")
+    assert run("connections", "add", "deepseek", *key).code == 0
+    assert run("connections", "add", "mine", "--kind", "mistral", *key).code == 0
+    rows = {row["id"]: row for row in json.loads(run("connections", "list", "--json").out)}
+    assert rows["deepseek"]["base_url"] == "https://api.deepseek.com"
+    assert rows["mine"]["provider"] == "mistral"
+
+
+def test_the_hosts_are_listed_with_their_addresses(run: Run) -> None:
+    rows = {row["id"]: row for row in json.loads(run("connections", "hosts", "--json").out)}
+    assert rows["groq"]["base_url"] == "https://api.groq.com/openai/v1"
+    assert "https://api.mistral.ai/v1" in run("connections", "hosts").out

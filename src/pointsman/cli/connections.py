@@ -39,7 +39,10 @@ ConnectionId = Annotated[str, typer.Argument(metavar="ID", help="The connection'
 def add(
     connection_id: Annotated[str, typer.Argument(metavar="ID", help="A short name: models are then ID/MODEL.")],
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="E.g. https://api.openai.com/v1")] = None,
-    kind: Annotated[str, typer.Option(help="The format that the upstream speaks.")] = "openai",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="A host of the table (pointsman connections hosts), e.g. groq. [default: the ID, or openai]"),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(help="env:NAME, file:PATH, - (standard input) or prompt. On a terminal asked for when left out."),
@@ -63,11 +66,11 @@ def add(
     import msgspec
 
     from pointsman.settings import read_environment
-    from pointsman.upstream.connections import NewConnection
+    from pointsman.upstream.connections import NewConnection, completed
 
     new = NewConnection(
         id=connection_id,
-        kind=kind,
+        kind=kind or _kind_of(connection_id, base_url),
         base_url=base_url,
         models=tuple(dict.fromkeys(model or ())),
         priority=priority,
@@ -75,11 +78,21 @@ def add(
         allow_private=allow_private,
         provider=provider,
     )
+    new = completed(new)
     asyncio.run(_check(new, data_dir, config))  # before anybody types a key
-    if base_url is not None:
+    if new.base_url is not None:
         # Outside of the event loop, in which Ctrl-C would not end the wait for a key.
         new = msgspec.structs.replace(new, secret=read_api_key(api_key, read_environment(data_dir)))
     asyncio.run(_add(new, data_dir, config))
+
+
+def _kind_of(connection_id: str, base_url: str | None) -> str:
+    """The kind when none was given: with an address any compatible API, without one the host of that name."""
+    from pointsman.providers.hosts import GENERIC, hosts
+
+    if base_url is not None:
+        return "openai"
+    return connection_id if connection_id in hosts() else GENERIC
 
 
 async def _check(new: "NewConnection", data_dir: Path | None, config: Path | None) -> None:
@@ -139,12 +152,15 @@ def _ask_hidden(question: str) -> str:
 async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:
     """The upstream's own list of models; empty, with the reason told, when it can't be had."""
     from pointsman.errors import GatewayError
+    from pointsman.providers.hosts import effective_host
     from pointsman.upstream.connections import fetch_models, probe
 
     note("asking the upstream for its models ...")
     try:
         async with upstream_client(installation) as client:
-            models = await fetch_models(client, *probe(new.base_url or "", new.secret, allow_private=new.allow_private))
+            url = new.base_url or ""
+            asked = probe(url, new.secret, allow_private=new.allow_private, host=effective_host(new.kind, url))
+            models = await fetch_models(client, *asked)
     except GatewayError as error:
         note(f"warning: {error.message}; the connection is stored all the same, open to any model name")
         return ()
@@ -195,6 +211,18 @@ async def _list(as_json: bool, data_dir: Path | None, config: Path | None) -> No
         print_table(columns, [_cells(info) for info in shown], drop=("private", "kind", "priority>"))
     if len(shown) < len(found):
         note(f"{len(found) - len(shown)} more connections not shown")
+
+
+@group.command("hosts")
+def list_hosts(as_json: AsJson = False) -> None:
+    """Show the hosts whose addresses are known: what --kind can be."""
+    from pointsman.providers.hosts import hosts
+
+    rows = [(host.id, host.name, host.format, host.base_url or "-") for host in hosts().values()]
+    if as_json:
+        print_json([dict(zip(("id", "name", "format", "base_url"), row, strict=True)) for row in rows])
+    else:
+        print_table(("kind", "name", "format", "base url"), rows, drop=("name", "format"))
 
 
 def _cells(info: "ConnectionInfo") -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The OpenAI Chat Completions dialect: reads a request, writes errors. On the raw lane answers pass as they come."""
 
-import re
 from types import MappingProxyType
 from typing import Final
 
@@ -8,6 +7,7 @@ import msgspec
 
 from pointsman.canonical.limits import Quota, Standing
 from pointsman.errors import GatewayError, Kind
+from pointsman.wire.json_faults import describe
 from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, ErrorBody, ErrorDetail, Fields
 
 NAME: Final = "openai.chat"
@@ -30,6 +30,9 @@ ERROR_TYPES: Final = MappingProxyType(
         Kind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
         Kind.UNSUPPORTED: ("invalid_request_error", "unsupported"),
         Kind.UNSUPPORTED_ENCODING: ("invalid_request_error", "unsupported_content_encoding"),
+        Kind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
+        Kind.CONTENT_FILTERED: ("invalid_request_error", "content_policy_violation"),
+        Kind.PAYMENT_REQUIRED: ("insufficient_quota", "insufficient_quota"),
         Kind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
         Kind.CLIENT_TIMEOUT: ("invalid_request_error", "request_timeout"),
         Kind.UPSTREAM_ERROR: ("upstream_error", "upstream_error"),
@@ -45,9 +48,6 @@ ERROR_TYPES: Final = MappingProxyType(
 _request: Final = msgspec.json.Decoder(ChatRequest)
 _fields: Final = msgspec.json.Decoder(Fields)
 _encode: Final = msgspec.json.Encoder().encode
-_PLACE: Final = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
-_MISSING: Final = re.compile(r"missing required field `(?P<name>[^`]+)`")
-_POSITION: Final = re.compile(r"\(byte (?P<byte>\d+)\)")
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,39 +122,6 @@ def _is_ambiguous(body: bytes, fields: Fields) -> bool:
         if count > expected and count - sum(bytes(value).count(mark) for value in fields.values()) > expected:
             return True
     return False
-
-
-def describe(error: Exception, body: bytes) -> GatewayError:
-    """An INVALID_REQUEST error that says where a JSON body is wrong, without repeating any of it."""
-    text = str(error)
-    if isinstance(error, RecursionError):
-        return GatewayError(Kind.INVALID_REQUEST, "the JSON body is nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
-        return GatewayError(Kind.INVALID_REQUEST, "the body is not valid UTF-8")
-    if not isinstance(error, msgspec.ValidationError):
-        found = _POSITION.search(text)
-        if found is None and "truncated" not in text:
-            return GatewayError(Kind.INVALID_REQUEST, "the body is not valid JSON in UTF-8")
-        if found is None:
-            return GatewayError(
-                Kind.INVALID_REQUEST, f"the body is not valid JSON: it ends too early, at byte {len(body)}"
-            )
-        position = int(found["byte"])
-        line = body.count(b"\n", 0, position) + 1
-        column = position - body.rfind(b"\n", 0, position)
-        return GatewayError(
-            Kind.INVALID_REQUEST, f"the body is not valid JSON: error at byte {position} (line {line}, column {column})"
-        )
-    missing = _MISSING.search(text)
-    place = _PLACE.search(text)
-    where = place["place"] if place is not None else ""
-    if missing is not None:
-        name = f"{where}.{missing['name']}" if where else missing["name"]
-        return GatewayError(Kind.INVALID_REQUEST, f"'{name}' is missing", param=name)
-    reason = _PLACE.sub("", text)
-    if not where:
-        return GatewayError(Kind.INVALID_REQUEST, f"the body must be a JSON object: {reason}")
-    return GatewayError(Kind.INVALID_REQUEST, f"'{where}' has the wrong type: {reason}", param=where)
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:

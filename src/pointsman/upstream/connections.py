@@ -12,7 +12,8 @@ import structlog
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import openai
+from pointsman.providers import azure_openai, openai
+from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.routing.catalogue import Catalogue, Connection
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
@@ -27,6 +28,8 @@ from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
 LOCAL_KIND: Final = "local"
+API_KEY: Final = "api-key"  # the header that Azure takes a key in
+RAW_FORMATS: Final = frozenset(("openai.chat",))
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
 log = structlog.get_logger("pointsman.connections")
 
@@ -96,6 +99,7 @@ class ConnectionService:
 
         Raises ConfigError that names the field at fault.
         """
+        new = completed(new)
         await self.check(new)
         now = self._clock.now_us()
         sealed = self._master.seal(SECRET_PURPOSE, new.id, new.secret) if new.secret is not None else None
@@ -117,6 +121,7 @@ class ConnectionService:
 
     async def check(self, new: NewConnection) -> None:
         """Whether `add` would take it; raises ConfigError that names the field at fault."""
+        new = completed(new)
         check_connection(new.id, new.kind, new.base_url, "connection")
         self._refuse_taken(new.id, [row.id for row in await self._repository.list()])
         if new.base_url is not None and not new.allow_private:
@@ -186,7 +191,9 @@ class ConnectionService:
         row = declared.row
         if row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        origin, message, secret = probe(row.base_url, declared.secret, allow_private=row.allow_private)
+        origin, message, secret = probe(
+            row.base_url, declared.secret, allow_private=row.allow_private, host=effective_host(row.kind, row.base_url)
+        )
         return msgspec.structs.replace(origin, proxy=declared.proxy, tls=declared.tls), message, secret
 
     async def _alias_table(self) -> dict[str, str]:
@@ -226,14 +233,36 @@ async def fetch_models(
     return openai.parse_models(answer.body)
 
 
-def probe(base_url: str, secret: Secret | None, *, allow_private: bool) -> tuple[Origin, bytes, Secret | None]:
+def completed(new: NewConnection) -> NewConnection:
+    """``new`` with what the table of hosts knows of its kind: the address, whose prices hold. Raises ConfigError."""
+    base_url, provider = _from_table(new.kind, new.base_url, new.provider, "connection")
+    return msgspec.structs.replace(new, base_url=base_url, provider=provider)
+
+
+def _from_table(kind: str, base_url: str | None, provider: str | None, place: str) -> tuple[str | None, str | None]:
+    """The address and the price list of a connection, the operator's own first. Raises ConfigError."""
+    if kind == LOCAL_KIND:
+        return base_url, provider
+    host = find_host(kind, place)
+    if host.format not in RAW_FORMATS:
+        raise ConfigError(f"{place}.kind: '{kind}' speaks the format {host.format}, which is not served")
+    base_url = address_of(host, base_url, place)
+    return base_url, provider or effective_host(kind, base_url).pricing
+
+
+def probe(
+    base_url: str, secret: Secret | None, *, allow_private: bool, host: Host | None = None
+) -> tuple[Origin, bytes, Secret | None]:
     """Where and how to ask the upstream at ``base_url`` for its model list."""
     parts = urlsplit(base_url)
-    host = parts.hostname or ""
+    name = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
+    origin = Origin(scheme=parts.scheme, host=name, port=port, allow_private=allow_private)
     text = secret.reveal() if secret is not None else None
-    message = openai.build_models_request(parts.path.rstrip("/"), host_header(parts.scheme, host, port), text)
+    prefix, header = parts.path.rstrip("/"), host_header(parts.scheme, name, port)
+    if host is not None and host.auth == API_KEY:
+        return origin, azure_openai.build_models_request(prefix, header, text, host.chat_path), secret
+    message = openai.build_models_request(prefix, header, text)
     return origin, message, secret
 
 
@@ -266,15 +295,16 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
     secret = environment.resolve(row.api_key, place) if row.api_key is not None else None
     if secret is not None and not _fits_a_header(secret.reveal()):
         raise ConfigError(f"{place}: must be visible ASCII characters without spaces")
+    base_url, provider = _from_table(row.kind, row.base_url, row.provider, f"connections[{index}]")
     stored = ConnectionRow(
         id=row.id,
         kind=row.kind,
-        base_url=row.base_url,
+        base_url=base_url,
         models=tuple(row.models),
         priority=row.priority,
         max_concurrent=row.max_concurrent,
         allow_private=row.allow_private,
-        provider=row.provider,
+        provider=provider,
         created_at=0,
         updated_at=0,
     )
@@ -283,24 +313,24 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         secret=secret,
         source="file",
         proxy=_proxy(row, f"connections[{index}].proxy", environment),
-        tls=_tls_files(row, f"connections[{index}]"),
+        tls=_tls_files(row, base_url, f"connections[{index}]"),
     )
 
 
 def _proxy(row: ConnectionSettings, place: str, environment: Environment) -> Proxy | None:
     if row.proxy is None:
         return None
-    if row.base_url is None:
+    if row.kind == LOCAL_KIND:
         raise ConfigError(f"{place}: a local connection has none")
     return parse_proxy(environment.resolve(row.proxy, place).reveal(), place)
 
 
-def _tls_files(row: ConnectionSettings, place: str) -> TlsFiles | None:
+def _tls_files(row: ConnectionSettings, base_url: str | None, place: str) -> TlsFiles | None:
     """The files that a connection names, proven to be readable. Raises ConfigError."""
     files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
     if files == TlsFiles():
         return None
-    if row.base_url is None or urlsplit(row.base_url).scheme != "https":
+    if base_url is None or urlsplit(base_url).scheme != "https":
         raise ConfigError(f"{place}: ca_file, client_certificate and client_key are for https:// only")
     if files.key is not None and files.certificate is None:
         raise ConfigError(f"{place}.client_key: needs a client_certificate")
@@ -318,6 +348,7 @@ def _problem(declared: _Declared) -> str | None:
         return declared.problem
     try:
         check_connection(row.id, row.kind, row.base_url, "connection")
+        _from_table(row.kind, row.base_url, row.provider, "connection")
     except ConfigError as error:
         return str(error)
     return None
@@ -327,11 +358,12 @@ def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> 
     row = declared.row
     if row.base_url is None:
         return LocalEndpoint(row.id, child, openai) if child is not None else None
+    host = effective_host(row.kind, row.base_url)
     return RemoteEndpoint(
         row.id,
         row.base_url,
         declared.secret,
-        openai,
+        azure_openai.AzureOpenAI(host) if host.auth == API_KEY else openai,
         prices,
         provider=row.provider,
         allow_private=row.allow_private,

@@ -27,6 +27,7 @@ MODEL_NAME: Final = "smollm2-135m-instruct"
 # context shared by all slots (llama.cpp's kv_unified) fails every running request when their sum outgrows it.
 SLOTS: Final = 2
 CONTEXT_TOKENS_PER_SLOT: Final = 4096
+ANSWER_TOKENS: Final = 512
 # llama.cpp's levels: 1 is errors only; higher levels say something for every request.
 _LOG_ERRORS: Final = 1
 _PR_SET_PDEATHSIG: Final = 1
@@ -128,6 +129,11 @@ def _parameters(parameters: Any, model: Path, api_key: str) -> Any:
     parameters.kv_unified = False
     parameters.cpuparams.n_threads = cores
     parameters.cpuparams_batch.n_threads = cores
+    # What its authors advise for chat (the model card); at the engine's own 0.8 it strays into other languages.
+    parameters.sampling.temp = 0.2
+    parameters.sampling.top_p = 0.9
+    # Only for requests that set no limit: a small model that rambles would otherwise fill its whole context.
+    parameters.n_predict = ANSWER_TOKENS
     parameters.verbosity = _LOG_ERRORS
     # The default keeps up to 8 GiB of old prompts in memory.
     parameters.cache_ram_mib = 0

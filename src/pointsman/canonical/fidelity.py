@@ -1,0 +1,95 @@
+"""The fidelity ledger: what translation did to each field that it could not simply carry.
+
+What is not listed was kept. A dropped field is said aloud: in a response header, in the log, or, when the client
+asked for strictness, as an error before anything is sent.
+"""
+
+from collections import Counter
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from pointsman.errors import GatewayError, Kind
+
+MAX_NOTES: Final = 256  # a request with more is counted on, not listed
+MAX_PATH: Final = 120
+_SHOWN_IN_HEADER: Final = 8
+
+
+class Action(StrEnum):
+    """What happened to a field, from harmless to lost."""
+
+    MAPPED = "mapped"  # the same meaning in other words
+    SYNTHESISED = "synthesised"  # the upstream wants it, the client did not say it
+    APPROXIMATED = "approximated"  # nearly the same meaning
+    DROPPED = "dropped"  # not carried
+
+
+class Note(msgspec.Struct, frozen=True):
+    """One field: the client's path of it, what was done, and why or how."""
+
+    path: str
+    action: Action
+    detail: str = ""
+
+
+class Fidelity:
+    """The ledger of one call."""
+
+    __slots__ = ("counts", "notes")
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.counts: Counter[Action] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def mapped(self, path: str, detail: str) -> None:
+        """The same meaning went out in other words, ``detail``."""
+        self._add(path, Action.MAPPED, detail)
+
+    def synthesised(self, path: str, detail: str) -> None:
+        """The gateway had to say something the client did not."""
+        self._add(path, Action.SYNTHESISED, detail)
+
+    def approximated(self, path: str, detail: str) -> None:
+        """Something near went out."""
+        self._add(path, Action.APPROXIMATED, detail)
+
+    def dropped(self, path: str, detail: str) -> None:
+        """Nothing went out; ``detail`` says why."""
+        self._add(path, Action.DROPPED, detail)
+
+    def refuse_drops(self) -> None:
+        """For strict calls: raises GatewayError(UNSUPPORTED) naming the first dropped field."""
+        if not self.counts[Action.DROPPED]:
+            return
+        lost = [note for note in self.notes if note.action is Action.DROPPED]
+        raise GatewayError(
+            Kind.UNSUPPORTED,
+            f"'{lost[0].path}' can't be carried to this model ({lost[0].detail}); strict mode refuses to drop "
+            f"{len(lost)} field(s); leave it out, choose another model, or send no x-pointsman-strict",
+            param=lost[0].path,
+        )
+
+    def header(self) -> bytes:
+        """The compact form: counts, then the paths that lost something. ASCII, bounded."""
+        counts = [f"{action.value}={self.counts[action]}" for action in Action if self.counts[action]]
+        serious = dict.fromkeys(
+            note.path for note in self.notes if note.action in (Action.DROPPED, Action.APPROXIMATED)
+        )
+        shown = [_plain(path) for path in list(serious)[:_SHOWN_IN_HEADER]]
+        text = "; ".join(counts + ([f"fields={','.join(shown)}"] if shown else []))
+        return text.encode("ascii")
+
+    def _add(self, path: str, action: Action, detail: str) -> None:
+        self.counts[action] += 1
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(Note(path[:MAX_PATH], action, detail))
+
+
+def _plain(path: str) -> str:
+    """A path that is safe in a header: whatever else a client called its field is shown as ``?``."""
+    return "".join(char if char.isascii() and (char.isalnum() or char in "_.[]-:") else "?" for char in path)

@@ -1,0 +1,20 @@
+"""Identifiers that an answer needs and its upstream did not give: derived from the request's own, never drawn."""
+
+from hashlib import blake2s
+from typing import Final
+
+import msgspec
+
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outside tells translation about a call: the request's id and its time in seconds since 1970."""
+
+    request_id: str
+    created: int
+
+    def derive(self, prefix: str, number: int = 0, length: int = 24) -> str:
+        """``prefix`` and ``length`` letters and digits, always the same for the same request and number."""
+        digest = blake2s(f"{self.request_id}/{prefix}/{number}".encode()).digest()
+        return prefix + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:length])

@@ -1,0 +1,1 @@
+"""Bytes to frames, incrementally: each framing has one splitter whose frames don't depend on how the bytes arrive."""
