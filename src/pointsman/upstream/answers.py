@@ -12,14 +12,10 @@ from pointsman.upstream.http1 import UpstreamConnection
 class CollectedAnswer(Waiting):
     """A sink that keeps the whole answer: ``status``, ``headers``, ``body``. Await it for its end."""
 
-    __slots__ = ("body", "connection", "headers", "status")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.connection: UpstreamConnection | None = None
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
+    connection: UpstreamConnection | None = None
+    status = 0
+    headers: dict[bytes, bytes]  # there is none before `head`
+    body = b""
 
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
         """Keep the head, and ask for the body in one piece."""
@@ -58,8 +54,6 @@ class StreamedAnswer(CollectedAnswer):
     answer that is no event stream is collected instead (``streaming`` stays False).
     """
 
-    __slots__ = ("_reader", "_receiver", "_render_error", "_settle", "_settled", "started", "streaming")
-
     def __init__(
         self,
         receiver: Receiver,
@@ -67,7 +61,6 @@ class StreamedAnswer(CollectedAnswer):
         settle: Callable[[GatewayError | None, int], None],
         render_error: Callable[[GatewayError], bytes],
     ) -> None:
-        super().__init__()
         self._receiver = receiver
         self._reader = reader
         self._settle = settle
