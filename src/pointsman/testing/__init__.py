@@ -10,8 +10,8 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
-Other APIs are simulated by other classes than ``OpenAIChat``: ``AnthropicMessages``, or an ``Api`` of your own.
-Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
+Each simulated API is a class: ``OpenAIChat``, ``OpenAIResponses``, ``AnthropicMessages``, ``Gemini``, ``Ollama``,
+``Cohere`` ... or an ``Api`` of your own.
 """
 
 from .anthropic_messages import AnthropicMessages
@@ -24,8 +24,8 @@ from .gemini import Gemini
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
-from .openai_responses import OpenAIResponses
 from .openai_operations import OpenAIOperations
+from .openai_responses import OpenAIResponses
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
@@ -38,22 +38,19 @@ __all__ = [
     "Api",
     "Behaviour",
     "Cohere",
+    "CohereRetrieval",
     "DirectiveError",
     "Fault",
     "Flavour",
     "Gemini",
-    "Ollama",
-    "OpenAIChat",
-    "OpenAIResponses",
-    "CohereRetrieval",
-    "DirectiveError",
-    "Fault",
     "GeminiEmbeddings",
     "JinaRetrieval",
     "MistralEmbeddings",
+    "Ollama",
     "OllamaEmbeddings",
     "OpenAIChat",
     "OpenAIOperations",
+    "OpenAIResponses",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",

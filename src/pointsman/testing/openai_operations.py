@@ -12,7 +12,8 @@ from . import openai_errors as errors
 from . import openai_images as images
 from .behaviour import MODEL_MARK, Behaviour
 from .forms import Form, parse_form
-from .openai_chat import EVENT_STREAM, OpenAIChat
+from .openai_chat import OpenAIChat
+from .openai_chat_stream import EVENT_STREAM
 from .openai_request import InvalidRequest, Json, parse
 from .reply import Headers, Reply, Request
 
@@ -41,7 +42,7 @@ class OpenAIOperations(OpenAIChat):
         handler = _HANDLERS.get(path)
         if handler is None:
             return super().answer(request, behaviour)
-        headers = self._headers(behaviour)
+        headers = self.headers(behaviour)
         if self._api_key is not None and (refused := self._check_key(request, headers)):
             return refused
         if request.method != "POST":
