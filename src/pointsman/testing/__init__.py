@@ -15,6 +15,7 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
+from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
@@ -26,6 +27,7 @@ __all__ = [
     "Behaviour",
     "DirectiveError",
     "Fault",
+    "Ollama",
     "OpenAIChat",
     "Outcome",
     "ReceivedRequest",
