@@ -14,6 +14,7 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
 """
 
 from .behaviour import Behaviour, DirectiveError
+from .cohere import Cohere
 from .faults import FAULTS, Fault
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
@@ -25,6 +26,7 @@ __all__ = [
     "FAULTS",
     "Api",
     "Behaviour",
+    "Cohere",
     "DirectiveError",
     "Fault",
     "Ollama",
