@@ -26,6 +26,7 @@ from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
+PROXY_PURPOSE: Final = "connection-proxy"
 LOCAL_KIND: Final = "local"
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
 log = structlog.get_logger("pointsman.connections")
@@ -48,7 +49,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed to add a connection by command."""
+    """What is needed to add a connection by command. ``proxy`` is a URL, which may hold a password."""
 
     id: str
     kind: str
@@ -59,6 +60,8 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int | None = None
     allow_private: bool = False
     provider: str | None = None
+    proxy: Secret | None = None
+    tls: TlsFiles = TlsFiles()
 
 
 class _Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,13 +101,12 @@ class ConnectionService:
         """
         await self.check(new)
         now = self._clock.now_us()
-        sealed = self._master.seal(SECRET_PURPOSE, new.id, new.secret) if new.secret is not None else None
         return await self._repository.add(
             ConnectionRow(
                 id=new.id,
                 kind=new.kind,
                 base_url=new.base_url,
-                sealed_secret=sealed,
+                sealed_secret=self._seal(SECRET_PURPOSE, new.id, new.secret),
                 models=new.models,
                 priority=new.priority,
                 max_concurrent=new.max_concurrent,
@@ -112,8 +114,18 @@ class ConnectionService:
                 provider=new.provider,
                 created_at=now,
                 updated_at=now,
+                sealed_proxy=self._seal(PROXY_PURPOSE, new.id, new.proxy),
+                ca_file=new.tls.ca_file,
+                client_certificate=new.tls.certificate,
+                client_key=new.tls.key,
             )
         )
+
+    def _seal(self, purpose: str, connection_id: str, secret: Secret | None) -> bytes | None:
+        return self._master.seal(purpose, connection_id, secret) if secret is not None else None
+
+    def _unseal(self, purpose: str, connection_id: str, sealed: bytes | None) -> Secret | None:
+        return self._master.open(purpose, connection_id, sealed) if sealed is not None else None
 
     async def check(self, new: NewConnection) -> None:
         """Whether `add` would take it; raises ConfigError that names the field at fault."""
@@ -123,6 +135,8 @@ class ConnectionService:
             refuse_private_literal(new.base_url)
         if new.secret is not None and not _fits_a_header(new.secret.reveal()):
             raise ConfigError("connection.api_key: must be visible ASCII characters without spaces")
+        _proxy(new.proxy, new.base_url, "connection.proxy")
+        _tls_files(new.tls, new.base_url, "connection")
 
     def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
         if any(declared.row.id == connection_id for declared in self._file):
@@ -186,8 +200,9 @@ class ConnectionService:
         row = declared.row
         if row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        origin, message, secret = probe(row.base_url, declared.secret, allow_private=row.allow_private)
-        return msgspec.structs.replace(origin, proxy=declared.proxy, tls=declared.tls), message, secret
+        return probe(
+            row.base_url, declared.secret, allow_private=row.allow_private, proxy=declared.proxy, tls=declared.tls
+        )
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -207,11 +222,12 @@ class ConnectionService:
     def _open(self, row: ConnectionRow) -> _Declared:
         """Unseal a stored connection; one that can't be has a problem, and the others go on serving."""
         try:
-            sealed = row.sealed_secret
-            secret = self._master.open(SECRET_PURPOSE, row.id, sealed) if sealed is not None else None
+            secret = self._unseal(SECRET_PURPOSE, row.id, row.sealed_secret)
+            proxy = _proxy(self._unseal(PROXY_PURPOSE, row.id, row.sealed_proxy), row.base_url, "connection.proxy")
         except ConfigError as error:
             return _Declared(row=row, secret=None, source="database", problem=str(error))
-        return _Declared(row=row, secret=secret, source="database")
+        tls = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
+        return _Declared(row=row, secret=secret, source="database", proxy=proxy, tls=tls if tls != TlsFiles() else None)
 
 
 async def fetch_models(
@@ -226,12 +242,26 @@ async def fetch_models(
     return openai.parse_models(answer.body)
 
 
-def probe(base_url: str, secret: Secret | None, *, allow_private: bool) -> tuple[Origin, bytes, Secret | None]:
+def probe_new(new: NewConnection) -> tuple[Origin, bytes, Secret | None]:
+    """Where and how to ask the upstream of a connection that isn't stored yet for its model list."""
+    proxy = _proxy(new.proxy, new.base_url, "connection.proxy")
+    tls = new.tls if new.tls != TlsFiles() else None
+    return probe(new.base_url or "", new.secret, allow_private=new.allow_private, proxy=proxy, tls=tls)
+
+
+def probe(
+    base_url: str,
+    secret: Secret | None,
+    *,
+    allow_private: bool,
+    proxy: Proxy | None = None,
+    tls: TlsFiles | None = None,
+) -> tuple[Origin, bytes, Secret | None]:
     """Where and how to ask the upstream at ``base_url`` for its model list."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
+    origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private, proxy=proxy, tls=tls)
     text = secret.reveal() if secret is not None else None
     message = openai.build_models_request(parts.path.rstrip("/"), host_header(parts.scheme, host, port), text)
     return origin, message, secret
@@ -278,29 +308,32 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         created_at=0,
         updated_at=0,
     )
+    place = f"connections[{index}]"
+    proxy = environment.resolve(row.proxy, f"{place}.proxy") if row.proxy is not None else None
+    files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
     return _Declared(
         row=stored,
         secret=secret,
         source="file",
-        proxy=_proxy(row, f"connections[{index}].proxy", environment),
-        tls=_tls_files(row, f"connections[{index}]"),
+        proxy=_proxy(proxy, row.base_url, f"{place}.proxy"),
+        tls=_tls_files(files, row.base_url, place),
     )
 
 
-def _proxy(row: ConnectionSettings, place: str, environment: Environment) -> Proxy | None:
-    if row.proxy is None:
+def _proxy(url: Secret | None, base_url: str | None, place: str) -> Proxy | None:
+    """The proxy of a connection. Raises ConfigError."""
+    if url is None:
         return None
-    if row.base_url is None:
+    if base_url is None:
         raise ConfigError(f"{place}: a local connection has none")
-    return parse_proxy(environment.resolve(row.proxy, place).reveal(), place)
+    return parse_proxy(url.reveal(), place)
 
 
-def _tls_files(row: ConnectionSettings, place: str) -> TlsFiles | None:
+def _tls_files(files: TlsFiles, base_url: str | None, place: str) -> TlsFiles | None:
     """The files that a connection names, proven to be readable. Raises ConfigError."""
-    files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
     if files == TlsFiles():
         return None
-    if row.base_url is None or urlsplit(row.base_url).scheme != "https":
+    if base_url is None or urlsplit(base_url).scheme != "https":
         raise ConfigError(f"{place}: ca_file, client_certificate and client_key are for https:// only")
     if files.key is not None and files.certificate is None:
         raise ConfigError(f"{place}.client_key: needs a client_certificate")
