@@ -21,7 +21,6 @@ from .cohere_retrieval import CohereRetrieval
 from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
-from .faults import FAULTS, Fault
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
@@ -49,9 +48,6 @@ __all__ = [
     "MistralEmbeddings",
     "Ollama",
     "OllamaEmbeddings",
-    "DirectiveError",
-    "Fault",
-    "Ollama",
     "OpenAIChat",
     "OpenAIOperations",
     "OpenAIResponses",
