@@ -10,11 +10,12 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
-Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
+Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
 """
 
 from .behaviour import Behaviour, DirectiveError
 from .faults import FAULTS, Fault
+from .gemini import Gemini
 from .openai_chat import OpenAIChat
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
@@ -26,6 +27,7 @@ __all__ = [
     "Behaviour",
     "DirectiveError",
     "Fault",
+    "Gemini",
     "OpenAIChat",
     "Outcome",
     "ReceivedRequest",

@@ -42,7 +42,8 @@ def _malformed_json(reply: Reply, behaviour: Behaviour) -> Reply:
     def broken(events: Iterable[Event]) -> Iterator[Event]:
         for position, event in enumerate(events):
             if position == behaviour.after_events:
-                yield Event(event.kind, event.data[: len(event.data) * 2 // 3].rstrip() + b"\n\n")
+                line_feeds = event.data[len(event.data.rstrip(b"\n")) :]
+                yield Event(event.kind, event.data[: len(event.data) * 2 // 3].rstrip() + line_feeds)
             else:
                 yield event
 
@@ -66,7 +67,7 @@ def _without_done(reply: Reply, behaviour: Behaviour) -> Reply:
 def _error_event(reply: Reply, behaviour: Behaviour) -> Reply:
     def interrupted(events: Iterable[Event]) -> Iterator[Event]:
         yield from islice(events, behaviour.after_events)
-        yield Event(EventKind.ERROR, b"data: %b\n\n" % reply.failure)
+        yield Event(EventKind.ERROR, reply.failure_event or b"data: %b\n\n" % reply.failure)
 
     if reply.events is None:
         return msgspec.structs.replace(reply, body=reply.failure)

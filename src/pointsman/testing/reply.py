@@ -48,7 +48,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer before HTTP framing: ``events`` when it is streamed, else ``body``.
 
     ``headers`` hold neither the framing headers nor Content-Type. ``failure`` is an error object of this API in
-    JSON, for faults that report an error after the head. ``force_chunked`` sends a buffered body with chunked framing.
+    JSON, for faults that report an error after the head; ``failure_event`` is the same with a stream's framing, where
+    that is not the ``data:`` line of server-sent events. ``force_chunked`` sends a buffered body with chunked framing.
     """
 
     status: int
@@ -57,6 +58,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     events: Iterable[Event] | None = None
     failure: bytes = b""
+    failure_event: bytes = b""
     force_chunked: bool = False
 
 
