@@ -12,6 +12,7 @@ A request says how it wants to be treated in the header ``x-simulate: tokens=100
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
 Each simulated API is a class: ``OpenAIChat``, ``OpenAIResponses``, ``AnthropicMessages``, ``Gemini``, ``Ollama``,
 ``Cohere`` ... or an ``Api`` of your own.
+Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
 """
 
 from .anthropic_messages import AnthropicMessages
@@ -48,6 +49,7 @@ __all__ = [
     "MistralEmbeddings",
     "Ollama",
     "OllamaEmbeddings",
+    "Gemini",
     "OpenAIChat",
     "OpenAIOperations",
     "OpenAIResponses",

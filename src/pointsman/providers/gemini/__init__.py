@@ -1,0 +1,31 @@
+"""Gemini's generateContent as upstreams speak it: the Gemini API, and Vertex AI by project and token or by key.
+
+A connection leads to Vertex AI when its options name a ``project`` (and a ``location``), or its quirks say ``vertex``.
+"""
+
+from pointsman.providers.gemini.building import (
+    auth_headers,
+    build_count_request,
+    build_request,
+    lacks,
+    models_path,
+    patch_request,
+)
+from pointsman.providers.gemini.errors import parse_error
+from pointsman.providers.gemini.parsing import StreamParser, parse_count_response, parse_models, parse_response
+from pointsman.wire.gemini import WIRE
+
+__all__ = [
+    "WIRE",
+    "StreamParser",
+    "auth_headers",
+    "build_count_request",
+    "build_request",
+    "lacks",
+    "models_path",
+    "parse_count_response",
+    "parse_error",
+    "parse_models",
+    "parse_response",
+    "patch_request",
+]
