@@ -360,3 +360,29 @@ def test_nothing_is_given_back_twice(place: Place) -> None:
             await node.counters.aclose()
 
     run(work())
+
+
+def test_of_many_counters_only_those_that_hold_something_are_looked_at(place: Place) -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        node = Node(place, clock, uuid.uuid4().hex)
+        for _ in range(20):
+            idle = node.counters.counter(uuid.uuid4().hex, MINUTE_US)
+            await idle.lease(1, 1000)
+            assert idle.wait(1, 1000, clock.us) == 0
+        clock.advance(1.1)
+        await node.counters.flush()
+        assert not node.counters.holding
+        slot = await node.take(1, 10)
+        assert slot is not None
+        await node.counters.flush()
+        assert not node.counters.holding
+        node.counter.correct(slot, -1, clock.us)
+        assert node.counters.holding == {node.counter}
+        clock.advance(1.1)
+        await node.counters.flush()
+        assert not node.counters.holding
+        assert await node.take(10, 10) is not None
+        await node.counters.aclose()
+
+    run(work())

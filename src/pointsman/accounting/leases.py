@@ -73,6 +73,7 @@ class LeasedCounters:
         self._timeout = timeout_seconds
         self._clock = clock
         self._counters: dict[str, LeasedCounter] = {}
+        self.holding: set[LeasedCounter] = set()  # those that the store is, or will be, to be told something of
         self._silent_until = 0.0
         self._down = False
         self.failures = 0
@@ -117,7 +118,7 @@ class LeasedCounters:
 
     async def flush(self) -> None:
         """Give back what leases left over and report what was used beyond them; what fails is kept for next time."""
-        for counter in list(self._counters.values()):
+        for counter in list(self.holding):
             try:
                 await counter.flush()
             except CountersError:
@@ -125,7 +126,7 @@ class LeasedCounters:
 
     async def aclose(self) -> None:
         """Give back every lease and close."""
-        for counter in self._counters.values():
+        for counter in self.holding:
             counter.end_lease()
         await self.flush()
         await self._store.leave()
@@ -169,12 +170,14 @@ class LeasedCounter:
             paid = min(difference, self._left) if now < self._ends else 0
             self._left -= paid
             self._owed += difference - paid
+            self._owner.holding.add(self)
         elif difference:
             self._refused_until = 0
             if slot == self._slot and now < self._ends:
                 self._left -= difference
             else:
                 self._back[slot] = self._back.get(slot, 0) - difference
+            self._owner.holding.add(self)
 
     def remaining(self, limit: int, now: int) -> tuple[int, int]:
         """As of the last lease."""
@@ -194,6 +197,8 @@ class LeasedCounter:
                 self.end_lease()
             if self._back or self._owed:
                 await self._ask(0, self._limit)
+            if not (self._left or self._back or self._owed):
+                self._owner.holding.discard(self)
 
     def end_lease(self) -> None:
         """What is left of the lease is to be given back."""
@@ -221,6 +226,7 @@ class LeasedCounter:
             raise
         self._limit, self._remaining, self._all_free = limit, answer.remaining, sent + answer.all_free_us
         if answer.granted:
+            self._owner.holding.add(self)
             self._left, self._slot = answer.granted, answer.slot
             self._ends = sent + min(answer.slot_left_us, LEASE_US)
             self._refused_until = 0
