@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from google import genai
 from google.genai import errors, types
+from tests.translation.gemini_hub import KEY, GeminiHub
 
 from pointsman.testing import Gemini, RunningSimulator, running_simulator
-from tests.translation.gemini_hub import KEY, GeminiHub
 
 TOOLS: Any = [
     types.Tool(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.dialects.gemini_requests import CACHED, EVERYTHING, VERTEX
 
 from pointsman.canonical.fidelity import Action, Fidelity
 from pointsman.canonical.halves import ClientCall, Upstream
@@ -17,7 +18,6 @@ from pointsman.providers import gemini as provider
 from pointsman.testing.gemini_request import parse
 from pointsman.testing.gemini_rules import check_values
 from pointsman.wire.gemini_schema import snake_case
-from tests.dialects.gemini_requests import CACHED, EVERYTHING, VERTEX
 
 KEYED = Upstream(model="gemini-3-pro")
 PROJECT = Upstream(model="gemini-3-pro", options={"project": "p", "location": "l"})

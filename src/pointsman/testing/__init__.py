@@ -49,7 +49,6 @@ __all__ = [
     "MistralEmbeddings",
     "Ollama",
     "OllamaEmbeddings",
-    "Gemini",
     "OpenAIChat",
     "OpenAIOperations",
     "OpenAIResponses",
