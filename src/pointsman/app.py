@@ -6,7 +6,6 @@
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,7 +20,7 @@ from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
-from pointsman.flow import Gateway, Snapshot, serve
+from pointsman.flow import Gateway, Snapshot
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
@@ -34,6 +33,7 @@ from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
+from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
@@ -54,7 +54,6 @@ HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
 COUNTER_FLUSH_SECONDS: Final = 0.5
-CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
@@ -221,10 +220,7 @@ class Server:
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
-
-        chat = partial(serve, self.gateway, openai_chat)
-        for path in CHAT_PATHS:
-            router.add("POST", path, chat)
+        InferenceRoutes(self.gateway).add_to(router)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)

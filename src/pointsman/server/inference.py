@@ -1,7 +1,9 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib import import_module
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -9,14 +11,23 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.halves import Dialect as HubDialect
 from pointsman.canonical.request import Request
+from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange
+from pointsman.server.exchange import Exchange, error_headers
 from pointsman.server.routes import Handler, Router
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
 GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
+# Paths below each base, and the dialects that they speak.
+BY_BODY: Final = (
+    ("/completions", "openai_completions"),
+    ("/responses", "openai_responses"),
+    ("/messages", "anthropic"),
+    ("/api/chat", "ollama.chat"),
+)
+OLLAMA: Final = (("/api/chat", "ollama.chat"), ("/api/generate", "ollama.generate"))
 GENERATE, STREAM, COUNT = "generateContent", "streamGenerateContent", "countTokens"
 
 
@@ -111,52 +122,84 @@ def query_of(exchange: Exchange) -> Mapping[str, str]:
         raise GatewayError(Kind.INVALID_REQUEST, "the query of the address can't be read") from None
 
 
-def by_body(gateway: Gateway, dialect: HubDialect) -> Handler:
-    """For APIs whose requests are all in the body (and in headers that begin with the vendor's name)."""
+class InferenceRoutes:
+    """Handlers of the inference paths; each dialect is imported when its first request comes."""
 
-    def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
-        return serve(gateway, Speaking(dialect, client_call(exchange)), exchange)
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
 
-    return handle
+    def add_to(self, router: Router) -> None:
+        """Serve every inference path."""
+        raw = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall())
+        for base in BASES:
+            router.add("POST", f"{base}/chat/completions", partial(serve, self._gateway, raw))
+            for path, dialect in BY_BODY:
+                router.add("POST", base + path, self._by_body(dialect))
+            router.add("POST", f"{base}/providers/*", self.of_provider)
+        for path, dialect in OLLAMA:
+            router.add("POST", path, self._by_body(dialect))
+        for base in GEMINI_BASES:
+            router.add("POST", f"{base}/models/*", self.gemini)
 
+    def _by_body(self, module: str) -> Handler:
+        """For APIs whose requests are all in the body, and in headers that begin with the vendor's name."""
 
-def of_provider(gateway: Gateway, dialect: HubDialect, parse: Callable[[bytes], Any]) -> Handler:
-    """For ``/providers/{provider}/...``: a model of that connection, named without it."""
+        async def handle(exchange: Exchange) -> None:
+            dialect = dialect_named(module)
+            try:
+                call = client_call(exchange)
+            except GatewayError as error:
+                refuse(exchange, dialect, error)
+                return
+            await serve(self._gateway, Speaking(dialect, call), exchange)
 
-    async def handle(exchange: Exchange) -> None:
-        provider = unquote(exchange.path.partition(b"/providers/")[2].partition(b"/")[0].decode("latin-1"))
-        await serve(gateway, RawSpeaking(dialect, parse, client_call(exchange), provider), exchange)
+        return handle
 
-    return handle
+    async def of_provider(self, exchange: Exchange) -> None:
+        """``/providers/{provider}/chat/completions``: a model of that connection, named without it."""
+        provider, _, operation = exchange.path.partition(b"/providers/")[2].partition(b"/")
+        name = unquote(provider.decode("latin-1"))
+        if operation != b"chat/completions":
+            raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
+        if name not in self._gateway.snapshot.catalogue.connections:
+            error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
+            refuse(exchange, openai_chat, error)
+            return
+        speaking = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall(), name)
+        await serve(self._gateway, speaking, exchange)
 
-
-def of_gemini(gateway: Gateway, dialect: HubDialect, count: Handler) -> Handler:
-    """For ``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
-
-    async def handle(exchange: Exchange) -> None:
-        take_query_key(exchange)
+    async def gemini(self, exchange: Exchange) -> None:
+        """``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
         name, _, method = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1")).rpartition(":")
-        if method == COUNT:
-            await count(exchange)
+        dialect = dialect_named("gemini")
+        try:
+            query = query_of(exchange)
+            take_query_key(exchange, query)
+            if method not in (GENERATE, STREAM) or not name:
+                raise GatewayError(Kind.NOT_FOUND, f"there is no such method; known: {GENERATE}, {STREAM}, {COUNT}")
+        except GatewayError as error:
+            refuse(exchange, dialect, error)
             return
-        if method not in (GENERATE, STREAM) or not name:
-            error = GatewayError(Kind.NOT_FOUND, f"there is no such method here; known: {GENERATE}, {STREAM}, {COUNT}")
-            exchange.respond(error.status, dialect.render_error(error, exchange.request_id))
-            return
-        await serve(gateway, Speaking(dialect, client_call(exchange, model=name, stream=method == STREAM)), exchange)
-
-    return handle
+        streamed = method == STREAM
+        if streamed and query.get("alt") != "sse":
+            dialect = dialect_named("gemini.array")
+        call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
+        await serve(self._gateway, Speaking(dialect, call), exchange)
 
 
-def take_query_key(exchange: Exchange) -> None:
-    """Google's clients may send the key in the query: it counts as if it stood in a header, and is seen no further."""
-    if b"key=" in exchange.query and b"x-goog-api-key" not in exchange.headers:
-        key = query_of(exchange).get("key")
-        if key is not None and key.isascii():
-            exchange.headers[b"x-goog-api-key"] = key.encode()
+def refuse(exchange: Exchange, dialect: HubDialect, error: GatewayError) -> None:
+    """Tell an error that came before anything was read, in the client's dialect."""
+    exchange.respond(error.status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
-def add_everywhere(router: Router, method: str, path: str, handler: Handler) -> None:
-    """Serve ``path`` below each base that the APIs use."""
-    for base in BASES:
-        router.add(method, base + path, handler)
+def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:
+    """Google's clients may send the key in the query: it counts as if it stood in a header."""
+    key = query.get("key")
+    if key is not None and key.isascii() and b"x-goog-api-key" not in exchange.headers:
+        exchange.headers[b"x-goog-api-key"] = key.encode()
+
+
+@cache
+def dialect_named(module: str) -> HubDialect:
+    """A module of `pointsman.dialects`."""
+    return cast(HubDialect, import_module(f"pointsman.dialects.{module}"))
