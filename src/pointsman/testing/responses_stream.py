@@ -124,8 +124,8 @@ class ResponseStream:
             at = {**place, "summary_index": number}
             empty = {"type": "summary_text", "text": ""}
             yield self._event("response.reasoning_summary_part.added", {**at, "part": empty})
-            for word in part["text"].split(" "):
-                delta = word if word is part["text"].split(" ")[0] else f" {word}"
+            for place_of_word, word in enumerate(part["text"].split(" ")):
+                delta = f" {word}" if place_of_word else word
                 yield self._delta("response.reasoning_summary_text.delta", {**at, "delta": delta})
             yield self._event("response.reasoning_summary_text.done", {**at, "text": part["text"]})
             yield self._event("response.reasoning_summary_part.done", {**at, "part": part})
