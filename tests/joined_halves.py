@@ -108,6 +108,9 @@ def lost(client: Any, sent: Any, fidelity: Fidelity) -> list[str]:
     """The leaves of a client's body that are neither in what was sent nor told in the ledger."""
     carried = [leaf for _, leaf in _leaves(sent, "")]
     texts = [leaf for leaf in carried if isinstance(leaf, str)]
+    for text in texts:  # arguments may be JSON in text
+        if text.startswith('{"'):
+            carried += [leaf for _, leaf in _leaves(json.loads(text), "")]
     told = [note.path for note in fidelity.notes]
     missing = []
     for path, leaf in _leaves(client, ""):

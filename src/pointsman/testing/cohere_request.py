@@ -88,6 +88,8 @@ def check(request: Json) -> None:
     known: set[str] = set()
     for position, message in enumerate(request["messages"]):
         _check_message(message, f"messages[{position}]", known)
+        if position and message["role"] == "system":
+            raise CohereRefusal("system turn must be the first in the list")
 
 
 def text_of(message: Json) -> str:
@@ -125,6 +127,12 @@ def _check_thinking(request: Json) -> None:
     budget = thinking.get("token_budget")
     if budget is not None and (not isinstance(budget, int) or budget < 1):
         raise CohereRefusal("invalid request: thinking.token_budget must be a positive integer.")
+
+
+def _check_strictness(request: Json) -> None:
+    for tool in request.get("tools") or () if request.get("strict_tools") else ():
+        if not tool["function"]["parameters"].get("required"):
+            raise CohereRefusal("invalid request: strict_tools needs at least one required parameter in every tool.")
 
 
 def _check_format(request: Json) -> None:
@@ -168,6 +176,7 @@ _STEPS: Final[tuple[Callable[[Json], None], ...]] = (
     _check_thinking,
     _check_format,
     _check_tools,
+    _check_strictness,
     _check_documents,
 )
 
