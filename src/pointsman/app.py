@@ -39,6 +39,7 @@ from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
@@ -221,6 +222,7 @@ class Server:
         operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
         InferenceRoutes(self.gateway).add_to(router)
+        VendorModels(self.gateway).add_to(router)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)
