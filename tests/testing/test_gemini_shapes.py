@@ -52,9 +52,7 @@ def client(request: pytest.FixtureRequest, gemini: RunningSimulator) -> Iterator
     if request.param == "gemini":
         made = genai.Client(api_key=KEY, http_options=options)
     elif request.param == "vertex":
-        made = genai.Client(
-            vertexai=True, project="p", location="l", credentials=Token(KEY), http_options=options
-        )
+        made = genai.Client(vertexai=True, project="p", location="l", credentials=Token(KEY), http_options=options)
     else:
         made = genai.Client(vertexai=True, api_key=KEY, http_options=options)
     yield made
@@ -177,9 +175,7 @@ def test_the_tool_is_called_with_arguments_of_its_schema_and_answers_are_taken(c
     first = ask(client, "call the tool", tools=TOOLS)
     calls = first.function_calls
     assert calls
-    assert [(call.name, call.args) for call in calls] == [
-        ("weather", {"city": "example city", "days": 1, "unit": "c"})
-    ]
+    assert [(call.name, call.args) for call in calls] == [("weather", {"city": "example city", "days": 1, "unit": "c"})]
     history = [
         types.UserContent("call the tool"),
         first.candidates[0].content,  # type: ignore[index]
@@ -352,7 +348,7 @@ def test_unknown_members_are_named_with_their_place() -> None:
         ({"contents": [{"parts": [{"functionResponse": {"name": "f"}}]}]}, "comes immediately after a function call"),
         (text_body(generationConfig={"temperature": 3}), "temperature must be in the range"),
         (text_body(generationConfig={"thinkingConfig": {"thinkingBudget": 1, "thinkingLevel": "LOW"}}), "only one of"),
-        (text_body(safetySettings=[{"category": "X"}]), "HarmCategory), \"X\""),
+        (text_body(safetySettings=[{"category": "X"}]), 'HarmCategory), "X"'),
         (text_body(toolConfig={"functionCallingConfig": {"mode": "ANY"}}), "without function_declarations"),
         (text_body(tools=[{"functionDeclarations": [{"name": "a b"}]}]), "Invalid function name"),
         (
@@ -360,9 +356,7 @@ def test_unknown_members_are_named_with_their_place() -> None:
             "should be non-empty for OBJECT type",
         ),
         (
-            text_body(
-                tools=[{"functionDeclarations": [{"name": "f", "parameters": {"additionalProperties": False}}]}]
-            ),
+            text_body(tools=[{"functionDeclarations": [{"name": "f", "parameters": {"additionalProperties": False}}]}]),
             "additionalProperties",
         ),
         (text_body(labels={"a": "b"}), 'Unknown name "labels"'),
