@@ -1,7 +1,7 @@
 """Gemini's generateContent as upstreams speak it: the Gemini API, and Vertex AI by project and token or by key.
 
-A connection leads to Vertex AI when its options name a ``project`` (and a ``location``), or its host's row does. The base
-URL is the origin; paths bring their version (option ``api_version``).
+A connection leads to Vertex AI when its options name a ``project`` (and a ``location``), or its host's row does. The
+base URL is the origin; paths bring their version (option ``api_version``).
 """
 
 from pointsman.providers.gemini.building import (
