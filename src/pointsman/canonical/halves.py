@@ -17,7 +17,6 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GatewayError
 
-
 # What may be lacking: several answers to one request; answers bound to a schema, or to JSON at all; pictures and files
 # by address (the gateway fetches them); tools.
 LACKING: Final = ("choices", "json_schema", "json_object", "image_url", "file_url", "tools")
