@@ -117,9 +117,6 @@ def _is_ambiguous(body: bytes, fields: Fields) -> bool:
     Decoding keeps the last of equal members, so what was lost shows as marks that no kept value holds. The letters of
     the name begin with ``\\u006`` as escapes. Values are looked through only when a mark is there more than expected.
     """
-    shortest = sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields) + 1
-    if len(body) == shortest:
-        return False  # there is room for nothing but what was kept
     for mark, expected in ((b'"model"', 1), (b"\\u006", 0)):
         count = body.count(mark)
         if count > expected and count - sum(bytes(value).count(mark) for value in fields.values()) > expected:
