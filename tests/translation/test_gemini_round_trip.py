@@ -10,7 +10,6 @@ import pytest
 from gemini_requests import CACHED, EVERYTHING, VERTEX
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.dialects.gemini_requests import CACHED, EVERYTHING, VERTEX
 
 from pointsman.canonical.fidelity import Action, Fidelity
 from pointsman.canonical.halves import ClientCall, Upstream
