@@ -6,14 +6,13 @@
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import structlog
 
 from pointsman import __version__
-from pointsman.accounting.counters import Counters, MemoryCounters, open_counters
+from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
@@ -21,7 +20,7 @@ from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
-from pointsman.flow import Gateway, Snapshot, serve
+from pointsman.flow import Gateway, Snapshot
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
@@ -29,15 +28,18 @@ from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
+from pointsman.policy.opaque_state import Vault
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
+from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
@@ -53,7 +55,6 @@ HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
 COUNTER_FLUSH_SECONDS: Final = 0.5
-CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
@@ -125,7 +126,7 @@ class Server:
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.limiter = Limiter(_open_counters(installation), self._clock, settings.limits.on_failure)
+        self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -149,6 +150,7 @@ class Server:
             error_headers=error_headers,
             admission=self.admission,
             limiter=self.limiter,
+            vault=Vault(),
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -219,10 +221,8 @@ class Server:
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
-
-        chat = partial(serve, self.gateway, openai_chat)
-        for path in CHAT_PATHS:
-            router.add("POST", path, chat)
+        InferenceRoutes(self.gateway).add_to(router)
+        VendorModels(self.gateway).add_to(router)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)
@@ -298,7 +298,7 @@ class Server:
             keys=keys,
             catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
             endpoints=await connections.endpoints(self.local_model, self.prices),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters, self._share()),
+            limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
     async def _watch(self) -> None:
@@ -352,11 +352,6 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
-    def _share(self) -> tuple[int, int]:
-        """Without Redis, workers can't count together: each takes its part of every limit."""
-        alone = self._link is None or not isinstance(self.limiter.counters, MemoryCounters)
-        return (0, 1) if self._link is None or alone else (self._link.share, self._link.shares)
-
     async def _flush_counters(self) -> None:
         while True:
             await asyncio.sleep(COUNTER_FLUSH_SECONDS)
@@ -369,9 +364,10 @@ class Server:
         return task
 
 
-def _open_counters(installation: Installation) -> Counters:
+def _open_counters(installation: Installation, link: WorkerLink | None) -> Counters:
+    """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
-    return open_counters(Secret(url) if url is not None else None, installation.clock)
+    return open_counters(Secret(url) if url is not None else None, installation.clock, link)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

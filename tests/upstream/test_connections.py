@@ -354,6 +354,46 @@ def test_a_proxy_and_tls_files_of_the_file_reach_the_origin(place: Place) -> Non
     place.run(test)
 
 
+def test_a_proxy_and_tls_files_that_were_added_by_command_reach_the_origin_and_the_password_is_sealed(
+    place: Place,
+) -> None:
+    authority = Authority(place.directory, "authority")
+    certificate, key = authority.issue("me", [])
+    files = TlsFiles(ca_file=str(authority.certificate), certificate=certificate, key=key)
+
+    async def test() -> None:
+        await place.service().add(remote("a", proxy=Secret(PROXY), tls=files))
+        await place.service(master=MasterKey(b"o" * 32)).add(remote("bad", proxy=Secret(PROXY)))
+        service = place.service()
+        endpoints = await service.endpoints(None, PriceService())
+        assert set(endpoints) == {"a"}
+        access = await endpoints["a"].acquire()
+        assert (access.origin.proxy, access.origin.tls) == (parse_proxy(PROXY, ""), files)
+        origin, _, _ = await service.find_origin("a")
+        assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
+
+    place.run(test)
+    assert b"s3cret-Pa55" not in b"".join(path.read_bytes() for path in place.directory.iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"proxy": Secret("https://me:s3cret-Pa55@h:1")}, r"connection\.proxy: must begin with http://"),
+        ({"tls": TlsFiles(ca_file="/nowhere.pem")}, r"connection\.ca_file: can't be read"),
+        ({"base_url": "http://h/v1", "tls": TlsFiles(ca_file="/nowhere.pem")}, "for https:// only"),
+    ],
+)
+def test_a_wrong_proxy_or_tls_file_is_not_added(place: Place, fields: dict[str, Any], problem: str) -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigError, match=problem) as caught:
+            await place.service().add(remote("a", **fields))
+        assert "s3cret-Pa55" not in str(caught.value)
+        assert await place.service().list_all() == []
+
+    place.run(test)
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [

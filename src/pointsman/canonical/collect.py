@@ -88,6 +88,7 @@ class Collector:
                 choice.stop_sequence, choice.extra = event.stop_sequence, event.extra
             case UsageReported():
                 response.usage = event.usage
+                response.service_tier = event.service_tier or response.service_tier
                 response.extra.update(event.extra or {})
             case Failed():
                 self.error = event.error

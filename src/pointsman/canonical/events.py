@@ -106,10 +106,11 @@ class ChoiceEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class UsageReported(msgspec.Struct, frozen=True, gc=False):
-    """What it cost so far, in tokens."""
+    """What it cost so far, in tokens. ``service_tier``: the one that served it, where that is told at the end only."""
 
     usage: TokenUsage
     extra: Extra | None = None
+    service_tier: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):

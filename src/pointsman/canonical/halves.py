@@ -95,6 +95,7 @@ class ProviderFormat(Protocol):
     """What upstreams speak."""
 
     WIRE: str
+    STREAM_TYPE: bytes  # how the content type of a streamed answer begins, in lower case
 
     def lacks(self, upstream: Upstream) -> frozenset[str]:
         """What the API has no way to say, so that the gateway brings it about around it: some of `LACKING`."""

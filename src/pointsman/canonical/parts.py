@@ -59,9 +59,12 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """What all parts have."""
+    """What all parts have. ``item_id``: the part begins an item of this name ("": one without), where an API's messages
+    consist of named items (OpenAI Responses). It means nothing to any other API and is never reported.
+    """
 
     path: str = ""
+    item_id: str | None = None
     cache: CacheMark | None = None
     opaque: Opaque | None = None
     extra: Extra | None = None

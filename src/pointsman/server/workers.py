@@ -16,16 +16,19 @@ from typing import Final, TypeVar
 
 import structlog
 
+from pointsman.accounting.lease_book import LeaseBook
 from pointsman.accounting.telemetry import Gauge, Sums, merge_sums
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.server.worker_link import (
     AnyMessage,
     Ask,
+    AskLease,
     Channel,
     Claim,
     Collect,
     Drain,
+    Lease,
     Leave,
     Lend,
     Place,
@@ -103,6 +106,7 @@ class Supervisor:
         self._starting: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._past = Sums()  # of workers that have ended
+        self._limits = LeaseBook(lambda: int(clock.monotonic() * 1e6))
         self._restarts = 0
         self._collections = 0
         self._stop = asyncio.Event()
@@ -298,6 +302,8 @@ class Supervisor:
                 self._spawn(self._answering, self._answer_total(worker, number))
             case Ask(number=number):
                 self._spawn(self._answering, self._answer_claim(worker, number))
+            case AskLease(number=number, name=name, question=question):
+                worker.channel.send(Lease(number=number, answer=self._limits.grant(name, question)))
             case Leave():
                 self._spawn(self._starting, self._let_leave(worker))
             case Release():

@@ -121,19 +121,25 @@ def check_shape(request: Json) -> None:
         _require(request.get(name), name)
     for name, value in request.items():
         if value is not None and name in _TYPES:
-            _check_type(value, name, *_TYPES[name])
+            check_type(value, name, *_TYPES[name])
         elif value is not None and name in _RANGES:
             _check_range(name, value, *_RANGES[name])
     for position, message in enumerate(request["messages"]):
-        _check_type(message, f"messages[{position}]", dict)
+        check_type(message, f"messages[{position}]", dict)
     for position, tool in enumerate(request.get("tools") or ()):
         _check_tool(tool, f"tools[{position}]")
 
 
+def unknown_argument(request: Json) -> str | None:
+    """The first member of ``request`` that OpenAI doesn't know."""
+    return next((name for name in request if name not in _ARGUMENTS), None)
+
+
 def check_values(request: Json) -> None:
-    """Raise InvalidRequest for the first thing in a well-shaped ``request`` that OpenAI would refuse."""
-    if unknown := next((name for name in request if name not in _ARGUMENTS), None):
-        raise InvalidRequest(f"Unrecognized request argument supplied: {unknown}")
+    """Raise InvalidRequest for the first thing in a well-shaped ``request`` that OpenAI would refuse.
+
+    Unknown members are left to the host's flavour.
+    """
     for name in ("messages", "tools"):
         if request.get(name) == []:
             minimum = "empty array. Expected an array with minimum length 1, but got an empty array instead."
@@ -166,7 +172,31 @@ def text_of(message: Json) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in objects_in(message, "content") if isinstance(part.get("text"), str))
+    return "".join(_part_text(part) for part in objects_in(message, "content"))
+
+
+def _part_text(part: Json) -> str:
+    """What a part says; of a part that is no text, what it is and how large."""
+    if isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = str(part.get("type"))
+    inner = object_in(part, kind)
+    if kind in ("image_url", "video_url"):
+        return f"[{kind.removesuffix('_url')} {_shown(str(inner.get('url')))}]"
+    if kind == "input_audio":
+        return f"[audio {inner.get('format')} {_shown('data:,' + str(inner.get('data')))}]"
+    if kind == "file":
+        named = inner.get("filename") or inner.get("file_id") or "unnamed"
+        return f"[file {named} {_shown(str(inner.get('file_data')))}]" if "file_data" in inner else f"[file {named}]"
+    return ""
+
+
+def _shown(url: str) -> str:
+    """An address, or of a data URL the type and the length."""
+    if not url.startswith("data:"):
+        return url
+    head, _, data = url.partition(",")
+    return f"{head[5:].partition(';')[0]} {len(data)} characters".strip()
 
 
 def last_user_text(request: Json) -> str:
@@ -194,7 +224,8 @@ def _require(value: object, name: str) -> None:
         raise InvalidRequest(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
 
 
-def _check_type(value: object, name: str, *expected: type) -> None:
+def check_type(value: object, name: str, *expected: type) -> None:
+    """Raise InvalidRequest unless ``value`` is exactly of one of these types."""
     if type(value) not in expected:
         wanted = " or ".join(_TYPE_NAMES[one] for one in expected)
         message = f"Invalid type for '{name}': expected {wanted}, but got {_TYPE_NAMES[type(value)]} instead."
@@ -202,7 +233,7 @@ def _check_type(value: object, name: str, *expected: type) -> None:
 
 
 def _check_range(name: str, value: Any, lowest: int, highest: int | None, whole: bool) -> None:
-    _check_type(value, name, *((int,) if whole else (float, int)))
+    check_type(value, name, *((int,) if whole else (float, int)))
     kind = "integer" if whole else "decimal"
     if value < lowest:
         message = (
@@ -217,15 +248,15 @@ def _check_range(name: str, value: Any, lowest: int, highest: int | None, whole:
 
 
 def _check_tool(tool: Any, name: str) -> None:
-    _check_type(tool, name, dict)
+    check_type(tool, name, dict)
     kind = tool.get("type")
     if kind not in ("function", "custom"):
         message = f"Invalid value: '{kind}'. Supported values are: 'function' and 'custom'."
         raise InvalidRequest(message, f"{name}.type", "invalid_value")
     _require(tool.get(kind), f"{name}.{kind}")
-    _check_type(tool[kind], f"{name}.{kind}", dict)
+    check_type(tool[kind], f"{name}.{kind}", dict)
     _require(tool[kind].get("name"), f"{name}.{kind}.name")
-    _check_type(tool[kind]["name"], f"{name}.{kind}.name", str)
+    check_type(tool[kind]["name"], f"{name}.{kind}.name", str)
 
 
 def _check_message(message: Json, name: str) -> None:
@@ -236,7 +267,7 @@ def _check_message(message: Json, name: str) -> None:
         wrong = f"Invalid value: '{role}'. Supported values are: {supported}, and '{_ROLES[-1]}'."
         raise InvalidRequest(wrong, f"{name}.role", "invalid_value")
     if message.get("content") is not None:
-        _check_type(message["content"], f"{name}.content", str, list)
+        check_type(message["content"], f"{name}.content", str, list)
     elif role != "assistant" or not any(message.get(key) for key in ("tool_calls", "function_call", "refusal")):
         raise InvalidRequest("Invalid value for 'content': expected a string, got null.", f"{name}.content")
 

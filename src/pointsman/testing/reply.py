@@ -48,8 +48,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer before HTTP framing: ``events`` when it is streamed, else ``body``.
 
     ``headers`` hold neither the framing headers nor Content-Type. ``failure`` is an error object of this API in
-    JSON, for faults that report an error after the head; ``failure_event`` is the same as an event of a stream, empty
-    where that is just a ``data:`` line. ``force_chunked`` sends a buffered body with chunked framing.
+    JSON, for faults that report an error after the head; ``failure_event`` is the same with a stream's framing, where
+    that is not the ``data:`` line of server-sent events. ``force_chunked`` sends a buffered body with chunked framing.
     """
 
     status: int

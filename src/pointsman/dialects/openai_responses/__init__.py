@@ -1,0 +1,28 @@
+"""The OpenAI Responses dialect: what clients of ``/v1/responses`` send and get.
+
+Source: the API's reference and the types of OpenAI's Python SDK 3.54, as of 2026-11.
+"""
+
+from typing import Final
+
+from pointsman.dialects.openai_chat import render_error, render_limits
+from pointsman.dialects.openai_responses.reading import read_request
+from pointsman.dialects.openai_responses.rendering import StreamRenderer, render_stream_error, write_response
+from pointsman.wire.openai_responses import WIRE
+
+NAME: Final = "openai.responses"
+OPERATION: Final = "chat"
+STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+
+__all__ = [
+    "NAME",
+    "OPERATION",
+    "STREAM_TYPE",
+    "WIRE",
+    "StreamRenderer",
+    "read_request",
+    "render_error",
+    "render_limits",
+    "render_stream_error",
+    "write_response",
+]
