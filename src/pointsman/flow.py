@@ -174,6 +174,8 @@ class Entry:
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
+        if self._settled:
+            return  # the record is written: whoever counts it must see the same
         record = self.record
         record.response_model = model[:MAX_TEXT] if model is not None else None
         record.finish_reason = finish_reason[:MAX_TEXT] if finish_reason is not None else None

@@ -320,8 +320,8 @@ def test_think_tags_are_found_however_the_text_is_cut(text: str, cuts: set[int])
 
 
 NAMES = (
-    "choices", "index", "delta", "content", "tool_calls", "function", "name", "arguments", "id", "finish_reason", "usage",
-    "prompt_tokens", "reasoning_details", "type", "text", "audio", "images", "error", "logprobs", "annotations", "model",
+    "choices", "index", "delta", "content", "tool_calls", "function", "name", "arguments", "id", "finish_reason",
+    "usage", "prompt_tokens", "reasoning_details", "type", "text", "audio", "images", "error", "logprobs", "model",
 )  # fmt: skip
 DELTAS = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=4),

@@ -70,11 +70,12 @@ def parse_request(body: bytes) -> ChatCall:
     if not request.messages:
         raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
     choices = request.n or 1
+    tokens = request.max_completion_tokens or request.max_tokens
     return ChatCall(
         model=request.model,
         stream=request.stream is True,
         choices=choices,
-        max_output_tokens=min(max(0, request.max_completion_tokens or request.max_tokens or 0), MAX_TOKENS) * choices,
+        max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
         fields=fields,
     )
 
@@ -96,6 +97,11 @@ def _is_ambiguous(body: bytes, fields: Fields) -> bool:
     Decoding keeps the last of equal members, so what was lost shows as marks that no kept value holds. The letters of
     the name begin with ``\\u006`` as escapes. Values are looked through only when a mark is there more than expected.
     """
+    shortest = 1
+    for name, value in fields.items():
+        shortest += len(name) + len(value) + 4
+    if len(body) == shortest:
+        return False  # there is room for nothing but what was kept
     for mark, expected in ((b'"model"', 1), (b"\\u006", 0)):
         count = body.count(mark)
         if count > expected and count - sum(bytes(value).count(mark) for value in fields.values()) > expected:

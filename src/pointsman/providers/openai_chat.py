@@ -11,3 +11,4 @@ from pointsman.providers.openai_chat_response import StreamParser as StreamParse
 from pointsman.providers.openai_chat_response import parse_response as parse_response
 
 WIRE: Final = "openai.chat"
+STREAM_TYPE: Final = b"text/event-stream"

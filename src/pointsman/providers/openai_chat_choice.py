@@ -202,8 +202,8 @@ class ChoiceReader:
             if summary := detail.string("summary"):
                 out.append(SummaryDelta(self._number, index, self._sections, summary))
                 self._sections += 1
-        elif kind == "reasoning.text" and (text := detail.string("text")):
-            self._think(text, out)
+        elif kind == "reasoning.text" and (text := detail.string("text")) and text != "".join(self._thought):
+            self._think(text, out)  # a signed entry may hold once more what came before it
         if opaque is None:
             return
         if opaque.kind == "thought_signature" and opaque.id is not None:

@@ -24,12 +24,7 @@ _BEGINNINGS: Final = (
 
 def begin_request(members: Members, call: ClientCall, paths: Mapping[str, str]) -> Request:
     """A request with everything but messages and tools. Raises GatewayError(INVALID_REQUEST)."""
-    model = call.model if call.model is not None else members.text("model")
-    members.ignore("model")
-    if not model:
-        raise members.wrong("model", "is empty")
-    if len(model) > MAX_MODEL_LENGTH:
-        raise members.wrong("model", f"is longer than {MAX_MODEL_LENGTH} characters")
+    model = read_model(members, call)
     stream = members.boolean("stream")
     if call.stream is not None:
         stream = call.stream
@@ -42,6 +37,17 @@ def begin_request(members: Members, call: ClientCall, paths: Mapping[str, str]) 
     extra = _read_options(members, request)
     request.extra = extra
     return request
+
+
+def read_model(members: Members, call: ClientCall) -> str:
+    """The model that a request asks for. Raises GatewayError(INVALID_REQUEST)."""
+    model = call.model if call.model is not None else members.text("model")
+    members.ignore("model")
+    if not model:
+        raise members.wrong("model", "is empty")
+    if len(model) > MAX_MODEL_LENGTH:
+        raise members.wrong("model", f"is longer than {MAX_MODEL_LENGTH} characters")
+    return model
 
 
 def read_images(members: Members) -> list[ImagePart]:

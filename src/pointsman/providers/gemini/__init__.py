@@ -4,6 +4,8 @@ A connection leads to Vertex AI when its options name a ``project`` (and a ``loc
 base URL is the origin; paths bring their version (option ``api_version``).
 """
 
+from typing import Final
+
 from pointsman.providers.gemini.building import (
     auth_headers,
     build_count_request,
@@ -16,7 +18,10 @@ from pointsman.providers.gemini.parsing import StreamParser, parse_count_respons
 from pointsman.providers.gemini.target import models_path
 from pointsman.wire.gemini import WIRE
 
+STREAM_TYPE: Final = b"text/event-stream"
+
 __all__ = [
+    "STREAM_TYPE",
     "WIRE",
     "StreamParser",
     "auth_headers",
