@@ -122,8 +122,7 @@ class StreamedAnswer(CollectedAnswer):
             event = self._render_error(error)
             self._settle_once(error, len(event))
             self._receiver.write(event)
-            self._receiver.finish()
-            self.finish()
+            self._finish()
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
@@ -141,6 +140,10 @@ class StreamedAnswer(CollectedAnswer):
             return
         failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
         self._settle_once(failure if self._reader.failed else None, 0)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._receiver.throttle = None  # a cycle, which only the garbage collector would find
         self._receiver.finish()
         self.finish()
 
