@@ -8,8 +8,8 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange
-from pointsman.server.inference import BASES, client_call, dialect_module, place_model, refuse
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
 
 # Path below the bases, the module of the dialect there, and its name in it where there are several.
@@ -75,6 +75,7 @@ class OperationRoutes:
         for base in BASES:
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
+        router.add("POST", "/api/embed", self._handler("ollama.embed", None))
 
     def of_provider(self, operation: bytes) -> Handler | None:
         """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""
