@@ -40,6 +40,7 @@ from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
@@ -223,6 +224,7 @@ class Server:
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         others.add_to(router)
         VendorModels(self.gateway).add_to(router)
+        router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)
