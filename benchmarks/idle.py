@@ -108,39 +108,49 @@ def report(stage: str, pid: int, before: float, port: int) -> float:
     return memory
 
 
-def measure(idle: int, streams: int) -> None:
-    """Start all, open all, print."""
+def allow_files(wanted: int) -> None:
+    """Let this process and its children open so many files; AssertionError when the machine doesn't."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = idle + 2 * streams + 1000
     assert hard == resource.RLIM_INFINITY or hard > wanted, f"{wanted} open files are needed, {hard} are allowed"
+
+
+@contextlib.contextmanager
+def gateway(connections: int, streams: int = 0, **server: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`pointsman serve` in front of a simulator, for so many client connections; ``server``: settings of its table."""
     with tempfile.TemporaryDirectory() as folder, program("simulate", "openai", "--port", "0") as (_, upstream):
         config = Path(folder) / "bench.toml"
+        table = {"port": 0, "max_connections": connections, "keepalive_timeout_seconds": 600, **server}
         config.write_text(
-            f"[server]\nport = 0\nmax_connections = {wanted}\nkeepalive_timeout_seconds = 600\n"
-            f"[upstream]\nmax_connections_per_host = {streams + 100}\n[local]\nenabled = false\n"
-            f"[log]\nrequests = false\n"
+            "[server]\n" + "".join(f"{name} = {value}\n" for name, value in table.items()) + "[upstream]\n"
+            f"max_connections_per_host = {streams + 100}\n[local]\nenabled = false\n[log]\nrequests = false\n"
             f'[[connections]]\nid = "sim"\nkind = "openai"\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
         )
         environment = {"POINTSMAN_BOOTSTRAP_KEY": KEY, "PATH": "/usr/bin:/bin"} | _python_path()
         command = ("serve", "--data-dir", folder, "--config", str(config))
-        with program(*command, environment=environment) as (server, port):
-            answer_times(port)
-            time.sleep(2.0)  # prices and management are imported after the start
-            start = report("start", server.pid, 0.0, port)
-            idlers = connect(port, idle)
-            with_idle = report(f"{idle} idle connections", server.pid, start, port)
-            listeners = connect(port, streams)
-            begun = begin_streams(listeners)
-            with_streams = report(f"and {begun} of {streams} streams", server.pid, with_idle, port)
-            for one in (*idlers, *listeners):
-                one.close()
-            time.sleep(1.0)
-            report("all closed", server.pid, with_streams, port)
-            print(f"per idle connection {(with_idle - start) * 1024 / max(1, idle):.1f} KiB, ", end="")
-            print(
-                f"per stream {(with_streams - with_idle) * 1024 / max(1, streams):.1f} KiB (client and upstream side)"
-            )
+        with program(*command, environment=environment) as started:
+            yield started
+
+
+def measure(idle: int, streams: int) -> None:
+    """Start all, open all, print."""
+    wanted = idle + 2 * streams + 1000
+    allow_files(wanted)
+    with gateway(wanted, streams) as (server, port):
+        answer_times(port)
+        time.sleep(2.0)  # prices and management are imported after the start
+        start = report("start", server.pid, 0.0, port)
+        idlers = connect(port, idle)
+        with_idle = report(f"{idle} idle connections", server.pid, start, port)
+        listeners = connect(port, streams)
+        begun = begin_streams(listeners)
+        with_streams = report(f"and {begun} of {streams} streams", server.pid, with_idle, port)
+        for one in (*idlers, *listeners):
+            one.close()
+        time.sleep(1.0)
+        report("all closed", server.pid, with_streams, port)
+        print(f"per idle connection {(with_idle - start) * 1024 / max(1, idle):.1f} KiB, ", end="")
+        print(f"per stream {(with_streams - with_idle) * 1024 / max(1, streams):.1f} KiB (client and upstream side)")
 
 
 def _python_path() -> dict[str, str]:

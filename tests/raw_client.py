@@ -41,9 +41,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def events(self) -> list[Any]:
-        """The values of a stream's events; ``[DONE]`` as that text."""
+        """The values of a stream's events; ``[DONE]`` as that text. Comments are left out."""
         assert self.body.endswith(b"\n\n"), self.body[-200:]
-        values = [event.removeprefix(b"data: ") for event in self.body.split(b"\n\n")[:-1]]
+        events = [event for event in self.body.split(b"\n\n")[:-1] if not event.startswith(b":")]
+        values = [event.removeprefix(b"data: ") for event in events]
         return [value.decode() if value == b"[DONE]" else json.loads(value) for value in values]
 
     @property
@@ -187,6 +188,11 @@ class Connection:
         end = found + len(mark)
         self._unread = bytes(received[end:])
         return bytes(received[:end])
+
+    def peek(self, mark: bytes) -> None:
+        """Wait for ``mark``; what was read is read again."""
+        begin = self.read_until(mark)
+        self._unread = begin + self._unread
 
     def is_closed(self) -> bool:
         """Wait for the other side to close; False when more bytes come instead."""

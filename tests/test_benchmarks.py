@@ -13,6 +13,7 @@ from benchmarks.measure import Sample
 from benchmarks.report import Report, append_record
 from benchmarks.scenarios import Outcome, StartTimes
 from benchmarks.slope import slope
+from benchmarks.slowloris import measure
 
 
 def sample(rate: float, p99: float = 1.0) -> Sample:
@@ -79,3 +80,11 @@ def test_scatter_makes_a_slope_unsure() -> None:
 def test_a_frontier_is_below_the_first_rate_that_was_too_slow() -> None:
     found = Frontier("x", [(1000, 0.5), (2000, 3.0), (3000, 0.9), (4000, 12.0)])
     assert (found.best(1.0), found.best(5.0), found.best(0.1)) == (1000, 3000, None)
+
+
+def test_a_slowloris_attack_beside_idle_connections_harms_neither_the_healthy_nor_the_idle() -> None:
+    siege = measure(200, 40, 1.2, header_timeout_seconds=0.5, body_timeout_seconds=0.5)
+    assert [stage.failed for stage in siege.stages] == [0, 0, 0]
+    assert all(len(stage.times) > 16 for stage in siege.stages)
+    assert siege.idle_left == 200
+    assert siege.cut_off > 0

@@ -6,14 +6,13 @@
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import structlog
 
 from pointsman import __version__
-from pointsman.accounting.counters import Counters, MemoryCounters, open_counters
+from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
@@ -21,23 +20,27 @@ from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
-from pointsman.flow import Gateway, Snapshot, serve
+from pointsman.flow import Gateway, Snapshot
+from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
-from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
+from pointsman.policy.opaque_state import Vault
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
+from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
@@ -45,7 +48,7 @@ from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import LocalChild
+from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 
 WATCH_SECONDS: Final = 0.1
@@ -53,7 +56,6 @@ HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
 COUNTER_FLUSH_SECONDS: Final = 0.5
-CHAT_PATHS: Final = ("/v1/chat/completions", "/api/v1/chat/completions")
 MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
@@ -79,9 +81,8 @@ class Supervision:
         self.address = _address(server, listeners[0][0].getsockname()[1])
         self.house.show_gauges(self._meter)
         self.house.start()
-        local_model = self.house.local_model
         self._supervisor = Supervisor(
-            self._installation.clock, listeners, self._command, local_model, self._meter.sums, self._forget
+            self._installation.clock, listeners, self._command, self.house.children, self._meter.sums, self._forget
         )
         await self._supervisor.start()
 
@@ -119,13 +120,11 @@ class Server:
         self._link = link
         self.house = Housekeeping(installation) if link is None else None
         self.projector = self.house.projector if self.house is not None else None
-        self.local_model: LocalChild | None = self.house.local_model if self.house is not None else link
-        if not settings.local.enabled:
-            self.local_model = None
+        self.children = self._local_children() if settings.local.enabled else None
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
-        self.limiter = Limiter(_open_counters(installation), self._clock, settings.limits.on_failure)
+        self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -149,6 +148,7 @@ class Server:
             error_headers=error_headers,
             admission=self.admission,
             limiter=self.limiter,
+            vault=Vault(),
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -219,10 +219,10 @@ class Server:
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
-
-        chat = partial(serve, self.gateway, openai_chat)
-        for path in CHAT_PATHS:
-            router.add("POST", path, chat)
+        others = OperationRoutes(self.gateway)
+        InferenceRoutes(self.gateway, others.of_provider).add_to(router)
+        others.add_to(router)
+        VendorModels(self.gateway).add_to(router)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)
@@ -236,6 +236,13 @@ class Server:
         services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
+
+    def _local_children(self) -> LocalChildren | None:
+        """This machine's models: our own programs, or as a worker the supervisor's."""
+        if self._link is not None:
+            return LocalChildren(chat=self._link.child(CHAT), embedder=self._link.child(EMBEDDER))
+        children = self.house.children if self.house is not None else {}
+        return LocalChildren(chat=children[CHAT], embedder=children[EMBEDDER]) if children else None
 
     async def _sums(self) -> Sums:
         return self.meter.sums() if self._link is None else await self._link.total()
@@ -284,7 +291,7 @@ class Server:
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
         for target in snapshot.catalogue.targets:
-            snapshot.endpoints[target.connection.id].known_price(target.model)  # looked up before the first call
+            snapshot.endpoints[target.endpoint].known_price(target.model)  # looked up before the first call
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:
@@ -296,9 +303,9 @@ class Server:
         return Snapshot(
             revision=revision,
             keys=keys,
-            catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
-            endpoints=await connections.endpoints(self.local_model, self.prices),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters, self._share()),
+            catalogue=await connections.catalogue(local=self.children is not None, local_installed=installed),
+            endpoints=await connections.endpoints(self.children, self.prices),
+            limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
     async def _watch(self) -> None:
@@ -352,11 +359,6 @@ class Server:
                 await asyncio.sleep(1.0)
                 self.ledger.retry()
 
-    def _share(self) -> tuple[int, int]:
-        """Without Redis, workers can't count together: each takes its part of every limit."""
-        alone = self._link is None or not isinstance(self.limiter.counters, MemoryCounters)
-        return (0, 1) if self._link is None or alone else (self._link.share, self._link.shares)
-
     async def _flush_counters(self) -> None:
         while True:
             await asyncio.sleep(COUNTER_FLUSH_SECONDS)
@@ -369,9 +371,10 @@ class Server:
         return task
 
 
-def _open_counters(installation: Installation) -> Counters:
+def _open_counters(installation: Installation, link: WorkerLink | None) -> Counters:
+    """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
-    return open_counters(Secret(url) if url is not None else None, installation.clock)
+    return open_counters(Secret(url) if url is not None else None, installation.clock, link)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -44,4 +44,4 @@ class SystemClock:
         """A new unique id; no secret may depend on it, since it can be guessed."""
         self._counter = counter = (self._counter + 1) & 0xFFFFFF
         milliseconds = (self.now_us() if now_us is None else now_us) // 1000
-        return f"{prefix}_{milliseconds:012x}{counter:06x}{self._tail}"
+        return f"{prefix}_{(milliseconds << 24 | counter).to_bytes(9, 'big').hex()}{self._tail}"

@@ -13,14 +13,18 @@ import msgspec
 
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
-from pointsman.canonical.limits import Standing
+from pointsman.canonical import halves
 from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.lane import HubLane
+from pointsman.hub.operation_lane import OPERATIONS, OperationLane
 from pointsman.identity.keys import KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
+from pointsman.policy.opaque_state import Vault
 from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
@@ -43,19 +47,21 @@ class Call(Protocol):
     @property
     def max_output_tokens(self) -> int: ...
     @property
-    def fields(self) -> dict[str, msgspec.Raw]: ...
+    def fields(self) -> dict[str, msgspec.Raw] | None:
+        """The body's members as they came, when the raw lane of OpenAI's chat API can carry them."""
+        ...
 
 
-class Dialect(Protocol):
-    """What a client speaks (a module of `pointsman.dialects`)."""
+class Dialect(halves.Dialect, Protocol):
+    """What a client speaks: a module of `pointsman.dialects`, or one with what a request's path says of it."""
 
-    NAME: str
-    OPERATION: str
+    def parse_request(self, body: bytes) -> Call:
+        """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
+        ...
 
-    def parse_request(self, body: bytes) -> Call: ...
-    def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
-    def render_stream_error(self, error: GatewayError, request_id: str) -> bytes: ...
-    def render_limits(self, standing: Standing) -> bytes: ...
+    def as_request(self, call: Call, body: bytes) -> Request:
+        """The request in our words, for the hub lane."""
+        ...
 
 
 class Exchange(Receiver, Protocol):
@@ -117,7 +123,9 @@ class Gateway:
         error_headers: Callable[[GatewayError], bytes],
         admission: Admission,
         limiter: Limiter,
+        vault: Vault,
     ) -> None:
+        self.vault = vault
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -167,6 +175,8 @@ class Entry:
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
+        if self._settled:
+            return  # the record is written: whoever counts it must see the same
         record = self.record
         record.response_model = model[:MAX_TEXT] if model is not None else None
         record.finish_reason = finish_reason[:MAX_TEXT] if finish_reason is not None else None
@@ -244,7 +254,7 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     target = snapshot.catalogue.resolve(call.model)
-    endpoint = snapshot.endpoints[target.connection.id]
+    endpoint = snapshot.endpoints[target.endpoint]
     if snapshot.limits is not None:
         rules = snapshot.limits.rules(key, endpoint.connection_id)
         if rules:
@@ -254,6 +264,11 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         access = await endpoint.acquire()
     try:
+        if call.fields is None or endpoint.wire != dialect.WIRE:
+            kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
+            lane = kind(gateway, entry, exchange, endpoint, access)
+            await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
+            return
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)
         entry.sent(endpoint, target.model)
         if call.stream:

@@ -21,19 +21,20 @@ class _NeedTask:
 
 
 NEED_TASK: Final = _NeedTask()
+_ENDED: Final = object()
 # True while a coroutine is stepped by hand. Not asyncio.current_task(): what wakes it may run in a Task of its own.
 _by_hand = False
 
 
 class Waiting:
-    """Something that one coroutine awaits, and that `finish` or `break_off` ends. Works with and without a Task."""
+    """Something that one coroutine awaits, and that `finish` or `break_off` ends. Works with and without a Task.
 
-    __slots__ = ("_error", "done", "wake")
+    Made for every request: defaults of the class instead of an `__init__`, which costs more than all it would set.
+    """
 
-    def __init__(self) -> None:
-        self.done = False
-        self.wake: Callable[[], None] | None = None
-        self._error: BaseException | None = None
+    done = False
+    wake: Callable[[], None] | None = None
+    _error: BaseException | None = None
 
     def finish(self) -> None:
         """What was waited for is there."""
@@ -70,24 +71,23 @@ def in_task() -> Generator[Any, None, None]:
 class Runner:
     """One coroutine on its way. `start` runs it up to its first wait, at once."""
 
-    __slots__ = ("_coroutine", "_loop", "_task", "_waiting")
+    __slots__ = ("_coroutine", "_loop", "_steps", "_task", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
         self._loop = loop
         self._coroutine = coroutine
+        self._steps = coroutine.__await__()
         self._waiting: Waiting | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Run until the coroutine waits or ends."""
-        self._waiting = None
-        self._step(self._coroutine.send, None)
-
-    def _step(self, step: Callable[[Any], object], value: object) -> None:
+    def start(self, error: BaseException | None = None) -> None:
+        """Run until the coroutine waits or ends; ``error`` is raised in it first."""
         global _by_hand
+        self._waiting = None
         before, _by_hand = _by_hand, True
         try:
-            yielded = step(value)
+            # next() with a default tells the end of a coroutine without making a StopIteration.
+            yielded = next(self._steps, _ENDED) if error is None else self._coroutine.throw(error)
         except (StopIteration, asyncio.CancelledError):
             return
         except BaseException:
@@ -95,15 +95,12 @@ class Runner:
             raise
         finally:
             _by_hand = before
-        self._park(yielded)
-
-    def _park(self, yielded: object) -> None:
         if isinstance(yielded, Waiting):
             self._waiting = yielded
             yielded.wake = self.start
         elif yielded is NEED_TASK:
             self._task = self._loop.create_task(self._coroutine)
-        else:
+        elif yielded is not _ENDED:
             self._task = self._loop.create_task(_continue(self._coroutine, yielded))
 
     def cancel(self) -> None:
@@ -115,7 +112,7 @@ class Runner:
         if waiting is None:
             return
         waiting.wake = None
-        self._step(self._coroutine.throw, asyncio.CancelledError())
+        self.start(asyncio.CancelledError())
 
 
 async def _continue(coroutine: Coroutine[Any, Any, None], first: object) -> None:

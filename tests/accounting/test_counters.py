@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.accounting.counters import DAY_US, MINUTE_US, SlidingWindow, open_counters, share_of
+from pointsman.accounting.counters import DAY_US, MINUTE_US, SlidingWindow, open_counters
 from pointsman.clock import SystemClock
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
@@ -97,13 +97,6 @@ def test_no_window_of_any_position_holds_more_than_the_limit(limit: int, steps: 
         elif amount <= limit:
             later = now + window.wait(amount, limit, now)
             assert sum(size for at, size in taken if at > later - MINUTE_US * 61 // 60) + amount <= limit or later > now
-
-
-@given(limit=st.integers(0, 10**9), processes=st.integers(1, 64))
-def test_the_shares_of_processes_sum_to_the_limit(limit: int, processes: int) -> None:
-    shares = [share_of(limit, index, processes) for index in range(processes)]
-    assert sum(shares) == limit
-    assert max(shares) - min(shares) <= 1
 
 
 @pytest.mark.parametrize("url", ["http://somewhere", "redis://host:port/0", "nonsense"])

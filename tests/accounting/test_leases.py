@@ -1,8 +1,9 @@
-"""Counters of several processes behind a real Redis, on a driven clock."""
+"""Counters of several processes behind a real Redis, and behind the memory of one process, on a driven clock."""
 
 import asyncio
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +20,16 @@ from hypothesis.stateful import (
 
 from driven_clock import DrivenClock
 from pointsman.accounting.counters import MINUTE_US, CountersError
-from pointsman.accounting.leases import TIMEOUT_SECONDS, LeasedCounter, RedisCounters
+from pointsman.accounting.lease_book import LeaseBook
+from pointsman.accounting.leases import (
+    TIMEOUT_SECONDS,
+    LeaseAnswer,
+    LeasedCounter,
+    LeasedCounters,
+    LeaseQuestion,
+    LeaseStore,
+)
+from pointsman.accounting.redis_store import RedisStore
 from pointsman.keyring import Secret
 from redis_server import RedisProcess, running_redis
 
@@ -27,11 +37,49 @@ PROCESSES = 3
 PAUSES = st.one_of(st.sampled_from([0.1, 0.4, 0.9, 1.1, 58.9, 59.1, 59.6, 60.5]), st.floats(0, 70))
 
 
+Place = Callable[[DrivenClock], LeaseStore]
+
+
+class BookStore:
+    """The memory of one process, asked by others, as a supervisor is by its workers."""
+
+    def __init__(self, book: LeaseBook) -> None:
+        self._book = book
+
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """What the book says, a turn of the loop later."""
+        await asyncio.sleep(0)
+        return self._book.grant(name, question)
+
+    async def leave(self) -> None:
+        """The book stays."""
+
+
+def place_in_redis(url: str) -> Place:
+    """Every process has a connection of its own."""
+    return lambda clock: RedisStore(Secret(url), clock.now_us, 30.0)
+
+
+def place_in_memory() -> Place:
+    """One book for all processes of a clock."""
+    books: dict[DrivenClock, LeaseBook] = {}
+    return lambda clock: BookStore(books.setdefault(clock, LeaseBook(clock.now_us)))
+
+
+@pytest.fixture(params=["redis", "memory"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where the windows are kept."""
+    if request.param == "memory":
+        return place_in_memory()
+    return place_in_redis(request.getfixturevalue("redis_url"))
+
+
 class Node:
     """One process' counters, with what it needs to make a call."""
 
-    def __init__(self, url: str, clock: DrivenClock, name: str, timeout: float = 30.0) -> None:
-        self.counters = RedisCounters(Secret(url), clock, clock.now_us, timeout)
+    def __init__(self, place: Place, clock: DrivenClock, name: str, timeout: float = 30.0) -> None:
+        self.store = place(clock)
+        self.counters = LeasedCounters(self.store, clock, timeout)
         self.counter: LeasedCounter = self.counters.counter(name, MINUTE_US)
         self._clock = clock
 
@@ -48,13 +96,13 @@ class Node:
 
     async def die(self) -> None:
         """Close the sockets and tell nobody anything."""
-        await self.counters._redis.aclose()
+        await self.store.leave()
 
 
 class ThreeProcesses(RuleBasedStateMachine):
     """Any order of calls, settlements, flushes, deaths and time."""
 
-    url = ""
+    place: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +112,7 @@ class ThreeProcesses(RuleBasedStateMachine):
         self.limit = 1
         self.taken: list[list[int]] = []  # [time, amount that stays used]
         self.open: deque[tuple[int, int, list[int]]] = deque()  # process, slot, its row in `taken`
-        self.nodes = [Node(self.url, self.clock, self.name) for _ in range(PROCESSES)]
+        self.nodes = [Node(self.place, self.clock, self.name) for _ in range(PROCESSES)]
 
     def run(self, work: Any) -> Any:
         """Run it in the machine's loop."""
@@ -121,7 +169,7 @@ class ThreeProcesses(RuleBasedStateMachine):
     @rule(which=st.integers(0, PROCESSES - 1))
     def die(self, which: int) -> None:
         self.run(self.nodes[which].die())
-        self.nodes[which] = Node(self.url, self.clock, self.name)
+        self.nodes[which] = Node(self.place, self.clock, self.name)
         self.open = deque(one for one in self.open if one[0] != which)
 
     @invariant()
@@ -139,9 +187,11 @@ class ThreeProcesses(RuleBasedStateMachine):
             self.loop.close()
 
 
-def test_three_processes_never_exceed_a_limit_and_lose_no_capacity_for_ever(redis_url: str) -> None:
+def test_three_processes_never_exceed_a_limit_and_lose_no_capacity_for_ever(place: Place) -> None:
+    _place = place
+
     class Machine(ThreeProcesses):
-        url = redis_url
+        place = staticmethod(_place)
 
     run_state_machine_as_test(Machine, settings=settings(max_examples=60, stateful_step_count=20, deadline=None))
 
@@ -151,10 +201,10 @@ def run(work: Any) -> Any:
     return asyncio.run(work)
 
 
-def test_most_calls_cost_no_round_trip(redis_url: str) -> None:
+def test_most_calls_cost_no_round_trip(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        node = Node(redis_url, clock, uuid.uuid4().hex)
+        node = Node(place, clock, uuid.uuid4().hex)
         for _ in range(1000):
             assert await node.take(1, 60_000) is not None
         assert node.counters.round_trips == 2
@@ -163,10 +213,10 @@ def test_most_calls_cost_no_round_trip(redis_url: str) -> None:
     run(work())
 
 
-def test_a_wait_told_by_redis_is_exact(redis_url: str) -> None:
+def test_a_wait_told_by_the_store_is_exact(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        first, second = (Node(redis_url, clock, name) for name in [uuid.uuid4().hex] * 2)
+        first, second = (Node(place, clock, name) for name in [uuid.uuid4().hex] * 2)
         assert await first.take(5, 5) is not None
         clock.advance(7.5)
         assert await second.take(1, 5) is None
@@ -182,10 +232,10 @@ def test_a_wait_told_by_redis_is_exact(redis_url: str) -> None:
     run(work())
 
 
-def test_what_a_process_leaves_over_is_given_back_at_its_end(redis_url: str) -> None:
+def test_what_a_process_leaves_over_is_given_back_at_its_end(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        first, second = (Node(redis_url, clock, name) for name in [uuid.uuid4().hex] * 2)
+        first, second = (Node(place, clock, name) for name in [uuid.uuid4().hex] * 2)
         assert await first.take(1, 1000) is not None
         assert first.counter.remaining(1000, clock.us)[0] == 999
         assert await second.take(995, 1000) is None
@@ -197,10 +247,10 @@ def test_what_a_process_leaves_over_is_given_back_at_its_end(redis_url: str) -> 
     run(work())
 
 
-def test_over_use_is_owed_and_reported(redis_url: str) -> None:
+def test_over_use_is_owed_and_reported(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        first, second = (Node(redis_url, clock, name) for name in [uuid.uuid4().hex] * 2)
+        first, second = (Node(place, clock, name) for name in [uuid.uuid4().hex] * 2)
         slot = await first.take(10, 100)
         assert slot is not None
         first.counter.correct(slot, 200, clock.us)
@@ -214,10 +264,10 @@ def test_over_use_is_owed_and_reported(redis_url: str) -> None:
     run(work())
 
 
-def test_calls_at_once_share_leases_and_stay_exact(redis_url: str) -> None:
+def test_calls_at_once_share_leases_and_stay_exact(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        nodes = [Node(redis_url, clock, name) for name in [uuid.uuid4().hex] * 3]
+        nodes = [Node(place, clock, name) for name in [uuid.uuid4().hex] * 3]
         results = await asyncio.gather(*(nodes[number % 3].take(1, 100) for number in range(1000)))
         assert sum(result is not None for result in results) <= 100
         assert sum(result is not None for result in results) >= 95
@@ -229,8 +279,7 @@ def test_calls_at_once_share_leases_and_stay_exact(redis_url: str) -> None:
 
 def test_redis_own_clock_is_used_outside_of_tests(redis_url: str) -> None:
     async def work() -> None:
-        node = Node(redis_url, DrivenClock(), uuid.uuid4().hex)
-        node.counters._now_us = None
+        node = Node(lambda _: RedisStore(Secret(redis_url)), DrivenClock(), uuid.uuid4().hex)
         assert await node.take(1, 10) is not None
         assert await node.take(10, 10) is None
         await node.counters.aclose()
@@ -248,7 +297,7 @@ def own_redis() -> Any:
 def test_an_outage_is_told_fast_once_and_over_when_redis_is_back(own_redis: RedisProcess) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        node = Node(own_redis.url, clock, uuid.uuid4().hex)
+        node = Node(place_in_redis(own_redis.url), clock, uuid.uuid4().hex)
         assert await node.take(1, 5) is not None
         own_redis.stop()
         for _ in range(3):
@@ -270,7 +319,7 @@ def test_a_redis_that_hangs_is_waited_for_no_longer_than_the_time_out(own_redis:
     import time
 
     async def work() -> None:
-        node = Node(own_redis.url, DrivenClock(), uuid.uuid4().hex, TIMEOUT_SECONDS)
+        node = Node(place_in_redis(own_redis.url), DrivenClock(), uuid.uuid4().hex, TIMEOUT_SECONDS)
         assert own_redis.process is not None
         own_redis.process.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
@@ -283,10 +332,10 @@ def test_a_redis_that_hangs_is_waited_for_no_longer_than_the_time_out(own_redis:
     run(work())
 
 
-def test_a_lease_ends_with_its_slot(redis_url: str) -> None:
+def test_a_lease_ends_with_its_slot(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        node = Node(redis_url, clock, uuid.uuid4().hex)
+        node = Node(place, clock, uuid.uuid4().hex)
         clock.advance(0.9)
         assert await node.take(1, 1000) is not None
         assert node.counter.wait(1, 1000, clock.us) == 0
@@ -297,10 +346,10 @@ def test_a_lease_ends_with_its_slot(redis_url: str) -> None:
     run(work())
 
 
-def test_nothing_is_given_back_twice(redis_url: str) -> None:
+def test_nothing_is_given_back_twice(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
-        first, second = (Node(redis_url, clock, name) for name in [uuid.uuid4().hex] * 2)
+        first, second = (Node(place, clock, name) for name in [uuid.uuid4().hex] * 2)
         assert await first.take(1, 1000) is not None
         clock.advance(1.1)
         for _ in range(3):
@@ -309,5 +358,31 @@ def test_nothing_is_given_back_twice(redis_url: str) -> None:
         assert await second.take(999, 1000) is not None
         for node in (first, second):
             await node.counters.aclose()
+
+    run(work())
+
+
+def test_of_many_counters_only_those_that_hold_something_are_looked_at(place: Place) -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        node = Node(place, clock, uuid.uuid4().hex)
+        for _ in range(20):
+            idle = node.counters.counter(uuid.uuid4().hex, MINUTE_US)
+            await idle.lease(1, 1000)
+            assert idle.wait(1, 1000, clock.us) == 0
+        clock.advance(1.1)
+        await node.counters.flush()
+        assert not node.counters.holding
+        slot = await node.take(1, 10)
+        assert slot is not None
+        await node.counters.flush()
+        assert not node.counters.holding
+        node.counter.correct(slot, -1, clock.us)
+        assert node.counters.holding == {node.counter}
+        clock.advance(1.1)
+        await node.counters.flush()
+        assert not node.counters.holding
+        assert await node.take(10, 10) is not None
+        await node.counters.aclose()
 
     run(work())

@@ -27,6 +27,21 @@ def test_a_simulator_answers_and_ends_cleanly(launch: Launch, stop: signal.Signa
     assert (process.returncode, errors) == (0, "stopped\n")
 
 
+def test_anthropics_api_is_simulated_too(launch: Launch) -> None:
+    process = launch("simulate", "anthropic", "--port", "0", "--model", "one", "--api-key", "sk-1")
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    assert told.startswith("simulating Anthropic Messages at http://127.0.0.1:")
+    connection = http.client.HTTPConnection(urlsplit(told.split()[-1]).netloc, timeout=5)
+    connection.request("GET", "/v1/models", headers={"x-api-key": "sk-1", "anthropic-version": "2026-10-21"})
+    listed = json.loads(connection.getresponse().read())
+    connection.close()
+    assert [model["id"] for model in listed["data"]] == ["one"]
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "stopped\n")
+
+
 def test_the_faults_are_listed_with_what_they_do(run: Run) -> None:
     finished = run("simulate", "openai", "--list-faults")
     assert "rate_limit" in finished.out

@@ -132,8 +132,11 @@ def test_a_client_that_half_closes_still_gets_its_answer(gateway: RunningGateway
         directives = "tokens=5,pace_ms=20" if stream else "tokens=5,first_token_ms=150"
         with Connection(gateway.port) as connection:
             connection.send(chat(directives, stream=stream))
+            if stream:
+                connection.peek(b"\n\n")  # from now on a comment in the stream asks whether the client is there
             connection.socket.shutdown(socket.SHUT_WR)
             answer = connection.answer()
             assert answer.complete
             assert answer.text == "echo: one two three echo:"
+            assert (b"\n\n:\n\n" in answer.body) == stream
             assert connection.is_closed()

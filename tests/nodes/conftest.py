@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from node_tools import configuration
 
+from databases import postgres_database
 from gateway import UPSTREAM_KEY
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from pointsman.upstream.local_weights import install_weights
@@ -18,6 +19,13 @@ def upstream() -> Iterator[RunningSimulator]:
     """The upstream."""
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
         yield running
+
+
+@pytest.fixture
+def database_url(postgres_server: str, migrated_postgres: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with postgres_database(postgres_server, migrated_postgres) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,49 +1,19 @@
 """Two servers with data directories of their own share one PostgreSQL: changes reach both, and one may be killed."""
 
 import asyncio
-import os
-import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
-import pytest
-from node_tools import configuration
+from node_tools import command, start
 
-from databases import postgres_database
 from gateway import wait_until
 from pointsman.testing import RunningSimulator
 from raw_client import ask, chat
-from serve_process import PROGRAM, ServeProcess, serving
 from steady_load import Load, until
 
-MASTER_KEY = "bm9kZXMgdGhhdCBzaGFyZSBhIGRhdGFiYXNlISE="
 CLIENTS = 24
-
-
-@pytest.fixture
-def database_url(postgres_server: str, migrated_postgres: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
-    with postgres_database(postgres_server, migrated_postgres) as url:
-        yield url
-
-
-def start(stack: ExitStack, upstream: RunningSimulator, home: Path, url: str) -> ServeProcess:
-    """A node."""
-    config = configuration(upstream, storage={"database_url": url})
-    return stack.enter_context(serving(home, config, secret_key=MASTER_KEY))
-
-
-def command(node: ServeProcess, *words: str) -> str:
-    """What a command prints that is run next to a node."""
-    places = ["--data-dir", str(node.data_dir), "--config", str(node.data_dir / "test.toml")]
-    done = subprocess.run(
-        [*PROGRAM, *words, *places], capture_output=True, text=True, timeout=20, check=True,
-        env={**os.environ, "POINTSMAN_SECRET_KEY": MASTER_KEY},
-    )  # fmt: skip
-    return done.stdout.strip()
 
 
 def recorded(url: str) -> list[str]:
@@ -63,7 +33,7 @@ def test_keys_and_connections_changed_at_one_node_are_in_effect_at_both(
     upstream: RunningSimulator, tmp_path: Path, database_url: str
 ) -> None:
     with ExitStack() as stack:
-        nodes = [start(stack, upstream, tmp_path / name, database_url) for name in ("one", "two")]
+        nodes = [start(stack, upstream, tmp_path / name, database_url=database_url) for name in ("one", "two")]
         key = command(nodes[0], "keys", "create", "--quiet", "--name", "shared")
         for node in nodes:
             assert ask(node.port, chat(key=key)).status == 200
@@ -76,7 +46,7 @@ def test_with_one_node_killed_under_load_every_whole_answer_is_recorded_once(
     upstream: RunningSimulator, tmp_path: Path, database_url: str
 ) -> None:
     with ExitStack() as stack:
-        nodes = [start(stack, upstream, tmp_path / name, database_url) for name in ("one", "two")]
+        nodes = [start(stack, upstream, tmp_path / name, database_url=database_url) for name in ("one", "two")]
         load = Load([node.port for node in nodes], CLIENTS)
         killed_at = 0.0
 
@@ -92,7 +62,7 @@ def test_with_one_node_killed_under_load_every_whole_answer_is_recorded_once(
         asyncio.run(load.run(script))
         assert nodes[0].wait() == -9
         assert all(failure.client % 2 == 0 for failure in load.failures)  # the other's clients noticed nothing
-        start(stack, upstream, tmp_path / "one", database_url)
+        start(stack, upstream, tmp_path / "one", database_url=database_url)
         answered = {answer.request_id for answer in load.answers}
         wait_until(lambda: answered <= set(recorded(database_url)), "projection of both journals", 10)
         rows = recorded(database_url)

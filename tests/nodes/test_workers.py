@@ -279,9 +279,22 @@ def test_refusals_of_workers_that_have_ended_stay_counted(tmp_path: Path, upstre
     config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_minute": 2})
     with serving(tmp_path, config) as server:
         refused = [ask(server.port, chat()).status for _ in range(20)].count(429)
-        assert refused > 0
+        assert refused == 18
         assert refusals() == refused
         server.signal(signal.SIGHUP)
         wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 10)
         wait_until(lambda: sum(map(alive, ready_workers(server))) == 2, "end of the old workers")
         assert refusals() == refused
+
+
+@pytest.mark.parametrize("limit", [1, 30])
+def test_without_redis_workers_share_every_limit_exactly_and_a_dead_one_takes_nothing_along(
+    tmp_path: Path, upstream: RunningSimulator, limit: int
+) -> None:
+    config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_day": limit})
+    with serving(tmp_path, config) as server:
+        statuses = [ask(server.port, chat()).status for _ in range(limit + 15)]
+        assert statuses == [200] * limit + [429] * 15
+        os.kill(ready_workers(server)[0], signal.SIGKILL)
+        wait_until(lambda: len(ready_workers(server)) == 3, "new worker", 10)
+        assert {ask(server.port, chat()).status for _ in range(15)} == {429}

@@ -143,16 +143,6 @@ def test_a_new_table_goes_on_with_the_same_counts() -> None:
     desk.refused()
 
 
-def test_processes_without_a_shared_store_divide_a_limit() -> None:
-    counters = [MemoryCounters() for _ in range(3)]
-    tables = [
-        LimitTable(each, keys=Limits(requests_per_minute=10), share=(index, 3)) for index, each in enumerate(counters)
-    ]
-    rules = [table.rules(KEY, "up")[0] for table in tables]
-    assert sum(rule.limit for rule in rules) == 10
-    assert rules[2].label == "10 requests per minute of the key (3 in this one of 3 processes)"
-
-
 class AwayCounter(SlidingWindow):
     """A counter whose store is away."""
 

@@ -44,14 +44,6 @@ def test_a_head_holds_the_credential_and_nothing_of_the_client() -> None:
 
 def test_a_head_without_a_credential_sends_no_authorization() -> None:
     assert b"authorization" not in openai.build_head("", b"h", None)
-    assert b"authorization" not in openai.build_models_request("", b"h", None)
-
-
-def test_a_models_request_is_a_whole_request() -> None:
-    request = openai.build_models_request("/v1", b"h:8080", "k")
-    assert request.startswith(b"GET /v1/models HTTP/1.1\r\nhost: h:8080\r\nauthorization: Bearer k\r\n")
-    assert request.endswith(b"\r\n\r\n")
-    assert request.count(b"\r\n\r\n") == 1
 
 
 def test_a_request_has_the_length_of_its_body_and_the_model_in_its_place() -> None:
@@ -130,19 +122,11 @@ def test_an_error_inside_a_200_is_an_upstream_error() -> None:
         openai.parse_response(b'{"error":{"message":"overloaded"},"choices":[]}')
 
 
-def test_a_model_list_gives_its_ids() -> None:
-    assert openai.parse_models(b'{"object":"list","data":[{"id":"a/b:c","object":"model"},{"id":"d"}]}') == (
-        "a/b:c",
-        "d",
-    )
-
-
 @given(body=st.one_of(st.binary(max_size=60), ANSWERS.map(lambda value: json.dumps(value).encode("utf-8"))))
 @settings(max_examples=200, deadline=None)
 def test_parsers_raise_nothing_but_gateway_errors(body: bytes) -> None:
-    for parse in (openai.parse_response, openai.parse_models):
-        with contextlib.suppress(GatewayError):
-            parse(body)
+    with contextlib.suppress(GatewayError):
+        openai.parse_response(body)
     for status in (400, 401, 429, 500):
         error = openai.parse_error(status, {b"retry-after": body}, body, SECRET)
         assert error.retry_after_seconds is None or error.retry_after_seconds >= 0

@@ -6,8 +6,9 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
+from pointsman.server.management import ManagementMount
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
@@ -98,6 +100,16 @@ def test_requests_are_served_over_tls_with_alpn(gateway: RunningGateway) -> None
             assert connection.ask(chat(stream=stream)).text == "echo: one two three"
         connection.send(chat() + request("GET", "/health") + chat(stream=True))
         assert [connection.answer().status for _ in range(3)] == [200] * 3
+
+
+def test_an_asgi_application_is_told_the_scheme(gateway: RunningGateway) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["scheme"].encode()})
+
+    gateway.server.edge.router.add("GET", "/scheme", ManagementMount(lambda: (application, frozenset({b"/scheme"}))))
+    with TlsConnection(gateway.port) as connection:
+        assert connection.ask(request("GET", "/scheme")).body == b"https"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
@@ -208,6 +220,38 @@ def test_sighup_reloads_and_keeps_open_connections(tmp_path: Path) -> None:
         running.signal(signal.SIGTERM)
         assert running.wait() == 0
         assert time.monotonic() - started < 6
+
+
+def test_several_workers_serve_tls_and_all_of_them_take_a_new_certificate(
+    tmp_path: Path, shared_simulator: RunningSimulator
+) -> None:
+    certificate, key = mint(tmp_path, 7)
+    row = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
+    server = {"workers": 2, "tls_certificate": str(certificate), "tls_key": str(key)}
+    with serving(tmp_path / "data", toml([row], {"server": server})) as running, ExitStack() as stack:
+        open_before = [stack.enter_context(TlsConnection(running.port)) for _ in range(20)]
+        for connection in open_before:
+            assert connection.ask(chat()).text == "echo: one two three"
+            assert connection.serial() == 7
+        written = [path.stat().st_size for path in (tmp_path / "data" / "journal").iterdir()]
+        assert len(written) == 2  # each worker has some of the connections
+        assert all(written)
+
+        mint(tmp_path, 8)
+        wait_until(lambda: running.log.count("TLS certificate loaded") == 2, "new certificate in both workers")
+        assert {serial(running.port) for _ in range(8)} == {8}
+        for connection in open_before:
+            assert connection.serial() == 7
+            assert connection.ask(chat()).status == 200
+
+        mint(tmp_path, 9)
+        running.signal(signal.SIGHUP)
+        wait_until(lambda: "rolling restart done" in running.log, "rolling restart", 10)
+        assert {serial(running.port) for _ in range(8)} == {9}
+        with TlsConnection(running.port) as fresh:
+            assert fresh.ask(chat(stream=True)).text == "echo: one two three"
+        running.signal(signal.SIGTERM)
+        assert running.wait(10) == 0
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "mismatch", "encrypted"])

@@ -168,6 +168,10 @@ def test_connections_are_added_replaced_listed_found_and_removed(database_place:
             allow_private=True,
             provider="x",
             enabled=False,
+            sealed_proxy=b"\x01\x02",
+            ca_file="/ca.pem",
+            client_certificate="/me.pem",
+            client_key="/me.key",
         )
         assert [await connections.add(plain), await connections.add(full)] == [1, 2]
         assert await connections.list() == (full, plain)

@@ -18,6 +18,7 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService, NewConnection, refuse_private_literal
+from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.origins import TlsFiles
 from pointsman.upstream.proxies import parse_proxy
 
@@ -260,6 +261,9 @@ class Child:
         raise AssertionError
 
 
+CHILDREN = LocalChildren(chat=Child(), embedder=Child())
+
+
 def test_the_embedded_model_is_there_when_it_is_turned_on(place: Place) -> None:
     async def test() -> None:
         service = place.service()
@@ -268,9 +272,9 @@ def test_the_embedded_model_is_there_when_it_is_turned_on(place: Place) -> None:
         on = await service.catalogue(local=True, local_installed=False)
         target = on.resolve(LOCAL_MODEL)
         assert target.id == f"local/{LOCAL_MODEL}"
-        assert not target.connection.listed
-        assert (await service.catalogue(local=True, local_installed=True)).resolve(LOCAL_MODEL).connection.listed
-        assert set(await service.endpoints(Child(), PriceService())) == {"local"}
+        assert not target.listed
+        assert (await service.catalogue(local=True, local_installed=True)).resolve(LOCAL_MODEL).listed
+        assert set(await service.endpoints(CHILDREN, PriceService())) == {"local", "local/minilm"}
         assert await service.endpoints(None, PriceService()) == {}
 
     place.run(test)
@@ -280,8 +284,8 @@ def test_the_embedded_model_may_be_named_by_the_operator(place: Place) -> None:
     async def test() -> None:
         service = place.service([ConnectionSettings(id="mine", kind="local")])
         catalogue = await service.catalogue(local=True, local_installed=True)
-        assert [target.id for target in catalogue.targets] == [f"mine/{LOCAL_MODEL}"]
-        assert set(await service.endpoints(Child(), PriceService())) == {"mine"}
+        assert [target.id for target in catalogue.targets] == [f"mine/{LOCAL_MODEL}", "mine/minilm"]
+        assert set(await service.endpoints(CHILDREN, PriceService())) == {"mine", "mine/minilm"}
 
     place.run(test)
 
@@ -301,8 +305,8 @@ def test_every_model_that_resolves_has_an_endpoint(place: Place) -> None:
         service = place.service(rows)
         await service.add(remote("a", models=("n",)))
         catalogue = await service.catalogue(local=True, local_installed=True)
-        endpoints = await service.endpoints(Child(), PriceService())
-        assert {target.connection.id for target in catalogue.targets} <= set(endpoints)
+        endpoints = await service.endpoints(CHILDREN, PriceService())
+        assert {target.endpoint for target in catalogue.targets} <= set(endpoints)
 
     place.run(test)
 
@@ -350,6 +354,46 @@ def test_a_proxy_and_tls_files_of_the_file_reach_the_origin(place: Place) -> Non
         assert "s3cret-Pa55" not in f"{access!r} {access.origin!r} {row!r} {await service.list_all()!r}"
         origin, _, _ = await service.find_origin("f")
         assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
+
+    place.run(test)
+
+
+def test_a_proxy_and_tls_files_that_were_added_by_command_reach_the_origin_and_the_password_is_sealed(
+    place: Place,
+) -> None:
+    authority = Authority(place.directory, "authority")
+    certificate, key = authority.issue("me", [])
+    files = TlsFiles(ca_file=str(authority.certificate), certificate=certificate, key=key)
+
+    async def test() -> None:
+        await place.service().add(remote("a", proxy=Secret(PROXY), tls=files))
+        await place.service(master=MasterKey(b"o" * 32)).add(remote("bad", proxy=Secret(PROXY)))
+        service = place.service()
+        endpoints = await service.endpoints(None, PriceService())
+        assert set(endpoints) == {"a"}
+        access = await endpoints["a"].acquire()
+        assert (access.origin.proxy, access.origin.tls) == (parse_proxy(PROXY, ""), files)
+        origin, _, _ = await service.find_origin("a")
+        assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
+
+    place.run(test)
+    assert b"s3cret-Pa55" not in b"".join(path.read_bytes() for path in place.directory.iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"proxy": Secret("https://me:s3cret-Pa55@h:1")}, r"connection\.proxy: must begin with http://"),
+        ({"tls": TlsFiles(ca_file="/nowhere.pem")}, r"connection\.ca_file: can't be read"),
+        ({"base_url": "http://h/v1", "tls": TlsFiles(ca_file="/nowhere.pem")}, "for https:// only"),
+    ],
+)
+def test_a_wrong_proxy_or_tls_file_is_not_added(place: Place, fields: dict[str, Any], problem: str) -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigError, match=problem) as caught:
+            await place.service().add(remote("a", **fields))
+        assert "s3cret-Pa55" not in str(caught.value)
+        assert await place.service().list_all() == []
 
     place.run(test)
 

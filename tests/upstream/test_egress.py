@@ -16,7 +16,7 @@ from pointsman.settings import UpstreamSettings
 from pointsman.testing import OpenAIChat, Simulator
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.connections import fetch_models
+from pointsman.upstream.connections import Probe, fetch_models
 from pointsman.upstream.egress import check_address, is_public
 from pointsman.upstream.origins import Origin
 
@@ -180,7 +180,9 @@ def attempt(
         client = UpstreamClient(loop, UpstreamSettings(connect_timeout_seconds=5), ticker)
         origin = Origin(scheme="http", host=host, port=port, allow_private=allow_private)
         try:
-            return await fetch_models(client, origin, b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n", None)
+            return await fetch_models(
+                client, Probe(origin=origin, message=b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n", secret=None)
+            )
         except GatewayError as error:
             return error
         finally:

@@ -9,11 +9,14 @@ bucket would let twice the limit through a window, the counter over two fixed wi
 Times are whole microseconds on a clock that never goes back.
 """
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
+
+if TYPE_CHECKING:
+    from pointsman.accounting.leases import LeaseStore
 
 SLOTS: Final = 60
 MINUTE_US: Final = 60_000_000
@@ -134,7 +137,7 @@ class SlidingWindow:
 
 
 class MemoryCounters:
-    """Counters of one process; see `share_of` for several without a shared store."""
+    """Counters of a process that counts alone; see leases.py for several."""
 
     def __init__(self) -> None:
         self._windows: dict[str, SlidingWindow] = {}
@@ -154,23 +157,20 @@ class MemoryCounters:
         """Nothing is held."""
 
 
-def open_counters(redis_url: Secret | None, clock: Clock) -> Counters:
-    """Counters in Redis, or in memory without a URL. Raises ConfigError for a URL that can't be used."""
+def open_counters(redis_url: Secret | None, clock: Clock, store: "LeaseStore | None" = None) -> Counters:
+    """Counters in Redis; without a URL in ``store``, which several workers share, or else in this process' memory.
+
+    Raises ConfigError for a URL that can't be used.
+    """
+    from pointsman.accounting.leases import LeasedCounters
+
     if redis_url is None:
-        return MemoryCounters()
+        return MemoryCounters() if store is None else LeasedCounters(store, clock)
     try:
-        from pointsman.accounting.leases import RedisCounters  # an extra, and slow to import
+        from pointsman.accounting.redis_store import RedisStore  # an extra, and slow to import
     except ImportError:
         raise ConfigError("a Redis URL is set, but not the extra: pip install 'pointsman[redis]'") from None
     try:
-        return RedisCounters(redis_url, clock)
+        return LeasedCounters(RedisStore(redis_url), clock)
     except ValueError as error:
         raise ConfigError("storage.redis_url: must be redis://, rediss:// or unix://, with a valid port") from error
-
-
-def share_of(limit: int, index: int, processes: int) -> int:
-    """The part of ``limit`` that process ``index`` (from 0) of ``processes`` may use alone; the parts sum to the limit.
-
-    Without a shared store this keeps several processes exact. A limit below the number of processes leaves some with 0.
-    """
-    return limit // processes + (index < limit % processes)

@@ -1,116 +1,79 @@
-"""Counters that several processes and machines share through Redis, by leases of small portions.
+"""Counters that several processes share through a store, by leases of small portions.
 
-Redis keeps each window's slots. A process leases a portion and spends it without asking again, so most calls cost no
-round trip. The sum of all portions of a window never exceeds the limit, because a portion is counted in the slot in
-which it was given out and may be spent only until that slot ends, by Redis' own clock. What isn't spent is given back.
-A process that dies holding a portion leaves it counted as used until its slot is older than the window, never longer.
+The store keeps each window's slots: Redis for several machines (redis_store.py), the memory of a supervisor for its
+workers (lease_book.py). A process leases a portion and spends it without asking again, so most calls cost no round
+trip. The sum of all portions of a window never exceeds the limit, because a portion is counted in the slot in which it
+was given out and may be spent only until that slot ends, by the store's clock. What isn't spent is given back. A
+process that dies holding a portion leaves it counted as used until its slot is older than the window, never longer.
 Portions shrink as the limit is neared, so that little is held where it isn't needed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
+import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from pointsman.accounting.counters import SLOTS, CountersError
 from pointsman.clock import Clock
-from pointsman.keyring import Secret
 
 TIMEOUT_SECONDS: Final = 0.5  # a call never waits longer for the store
 RETRY_SECONDS: Final = 1.0  # after a failure nobody asks again for this long
 LEASE_US: Final = 1_000_000
 REFUSAL_US: Final = 1_000_000  # how long a refusal is believed without asking again
 PORTIONS: Final = 100  # the largest portion is this part of the limit
-PREFIX: Final = "pointsman:limit:"
 log = structlog.get_logger("pointsman.leases")
 
-# KEYS: the window's hash of slot -> given out.
-# ARGV: limit, need, portion, slot length us, time us (0: Redis' own), owed, then slot and amount given back, in pairs.
-# Gives: granted, slot, us until the slot ends, us to wait when nothing was granted, left, us until all is free.
-SCRIPT: Final = """
-local limit, need, portion = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local length, now, owed = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local slots = SLOTS
-if now == 0 then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-end
-local slot, used, order, total = math.floor(now / length), {}, {}, 0
-local stored = redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do
-  local s = tonumber(stored[i])
-  if s > slot then slot = s; now = s * length end -- time never goes back
-  used[s] = tonumber(stored[i + 1])
-end
-local function name(s) return string.format('%d', s) end
-local function add(s, amount)
-  used[s] = (used[s] or 0) + amount
-  redis.call('HINCRBY', KEYS[1], name(s), name(amount))
-end
-for i = 7, #ARGV, 2 do
-  local s, back = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
-  if used[s] then add(s, -math.min(back, used[s])) end
-end
-if owed > 0 then add(slot, owed) end
-for s, amount in pairs(used) do
-  if s < slot - slots or amount == 0 then
-    redis.call('HDEL', KEYS[1], name(s))
-  else
-    total = total + amount
-    order[#order + 1] = s
-  end
-end
-table.sort(order)
-local granted, wait, all = 0, 0, 0
-if need > 0 and total + need <= limit then
-  granted = math.max(need, math.min(portion, math.floor((limit - total) / 4)))
-  if not used[slot] or used[slot] == 0 then order[#order + 1] = slot end
-  add(slot, granted)
-elseif need > 0 then
-  local excess = total + need - limit
-  for _, s in ipairs(order) do
-    excess = excess - used[s]
-    if excess <= 0 then wait = (s + slots + 1) * length - now; break end
-  end
-end
-if #order > 0 then all = (order[#order] + slots + 1) * length - now end
-redis.call('PEXPIRE', KEYS[1], name(math.ceil((slots + 2) * length / 1000)))
-return {granted, slot, (slot + 1) * length - now, wait, math.max(0, limit - total - granted), all}
-""".replace("SLOTS", str(SLOTS))
+
+class LeaseQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process asks about a window: ``need`` at least, ``portion`` when there is plenty; 0: nothing.
+
+    ``owed``: used beyond any lease. ``returned``: slots and what of them is given back.
+    """
+
+    limit: int
+    need: int
+    portion: int
+    slot_us: int
+    owed: int
+    returned: tuple[tuple[int, int], ...]
 
 
-class Script(Protocol):
-    """A script that Redis knows by its digest."""
+class LeaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """``granted`` in ``slot``, which ends in ``slot_left_us``; or nothing, and the need fits in ``wait_us``.
 
-    def __call__(self, *, keys: list[str], args: list[int]) -> Awaitable[list[int]]: ...
+    ``remaining``: of the limit, given to nobody; ``all_free_us`` until all of it is there again.
+    """
+
+    granted: int
+    slot: int
+    slot_left_us: int
+    wait_us: int
+    remaining: int
+    all_free_us: int
 
 
-class RedisCounters:
-    """Counters behind one Redis, which is waited for no longer than ``timeout_seconds``; ``now_us`` is for tests."""
+class LeaseStore(Protocol):
+    """Where the windows are kept."""
 
-    def __init__(
-        self,
-        url: Secret,
-        clock: Clock,
-        now_us: Callable[[], int] | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-    ) -> None:
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """Answer for the window of this name. Raises CountersError when that can't be done now."""
+        ...
+
+    async def leave(self) -> None:
+        """No counter needs the store any more."""
+        ...
+
+
+class LeasedCounters:
+    """Counters behind one store, which is waited for no longer than ``timeout_seconds``."""
+
+    def __init__(self, store: LeaseStore, clock: Clock, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._store = store
         self._timeout = timeout_seconds
-        self._redis = Redis.from_url(
-            url.reveal(),
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._script = cast(Script, self._redis.register_script(SCRIPT))
         self._clock = clock
-        self._now_us = now_us
         self._counters: dict[str, LeasedCounter] = {}
+        self.holding: set[LeasedCounter] = set()  # those that the store is, or will be, to be told something of
         self._silent_until = 0.0
         self._down = False
         self.failures = 0
@@ -132,14 +95,13 @@ class RedisCounters:
         if self._clock.monotonic() < self._silent_until:
             raise CountersError("the limits' store did not answer a moment ago")
 
-    async def run(self, name: str, args: list[int]) -> list[int]:
-        """Run the script for a counter; ``args`` begin with the limit. Raises CountersError, within the time-out."""
-        args.insert(4, self._now_us() if self._now_us is not None else 0)
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """Ask the store. Raises CountersError, within the time-out."""
         try:
             async with asyncio.timeout(self._timeout):
                 self.round_trips += 1
-                answer = await self._script(keys=[PREFIX + name], args=args)
-        except (RedisError, OSError, TimeoutError) as error:
+                answer = await self._store.grant(name, question)
+        except (CountersError, TimeoutError) as error:
             self._failed(error)
             raise CountersError("the limits' store does not answer") from error
         if self._down:
@@ -152,11 +114,11 @@ class RedisCounters:
         self._silent_until = self._clock.monotonic() + RETRY_SECONDS
         if not self._down:
             self._down = True
-            log.error("limits' store does not answer", reason=type(error).__name__)
+            log.error("limits' store does not answer", reason=str(error) or type(error).__name__)
 
     async def flush(self) -> None:
         """Give back what leases left over and report what was used beyond them; what fails is kept for next time."""
-        for counter in list(self._counters.values()):
+        for counter in list(self.holding):
             try:
                 await counter.flush()
             except CountersError:
@@ -164,10 +126,10 @@ class RedisCounters:
 
     async def aclose(self) -> None:
         """Give back every lease and close."""
-        for counter in self._counters.values():
+        for counter in self.holding:
             counter.end_lease()
         await self.flush()
-        await self._redis.aclose()
+        await self._store.leave()
 
 
 class LeasedCounter:
@@ -178,7 +140,7 @@ class LeasedCounter:
         "_refused_until", "_remaining", "_slot", "_slot_us",
     )  # fmt: skip
 
-    def __init__(self, owner: RedisCounters, name: str, window_us: int) -> None:
+    def __init__(self, owner: LeasedCounters, name: str, window_us: int) -> None:
         self._owner = owner
         self._name = name
         self._slot_us = window_us // SLOTS
@@ -187,10 +149,10 @@ class LeasedCounter:
         self._owed = 0  # used beyond any lease
         self._back: dict[int, int] = {}  # to be given back, by slot
         self._refused = self._refused_until = self._free_at = 0  # the last refusal: amount, believed until, fits at
-        self._limit = self._remaining = self._all_free = 0  # as Redis said last
+        self._limit = self._remaining = self._all_free = 0  # as the store said last
 
     def wait(self, amount: int, limit: int, now: int) -> int | None:
-        """0 from the lease, a time when Redis has just refused, else None."""
+        """0 from the lease, a time when the store has just refused, else None."""
         if now < self._ends and amount <= self._left:
             return 0
         if now < self._refused_until and amount == self._refused and limit == self._limit:
@@ -203,36 +165,40 @@ class LeasedCounter:
         return self._slot
 
     def correct(self, slot: int, difference: int, now: int) -> None:
-        """Less goes back to the lease or, when that is over, to Redis; more is owed."""
+        """Less goes back to the lease or, when that is over, to the store; more is owed."""
         if difference > 0:
             paid = min(difference, self._left) if now < self._ends else 0
             self._left -= paid
             self._owed += difference - paid
+            self._owner.holding.add(self)
         elif difference:
             self._refused_until = 0
             if slot == self._slot and now < self._ends:
                 self._left -= difference
             else:
                 self._back[slot] = self._back.get(slot, 0) - difference
+            self._owner.holding.add(self)
 
     def remaining(self, limit: int, now: int) -> tuple[int, int]:
         """As of the last lease."""
         return max(0, self._remaining + self._left - self._owed), max(0, self._all_free - now)
 
     async def lease(self, amount: int, limit: int) -> None:
-        """Ask Redis for ``amount`` or more, unless somebody has just done it."""
+        """Ask the store for ``amount`` or more, unless somebody has just done it."""
         async with self._lock:
             if self.wait(amount, limit, self._owner.now()) is None:
                 self.end_lease()
                 await self._ask(amount, limit)
 
     async def flush(self) -> None:
-        """Tell Redis what is to be given back and what is owed."""
+        """Tell the store what is to be given back and what is owed."""
         async with self._lock:
             if self._left and self._owner.now() >= self._ends:
                 self.end_lease()
             if self._back or self._owed:
                 await self._ask(0, self._limit)
+            if not (self._left or self._back or self._owed):
+                self._owner.holding.discard(self)
 
     def end_lease(self) -> None:
         """What is left of the lease is to be given back."""
@@ -244,19 +210,26 @@ class LeasedCounter:
         self._owner.refuse_while_down()
         back, self._back = self._back, {}
         owed, self._owed = self._owed, 0
-        returned = [number for pair in back.items() for number in pair]
         sent = self._owner.now()
+        question = LeaseQuestion(
+            limit=limit,
+            need=need,
+            portion=limit // PORTIONS,
+            slot_us=self._slot_us,
+            owed=owed,
+            returned=tuple(back.items()),
+        )
         try:
-            answer = await self._owner.run(self._name, [limit, need, limit // PORTIONS, self._slot_us, owed, *returned])
+            answer = await self._owner.grant(self._name, question)
         except BaseException:  # perhaps it was done: what is owed is told again, nothing is ever given back twice
             self._owed += owed
             raise
-        granted, slot, slot_left, wait, self._remaining, all_free = answer
-        self._limit, self._all_free = limit, sent + all_free
-        if granted:
-            self._left, self._slot = granted, slot
-            self._ends = sent + min(slot_left, LEASE_US)
+        self._limit, self._remaining, self._all_free = limit, answer.remaining, sent + answer.all_free_us
+        if answer.granted:
+            self._owner.holding.add(self)
+            self._left, self._slot = answer.granted, answer.slot
+            self._ends = sent + min(answer.slot_left_us, LEASE_US)
             self._refused_until = 0
         elif need:
-            self._refused, self._free_at = need, sent + wait
-            self._refused_until = sent + min(wait, REFUSAL_US)
+            self._refused, self._free_at = need, sent + answer.wait_us
+            self._refused_until = sent + min(answer.wait_us, REFUSAL_US)

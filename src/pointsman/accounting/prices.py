@@ -110,7 +110,7 @@ async def look_up(questions: list[Question]) -> list[Price | None]:
             process.kill()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await process.wait()
+                    await process.communicate()  # until its pipes are closed too: no loop can be closed before
     answers = msgspec.json.decode(output, type=list[Price | None])
     if len(answers) != len(questions):
         raise msgspec.DecodeError("the price process answered another number of questions")

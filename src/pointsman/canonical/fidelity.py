@@ -84,6 +84,12 @@ class Fidelity:
         text = "; ".join(counts + ([f"fields={','.join(shown)}"] if shown else []))
         return text.encode("ascii")
 
+    def log(self) -> str | None:
+        """All notes as JSON, a list of [path, action, detail]; None when there are none."""
+        if not self.notes:
+            return None
+        return msgspec.json.encode([[note.path, note.action, note.detail] for note in self.notes]).decode()
+
     def _add(self, path: str, action: Action, detail: str) -> None:
         self.counts[action] += 1
         if len(self.notes) < MAX_NOTES:

@@ -17,7 +17,6 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GatewayError
 
-
 # What may be lacking: several answers to one request; answers bound to a schema, or to JSON at all; pictures and files
 # by address (the gateway fetches them); tools.
 LACKING: Final = ("choices", "json_schema", "json_object", "image_url", "file_url", "tools")
@@ -96,6 +95,7 @@ class ProviderFormat(Protocol):
     """What upstreams speak."""
 
     WIRE: str
+    STREAM_TYPE: bytes  # how the content type of a streamed answer begins, in lower case
 
     def lacks(self, upstream: Upstream) -> frozenset[str]:
         """What the API has no way to say, so that the gateway brings it about around it: some of `LACKING`."""

@@ -18,7 +18,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
-    ``usage_estimated``. The identifier makes repeated projection harmless.
+    ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail]. The identifier
+    makes repeated projection harmless.
     """
 
     request_id: str
@@ -49,3 +50,4 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     upstream_us: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    fidelity: str | None = None

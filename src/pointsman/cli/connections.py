@@ -59,15 +59,31 @@ def add(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Allow loopback and private addresses.")
     ] = False,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="http://, socks5:// or socks5h://USER:PASSWORD@HOST:PORT, or env:, file:."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) to trust instead of the system's.")
+    ] = None,
+    client_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A certificate (PEM) to show to the upstream.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its key, when it is in a file of its own.")
+    ] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Add a connection. When the command is done, every running server can use it."""
     import msgspec
 
+    from pointsman.keyring import Secret
     from pointsman.settings import read_environment
     from pointsman.upstream.connections import NewConnection, completed
+    from pointsman.upstream.origins import TlsFiles
 
+    environment = read_environment(data_dir)
     new = NewConnection(
         id=connection_id,
         kind=kind or _kind_of(connection_id, base_url),
@@ -77,12 +93,14 @@ def add(
         max_concurrent=max_concurrent,
         allow_private=allow_private,
         provider=provider,
+        proxy=environment.resolve(Secret(proxy), "--proxy") if proxy is not None else None,
+        tls=TlsFiles(ca_file=_absolute(ca_file), certificate=_absolute(client_certificate), key=_absolute(client_key)),
     )
     new = completed(new)
     asyncio.run(_check(new, data_dir, config))  # before anybody types a key
     if new.base_url is not None:
         # Outside of the event loop, in which Ctrl-C would not end the wait for a key.
-        new = msgspec.structs.replace(new, secret=read_api_key(api_key, read_environment(data_dir)))
+        new = msgspec.structs.replace(new, secret=read_api_key(api_key, environment))
     asyncio.run(_add(new, data_dir, config))
 
 
@@ -93,6 +111,11 @@ def _kind_of(connection_id: str, base_url: str | None) -> str:
     if base_url is not None:
         return "openai"
     return connection_id if connection_id in hosts() else GENERIC
+
+
+def _absolute(path: Path | None) -> str | None:
+    """As a server finds it that runs elsewhere."""
+    return str(path.expanduser().absolute()) if path is not None else None
 
 
 async def _check(new: "NewConnection", data_dir: Path | None, config: Path | None) -> None:
@@ -152,15 +175,12 @@ def _ask_hidden(question: str) -> str:
 async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:
     """The upstream's own list of models; empty, with the reason told, when it can't be had."""
     from pointsman.errors import GatewayError
-    from pointsman.providers.hosts import effective_host
-    from pointsman.upstream.connections import fetch_models, probe
+    from pointsman.upstream.connections import fetch_models, probe_new
 
     note("asking the upstream for its models ...")
     try:
         async with upstream_client(installation) as client:
-            url = new.base_url or ""
-            asked = probe(url, new.secret, allow_private=new.allow_private, host=effective_host(new.kind, url))
-            models = await fetch_models(client, *asked)
+            models = await fetch_models(client, probe_new(new))
     except GatewayError as error:
         note(f"warning: {error.message}; the connection is stored all the same, open to any model name")
         return ()
@@ -248,13 +268,13 @@ async def _test(connection_id: str, data_dir: Path | None, config: Path | None) 
         info = await installation.connections.find(connection_id)
         if info.base_url is None:
             raise ConfigError(f"'{connection_id}' is the local model: pointsman local status tells about it")
-        origin, message, secret = await installation.connections.find_origin(connection_id)
+        probe = await installation.connections.find_origin(connection_id)
         async with upstream_client(installation) as client:
             started = installation.clock.monotonic()
             try:
-                models = await fetch_models(client, origin, message, secret)
+                models = await fetch_models(client, probe)
             except GatewayError as error:
-                typer.echo(_failure(connection_id, origin, error), err=True)
+                typer.echo(_failure(connection_id, probe.origin, error), err=True)
                 raise typer.Exit(1) from None
             seconds = installation.clock.monotonic() - started
     typer.echo(f"{connection_id}: ok, {info.base_url} answered in {seconds * 1000:.0f} ms with {len(models)} models")

@@ -99,3 +99,8 @@ def _event(lines: list[bytes]) -> ServerSentEvent | None:
     if not data:
         return None
     return ServerSentEvent(data[0] if len(data) == 1 else b"\n".join(data), name)
+
+
+def end_of_events(data: bytes) -> int:
+    """Where the last whole event of ``data`` ends; 0 when there is none. Lines may end with LF or CRLF."""
+    return max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3, 2) if b"\n\n" in data or b"\n\r\n" in data else 0

@@ -1,11 +1,21 @@
 """Authentication: which key a request presents. Every refusal looks the same, whatever was wrong with the key."""
 
+from typing import Final
+
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key, KeyTable
 
+# Where other vendors' clients put their key: Anthropic's, Google's, Azure's.
+KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key")
+
+
+def is_credential_sent(headers: dict[bytes, bytes]) -> bool:
+    """True when the caller shows a key of any kind, right or wrong."""
+    return b"authorization" in headers or any(name in headers for name in KEY_HEADERS)
+
 
 def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
-    """The key in ``Authorization: Bearer`` or ``x-api-key``. ``now_us`` judges its expiry.
+    """The key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`. ``now_us`` judges its expiry.
 
     Raises GatewayError(UNAUTHENTICATED) when there is none, or it is unknown, revoked or expired: one message for all
     three, so that nothing can be learned from it.
@@ -17,7 +27,7 @@ def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Ke
             message = "send the key as 'Authorization: Bearer <key>'"
             raise GatewayError(Kind.UNAUTHENTICATED, message, param="authorization")
     else:
-        presented = headers.get(b"x-api-key", b"")
+        presented = next((headers[name] for name in KEY_HEADERS if name in headers), b"")
         if not presented:
             raise GatewayError(
                 Kind.UNAUTHENTICATED,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
-from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, CountersError, share_of
+from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, CountersError
 from pointsman.canonical.limits import NO_LIMITS, Limits, Quota, Standing
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
@@ -52,13 +52,11 @@ class LimitTable:
         keys: Limits = NO_LIMITS,
         workspaces: Limits = NO_LIMITS,
         connections: Mapping[str, Limits] | None = None,
-        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._counters = counters
         self._keys = keys
         self._workspaces = workspaces
         self._connections = connections or {}
-        self._share = share
         self._found: dict[tuple[str, str], Rules] = {}
 
     def rules(self, key: Key, connection_id: str) -> Rules:
@@ -80,11 +78,8 @@ class LimitTable:
             if limit is None:
                 continue
             counter = self._counters.counter(f"{scope}:{owner}:{field}", window_us)
-            mine = share_of(limit, *self._share)
             label = f"{limit} {field.replace('_', ' ')} of the {scope}"
-            if mine != limit:
-                label += f" ({mine} in this one of {self._share[1]} processes)"
-            rules.append(Rule(scope=scope, unit=unit, label=label, limit=mine, counter=counter))
+            rules.append(Rule(scope=scope, unit=unit, label=label, limit=limit, counter=counter))
         return tuple(rules)
 
 
@@ -201,13 +196,8 @@ class Limiter:
         self.refused[name] = self.refused.get(name, 0) + 1
 
 
-def build_limit_table(
-    settings: Settings, keys: KeyTable, counters: Counters, share: tuple[int, int] = (0, 1)
-) -> LimitTable | None:
-    """The limits of a configuration; None when nothing is limited, so that calls pay nothing.
-
-    ``share``: this process' index and the number of processes, when they have no store in common.
-    """
+def build_limit_table(settings: Settings, keys: KeyTable, counters: Counters) -> LimitTable | None:
+    """The limits of a configuration; None when nothing is limited, so that calls pay nothing."""
     own = settings.limits
     defaults = Limits(
         requests_per_minute=own.key_requests_per_minute,
@@ -225,4 +215,4 @@ def build_limit_table(
     }
     if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
         return None
-    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections, share=share)
+    return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections)

@@ -13,7 +13,6 @@ from pointsman.wire.openai_chat import (
     Fields,
     OddUsage,
     SoundResponse,
-    UpstreamModels,
     Usage,
     is_given,
 )
@@ -28,7 +27,6 @@ _any: Final = msgspec.json.Decoder()
 _sound: Final = msgspec.json.Decoder(SoundResponse)
 _usage: Final = msgspec.json.Decoder(Usage)
 _odd_usage: Final = msgspec.json.Decoder(OddUsage)
-_models: Final = msgspec.json.Decoder(UpstreamModels)
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
 # Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
 ACCOUNT_STATUSES: Final = frozenset((401, 402, 403, 407))
@@ -61,23 +59,6 @@ def build_request(head: bytes, fields: Fields, model: msgspec.Raw) -> bytes:
     fields["model"] = model
     body = _encode(fields)
     return b"%b%d\r\n\r\n%b" % (head, len(body), body)
-
-
-def build_models_request(path_prefix: str, host: bytes, secret: str | None) -> bytes:
-    """The whole HTTP request for the upstream's list of models."""
-    lines = [f"GET {path_prefix}{MODELS_PATH} HTTP/1.1", f"host: {host.decode('ascii')}"]
-    if secret is not None:
-        lines.append(f"authorization: Bearer {secret}")
-    lines += ["accept: application/json", "accept-encoding: identity", "user-agent: pointsman", "", ""]
-    return "\r\n".join(lines).encode("latin-1")
-
-
-def parse_models(body: bytes) -> tuple[str, ...]:
-    """The model ids of a list; raises GatewayError(UPSTREAM_ERROR) when it is none."""
-    try:
-        return tuple(model.id for model in _models.decode(body).data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is not a list of models") from None
 
 
 def parse_response(body: bytes) -> Answer:

@@ -21,10 +21,7 @@ RETRY_SECONDS: Final = 1.0
 class Turn(Waiting):
     """A call that waits for a place."""
 
-    __slots__ = ("_late", "admitted", "deadline")
-
     def __init__(self, deadline: float, late: Callable[["Turn"], None]) -> None:
-        super().__init__()
         self.deadline = deadline
         self.admitted = False
         self._late = late

@@ -38,7 +38,9 @@ MAX_KNOWN_HOSTS: Final = 1024
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
 # Given twice, these would let two readers of one request disagree about who asks for what.
-SINGULAR: Final = frozenset((b"authorization", b"x-api-key", b"host", b"content-length", b"content-type"))
+SINGULAR: Final = frozenset(
+    (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
+)
 
 ErrorRenderer = Callable[[GatewayError, str], bytes]
 log = structlog.get_logger("pointsman.edge")
@@ -106,33 +108,9 @@ class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_begun",
-        "_body",
-        "_chunked",
-        "_closing",
-        "_decoder",
-        "_eof",
-        "_exchange",
-        "_fault",
-        "_headers",
-        "_http11",
-        "_in_head",
-        "_lingering",
-        "_parser",
-        "_paused",
-        "_queue",
-        "_raw",
-        "_runner",
-        "_size",
-        "_transport",
-        "_tunnel",
-        "_unframed",
-        "_url",
-        "_wants_continue",
-        "behind_proxy",
-        "deadline",
-        "edge",
-        "peer",
+        "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport", "_tunnel",
+        "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -190,6 +168,7 @@ class EdgeConnection(asyncio.Protocol):
             self._tunnel.lost()
         if exchange is not None:
             exchange.state = DONE
+            exchange.throttle = None
             self.edge.active -= 1
             if runner is not None:
                 runner.cancel()
@@ -316,10 +295,6 @@ class EdgeConnection(asyncio.Protocol):
         headers = self._headers
         if name not in headers:
             headers[name] = value
-            if name == b"expect":
-                self._wants_continue = value.lower() == b"100-continue"
-            elif len(headers) > self.edge.settings.max_header_count:
-                raise _head_too_large()
         elif name in SINGULAR:
             raise GatewayError(Kind.INVALID_REQUEST, f"the header {name.decode('latin-1')} is given twice")
         else:
@@ -330,12 +305,19 @@ class EdgeConnection(asyncio.Protocol):
         self._in_head = False
         edge, headers = self.edge, self._headers
         limits = edge.settings
+        if len(headers) > limits.max_header_count:
+            raise _head_too_large()
         if self._unframed > limits.max_header_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 raise _head_too_large()
         self._unframed = 0
-        self._check_version()
+        if b"expect" in headers:
+            self._wants_continue = headers[b"expect"].lower() == b"100-continue"
+        if b"connection" in headers or not self._parser.should_keep_alive():
+            self._check_version()
+        elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
+            edge.check_host(headers.get(b"host"))
         if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
             raise _no_upgrade()
         length = headers.get(b"content-length")
@@ -362,8 +344,7 @@ class EdgeConnection(asyncio.Protocol):
         version = self._parser.get_http_version()
         host = self._headers.get(b"host")
         if version == "1.1":
-            if host not in self.edge.known_hosts:
-                self.edge.check_host(host)
+            self.edge.check_host(host)
         elif version == "1.0":
             self._http11 = self._wants_continue = False
             check_host(host or b"")

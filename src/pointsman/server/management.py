@@ -73,7 +73,7 @@ class _Call:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": exchange.method.decode("ascii"),
-            "scheme": "http",
+            "scheme": exchange.scheme,
             "path": exchange.path.decode("latin-1"),
             "raw_path": exchange.path,
             "query_string": exchange.query,

@@ -12,6 +12,8 @@ from typing import Final, cast
 import msgspec
 import structlog
 
+from pointsman.accounting.counters import CountersError
+from pointsman.accounting.leases import LeaseAnswer, LeaseQuestion
 from pointsman.accounting.telemetry import Sums
 from pointsman.server.host import Host
 from pointsman.upstream.local_model import LocalEndpoint
@@ -48,14 +50,16 @@ class Report(Message, frozen=True, kw_only=True):
 
 
 class Ask(Message, frozen=True, kw_only=True):
-    """From the worker: all workers' sums, or a claim on the local model."""
+    """From the worker: all workers' sums, or a claim on a local program: ``chat`` or ``embedder``."""
 
     number: int
     what: str
 
 
 class Release(Message, frozen=True, kw_only=True):
-    """From the worker: a claim on the local model is given back."""
+    """From the worker: a claim on a local program is given back."""
+
+    what: str
 
 
 class Collect(Message, frozen=True, kw_only=True):
@@ -75,6 +79,7 @@ class Claim(Message, frozen=True, kw_only=True):
     """To the worker: where the local model listens; it stays there until the claim is released."""
 
     number: int
+    what: str
     host: str
     port: int
     api_key: str
@@ -89,6 +94,21 @@ class Refusal(Message, frozen=True, kw_only=True):
     number: int
     message: str
     retry_after_seconds: float | None
+
+
+class AskLease(Message, frozen=True, kw_only=True):
+    """From the worker: a part of a rate limit's window, or something given back to it."""
+
+    number: int
+    name: str
+    question: LeaseQuestion
+
+
+class Lease(Message, frozen=True, kw_only=True):
+    """To the worker: what it may spend."""
+
+    number: int
+    answer: LeaseAnswer
 
 
 class Lend(Message, frozen=True, kw_only=True):
@@ -109,7 +129,9 @@ class Leave(Message, frozen=True, kw_only=True):
     """From the worker: an operator wants it to end; please replace it."""
 
 
-AnyMessage = Ready | Report | Ask | Release | Collect | Total | Claim | Refusal | Lend | Drain | Leave
+AnyMessage = (
+    Ready | Report | Ask | Release | Collect | Total | Claim | Refusal | AskLease | Lease | Lend | Drain | Leave
+)
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 
@@ -161,7 +183,10 @@ class Channel(asyncio.Protocol):
 
 
 class WorkerLink:
-    """The worker's end. It is a local model too, the supervisor's: see `upstream.endpoints.LocalChild`."""
+    """The worker's end. The supervisor's local model and its windows of rate limits are the worker's through it.
+
+    See `upstream.endpoints.LocalChild` and `accounting.leases.LeaseStore`.
+    """
 
     def __init__(self, place: Place) -> None:
         self._share = place.share
@@ -187,16 +212,6 @@ class WorkerLink:
         """The port that all workers share."""
         return int(self._listeners[0][0].getsockname()[1])
 
-    @property
-    def share(self) -> int:
-        """Which part of the listening side is this worker's, from 0."""
-        return self._share
-
-    @property
-    def shares(self) -> int:
-        """How many workers there are."""
-        return len(self._listeners)
-
     async def listen(self, host: Host, node_id: str) -> None:
         """Take connections of this worker's share and tell the supervisor."""
         await host.take_from(self._listeners[self._share])
@@ -214,21 +229,35 @@ class WorkerLink:
 
     async def total(self) -> Sums:
         """What all workers have counted, also those that have ended."""
-        answer = await self._ask("sums")
+        answer = await self._ask(lambda number: Ask(number=number, what="sums"))
         return answer.sums if isinstance(answer, Total) else self._sums()
 
-    async def acquire(self) -> LocalEndpoint:
-        """A claim on the one local model. Raises LocalModelUnavailable."""
-        answer = await self._ask("local")
+    async def acquire(self, what: str) -> LocalEndpoint:
+        """A claim on the one program of this name. Raises LocalModelUnavailable."""
+        answer = await self._ask(lambda number: Ask(number=number, what=what))
         if isinstance(answer, Claim):
             return LocalEndpoint(host=answer.host, port=answer.port, api_key=answer.api_key)
         if isinstance(answer, Refusal):
             raise LocalModelUnavailable(answer.message, retry_after_seconds=answer.retry_after_seconds)
         raise LocalModelUnavailable("The local model is shutting down.")
 
-    def release(self) -> None:
+    def release(self, what: str) -> None:
         """Give a claim back."""
-        self._channel.send(Release())
+        self._channel.send(Release(what=what))
+
+    def child(self, what: str) -> "LinkedChild":
+        """A local program that the supervisor runs for all workers."""
+        return LinkedChild(self, what)
+
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """A part of a rate limit's window that all workers share. Raises CountersError without a supervisor."""
+        answer = await self._ask(lambda number: AskLease(number=number, name=name, question=question))
+        if not isinstance(answer, Lease):
+            raise CountersError("the supervisor is gone")
+        return answer.answer
+
+    async def leave(self) -> None:
+        """The limits need the supervisor no more, others do until `aclose`."""
 
     def ask_to_leave(self) -> None:
         """Ask to be replaced: ending on its own would leave a worker too few for the time of a start."""
@@ -248,26 +277,26 @@ class WorkerLink:
             for listener in share:
                 listener.close()
 
-    async def _ask(self, what: str) -> AnyMessage | None:
+    async def _ask(self, question: Callable[[int], AnyMessage]) -> AnyMessage | None:
         """The answer; None when the supervisor is gone."""
         if self._channel.closed.is_set():
             return None
         self._numbers += 1
         future: asyncio.Future[AnyMessage | None] = asyncio.get_running_loop().create_future()
         self._asked[self._numbers] = future
-        self._channel.send(Ask(number=self._numbers, what=what))
+        self._channel.send(question(self._numbers))
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and isinstance(future.result(), Claim):
-                self.release()  # it came in the same moment
+            if future.done() and not future.cancelled() and isinstance(claim := future.result(), Claim):
+                self.release(claim.what)  # it came in the same moment
             raise
 
     def _receive(self, message: AnyMessage) -> None:
         match message:
             case Collect(number=number):
                 self._channel.send(Report(number=number, sums=self._sums()))
-            case Total(number=number) | Claim(number=number) | Refusal(number=number):
+            case Total(number=number) | Claim(number=number) | Refusal(number=number) | Lease(number=number):
                 self._answer(number, message)
             case Lend(share=share, on=on):
                 task = asyncio.get_running_loop().create_task(self._borrow(share, on=on))
@@ -283,7 +312,7 @@ class WorkerLink:
         if not future.done():
             future.set_result(message)
         elif isinstance(message, Claim):
-            self.release()  # who asked has given up
+            self.release(message.what)  # who asked has given up
 
     async def _borrow(self, share: int, *, on: bool) -> None:
         if on and self._host is not None and share not in self._borrowed and not self._drains:
@@ -311,3 +340,19 @@ class WorkerLink:
         if not self._drains and not self._ending:
             log.error("the supervisor is gone")
             self._drain(Drain(handed_over=False))
+
+
+class LinkedChild:
+    """A local program of the supervisor's, as a worker uses it."""
+
+    def __init__(self, link: WorkerLink, what: str) -> None:
+        self._link = link
+        self._what = what
+
+    async def acquire(self) -> LocalEndpoint:
+        """Where it listens, started if need be. Raises LocalModelUnavailable."""
+        return await self._link.acquire(self._what)
+
+    def release(self) -> None:
+        """Give one claim back."""
+        self._link.release(self._what)

@@ -10,7 +10,7 @@ from pointsman.storage.database import Database
 
 
 class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection. ``sealed_secret`` comes from MasterKey.seal; empty ``models`` means all; instants in us."""
+    """One connection. What is sealed comes from MasterKey.seal; empty ``models`` means all; instants in us."""
 
     id: str
     kind: str
@@ -24,6 +24,10 @@ class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     provider: str | None = None
     enabled: bool = True
+    sealed_proxy: bytes | None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
 
 
 _TABLE: Final = tables.connections

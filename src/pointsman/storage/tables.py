@@ -69,6 +69,10 @@ connections: Final = Table(
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("sealed_proxy", LargeBinary),
+    Column("ca_file", Text),
+    Column("client_certificate", Text),
+    Column("client_key", Text),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
 )
 
@@ -116,6 +120,7 @@ requests: Final = Table(
     Column("upstream_us", BigInteger),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
+    Column("fidelity", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())

@@ -10,30 +10,56 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
-Another API is simulated by passing another ``Api`` than ``OpenAIChat``.
+Each simulated API is a class: ``OpenAIChat``, ``OpenAIResponses``, ``AnthropicMessages``, ``Gemini``, ``Ollama``,
+``Cohere`` ... or an ``Api`` of your own.
+Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
 """
 
+from .anthropic_messages import AnthropicMessages
+from .bedrock import Bedrock
 from .behaviour import Behaviour, DirectiveError
+from .cohere import Cohere
+from .cohere_retrieval import CohereRetrieval
+from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
 from .faults import FAULTS, Fault
+from .gemini import Gemini
+from .ollama import Ollama
 from .openai_chat import OpenAIChat
+from .openai_flavours import FLAVOURS, Flavour
+from .openai_operations import OpenAIOperations
 from .openai_responses import OpenAIResponses
 from .reply import Api
 from .request_log import Outcome, ReceivedRequest, RequestLog
 from .simulator import RunningSimulator, Simulator, running_simulator, serve
+from .voyage import JinaRetrieval, VoyageRetrieval
 
 __all__ = [
     "FAULTS",
+    "FLAVOURS",
+    "AnthropicMessages",
     "Api",
+    "Bedrock",
     "Behaviour",
+    "Cohere",
+    "CohereRetrieval",
     "DirectiveError",
     "Fault",
+    "Flavour",
+    "Gemini",
+    "GeminiEmbeddings",
+    "JinaRetrieval",
+    "MistralEmbeddings",
+    "Ollama",
+    "OllamaEmbeddings",
     "OpenAIChat",
+    "OpenAIOperations",
     "OpenAIResponses",
     "Outcome",
     "ReceivedRequest",
     "RequestLog",
     "RunningSimulator",
     "Simulator",
+    "VoyageRetrieval",
     "running_simulator",
     "serve",
 ]

@@ -155,7 +155,7 @@ _TABLE: Final = (
     Fault(name="rate_limit", summary="429 with Retry-After (retry_after=seconds)", refusal=True),
     Fault(name="rate_limit_bare", summary="429 without Retry-After or any hint when to come back", refusal=True),
     Fault(name="http_500", summary="500", refusal=True),
-    Fault(name="http_503", summary="503", refusal=True),
+    Fault(name="http_503", summary="503, or what the API has instead (Anthropic: 529)", refusal=True),
     Fault(name="unauthorized", summary="401 whose message shows part of the key", refusal=True),
     Fault(name="bad_request", summary="400 that names the parameter at fault", refusal=True),
     Fault(name="context_length", summary="400, the prompt is longer than the model's context", refusal=True),

@@ -5,6 +5,8 @@ from typing import Final
 import msgspec
 
 from .behaviour import Behaviour
+from .openai_flavours import ExtraForbidden
+from .openai_request import InvalidRequest
 from .reply import Headers, Reply
 
 JSON_TYPE: Final = "application/json"
@@ -42,6 +44,15 @@ def error_reply(
     """An error as a whole answer: indented by four, as OpenAI writes errors."""
     body = msgspec.json.format(error_object(message, kind=kind, param=param, code=code), indent=4)
     return Reply(status=status, content_type=JSON_TYPE, headers=headers, body=body + b"\n", failure=server_failure())
+
+
+def invalid(refused: InvalidRequest, headers: Headers) -> Reply:
+    """400, or Mistral's 422 with its list of what is wrong where."""
+    if isinstance(refused, ExtraForbidden):
+        wrong = {"object": "error", "message": {"detail": [refused.detail]}, "type": "invalid_request_error"}
+        body = msgspec.json.encode({**wrong, "param": None, "code": None})
+        return Reply(status=422, content_type=JSON_TYPE, headers=headers, body=body, failure=server_failure())
+    return error_reply(400, refused.message, headers, param=refused.param, code=refused.code)
 
 
 def server_failure() -> bytes:

@@ -130,10 +130,16 @@ def check_shape(request: Json) -> None:
         _check_tool(tool, f"tools[{position}]")
 
 
+def unknown_argument(request: Json) -> str | None:
+    """The first member of ``request`` that OpenAI doesn't know."""
+    return next((name for name in request if name not in _ARGUMENTS), None)
+
+
 def check_values(request: Json) -> None:
-    """Raise InvalidRequest for the first thing in a well-shaped ``request`` that OpenAI would refuse."""
-    if unknown := next((name for name in request if name not in _ARGUMENTS), None):
-        raise InvalidRequest(f"Unrecognized request argument supplied: {unknown}")
+    """Raise InvalidRequest for the first thing in a well-shaped ``request`` that OpenAI would refuse.
+
+    Unknown members are left to the host's flavour.
+    """
     for name in ("messages", "tools"):
         if request.get(name) == []:
             minimum = "empty array. Expected an array with minimum length 1, but got an empty array instead."
@@ -166,7 +172,31 @@ def text_of(message: Json) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in objects_in(message, "content") if isinstance(part.get("text"), str))
+    return "".join(_part_text(part) for part in objects_in(message, "content"))
+
+
+def _part_text(part: Json) -> str:
+    """What a part says; of a part that is no text, what it is and how large."""
+    if isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = str(part.get("type"))
+    inner = object_in(part, kind)
+    if kind in ("image_url", "video_url"):
+        return f"[{kind.removesuffix('_url')} {_shown(str(inner.get('url')))}]"
+    if kind == "input_audio":
+        return f"[audio {inner.get('format')} {_shown('data:,' + str(inner.get('data')))}]"
+    if kind == "file":
+        named = inner.get("filename") or inner.get("file_id") or "unnamed"
+        return f"[file {named} {_shown(str(inner.get('file_data')))}]" if "file_data" in inner else f"[file {named}]"
+    return ""
+
+
+def _shown(url: str) -> str:
+    """An address, or of a data URL the type and the length."""
+    if not url.startswith("data:"):
+        return url
+    head, _, data = url.partition(",")
+    return f"{head[5:].partition(';')[0]} {len(data)} characters".strip()
 
 
 def last_user_text(request: Json) -> str:

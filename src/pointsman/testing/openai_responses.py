@@ -12,7 +12,8 @@ import msgspec
 
 from . import openai_errors as errors
 from .behaviour import MODEL_MARK, Behaviour
-from .openai_chat import EVENT_STREAM, OpenAIChat
+from .openai_chat import OpenAIChat
+from .openai_chat_stream import EVENT_STREAM
 from .openai_request import InvalidRequest, Json, object_in, parse
 from .reply import Event, Headers, Reply, Request
 from .responses_answer import Answer, ReasoningSeal, answer_of, input_tokens, usage_of

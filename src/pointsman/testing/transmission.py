@@ -18,6 +18,8 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 # A part of the body and how many seconds after the part before it is due.
 Part = tuple[float, bytes]
 
+# 529 is Anthropic's own.
+_REASONS: Final = {**{int(status): status.phrase for status in HTTPStatus}, 529: "Overloaded"}
 _AT_ONCE: Final = frozenset({EventKind.USAGE, EventKind.DONE, EventKind.ERROR})
 
 
@@ -80,7 +82,7 @@ def _date(second: int) -> str:
 
 def _head(reply: Reply, chunked: bool, keep: bool) -> bytes:
     lines = [
-        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+        f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}",
         f"date: {_date(int(time.time()))}",
         f"content-type: {reply.content_type}",
     ]

@@ -12,14 +12,10 @@ from pointsman.upstream.http1 import UpstreamConnection
 class CollectedAnswer(Waiting):
     """A sink that keeps the whole answer: ``status``, ``headers``, ``body``. Await it for its end."""
 
-    __slots__ = ("body", "connection", "headers", "status")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.connection: UpstreamConnection | None = None
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
+    connection: UpstreamConnection | None = None
+    status = 0
+    headers: dict[bytes, bytes]  # there is none before `head`
+    body = b""
 
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
         """Keep the head, and ask for the body in one piece."""
@@ -48,6 +44,7 @@ class Receiver(Protocol):
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None: ...
     def write(self, data: bytes) -> None: ...
     def finish(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class StreamedAnswer(CollectedAnswer):
@@ -58,8 +55,6 @@ class StreamedAnswer(CollectedAnswer):
     answer that is no event stream is collected instead (``streaming`` stays False).
     """
 
-    __slots__ = ("_reader", "_receiver", "_render_error", "_settle", "_settled", "started", "streaming")
-
     def __init__(
         self,
         receiver: Receiver,
@@ -67,7 +62,6 @@ class StreamedAnswer(CollectedAnswer):
         settle: Callable[[GatewayError | None, int], None],
         render_error: Callable[[GatewayError], bytes],
     ) -> None:
-        super().__init__()
         self._receiver = receiver
         self._reader = reader
         self._settle = settle
@@ -122,16 +116,24 @@ class StreamedAnswer(CollectedAnswer):
             event = self._render_error(error)
             self._settle_once(error, len(event))
             self._receiver.write(event)
-            self._receiver.finish()
-            self.finish()
+            self._finish()
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
-            self.started = True
-            self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
+            self._begin()
         if self._reader.done:
             self._settle_once(None, len(events))
         self._receiver.write(events)
+
+    def _begin(self) -> None:
+        self.started = True
+        self._receiver.start(200, b"text/event-stream; charset=utf-8", b"cache-control: no-cache\r\n")
+
+    def _verdict(self) -> GatewayError | None:
+        """How the answer broke, by the reader's account."""
+        if self._reader.failed:
+            return GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
+        return None
 
     def _complete(self) -> None:
         if self.done:
@@ -139,8 +141,11 @@ class StreamedAnswer(CollectedAnswer):
         if not self.started:
             self.break_off(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
-        failure = GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
-        self._settle_once(failure if self._reader.failed else None, 0)
+        self._settle_once(self._verdict(), 0)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._receiver.throttle = None  # a cycle, which only the garbage collector would find
         self._receiver.finish()
         self.finish()
 

@@ -9,11 +9,15 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
+from pointsman.canonical.halves import Upstream
 from pointsman.clock import Clock
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import MasterKey, Secret
 from pointsman.providers import azure_openai, openai
+from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, provider_format
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
+from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
+from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Catalogue, Connection
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
@@ -21,15 +25,25 @@ from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.egress import is_public
-from pointsman.upstream.endpoints import Endpoint, LocalChild, LocalEndpoint, Prices, RemoteEndpoint, host_header
+from pointsman.upstream.endpoints import (
+    Endpoint,
+    LocalChildren,
+    LocalEndpoint,
+    Prices,
+    RemoteEndpoint,
+    header_lines,
+    host_header,
+)
+from pointsman.upstream.minilm import MODEL_NAME as MINILM
+from pointsman.upstream.minilm import installed as embedder_installed
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
+PROXY_PURPOSE: Final = "connection-proxy"
 LOCAL_KIND: Final = "local"
 API_KEY: Final = "api-key"  # the header that Azure takes a key in
-RAW_FORMATS: Final = frozenset(("openai.chat",))
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
 log = structlog.get_logger("pointsman.connections")
 
@@ -51,7 +65,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed to add a connection by command."""
+    """What is needed to add a connection by command. ``proxy`` is a URL, which may hold a password."""
 
     id: str
     kind: str
@@ -62,6 +76,8 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int | None = None
     allow_private: bool = False
     provider: str | None = None
+    proxy: Secret | None = None
+    tls: TlsFiles = TlsFiles()
 
 
 class _Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +89,18 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None  # why it can't be used
     proxy: Proxy | None = None
     tls: TlsFiles | None = None
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how to ask an upstream for its model list, and how to read it."""
+
+    origin: Origin
+    message: bytes
+    secret: Secret | None
+    wire: str = "openai.chat"
+
+    def __repr__(self) -> str:
+        return f"Probe({self.origin})"  # the message holds the credential
 
 
 class ConnectionService:
@@ -102,13 +130,12 @@ class ConnectionService:
         new = completed(new)
         await self.check(new)
         now = self._clock.now_us()
-        sealed = self._master.seal(SECRET_PURPOSE, new.id, new.secret) if new.secret is not None else None
         return await self._repository.add(
             ConnectionRow(
                 id=new.id,
                 kind=new.kind,
                 base_url=new.base_url,
-                sealed_secret=sealed,
+                sealed_secret=self._seal(SECRET_PURPOSE, new.id, new.secret),
                 models=new.models,
                 priority=new.priority,
                 max_concurrent=new.max_concurrent,
@@ -116,8 +143,18 @@ class ConnectionService:
                 provider=new.provider,
                 created_at=now,
                 updated_at=now,
+                sealed_proxy=self._seal(PROXY_PURPOSE, new.id, new.proxy),
+                ca_file=new.tls.ca_file,
+                client_certificate=new.tls.certificate,
+                client_key=new.tls.key,
             )
         )
+
+    def _seal(self, purpose: str, connection_id: str, secret: Secret | None) -> bytes | None:
+        return self._master.seal(purpose, connection_id, secret) if secret is not None else None
+
+    def _unseal(self, purpose: str, connection_id: str, sealed: bytes | None) -> Secret | None:
+        return self._master.open(purpose, connection_id, sealed) if sealed is not None else None
 
     async def check(self, new: NewConnection) -> None:
         """Whether `add` would take it; raises ConfigError that names the field at fault."""
@@ -128,6 +165,8 @@ class ConnectionService:
             refuse_private_literal(new.base_url)
         if new.secret is not None and not _fits_a_header(new.secret.reveal()):
             raise ConfigError("connection.api_key: must be visible ASCII characters without spaces")
+        _proxy(new.proxy, new.base_url, "connection.proxy")
+        _tls_files(new.tls, new.base_url, "connection")
 
     def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
         if any(declared.row.id == connection_id for declared in self._file):
@@ -159,20 +198,20 @@ class ConnectionService:
             is_local = one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            models = (LOCAL_MODEL,) if is_local else one.row.models
-            connections.append(_connection(one.row, models, listed=local_installed or not is_local))
+            connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
         return Catalogue(connections, await self._alias_table())
 
-    async def endpoints(self, child: LocalChild | None, prices: Prices) -> dict[str, Endpoint]:
-        """What calls are sent to, by connection id. ``child`` is the supervised local model, None when turned off."""
+    async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
+        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
         found: dict[str, Endpoint] = {}
-        for one in await self._all(local=child is not None):
+        for one in await self._all(local=children is not None):
             problem = _problem(one)
-            endpoint = _endpoint(one, child, prices) if problem is None else None
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
-            if endpoint is not None:
-                found[one.row.id] = endpoint
+            elif one.row.base_url is not None:
+                found[one.row.id] = _remote(one, one.row.base_url, prices)
+            elif children is not None:
+                found |= _local_endpoints(one.row.id, children)
         return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
@@ -182,7 +221,7 @@ class ConnectionService:
             raise _unknown(connection_id, found)
         return _info(found[connection_id])
 
-    async def find_origin(self, connection_id: str) -> tuple[Origin, bytes, Secret | None]:
+    async def find_origin(self, connection_id: str) -> Probe:
         """Address, request for the model list and credential of a connection, to test it. Raises ConfigError."""
         found = {declared.row.id: declared for declared in await self._all()}
         if connection_id not in found:
@@ -191,10 +230,9 @@ class ConnectionService:
         row = declared.row
         if row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        origin, message, secret = probe(
-            row.base_url, declared.secret, allow_private=row.allow_private, host=effective_host(row.kind, row.base_url)
-        )
-        return msgspec.structs.replace(origin, proxy=declared.proxy, tls=declared.tls), message, secret
+        host = effective_host(row.kind, row.base_url)
+        ways = (declared.proxy, declared.tls)
+        return probe(row.base_url, declared.secret, host, allow_private=row.allow_private, ways=ways)
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -214,23 +252,25 @@ class ConnectionService:
     def _open(self, row: ConnectionRow) -> _Declared:
         """Unseal a stored connection; one that can't be has a problem, and the others go on serving."""
         try:
-            sealed = row.sealed_secret
-            secret = self._master.open(SECRET_PURPOSE, row.id, sealed) if sealed is not None else None
+            secret = self._unseal(SECRET_PURPOSE, row.id, row.sealed_secret)
+            proxy = _proxy(self._unseal(PROXY_PURPOSE, row.id, row.sealed_proxy), row.base_url, "connection.proxy")
         except ConfigError as error:
             return _Declared(row=row, secret=None, source="database", problem=str(error))
-        return _Declared(row=row, secret=secret, source="database")
+        tls = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
+        return _Declared(row=row, secret=secret, source="database", proxy=proxy, tls=tls if tls != TlsFiles() else None)
 
 
-async def fetch_models(
-    client: UpstreamClient, origin: Origin, message: bytes, secret: Secret | None
-) -> tuple[str, ...]:
+async def fetch_models(client: UpstreamClient, probe: Probe) -> tuple[str, ...]:
     """Ask an upstream which models it has. Raises GatewayError as a call would."""
+    listing = listing_of(probe.wire)
+    if listing is None:
+        raise GatewayError(Kind.UNSUPPORTED, "upstreams of this kind have no list of models")
     answer = CollectedAnswer()
-    await client.send(origin, message, answer)
+    await client.send(probe.origin, probe.message, answer)
     if answer.status != 200:
-        text = secret.reveal() if secret is not None else None
-        raise openai.parse_error(answer.status, answer.headers, answer.body, text)
-    return openai.parse_models(answer.body)
+        text = probe.secret.reveal() if probe.secret is not None else None
+        raise provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
+    return parse_model_list(answer.body, listing)
 
 
 def completed(new: NewConnection) -> NewConnection:
@@ -244,26 +284,45 @@ def _from_table(kind: str, base_url: str | None, provider: str | None, place: st
     if kind == LOCAL_KIND:
         return base_url, provider
     host = find_host(kind, place)
-    if host.format not in RAW_FORMATS:
-        raise ConfigError(f"{place}.kind: '{kind}' speaks the format {host.format}, which is not served")
     base_url = address_of(host, base_url, place)
     return base_url, provider or effective_host(kind, base_url).pricing
 
 
+def probe_new(new: NewConnection) -> Probe:
+    """Where and how to ask the upstream of a connection that isn't stored yet for its model list."""
+    url = new.base_url or ""
+    proxy = _proxy(new.proxy, new.base_url, "connection.proxy")
+    tls = new.tls if new.tls != TlsFiles() else None
+    host = effective_host(new.kind, url)
+    return probe(url, new.secret, host, allow_private=new.allow_private, ways=(proxy, tls))
+
+
 def probe(
-    base_url: str, secret: Secret | None, *, allow_private: bool, host: Host | None = None
-) -> tuple[Origin, bytes, Secret | None]:
+    base_url: str,
+    secret: Secret | None,
+    host: Host,
+    *,
+    allow_private: bool,
+    ways: tuple[Proxy | None, TlsFiles | None] = (None, None),
+) -> Probe:
     """Where and how to ask the upstream at ``base_url`` for its model list."""
     parts = urlsplit(base_url)
     name = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    origin = Origin(scheme=parts.scheme, host=name, port=port, allow_private=allow_private)
+    proxy, tls = ways
+    origin = Origin(scheme=parts.scheme, host=name, port=port, allow_private=allow_private, proxy=proxy, tls=tls)
     text = secret.reveal() if secret is not None else None
     prefix, header = parts.path.rstrip("/"), host_header(parts.scheme, name, port)
-    if host is not None and host.auth == API_KEY:
-        return origin, azure_openai.build_models_request(prefix, header, text, host.chat_path), secret
-    message = openai.build_models_request(prefix, header, text)
-    return origin, message, secret
+    if host.auth == API_KEY:
+        message = azure_openai.build_models_request(prefix, header, text, host.chat_path)
+        return Probe(origin=origin, message=message, secret=secret)
+    listing = listing_of(host.format)
+    path = listing.path if listing is not None else "/"
+    credentials: tuple[tuple[str, str], ...] = ()
+    if text is not None:
+        credentials = provider_format(host.format).auth_headers(text, Upstream(model="", quirks=host.quirk_map()))
+    message = b"GET %b HTTP/1.1\r\n%b\r\n" % ((prefix + path).encode("ascii"), header_lines(header, credentials))
+    return Probe(origin=origin, message=message, secret=secret, wire=host.format)
 
 
 def refuse_private_literal(base_url: str) -> None:
@@ -308,26 +367,29 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         created_at=0,
         updated_at=0,
     )
+    place = f"connections[{index}]"
+    proxy = environment.resolve(row.proxy, f"{place}.proxy") if row.proxy is not None else None
+    files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
     return _Declared(
         row=stored,
         secret=secret,
         source="file",
-        proxy=_proxy(row, f"connections[{index}].proxy", environment),
-        tls=_tls_files(row, base_url, f"connections[{index}]"),
+        proxy=_proxy(proxy, base_url, f"{place}.proxy"),
+        tls=_tls_files(files, base_url, place),
     )
 
 
-def _proxy(row: ConnectionSettings, place: str, environment: Environment) -> Proxy | None:
-    if row.proxy is None:
+def _proxy(url: Secret | None, base_url: str | None, place: str) -> Proxy | None:
+    """The proxy of a connection. Raises ConfigError."""
+    if url is None:
         return None
-    if row.kind == LOCAL_KIND:
+    if base_url is None:
         raise ConfigError(f"{place}: a local connection has none")
-    return parse_proxy(environment.resolve(row.proxy, place).reveal(), place)
+    return parse_proxy(url.reveal(), place)
 
 
-def _tls_files(row: ConnectionSettings, base_url: str | None, place: str) -> TlsFiles | None:
+def _tls_files(files: TlsFiles, base_url: str | None, place: str) -> TlsFiles | None:
     """The files that a connection names, proven to be readable. Raises ConfigError."""
-    files = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
     if files == TlsFiles():
         return None
     if base_url is None or urlsplit(base_url).scheme != "https":
@@ -354,17 +416,24 @@ def _problem(declared: _Declared) -> str | None:
     return None
 
 
-def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> Endpoint | None:
+def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, Endpoint]:
+    chat = LocalEndpoint(connection_id, children.chat, openai, provider_format("openai.chat"))
+    embedder = LocalEndpoint(connection_id, children.embedder, openai, provider_format(NO_CHAT), LOCAL_OPERATIONS)
+    return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
+
+
+def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
     row = declared.row
-    if row.base_url is None:
-        return LocalEndpoint(row.id, child, openai) if child is not None else None
-    host = effective_host(row.kind, row.base_url)
+    host = effective_host(row.kind, base_url)
     return RemoteEndpoint(
         row.id,
-        row.base_url,
+        base_url,
         declared.secret,
         azure_openai.AzureOpenAI(host) if host.auth == API_KEY else openai,
         prices,
+        hub=provider_format(host.format),
+        operations=operations_of(host),
+        quirks=host.quirk_map(),
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
@@ -373,16 +442,22 @@ def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> 
     )
 
 
-def _connection(row: ConnectionRow, models: tuple[str, ...], *, listed: bool) -> Connection:
+def _connection(row: ConnectionRow) -> Connection:
     return Connection(
         id=row.id,
         kind=row.kind,
         provider=row.provider,
-        models=models,
+        models=row.models,
         priority=row.priority,
         created_at=row.created_at,
-        listed=listed,
     )
+
+
+def _local(row: ConnectionRow, chat_installed: bool) -> Connection:
+    """The models of this machine; those that aren't installed can be asked for, and then say how to install them."""
+    hidden = [name for name, here in ((LOCAL_MODEL, chat_installed), (MINILM, embedder_installed())) if not here]
+    local = msgspec.structs.replace(row, models=(LOCAL_MODEL, MINILM))
+    return msgspec.structs.replace(_connection(local), hidden=tuple(hidden), apart=(MINILM,))
 
 
 def _info(declared: _Declared) -> ConnectionInfo:

@@ -1,14 +1,17 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
+import re
 from collections.abc import Mapping
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from pointsman.accounting.pricing import FREE, Price
+from pointsman.canonical.halves import Built, ProviderFormat, Upstream
 from pointsman.canonical.usage import TokenUsage
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 
@@ -38,8 +41,8 @@ class StreamReader(Protocol):
     def finish(self) -> bytes: ...
 
 
-class ProviderFormat(Protocol):
-    """What upstreams of one kind speak (a module of `pointsman.providers`)."""
+class RawFormat(Protocol):
+    """The raw lane of OpenAI's chat API (providers/openai.py), which every request takes that need not be read."""
 
     def build_head(self, path_prefix: str, host: bytes, secret: str | None) -> bytes: ...
     def build_request(self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw) -> bytes: ...
@@ -50,12 +53,18 @@ class ProviderFormat(Protocol):
     def StreamReader(self, choices: int = 1, secret: str | None = None) -> StreamReader: ...
 
 
+Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
+NO_OPERATIONS: Final[Operations] = MappingProxyType({})
+
+
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach an upstream right now: address, the head of a request, and the credential to watch for."""
 
     origin: Origin
     head: bytes
     secret: Secret | None
+    prefix: str = ""  # of every path: the base URL's own
+    lines: bytes = b""  # the header lines that every request has, credential included
 
     def __repr__(self) -> str:
         return f"Access({self.origin})"  # the head holds the credential
@@ -70,6 +79,8 @@ class Pending:
 
 
 PENDING: Final = Pending()
+_PLAIN: Final = re.compile(r"[!-~]+")  # visible ASCII: what may stand in a request line
+_VALUE: Final = re.compile(r"[ -~]*")
 
 
 class Endpoint(Protocol):
@@ -80,8 +91,19 @@ class Endpoint(Protocol):
 
     connection_id: str
     provider: str | None
-    format: ProviderFormat
+    format: RawFormat
     access: Access | None
+    wire: str
+    hub: ProviderFormat
+    operations: Operations
+
+    def upstream(self, model: str) -> Upstream:
+        """The connection as its provider format has to know it, for one of its models."""
+        ...
+
+    def message(self, access: Access, built: Built) -> bytes:
+        """The whole HTTP request."""
+        ...
 
     def known_price(self, model: str) -> Price | Pending | None:
         """What a model costs here; None when nobody knows, PENDING when it is being looked up from now on."""
@@ -108,9 +130,12 @@ class RemoteEndpoint:
         connection_id: str,
         base_url: str,
         secret: Secret | None,
-        provider_format: ProviderFormat,
+        provider_format: RawFormat,
         prices: "Prices",
         *,
+        hub: ProviderFormat,
+        operations: Operations = NO_OPERATIONS,
+        quirks: Mapping[str, Any] | None = None,
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -120,6 +145,10 @@ class RemoteEndpoint:
         self.connection_id = connection_id
         self.provider = provider
         self.format = provider_format
+        self.hub = hub
+        self.operations = operations
+        self.wire = hub.WIRE
+        self._quirks = quirks or {}
         self.base_url = base_url
         self._prices = prices
         self._price_table = prices.table(provider, base_url)
@@ -137,9 +166,23 @@ class RemoteEndpoint:
             tls=tls,
         )
         text = secret.reveal() if secret is not None else None
-        head = provider_format.build_head(parts.path.rstrip("/"), host_header(scheme, host, port), text)
-        self._ready = Access(origin=origin, head=head, secret=secret)
+        prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
+        self._ready = Access(
+            origin=origin,
+            head=provider_format.build_head(prefix, name, text),
+            secret=secret,
+            prefix=prefix,
+            lines=header_lines(name, hub.auth_headers(text, self.upstream("")) if text is not None else ()),
+        )
         self.access: Access | None = self._ready
+
+    def upstream(self, model: str) -> Upstream:
+        """With the quirks of the host."""
+        return Upstream(model=model, quirks=self._quirks)
+
+    def message(self, access: Access, built: Built) -> bytes:
+        """With the connection's own headers."""
+        return write_message(access, built)
 
     async def acquire(self) -> Access:
         """Always ready."""
@@ -167,6 +210,27 @@ def host_header(scheme: str, host: str, port: int) -> bytes:
     return (name if port == standard else f"{name}:{port}").encode("ascii")
 
 
+def header_lines(host: bytes, credentials: tuple[tuple[str, str], ...]) -> bytes:
+    """The header lines that every request to a host has."""
+    lines = [("host", host.decode("ascii")), *credentials, ("accept-encoding", "identity"), ("user-agent", "pointsman")]
+    return "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+
+
+def write_message(access: Access, built: Built) -> bytes:
+    """A built request as HTTP. Raises GatewayError(INVALID_REQUEST) when a name in it would break the head."""
+    headers = [*built.headers]
+    if not any(name == "content-type" for name, _ in headers):
+        headers.append(("content-type", "application/json"))
+    own = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    target = access.prefix + built.path
+    if not _PLAIN.fullmatch(target) or not all(_VALUE.fullmatch(value) for _, value in headers):
+        raise GatewayError(Kind.INVALID_REQUEST, "a name in the request can't stand in an address or a header")
+    head = f"{built.method} {target} HTTP/1.1\r\n".encode("ascii")
+    return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (
+        head, access.lines, own.encode("latin-1"), len(built.body), built.body
+    )  # fmt: skip
+
+
 class Prices(Protocol):
     """Looks prices up (accounting/prices.py)."""
 
@@ -180,6 +244,13 @@ class LocalChild(Protocol):
 
     async def acquire(self) -> "LocalAddress": ...
     def release(self) -> None: ...
+
+
+class LocalChildren(msgspec.Struct, frozen=True, kw_only=True):
+    """The programs that run on this machine: the chat model, and what makes embeddings and rankings."""
+
+    chat: LocalChild
+    embedder: LocalChild
 
 
 class LocalAddress(Protocol):
@@ -199,9 +270,19 @@ class LocalEndpoint:
     provider: str | None = "local"
     access: Access | None = None
 
-    def __init__(self, connection_id: str, child: LocalChild, provider_format: ProviderFormat) -> None:
+    def __init__(
+        self,
+        connection_id: str,
+        child: LocalChild,
+        provider_format: RawFormat,
+        hub: ProviderFormat,
+        operations: Operations = NO_OPERATIONS,
+    ) -> None:
         self.connection_id = connection_id
         self.format = provider_format
+        self.hub = hub
+        self.operations = operations
+        self.wire = hub.WIRE
         self._child = child
         self._known: dict[tuple[int, str], Access] = {}
 
@@ -212,10 +293,20 @@ class LocalEndpoint:
         access = self._known.get(key)
         if access is None:
             origin = Origin(scheme="http", host=address.host, port=address.port, allow_private=True)
-            head = self.format.build_head("/v1", host_header("http", address.host, address.port), address.api_key)
-            access = Access(origin=origin, head=head, secret=Secret(address.api_key))
+            name = host_header("http", address.host, address.port)
+            lines = header_lines(name, self.hub.auth_headers(address.api_key, self.upstream("")))
+            head = self.format.build_head("/v1", name, address.api_key)
+            access = Access(origin=origin, head=head, secret=Secret(address.api_key), prefix="/v1", lines=lines)
             self._known = {key: access}
         return access
+
+    def upstream(self, model: str) -> Upstream:
+        """The engine behind it takes what OpenAI's API has, as far as a small model can."""
+        return Upstream(model=model)
+
+    def message(self, access: Access, built: Built) -> bytes:
+        """As for any other host."""
+        return write_message(access, built)
 
     def release(self) -> None:
         """One call fewer keeps the child awake."""

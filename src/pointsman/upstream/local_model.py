@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +34,6 @@ HEALTHY_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 5.0
 TERMINATE_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 4096
-_SERVER_MODULE: Final = "pointsman.upstream.local_server"
 
 _REMEDIES: Final = {
     Refusal.WEIGHTS_MISSING: "The local model's weights are not installed: run `pointsman local install`.",
@@ -43,6 +43,18 @@ _REMEDIES: Final = {
     ),
     Refusal.ENGINE_MISSING: "The local model's engine is not installed: run `pip install 'pointsman[local]'`.",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A kind of child: what it is called in messages, its module, and what to do when it refuses to start."""
+
+    noun: str
+    module: str
+    remedies: Mapping[Refusal, str]
+
+
+CHAT: Final = Program(noun="The local model", module="pointsman.upstream.local_server", remedies=_REMEDIES)
 
 
 class LocalState(StrEnum):
@@ -90,8 +102,10 @@ class LocalModel:
         idle_seconds: float = 300.0,
         start_timeout_seconds: float = 60.0,
         executable: str = sys.executable,
+        program: Program = CHAT,
     ) -> None:
         self._weights = weights
+        self._program = program
         self._clock = clock
         self._idle_seconds = idle_seconds
         self._start_timeout_seconds = start_timeout_seconds
@@ -179,7 +193,7 @@ class LocalModel:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise LocalModelUnavailable("The local model is shutting down.")
+            raise LocalModelUnavailable(f"{self._program.noun} is shutting down.")
 
     async def _wait_out_back_off(self) -> None:
         while self._run is None and (wait := self._back_off.wait_seconds(self._clock.monotonic())) > 0:
@@ -193,7 +207,7 @@ class LocalModel:
 
     def _start(self) -> None:
         if not self._weights.is_file():
-            raise LocalModelUnavailable(_REMEDIES[Refusal.WEIGHTS_MISSING])
+            raise LocalModelUnavailable(self._program.remedies[Refusal.WEIGHTS_MISSING])
         ready: asyncio.Future[LocalEndpoint | _Failure] = asyncio.get_running_loop().create_future()
         run = _Run(ready=ready)
         self._run = run
@@ -201,7 +215,7 @@ class LocalModel:
 
     async def _supervise(self, run: "_Run") -> None:
         """One life of the child, from its start until it is reaped."""
-        failure: _Failure | None = _Failure("The local model was stopped while it started.", waiting_helps=False)
+        failure: _Failure | None = _Failure(f"{self._program.noun} was stopped while it started.", waiting_helps=False)
         started_at = self._clock.monotonic()
         try:
             failure = await self._live(run, started_at)
@@ -217,15 +231,17 @@ class LocalModel:
     async def _live(self, run: "_Run", started_at: float) -> "_Failure | None":
         """Start the child and keep it until it is idle (None) or fails."""
         try:
-            run.child = child = await _Child.spawn(self._executable, self._weights)
+            run.child = child = await _Child.spawn(self._executable, self._weights, self._program)
             async with asyncio.timeout(self._start_timeout_seconds):
                 endpoint = await child.endpoint()
         except _StartFailed as error:
             return error.failure
         except TimeoutError:
-            return _Failure(f"The local model was not ready within {self._start_timeout_seconds:g} s of its start.")
+            return _Failure(
+                f"{self._program.noun} was not ready within {self._start_timeout_seconds:g} s of its start."
+            )
         except OSError as error:
-            return _Failure(f"The local model's process can't be started: {error.strerror or error}.")
+            return _Failure(f"{self._program.noun}'s process can't be started: {error.strerror or error}.")
         run.endpoint = endpoint
         run.ready.set_result(endpoint)
         self._last_used = now = self._clock.monotonic()
@@ -241,7 +257,7 @@ class LocalModel:
                 return None
             await asyncio.wait({child.exited}, timeout=self._idle_seconds - unused)
             if child.exited.done():
-                return _Failure(f"The local model's process ended unexpectedly ({child.how_it_ended()}).")
+                return _Failure(f"{self._program.noun}'s process ended unexpectedly ({child.how_it_ended()}).")
 
     def _close_books(self, run: "_Run", failure: "_Failure | None", lived_seconds: float) -> None:
         now = self._clock.monotonic()
@@ -257,7 +273,7 @@ class LocalModel:
                 stderr=run.child.stderr_tail() if run.child else "",
             )
         if not run.ready.done():
-            run.ready.set_result(failure or _Failure("The local model was stopped while it started."))
+            run.ready.set_result(failure or _Failure(f"{self._program.noun} was stopped while it started."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +334,9 @@ class _BackOff:
 class _Child:
     """The process and its three pipes."""
 
-    def __init__(self, process: asyncio.subprocess.Process, api_key: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, api_key: str, program: Program) -> None:
         self._process = process
+        self._program = program
         self._api_key = api_key
         self._tail = b""
         self.pid = process.pid
@@ -327,13 +344,13 @@ class _Child:
         self._stderr_read = asyncio.create_task(self._read_stderr(), name="local model stderr")
 
     @classmethod
-    async def spawn(cls, executable: str, weights: Path) -> "_Child":
+    async def spawn(cls, executable: str, weights: Path, program: Program) -> "_Child":
         """Start the process and hand it a new API key on standard input, which stays open as its sign of life."""
         # Not the gateway's environment: that holds secrets which native code that reads prompts has no need of.
         environment = {"PYTHONPATH": ":".join(entry for entry in sys.path if entry)}
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *(executable, "-P", "-m", _SERVER_MODULE, "--model", str(weights)),
+            *(executable, "-P", "-m", program.module, "--model", str(weights)),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -341,7 +358,7 @@ class _Child:
             # A Ctrl-C in the terminal is for the gateway, which lets running requests end first.
             start_new_session=True,
         )
-        child = cls(process, secrets.token_urlsafe(32))
+        child = cls(process, secrets.token_urlsafe(32), program)
         assert process.stdin is not None
         process.stdin.write(f"{child._api_key}\n".encode())
         return child
@@ -352,13 +369,15 @@ class _Child:
         line = await self._process.stdout.readline()
         if not line:
             await self.exited
-            raise _StartFailed(_Failure(f"The local model's process ended while it started ({self.how_it_ended()})."))
+            raise _StartFailed(
+                _Failure(f"{self._program.noun}'s process ended while it started ({self.how_it_ended()}).")
+            )
         try:
             announcement = msgspec.json.decode(line, type=Announcement)
         except msgspec.DecodeError as error:
-            raise _StartFailed(_Failure("The local model's process announced something unreadable.")) from error
+            raise _StartFailed(_Failure(f"{self._program.noun}'s process announced something unreadable.")) from error
         if announcement.refusal is not None:
-            raise _StartFailed(_Failure(_REMEDIES[announcement.refusal], waiting_helps=False))
+            raise _StartFailed(_Failure(self._program.remedies[announcement.refusal], waiting_helps=False))
         return LocalEndpoint(host=announcement.host, port=announcement.port, api_key=self._api_key)
 
     def how_it_ended(self) -> str:

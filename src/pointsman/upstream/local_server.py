@@ -51,8 +51,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until the parent goes away. Does not return: ends the process with 0, or with 1 after a refusal."""
-    _die_with_parent()
-    announcements = _keep_stdout_for_announcements()
+    die_with_parent()
+    announcements = keep_stdout_for_announcements()
     model = _model_argument(arguments)
     api_key = sys.stdin.buffer.readline().strip().decode()
     if not api_key:
@@ -78,7 +78,8 @@ def _model_argument(arguments: Sequence[str] | None) -> Path:
     return model
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """End with the gateway, however it ends."""
     # The default action ends the process even while native code holds the interpreter; there is nothing to save.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
@@ -86,7 +87,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _keep_stdout_for_announcements() -> int:
+def keep_stdout_for_announcements() -> int:
     """Return a private copy of standard output; whatever native code prints goes to standard error from now on."""
     private = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

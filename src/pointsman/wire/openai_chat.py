@@ -192,16 +192,4 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
 
 
-class UpstreamModel(msgspec.Struct, frozen=True):
-    """An entry of an upstream's model list; compatible hosts often send the id alone."""
-
-    id: str
-
-
-class UpstreamModels(msgspec.Struct, frozen=True):
-    """An upstream's model list."""
-
-    data: list[UpstreamModel]
-
-
 Fields = dict[str, msgspec.Raw]

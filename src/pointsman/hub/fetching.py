@@ -1,0 +1,96 @@
+"""Pictures and files that a client names by address, fetched for upstreams that take bytes only.
+
+Only through the upstream client, whose egress guard judges every address after its name is resolved; nothing private is
+ever asked, and no credential is sent along.
+"""
+
+import base64
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from pointsman.canonical.fidelity import Fidelity
+from pointsman.canonical.parts import AnyPart, FilePart, ImagePart, Source, ToolResultPart
+from pointsman.canonical.request import Request
+from pointsman.errors import GatewayError, Kind
+from pointsman.upstream.answers import CollectedAnswer
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import header_lines, host_header
+from pointsman.upstream.origins import Origin
+
+MAX_FETCHES: Final = 20  # of one request
+MAX_REDIRECTS: Final = 3
+MAX_BYTES: Final = 20 * 1024 * 1024  # of one picture or file, as OpenAI has it
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
+def addressed(request: Request, lacks: frozenset[str]) -> list[AnyPart]:
+    """The parts whose bytes have to be fetched for an upstream that lacks addresses."""
+    found: list[AnyPart] = []
+    for message in request.messages:
+        for part in message.parts:
+            inner = part.content if isinstance(part, ToolResultPart) else [part]
+            found += [one for one in inner if _is_addressed(one, lacks)]
+    return found
+
+
+def _is_addressed(part: AnyPart, lacks: frozenset[str]) -> bool:
+    wanted = "image_url" if isinstance(part, ImagePart) else "file_url"
+    return (
+        isinstance(part, ImagePart | FilePart)
+        and wanted in lacks
+        and part.source is not None
+        and part.source.url is not None
+    )
+
+
+async def fetch_parts(client: UpstreamClient, parts: list[AnyPart], fidelity: Fidelity, allow_private: bool) -> None:
+    """Put bytes in the place of addresses. Raises GatewayError(INVALID_REQUEST) that names the part at fault."""
+    if len(parts) > MAX_FETCHES:
+        raise GatewayError(
+            Kind.INVALID_REQUEST, f"more than {MAX_FETCHES} pictures or files are given by address", param="messages"
+        )
+    for part in parts:
+        if isinstance(part, ImagePart | FilePart) and part.source is not None and part.source.url is not None:
+            try:
+                part.source = await fetch(client, part.source.url, allow_private=allow_private)
+            except GatewayError as error:
+                message = f"'{part.path}' names an address that can't be fetched: {error.message}"
+                raise GatewayError(Kind.INVALID_REQUEST, message, param=part.path or None) from None
+            fidelity.mapped(part.path, "fetched and sent as bytes")
+
+
+async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False) -> Source:
+    """The bytes at an address, in base64. Raises GatewayError."""
+    for _ in range(MAX_REDIRECTS + 1):
+        answer = await _get(client, url, allow_private)
+        location = answer.headers.get(b"location")
+        if answer.status not in _REDIRECTS or location is None:
+            break
+        url = urljoin(url, location.decode("latin-1"))
+    if answer.status != 200:
+        raise GatewayError(Kind.INVALID_REQUEST, f"it answered with status {answer.status}")
+    if len(answer.body) > MAX_BYTES:
+        raise GatewayError(Kind.INVALID_REQUEST, f"it is larger than {MAX_BYTES // 1024 // 1024} MB")
+    media_type = answer.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    return Source(data=base64.b64encode(answer.body).decode("ascii"), media_type=media_type or None)
+
+
+async def _get(client: UpstreamClient, url: str, allow_private: bool) -> CollectedAnswer:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise GatewayError(Kind.INVALID_REQUEST, "it is no address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise GatewayError(Kind.INVALID_REQUEST, "it is no http or https address")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not target.isascii() or not target.isprintable() or " " in target:
+        raise GatewayError(Kind.INVALID_REQUEST, "it holds characters that have to be percent-encoded")
+    try:
+        host = host_header(parts.scheme, parts.hostname, port)
+    except UnicodeError:
+        raise GatewayError(Kind.INVALID_REQUEST, "it names no sound host") from None
+    origin = Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private)
+    answer = CollectedAnswer()
+    await client.send(origin, b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), header_lines(host, ())), answer)
+    return answer

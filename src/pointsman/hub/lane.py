@@ -1,0 +1,218 @@
+"""The hub lane of a request: from a call that was admitted and resolved to its settlement and answer.
+
+The raw lane of APIs other than OpenAI's chat takes the same way, with bytes carried instead of written anew.
+"""
+
+import asyncio
+from typing import Final, Protocol
+
+from pointsman.accounting.estimation import tokens_of
+from pointsman.canonical.collect import Collector
+from pointsman.canonical.halves import Dialect
+from pointsman.canonical.identity import Identity
+from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.request import Request
+from pointsman.canonical.response import Response
+from pointsman.canonical.usage import TokenUsage
+from pointsman.clock import Clock
+from pointsman.errors import GatewayError, Kind
+from pointsman.hub.answer import PassageAnswer
+from pointsman.hub.emulation import added, emulate, missing
+from pointsman.hub.fetching import addressed, fetch_parts
+from pointsman.hub.passage import Passage
+from pointsman.policy.opaque_state import Vault
+from pointsman.runner import in_task
+from pointsman.upstream.answers import CollectedAnswer, Receiver
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import Access, Endpoint
+
+STRICT_HEADER: Final = b"x-pointsman-strict"  # the caller's wish: rather an error than a dropped field
+
+
+class Exchange(Receiver, Protocol):
+    """A request and the way to answer it (server/exchange.py)."""
+
+    headers: dict[bytes, bytes]
+    body: bytes
+    request_id: str
+    started_at: int
+
+    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+
+
+class Entry(Protocol):
+    """A request's record while it runs, and its one settlement (flow.py)."""
+
+    record: RequestRecord
+
+    def sent(self, endpoint: Endpoint, model: str) -> None: ...
+    def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
+    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
+
+
+class Services(Protocol):
+    """What a lane needs of the process."""
+
+    clock: Clock
+    client: UpstreamClient
+    vault: Vault
+
+
+class HubLane:
+    """One call on the hub lane."""
+
+    __slots__ = (
+        "_access", "_endpoint", "_entry", "_exchange", "_model", "_passage", "_produced", "_request", "_sent",
+        "_services", "_usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, services: Services, entry: Entry, exchange: Exchange, endpoint: Endpoint, access: Access
+    ) -> None:
+        self._services = services
+        self._entry = entry
+        self._exchange = exchange
+        self._endpoint = endpoint
+        self._access = access
+        self._model = ""
+        self._sent = False
+        self._usage: TokenUsage | None = None  # of the calls that are over, when there are several
+        self._produced = 0
+        self._passage: Passage
+        self._request: Request
+
+    async def run(self, dialect: Dialect, request: Request, model: str) -> None:
+        """Send the request for the upstream's ``model`` and answer the client. Raises GatewayError."""
+        exchange = self._exchange
+        identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
+        upstream = self._endpoint.upstream(model)
+        self._model, self._request = model, request
+        self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
+        try:
+            lacks = self._endpoint.hub.lacks(upstream) if passage.translated else frozenset()
+            wanted = missing(request, lacks)
+            if passage.translated:
+                await self._complete_request(lacks)
+            if wanted:
+                await self._emulate(wanted)
+            elif request.stream:
+                await self._relay()
+            else:
+                await self._collect()
+        except GatewayError as error:
+            raise passage.own(error) from None
+        finally:
+            self._entry.record.fidelity = passage.fidelity.log()
+
+    async def _complete_request(self, lacks: frozenset[str]) -> None:
+        """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""
+        services, fidelity = self._services, self._passage.fidelity
+        now = services.clock.monotonic()
+        services.vault.restore(self._entry.record.workspace_id, self._request, self._endpoint.wire, now, fidelity)
+        parts = addressed(self._request, lacks)
+        if parts:
+            await in_task()
+            await fetch_parts(services.client, parts, fidelity, allow_private=False)
+
+    def _message(self, passage: Passage) -> bytes:
+        strict = self._exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false")
+        message = self._endpoint.message(self._access, passage.build(self._exchange.body, strict=strict))
+        self._entry.sent(self._endpoint, self._model)
+        self._sent = True
+        return message
+
+    async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
+        caller = self._entry.record.key_id or ""
+        await self._services.client.send(self._access.origin, message, answer, caller)
+        if answer.status != 200:
+            secret = self._access.reveal()
+            raise self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+
+    async def _collect(self) -> None:
+        entry, answer = self._entry, CollectedAnswer()
+        message = self._message(self._passage)
+        try:
+            await self._send(message, answer)
+        except asyncio.CancelledError:
+            entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
+            raise
+        response, body = self._passage.read(answer.body)
+        entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        self._keep(response)
+        self._respond(body)
+
+    def _respond(self, body: bytes) -> None:
+        entry = self._entry
+        entry.record.fidelity = self._passage.fidelity.log()
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.SUCCESS)
+        self._exchange.respond(200, body, extra=self._passage.head())
+
+    def _keep(self, response: Response) -> None:
+        """Remember the state in an answer that its reader may not hand back."""
+        if self._passage.translated and response.choices:
+            now = self._services.clock.monotonic()
+            self._services.vault.keep(self._entry.record.workspace_id, response.choices[0].parts, now)
+
+    async def _relay(self) -> None:
+        entry, passage = self._entry, self._passage
+        reader = passage.reader(self._access.reveal())
+        collector = Collector(self._endpoint.wire)
+        if passage.translated:
+            reader.observe = collector.feed
+
+        def read() -> None:
+            entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
+
+        def settle(error: GatewayError | None, last: int) -> None:
+            read()
+            entry.record.bytes_out = last
+            entry.record.fidelity = passage.fidelity.log()
+            if error is None:
+                self._keep(collector.response)
+                entry.settle(200, Outcome.SUCCESS)
+            else:
+                entry.settle(200, Outcome.ERROR, error.kind)
+
+        message = self._message(passage)
+        answer = PassageAnswer(self._exchange, reader, settle, passage.stream_head())
+        try:
+            await self._send(message, answer)
+        except asyncio.CancelledError:
+            read()
+            raise
+        if not answer.streaming:
+            raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+
+    async def _emulate(self, wanted: frozenset[str]) -> None:
+        """An answer made by several calls; a stream of it comes when all of it is there."""
+        await in_task()
+        try:
+            response = await emulate(self._request, wanted, self._ask, self._passage.fidelity)
+        except BaseException:
+            if self._sent:
+                self._entry.read(None, None, self._usage, self._produced)
+            raise
+        self._entry.read(response.model, response.finish_reason, response.usage, self._produced)
+        self._keep(response)
+        if not self._request.stream:
+            self._respond(self._passage.write(response))
+            return
+        body = self._passage.stream_of(response)
+        self._entry.record.bytes_out = len(body)
+        self._entry.settle(200, Outcome.SUCCESS)
+        head = self._passage.stream_head()
+        self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
+        self._exchange.write(body)
+        self._exchange.finish()
+
+    async def _ask(self, request: Request) -> Response:
+        """One of several calls, its usage kept in case that a later one fails."""
+        passage = self._passage.asking(request)
+        answer = CollectedAnswer()
+        await self._send(self._message(passage), answer)
+        self._produced += tokens_of(len(answer.body))
+        response = passage.parse(answer.body)
+        if response.usage is not None:
+            self._usage = added(self._usage or TokenUsage(), response.usage)
+        return response

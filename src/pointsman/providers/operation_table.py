@@ -1,0 +1,40 @@
+"""Which operations beside chat a host has, and how it speaks them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from pointsman.providers import embedding_hosts, openai_operations, retrieval_hosts
+from pointsman.providers.hosts import Host
+
+Operations = Mapping[str, Any]  # by the dialect's OPERATION; each an `OperationFormat` of that operation's structs
+
+_OPENAI: Final[Operations] = MappingProxyType(
+    {
+        "embeddings": openai_operations.EMBEDDINGS,
+        "rerank": retrieval_hosts.JinaRerank(),
+        **openai_operations.MEDIA,
+    }
+)
+_BY_FORMAT: Final[Mapping[str, Operations]] = MappingProxyType(
+    {
+        "openai.chat": _OPENAI,
+        "openai.responses": _OPENAI,
+        "cohere": {"embeddings": retrieval_hosts.CohereEmbed(), "rerank": retrieval_hosts.CohereRerank()},
+        "voyage": {"embeddings": retrieval_hosts.VoyageEmbeddings(), "rerank": retrieval_hosts.VoyageRerank()},
+        "jina": {"embeddings": retrieval_hosts.JinaEmbeddings(), "rerank": retrieval_hosts.JinaRerank()},
+        "gemini": {"embeddings": embedding_hosts.GeminiEmbeddings()},
+        "ollama": {"embeddings": embedding_hosts.OllamaEmbed()},
+    }
+)
+_MISTRAL: Final[Operations] = MappingProxyType({**_OPENAI, "embeddings": retrieval_hosts.MistralEmbeddings()})
+LOCAL: Final[Operations] = MappingProxyType(
+    {"embeddings": openai_operations.EMBEDDINGS, "rerank": retrieval_hosts.JinaRerank()}
+)
+
+
+def operations_of(host: Host) -> Operations:
+    """The operations of a host; empty when it has nothing but chat."""
+    if host.id in ("mistral", "codestral"):
+        return _MISTRAL
+    return _BY_FORMAT.get(host.format, MappingProxyType({}))

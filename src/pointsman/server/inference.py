@@ -1,0 +1,221 @@
+"""The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib import import_module
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from pointsman.canonical.halves import ClientCall
+from pointsman.canonical.halves import Dialect as HubDialect
+from pointsman.canonical.request import Request
+from pointsman.dialects import openai_chat
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Call, Gateway, serve
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.routes import Handler, Router
+from pointsman.server.token_counting import TokenCounting
+
+MAX_QUERY_MEMBERS: Final = 64
+BASES: Final = ("/v1", "/api/v1")
+GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
+# Paths below each base, and the dialects that they speak.
+BY_BODY: Final = (
+    ("/completions", "openai_completions"),
+    ("/responses", "openai_responses"),
+    ("/messages", "anthropic"),
+    ("/api/chat", "ollama.chat"),
+)
+OLLAMA: Final = (("/api/chat", "ollama.chat"), ("/api/generate", "ollama.generate"))
+GENERATE, STREAM, COUNT = "generateContent", "streamGenerateContent", "countTokens"
+
+
+class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was read into our words."""
+
+    model: str
+    stream: bool
+    choices: int
+    max_output_tokens: int
+    request: Request
+    fields: None = None
+
+
+class Speaking:
+    """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
+
+    def __init__(self, dialect: HubDialect, call: ClientCall, provider: str | None = None) -> None:
+        self.NAME = dialect.NAME
+        self.WIRE = dialect.WIRE
+        self.OPERATION = dialect.OPERATION
+        self.STREAM_TYPE = dialect.STREAM_TYPE
+        self.read_request = dialect.read_request
+        self.write_response = dialect.write_response
+        self.StreamRenderer = dialect.StreamRenderer
+        self.render_error = dialect.render_error
+        self.render_stream_error = dialect.render_stream_error
+        self.render_limits = dialect.render_limits
+        self._call = call
+        self._provider = provider
+
+    def parse_request(self, body: bytes) -> Call:
+        """The body in our words, and what the flow needs of it."""
+        request = self.read_request(body, self._call)
+        choices = request.choices or 1
+        return ReadCall(
+            model=self._placed(request.model),
+            stream=request.stream,
+            choices=choices,
+            max_output_tokens=(request.max_output_tokens or 0) * choices,
+            request=request,
+        )
+
+    def as_request(self, call: Call, body: bytes) -> Request:
+        """What `parse_request` read."""
+        return call.request if isinstance(call, ReadCall) else self.read_request(body, self._call)
+
+    def _placed(self, model: str) -> str:
+        """The model's full name where the path names its provider. Raises INVALID_REQUEST when they disagree."""
+        return model if self._provider is None else place_model(self._provider, model)
+
+
+class RawSpeaking(Speaking):
+    """OpenAI's chat dialect, whose requests need not be read when the upstream speaks it too."""
+
+    def __init__(
+        self, dialect: HubDialect, parse: Callable[[bytes], Any], call: ClientCall, provider: str | None = None
+    ) -> None:
+        super().__init__(dialect, call, provider)
+        self._parse = parse
+        if provider is None:
+            self.parse_request = parse  # type: ignore[method-assign, assignment]  # one frame less on the hot path
+
+    def parse_request(self, body: bytes) -> Call:
+        """The body's members as they came."""
+        call = self._parse(body)
+        return msgspec.structs.replace(call, model=self._placed(call.model))  # type: ignore[no-any-return]
+
+
+def place_model(provider: str, model: str) -> str:
+    """``model`` as the full name of one of ``provider``'s models; a prefix must be the same provider's."""
+    if model.startswith(f"{provider}/"):
+        return model
+    if "/" in model and not provider:
+        raise GatewayError(Kind.INVALID_REQUEST, "the path names no provider", param="model")
+    return f"{provider}/{model}"
+
+
+def client_call(exchange: Exchange, *, model: str | None = None, stream: bool | None = None) -> ClientCall:
+    """What an HTTP request says beside its body."""
+    return ClientCall(model=model, stream=stream, query=query_of(exchange), headers=exchange.headers)
+
+
+def query_of(exchange: Exchange) -> Mapping[str, str]:
+    """The query's members, the last of equal ones. Raises INVALID_REQUEST when there are far too many."""
+    if not exchange.query:
+        return {}
+    try:
+        text = exchange.query.decode("ascii")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_MEMBERS))
+    except ValueError:
+        raise GatewayError(Kind.INVALID_REQUEST, "the query of the address can't be read") from None
+
+
+class InferenceRoutes:
+    """Handlers of the inference paths; each dialect is imported when its first request comes."""
+
+    def __init__(self, gateway: Gateway, others: Callable[[bytes], Handler | None]) -> None:
+        """``others`` gives the handlers of operations beside chat, by the path below a provider's."""
+        self._gateway = gateway
+        self._others = others
+        self._counting = TokenCounting(gateway)
+
+    def add_to(self, router: Router) -> None:
+        """Serve every inference path."""
+        raw = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall())
+        for base in BASES:
+            router.add("POST", f"{base}/chat/completions", partial(serve, self._gateway, raw))
+            for path, dialect in BY_BODY:
+                router.add("POST", base + path, self._by_body(dialect))
+            router.add("POST", f"{base}/messages/count_tokens", self.anthropic_count)
+            router.add("POST", f"{base}/providers/*", self.of_provider)
+        for path, dialect in OLLAMA:
+            router.add("POST", path, self._by_body(dialect))
+        for base in GEMINI_BASES:
+            router.add("POST", f"{base}/models/*", self.gemini)
+
+    def _by_body(self, module: str) -> Handler:
+        """For APIs whose requests are all in the body, and in headers that begin with the vendor's name."""
+
+        async def handle(exchange: Exchange) -> None:
+            dialect = dialect_named(module)
+            try:
+                call = client_call(exchange)
+            except GatewayError as error:
+                refuse(exchange, dialect, error)
+                return
+            await serve(self._gateway, Speaking(dialect, call), exchange)
+
+        return handle
+
+    async def of_provider(self, exchange: Exchange) -> None:
+        """``/providers/{provider}/chat/completions``: a model of that connection, named without it."""
+        provider, _, operation = exchange.path.partition(b"/providers/")[2].partition(b"/")
+        name = unquote(provider.decode("latin-1"))
+        other = self._others(operation)
+        if other is not None:
+            await other(exchange)
+            return
+        if operation != b"chat/completions":
+            raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
+        if name not in self._gateway.snapshot.catalogue.connections:
+            error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
+            refuse(exchange, openai_chat, error)
+            return
+        speaking = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall(), name)
+        await serve(self._gateway, speaking, exchange)
+
+    async def anthropic_count(self, exchange: Exchange) -> None:
+        """``/v1/messages/count_tokens``."""
+        await self._counting.count(exchange, dialect_module("anthropic"), ClientCall(headers=exchange.headers))
+
+    async def gemini(self, exchange: Exchange) -> None:
+        """``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
+        name, _, method = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1")).rpartition(":")
+        dialect = dialect_named("gemini")
+        try:
+            query = query_of(exchange)
+            take_query_key(exchange, query)
+            if method not in (GENERATE, STREAM, COUNT) or not name:
+                raise GatewayError(Kind.NOT_FOUND, f"there is no such method; known: {GENERATE}, {STREAM}, {COUNT}")
+        except GatewayError as error:
+            refuse(exchange, dialect, error)
+            return
+        if method == COUNT:
+            await self._counting.count(exchange, dialect, ClientCall(model=name, query=query, headers=exchange.headers))
+            return
+        streamed = method == STREAM
+        if streamed and query.get("alt") != "sse":
+            dialect = dialect_named("gemini.array")
+        call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
+        await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:
+    """Google's clients may send the key in the query: it counts as if it stood in a header."""
+    key = query.get("key")
+    if key is not None and key.isascii() and b"x-goog-api-key" not in exchange.headers:
+        exchange.headers[b"x-goog-api-key"] = key.encode()
+
+
+@cache
+def dialect_module(name: str) -> Any:
+    """A module of `pointsman.dialects`, imported when it is first needed."""
+    return import_module(f"pointsman.dialects.{name}")
+
+
+def dialect_named(name: str) -> HubDialect:
+    """A dialect for chat."""
+    return cast(HubDialect, dialect_module(name))

@@ -1,0 +1,71 @@
+"""The official Ollama SDK talks to a simulated Cohere through both halves."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import ollama
+import pytest
+from tests.joined_halves import KEY, Joined
+from tests.ollama_fixtures import CLOCK, PIXEL, SCHEMA, WEATHER
+
+from pointsman.dialects.ollama import chat, generate
+from pointsman.providers import cohere as provider
+from pointsman.testing import Cohere, running_simulator
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Joined:
+    return Joined({"/api/chat": chat, "/api/generate": generate}, provider, Cohere(api_key=KEY))
+
+
+@pytest.fixture(scope="module")
+def client(bridge: Joined) -> Iterator[ollama.Client]:
+    with running_simulator(bridge) as running, ollama.Client(host=running.origin, timeout=5) as sdk:
+        yield sdk
+
+
+def user(text: str, **members: Any) -> Any:
+    return [{"role": "user", "content": text, **members}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_text_thinking_and_usage(client: ollama.Client, stream: bool) -> None:
+    found = client.chat("m", user("hello there"), think="low", stream=stream)
+    parts = list(found) if stream else [found]
+    assert "".join(part.message.content or "" for part in parts) == "echo: hello there"
+    assert "".join(part.message.thinking or "" for part in parts) == "thinking about: hello there"
+    assert (parts[-1].done_reason, parts[-1].eval_count) == ("stop", 7)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_parallel_calls_and_their_results(client: ollama.Client, bridge: Joined, stream: bool) -> None:
+    messages = user("call the tool twice")
+    found = client.chat("m", messages, tools=[WEATHER, CLOCK], stream=stream)
+    parts = list(found) if stream else [found]
+    assert "".join(part.message.content or "" for part in parts) == "I will call weather."
+    calls = [call for part in parts for call in part.message.tool_calls or ()]
+    assert [call.function.name for call in calls] == ["weather", "clock"]
+    messages.append({"role": "assistant", "tool_calls": [call.model_dump() for call in calls]})
+    messages += [{"role": "tool", "tool_name": call.function.name, "content": "fine"} for call in calls]
+    assert client.chat("m", messages, tools=[WEATHER, CLOCK]).message.content == "echo: call the tool twice"
+    results = [one["tool_call_id"] for one in bridge.sent["messages"] if one["role"] == "tool"]
+    assert results == ["call_1_0", "call_1_1"]
+
+
+def test_pictures_and_schemas(client: ollama.Client, bridge: Joined) -> None:
+    answer = client.chat("m", user("look", images=[PIXEL]), format=SCHEMA)
+    assert json.loads(answer.message.content or "") == {"answer": "example answer"}
+    assert bridge.sent["messages"][0]["content"][1]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+    assert not bridge.fidelity
+
+
+def test_a_prompt_and_what_cohere_has_no_place_for(client: ollama.Client, bridge: Joined) -> None:
+    answer = client.generate("m", "one two", suffix="end", options={"num_ctx": 1, "num_predict": 2})
+    assert (answer.response, answer.done_reason) == ("echo: one", "length")
+    assert [note.path for note in bridge.fidelity.notes] == ["options.num_ctx", "suffix"]
+
+
+def test_a_refusal_is_raised_by_the_sdk(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError, match="does not match any tool call"):
+        client.chat("m", [{"role": "user", "content": "x"}, {"role": "tool", "content": "x", "tool_name": "f"}])

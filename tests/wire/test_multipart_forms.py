@@ -1,0 +1,119 @@
+"""Forms are read within bounds, and come out as they went in."""
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.canonical.passed import Form, FormPart
+from pointsman.errors import GatewayError
+from pointsman.testing.forms import parse_form as independent_parse
+from pointsman.wire.multipart import content_type_of, parse_form, with_field, write_form
+
+FILE = ("speech.mp3", bytes(range(256)) + b"\r\n--\r\n", "audio/mpeg")
+
+
+def sent_by_httpx(files: dict[str, object], data: dict[str, str]) -> tuple[bytes, bytes]:
+    request = httpx.Request("POST", "http://x", files=files, data=data)  # type: ignore[arg-type]
+    return request.headers["content-type"].encode(), request.read()
+
+
+def test_a_form_of_a_real_client_is_read() -> None:
+    content_type, body = sent_by_httpx({"file": FILE}, {"model": "whisper-1", "prompt": "naïve"})
+    form = parse_form(content_type, body)
+    assert [(part.name, part.filename) for part in form.parts] == [
+        ("model", None),
+        ("prompt", None),
+        ("file", "speech.mp3"),
+    ]
+    assert form.parts[2].content == FILE[1]
+    assert form.parts[1].content.decode() == "naïve"
+
+
+def test_a_field_is_replaced_and_the_rest_stays() -> None:
+    content_type, body = sent_by_httpx({"file": FILE}, {"model": "a/whisper", "language": "de"})
+    changed = with_field(parse_form(content_type, body), "model", "whisper-1")
+    read = independent_parse(content_type_of(changed), write_form(changed))
+    assert read is not None
+    assert {part.name: part.content for part in read.parts} == {
+        "model": b"whisper-1",
+        "language": b"de",
+        "file": FILE[1],
+    }
+    assert read.files("file")[0].filename == "speech.mp3"
+    assert read.files("file")[0].content_type == "audio/mpeg"
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(r"[a-z_]{1,12}(\[\])?", fullmatch=True), st.booleans(), st.binary(max_size=300)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_written_is_read_again(parts: list[tuple[str, bool, bytes]]) -> None:
+    fields = [
+        FormPart(
+            name=name,
+            filename="f.bin" if is_file else None,
+            headers=(("Content-Disposition", f'form-data; name="{name}"' + ('; filename="f.bin"' if is_file else "")),),
+            content=content,
+        )
+        for name, is_file, content in parts
+    ]
+    form = Form(boundary="a-boundary-that-nobody-guesses-0123456789", parts=tuple(fields))
+    if any(form.boundary.encode() in part.content for part in form.parts):
+        return
+    assert parse_form(content_type_of(form).encode(), write_form(form)) == form
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"x", b"boundary", b"--"]))
+def test_only_our_errors_come_out(noise: bytes, boundary: bytes) -> None:
+    for body in (noise, b"--%b\r\n%b\r\n--%b--\r\n" % (boundary, noise, boundary)):
+        try:
+            parse_form(b"multipart/form-data; boundary=%b" % boundary, body)
+        except GatewayError:
+            pass
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"",
+        b"application/json",
+        b"multipart/form-data",
+        b"multipart/form-data; boundary=",
+        b"multipart/mixed; boundary=x",
+    ],
+)
+def test_what_is_no_form_is_refused_by_its_type(content_type: bytes) -> None:
+    with pytest.raises(GatewayError) as refused:
+        parse_form(content_type, b"--x\r\n\r\n--x--")
+    assert refused.value.param == "content-type"
+
+
+def test_too_many_parts_are_refused_at_the_first_too_many() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    with pytest.raises(GatewayError, match="more than 128 parts"):
+        parse_form(b"multipart/form-data; boundary=b", part * 100_000 + b"--b--")
+
+
+def test_a_huge_header_and_a_huge_field_are_refused() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="a"\r\n'
+    with pytest.raises(GatewayError, match="headers are too large"):
+        parse_form(b"multipart/form-data; boundary=b", head + b"X-A: " + b"y" * 9000 + b"\r\n\r\n1\r\n--b--")
+    with pytest.raises(GatewayError, match="a field of the form"):
+        parse_form(b"multipart/form-data; boundary=b", head + b"\r\n" + b"y" * (1 << 20) + b"y\r\n--b--")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40, 60])
+def test_a_truncated_form_is_refused(cut: int) -> None:
+    content_type, body = sent_by_httpx({"file": FILE}, {"model": "m"})
+    with pytest.raises(GatewayError, match="not a whole multipart form"):
+        parse_form(content_type, body[:-cut] if cut > 4 else body[: -cut - 3])
+
+
+def test_a_model_that_holds_the_boundary_is_refused() -> None:
+    form = Form(boundary="m", parts=())
+    with pytest.raises(GatewayError, match="boundary"):
+        with_field(form, "model", "my-model")
