@@ -19,8 +19,8 @@ _WORDS: Final = re.compile(r"[^a-z0-9]+")
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One account at an upstream, as routing sees it: no credential, no address. No ``models`` means any.
 
-    ``listed`` is False when its models can be asked for but should not be offered; ``hidden`` names some that should
-    not (a local model not yet installed), ``apart`` some that are reached in a way of their own.
+    ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
+    those that are reached in a way of their own.
     """
 
     id: str
@@ -29,7 +29,6 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     priority: int = 0
     created_at: int = 0
-    listed: bool = True
     hidden: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
 
@@ -47,7 +46,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def listed(self) -> bool:
         """Whether it is offered in lists."""
-        return self.connection.listed and self.model not in self.connection.hidden
+        return self.model not in self.connection.hidden
 
     @property
     def id(self) -> str:

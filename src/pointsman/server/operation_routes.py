@@ -75,6 +75,7 @@ class OperationRoutes:
         for base in BASES:
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
+        router.add("POST", "/api/embed", self._handler("ollama.embed", None))
 
     def of_provider(self, operation: bytes) -> Handler | None:
         """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""

@@ -116,8 +116,7 @@ class StreamedAnswer(CollectedAnswer):
             event = self._render_error(error)
             self._settle_once(error, len(event))
             self._receiver.write(event)
-            self._receiver.finish()
-            self.finish()
+            self._finish()
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
@@ -143,6 +142,10 @@ class StreamedAnswer(CollectedAnswer):
             self.break_off(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
         self._settle_once(self._verdict(), 0)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._receiver.throttle = None  # a cycle, which only the garbage collector would find
         self._receiver.finish()
         self.finish()
 
