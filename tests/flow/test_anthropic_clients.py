@@ -7,7 +7,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from anthropic_client import CLOCK, SAY, THINK, WEATHER, ask, buffered, events, user
+from anthropic_client import CLOCK, SAY, THINK, WEATHER, ask, assert_known, buffered, events, user
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
 
@@ -30,7 +30,9 @@ def gateway(claude: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) 
         ]
         for connection in connections:
             connection |= {"api_key": UPSTREAM_KEY, "allow_private": True}
-        with running_gateway(data_dir, {"connections": connections}) as running:
+        with running_gateway(
+            data_dir, {"connections": connections, "models": [{"name": "fast", "target": CLAUDE}]}
+        ) as running:
             yield running
 
 
@@ -123,3 +125,12 @@ def test_the_upstream_gets_betas_its_key_and_nothing_of_ours(
     assert received.header("x-api-key") == UPSTREAM_KEY
     assert received.header("anthropic-version") == "2023-06-01"
     assert KEY not in str(received.headers)
+
+
+def test_models_are_listed_as_anthropic_does_and_as_openai_does(client: anthropic.Anthropic) -> None:
+    assert {model.id for model in client.models.list()} == {"fast"}
+    response = client.models.with_raw_response.retrieve(CLAUDE)
+    assert_known(response.parse())
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        client.models.retrieve("nowhere/none")
+    assert caught.value.type == "not_found_error"
