@@ -223,11 +223,12 @@ class Server:
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         others.add_to(router)
-        VendorModels(self.gateway).add_to(router)
+        vendors = VendorModels(self.gateway)
+        vendors.add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
-            router.add("GET", base, operations.models)
-            router.add("GET", f"{base}/*", operations.model)
+            router.add("GET", base, vendors.or_anthropic(operations.models, vendors.anthropic_models))
+            router.add("GET", f"{base}/*", vendors.or_anthropic(operations.model, vendors.anthropic_model))
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
