@@ -33,7 +33,7 @@ def test_a_provider_format_is_whole(wire: str) -> None:
     module = provider_format(wire)
     assert {member for member in members_of(ProviderFormat) if not hasattr(module, member)} == set()
     assert wire == module.WIRE
-    assert module.STREAM_TYPE == module.STREAM_TYPE.lower()
+    assert module.STREAM_TYPE.lower() == module.STREAM_TYPE
     assert module.lacks(Upstream(model="m")) <= frozenset(LACKING)
 
 
