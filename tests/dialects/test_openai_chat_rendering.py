@@ -228,10 +228,9 @@ def test_legacy_clients_get_a_function_call() -> None:
     assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
     assert choice["finish_reason"] == "function_call"
     found = chunks(stream(ANSWERS["a call alone"], asked))
-    assert (
-        "".join(one["choices"][0]["delta"].get("function_call", {}).get("arguments", "") for one in found[:-1]) == "{}"
-    )
-    body, fidelity = whole(ANSWERS["calls"], asked)
+    calls = [one["choices"][0]["delta"].get("function_call", {}) for one in found[:-1]]
+    assert "".join(call.get("arguments", "") for call in calls) == "{}"
+    _, fidelity = whole(ANSWERS["calls"], asked)
     assert fidelity.notes[0].path == "response.tool_calls"
 
 

@@ -105,7 +105,7 @@ def test_a_broken_stream_ends_in_an_error_of_ours_or_whole(at: int, junk: bytes,
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_parsers_raise_only_errors_of_ours(body: bytes) -> None:
-    for read in (lambda: provider.parse_response(body, IDENTITY), lambda: provider.parse_count(body)):
+    for read in (lambda: provider.parse_response(body, IDENTITY), lambda: provider.parse_count_response(body)):
         with pytest.raises(GatewayError):
             read()
     assert isinstance(provider.parse_error(400, {}, body, "secret"), GatewayError)

@@ -46,16 +46,9 @@ class MessageReader:
     def _read_assistant(self, item: Members, number: int) -> list[AnyPart]:
         """Parts in the order in which they were made: reasoning, text, refusal, sound, pictures, calls."""
         parts: list[AnyPart] = [*read_history(item), *_read_content(item)]
-        refusal = item.string("refusal")
-        if refusal is not None:
-            parts.append(RefusalPart(text=refusal, path=item.at("refusal")))
-        audio = item.object("audio")
-        if audio is not None:
-            parts.append(AudioPart(source=Source(), id=audio.text("id"), path=audio.path, extra=audio.rest()))
-        for image in item.objects("images"):
-            inner = image.object("image_url")
-            if inner is not None:
-                parts.append(ImagePart(source=read_source(inner.text("url")), path=image.path))
+        for name in item.value:
+            if name in ("refusal", "audio", "images"):
+                _read_beside(item, name, parts)
         for place, call in enumerate(item.objects("tool_calls")):
             part = read_call(call, f"call_{number}_{place}")
             self._names[part.id] = part.name
@@ -63,7 +56,7 @@ class MessageReader:
         legacy = item.object("function_call")
         if legacy is not None:
             parts.append(self._read_function_call(legacy, f"call_{number}_0"))
-        return attach_signatures(parts)
+        return attach_signatures(parts) if "reasoning_details" in item.value else parts
 
     def _read_function_call(self, call: Members, identifier: str) -> ToolCallPart:
         name = call.text("name")
@@ -88,6 +81,23 @@ class MessageReader:
             last.parts.append(part)
         else:
             self.messages.append(Message(role="user", parts=[part], path=item.path))
+
+
+def _read_beside(item: Members, name: str, parts: list[AnyPart]) -> None:
+    """What an assistant message has beside its content."""
+    if name == "refusal":
+        refusal = item.string("refusal")
+        if refusal is not None:
+            parts.append(RefusalPart(text=refusal, path=item.at("refusal")))
+    elif name == "audio":
+        audio = item.object("audio")
+        if audio is not None:
+            parts.append(AudioPart(source=Source(), id=audio.text("id"), path=audio.path, extra=audio.rest()))
+    else:
+        for image in item.objects("images"):
+            inner = image.object("image_url")
+            if inner is not None:
+                parts.append(ImagePart(source=read_source(inner.text("url")), path=image.path))
 
 
 def _read_content(item: Members) -> list[AnyPart]:

@@ -1,5 +1,6 @@
 """Reads a Chat Completions request into our own words: options, tools, and what is left over by name."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from pointsman.canonical.effort import EFFORTS
@@ -23,11 +24,21 @@ _NUMBERS: Final = (
     "presence_penalty",
     "repetition_penalty",
 )
+_WHOLE: Final = ("seed", "top_k")
 _WORDS: Final = (
     "service_tier", "verbosity", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
 _SWITCHES: Final = ("parallel_tool_calls", "logprobs", "store")
 _OBJECTS: Final = ("metadata", "audio", "prediction")
+# Members whose name is ours, and how each is read.
+_ONE_EACH: Final[dict[str, Callable[[Members, str], Any]]] = {
+    **dict.fromkeys(_NUMBERS, Members.number),
+    **dict.fromkeys(_WHOLE, Members.integer),
+    **dict.fromkeys(_WORDS, Members.string),
+    **dict.fromkeys(_SWITCHES, Members.boolean),
+    **dict.fromkeys(_OBJECTS, Members.mapping),
+    "modalities": Members.strings,
+}
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:
@@ -48,7 +59,7 @@ def read_request(body: bytes, call: ClientCall) -> Request:
     read_sampling(top, request)
     _read_tools(top, request)
     request.tool_choice = _read_choice(top, request)
-    request.output_format = _read_format(top)
+    request.output_format = _read_format(top, request)
     request.reasoning = _read_reasoning(top, request)
     _read_rest(top, request)
     return request
@@ -56,32 +67,30 @@ def read_request(body: bytes, call: ClientCall) -> Request:
 
 def read_sampling(top: Members, request: Request) -> None:
     """The options that are one member each, and those that have two names."""
-    for name in _NUMBERS:
-        setattr(request, name, top.number(name))
-    for name in _WORDS:
-        setattr(request, name, top.string(name))
-    for name in _SWITCHES:
-        setattr(request, name, top.boolean(name))
-    for name in _OBJECTS:
-        setattr(request, name, top.mapping(name))
-    request.seed = top.integer("seed")
-    request.top_k = top.integer("top_k")
-    request.modalities = top.strings("modalities")
-    request.choices = top.integer("n", 1, MAX_CHOICES)
-    request.paths["choices"] = "n"
-    request.web_search = top.mapping("web_search_options")
-    request.paths["web_search"] = "web_search_options"
-    request.paths["output_format"] = "response_format"
+    for name in top.value:  # a request has few of them
+        read = _ONE_EACH.get(name)
+        if read is not None:
+            setattr(request, name, read(top, name))
+    if "n" in top:
+        request.choices = top.integer("n", 1, MAX_CHOICES)
+        request.paths["choices"] = "n"
+    if "web_search_options" in top:
+        request.web_search = top.mapping("web_search_options")
+        request.paths["web_search"] = "web_search_options"
     request.cache = read_cache(top)
     request.paths["cache"] = "cache_control"
-    request.logit_bias = _read_bias(top)
-    request.stop = _read_stop(top)
+    if "logit_bias" in top:
+        request.logit_bias = _read_bias(top)
+    if "stop" in top:
+        request.stop = _read_stop(top)
     _read_limit(top, request)
     if "top_logprobs" in top:
         request.top_logprobs = top.integer("top_logprobs", 0)
 
 
 def _read_limit(top: Members, request: Request) -> None:
+    if "max_tokens" not in top and "max_completion_tokens" not in top:
+        return
     newer, older = top.integer("max_completion_tokens", 1), top.integer("max_tokens", 1)
     request.max_output_tokens = older if newer is None else newer
     request.paths["max_output_tokens"] = "max_tokens" if newer is None else "max_completion_tokens"
@@ -201,10 +210,11 @@ def _read_allowed(item: Members) -> ToolChoice:
     return ToolChoice(mode=mode, allowed=tuple(names))  # type: ignore[arg-type]
 
 
-def _read_format(top: Members) -> OutputFormat | None:
+def _read_format(top: Members, request: Request) -> OutputFormat | None:
     item = top.object("response_format")
     if item is None:
         return None
+    request.paths["output_format"] = "response_format"
     kind = item.text("type")
     if kind in ("text", "json_object"):
         return OutputFormat(kind=kind)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.hub.emulation import added
 from pointsman.hub.lane import STRICT_HEADER, Entry, Exchange, Services
 from pointsman.hub.passage import FIDELITY_HEADER
-from pointsman.hub.relay import Cuttable, RelayedAnswer
+from pointsman.hub.relay import RelayedAnswer
 from pointsman.providers.azure_openai import chat_path
 from pointsman.providers.openai import CHAT_PATH
 from pointsman.providers.openai_operations import EventWatcher
@@ -36,6 +36,8 @@ OPERATIONS: Final = frozenset(
         "audio.translations", "moderations",
     )
 )  # fmt: skip
+# The prices that are known are of text: a picture's or a sound's tokens have others, which are not known yet.
+PAID_BY_TEXT: Final = frozenset(("embeddings", "rerank", "moderations", "audio.speech"))
 MAX_TEXT: Final = 256
 
 
@@ -49,14 +51,14 @@ class OperationDialect(Protocol):
     def render_stream_error(self, error: GatewayError, request_id: str) -> bytes: ...
 
 
-class Client(Exchange, Cuttable, Protocol):
-    """A request and the way to answer it, or to break its connection."""
-
-
 class OperationLane:
     """One call of an operation, from its resolved model to its settlement and answer."""
 
-    def __init__(self, services: Services, entry: Entry, exchange: Client, endpoint: Endpoint, access: Access) -> None:
+    __slots__ = ("_access", "_endpoint", "_entry", "_exchange", "_fidelity", "_format", "_services")
+
+    def __init__(
+        self, services: Services, entry: Entry, exchange: Exchange, endpoint: Endpoint, access: Access
+    ) -> None:
         self._services = services
         self._entry = entry
         self._exchange = exchange
@@ -160,16 +162,18 @@ class OperationLane:
             raise self._format.parse_error(answer.status, answer.headers, answer.body, self._access.reveal())
 
     def _read(self, model: str | None, usage: TokenUsage | None) -> None:
-        """What the answer told. Tokens that it did not tell are guessed, and nothing is billed by a guess: most of
-        these operations are paid by the second, the letter or the picture.
+        """What the answer told. Tokens that it did not tell are guessed. What is paid by the second, the letter or the
+        picture stays unpriced.
         """
-        if usage is not None:
-            self._entry.read(model, None, usage, 0)
-            return
         record = self._entry.record
-        record.response_model = model[:MAX_TEXT] if model is not None else None
-        record.input_tokens = estimate_tokens(self._exchange.body, 0)
-        record.usage_estimated = True
+        if usage is not None or record.operation == "embeddings":
+            self._entry.read(model, None, usage, 0)
+        else:
+            record.response_model = model[:MAX_TEXT] if model is not None else None
+            record.input_tokens = estimate_tokens(self._exchange.body, 0)
+            record.usage_estimated = True
+        if record.operation not in PAID_BY_TEXT:
+            record.cost_nano_usd = None
 
     def _respond(self, body: bytes, content_type: bytes) -> None:
         entry = self._entry

@@ -1,18 +1,11 @@
 """An answer that is passed on as it comes: events, sound, or a body that is collected first."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from pointsman.errors import GatewayError
 from pointsman.providers.openai_operations import EventWatcher, SoundWatcher
 from pointsman.upstream.answers import Receiver, StreamedAnswer
 from pointsman.upstream.http1 import UpstreamConnection
-
-
-class Cuttable(Receiver, Protocol):
-    """A client's side whose connection can be broken."""
-
-    def cut(self) -> None: ...
 
 
 class RelayedAnswer(StreamedAnswer):
@@ -24,7 +17,7 @@ class RelayedAnswer(StreamedAnswer):
 
     def __init__(
         self,
-        receiver: Cuttable,
+        receiver: Receiver,
         events: EventWatcher,
         settle: Callable[[GatewayError | None, int], None],
         render_error: Callable[[GatewayError], bytes],
@@ -33,7 +26,6 @@ class RelayedAnswer(StreamedAnswer):
     ) -> None:
         """``sound``: whatever isn't JSON or events is sound."""
         super().__init__(receiver, events, settle, render_error)
-        self._client = receiver
         self._sound = sound
         self._is_sound = False
 
@@ -60,7 +52,7 @@ class RelayedAnswer(StreamedAnswer):
             super().fail(error)
             return
         self._settle_once(error, 0)
-        self._client.cut()
+        self._receiver.cut()
         self.finish()
 
     def _begin(self) -> None:

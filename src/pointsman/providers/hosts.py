@@ -19,7 +19,9 @@ GENERIC: Final = "openai-compatible"
 _FILE: Final = Path(__file__).with_name("hosts.json")
 _ID: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
-Format = Literal["openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock"]
+Format = Literal[
+    "openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock", "voyage", "jina"
+]
 Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "none"]
 
 

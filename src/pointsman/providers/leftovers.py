@@ -46,11 +46,12 @@ class Leftovers:
         if opaque is not None:
             self._fidelity.dropped(f"{path}.{opaque.kind}", f"only {opaque.origin} can read it, not {self._api}")
 
-    def part(self, part: Part, *, cached: bool = False, cited: bool = False) -> Extra:
-        """What a part has beyond its content; ``cached``, ``cited``: the caller carries cache mark or citations."""
+    def part(self, part: Part, *, cached: bool = False, cited: bool = False, opaque: bool = False) -> Extra:
+        """What a part has beyond its content, but for what the caller carries: cache mark, citations, opaque state."""
         if not cached:
             self.cache(part.path, part.cache)
-        self.opaque(part.path, part.opaque)
+        if not opaque:
+            self.opaque(part.path, part.opaque)
         if isinstance(part, TextPart) and part.citations and not cited:
             self._fidelity.dropped(f"{part.path}.citations", f"{self._api} takes no citations back")
         if isinstance(part, ReasoningPart) and part.summary and part.text:

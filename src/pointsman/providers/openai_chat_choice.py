@@ -40,6 +40,7 @@ from pointsman.wire.openai_chat_parts import (
     read_source,
     read_thought_signature,
 )
+from pointsman.wire.openai_chat_reasoning import NAMES
 
 
 class ChoiceReader:
@@ -64,7 +65,8 @@ class ChoiceReader:
         """The events of one delta (or message) and of what stands beside it."""
         out: list[AnyEvent] = []
         content = delta.raw("content")
-        self._read_reasoning(delta, out)
+        if not delta.value.keys().isdisjoint(NAMES):
+            self._read_reasoning(delta, out)
         if isinstance(content, str):
             if content:
                 self._say(content, out)
@@ -78,6 +80,15 @@ class ChoiceReader:
             self._read_function_call(legacy, out)
         self._read_beside(delta, choice, out)
         return out
+
+    def more_text(self, text: str, out: list[AnyEvent]) -> bool:
+        """More of a text that is plain and open; False when `feed` has to look at it."""
+        index = self._open.get("text")
+        if index is None or self.ended or not (self._splitter is None or self._splitter.settled):
+            return False
+        if text:
+            out.append(PartDelta(self._number, index, text))
+        return True
 
     def finish(self, native: str | None, choice_extra: Extra | None) -> list[AnyEvent]:
         """Every open part ended, then the choice."""

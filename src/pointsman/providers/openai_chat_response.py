@@ -84,6 +84,8 @@ class StreamParser:
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream holds an event that is no chunk")
         if value.get("error"):
             raise error_inside(value["error"])
+        if self._reader.read_text(value, out):
+            return
         out += self._reader.read(Members(value, "", wrong_answer))
 
     def _fail(self, error: GatewayError, out: list[AnyEvent]) -> None:
@@ -122,6 +124,20 @@ class _AnswerReader:
         if used is not None:
             out.append(used)
         return out
+
+    def read_text(self, chunk: dict[str, Any], out: list[AnyEvent]) -> bool:
+        """The short way for what most chunks are: a little more text of one choice. False when it isn't that."""
+        choices = chunk.get("choices")
+        if not self.begun or type(choices) is not list or len(choices) != 1 or chunk.get("usage") is not None:
+            return False
+        item = choices[0]
+        if type(item) is not dict or item.get("finish_reason") is not None or item.get("logprobs") is not None:
+            return False
+        choice, delta = self._choices.get(item.get("index", 0)), item.get("delta")
+        if choice is None or type(delta) is not dict or len(delta) != 1 or "x_groq" in chunk:
+            return False
+        text = delta.get("content")
+        return type(text) is str and choice.more_text(text, out)
 
     def end(self) -> list[AnyEvent]:
         """The answer is whole: choices that were given no reason end too."""

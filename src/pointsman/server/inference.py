@@ -126,8 +126,10 @@ def query_of(exchange: Exchange) -> Mapping[str, str]:
 class InferenceRoutes:
     """Handlers of the inference paths; each dialect is imported when its first request comes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, others: Callable[[bytes], Handler | None]) -> None:
+        """``others`` gives the handlers of operations beside chat, by the path below a provider's."""
         self._gateway = gateway
+        self._others = others
         self._counting = TokenCounting(gateway)
 
     def add_to(self, router: Router) -> None:
@@ -162,6 +164,10 @@ class InferenceRoutes:
         """``/providers/{provider}/chat/completions``: a model of that connection, named without it."""
         provider, _, operation = exchange.path.partition(b"/providers/")[2].partition(b"/")
         name = unquote(provider.decode("latin-1"))
+        other = self._others(operation)
+        if other is not None:
+            await other(exchange)
+            return
         if operation != b"chat/completions":
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         if name not in self._gateway.snapshot.catalogue.connections:

@@ -6,24 +6,23 @@ from urllib.parse import unquote
 import msgspec
 
 from pointsman.canonical.halves import ClientCall
-from pointsman.dialects import openai_embeddings, openai_media, rerank
+from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange
-from pointsman.server.inference import client_call, place_model
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
 
-# Path below the bases, and the dialect there.
-ROUTES: Final[tuple[tuple[str, Any], ...]] = (
-    ("/embeddings", openai_embeddings),
-    ("/rerank", rerank),
-    ("/images/generations", openai_media.IMAGE_GENERATIONS),
-    ("/images/edits", openai_media.IMAGE_EDITS),
-    ("/audio/speech", openai_media.SPEECH),
-    ("/audio/transcriptions", openai_media.TRANSCRIPTIONS),
-    ("/audio/translations", openai_media.TRANSLATIONS),
-    ("/moderations", openai_media.MODERATIONS),
+# Path below the bases, the module of the dialect there, and its name in it where there are several.
+ROUTES: Final = (
+    ("embeddings", "openai_embeddings", None),
+    ("rerank", "rerank", None),
+    ("images/generations", "openai_media", "IMAGE_GENERATIONS"),
+    ("images/edits", "openai_media", "IMAGE_EDITS"),
+    ("audio/speech", "openai_media", "SPEECH"),
+    ("audio/transcriptions", "openai_media", "TRANSCRIPTIONS"),
+    ("audio/translations", "openai_media", "TRANSLATIONS"),
+    ("moderations", "openai_media", "MODERATIONS"),
 )
-OF_PROVIDERS: Final = ("/embeddings", "/images/generations")
 
 
 class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,22 +63,39 @@ class SpeakingOperation:
         return call.request
 
 
-def of_operation(gateway: Gateway, dialect: Any) -> Handler:
-    """A handler of one operation; below ``/providers/{provider}`` the path names the connection."""
+class OperationRoutes:
+    """Handlers of the operations; each dialect is imported when its first request comes."""
 
-    async def handle(exchange: Exchange) -> None:
-        _, marked, rest = exchange.path.partition(b"/providers/")
-        provider = unquote(rest.partition(b"/")[0].decode("latin-1")) if marked else None
-        speaking: Any = SpeakingOperation(dialect, client_call(exchange), provider)
-        await serve(gateway, speaking, exchange)
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._handlers = {path.encode(): self._handler(module, name) for path, module, name in ROUTES}
 
-    return handle
+    def add_to(self, router: Router) -> None:
+        """Serve every operation below each base."""
+        for base in BASES:
+            for path, handler in self._handlers.items():
+                router.add("POST", f"{base}/{path.decode()}", handler)
+        router.add("POST", "/api/embed", self._handler("ollama.embed", None))
 
+    def of_provider(self, operation: bytes) -> Handler | None:
+        """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""
+        return self._handlers.get(operation)
 
-def add_operations(router: Router, gateway: Gateway, bases: tuple[str, ...]) -> dict[str, Handler]:
-    """Serve every operation below each base; gives the handlers of those that stand below a provider too."""
-    handlers = {path: of_operation(gateway, dialect) for path, dialect in ROUTES}
-    for base in bases:
-        for path, handler in handlers.items():
-            router.add("POST", base + path, handler)
-    return {path: handlers[path] for path in OF_PROVIDERS}
+    def _handler(self, module: str, name: str | None) -> Handler:
+        async def handle(exchange: Exchange) -> None:
+            dialect: Any = dialect_module(module)
+            if name is not None:
+                dialect = getattr(dialect, name)
+            _, marked, rest = exchange.path.partition(b"/providers/")
+            provider = unquote(rest.partition(b"/")[0].decode("latin-1")) if marked else None
+            try:
+                if provider is not None and provider not in self._gateway.snapshot.catalogue.connections:
+                    raise GatewayError(Kind.INVALID_REQUEST, "the path names no known provider", param="provider")
+                call = client_call(exchange)
+            except GatewayError as error:
+                refuse(exchange, dialect, error)
+                return
+            speaking: Any = SpeakingOperation(dialect, call, provider)
+            await serve(self._gateway, speaking, exchange)
+
+        return handle

@@ -66,7 +66,7 @@ class Operations:
 
 def list_models(catalogue: Catalogue) -> list[ModelObject]:
     """Every model that is offered: full ids first, then aliases."""
-    targets = [target for target in catalogue.targets if target.connection.listed]
+    targets = [target for target in catalogue.targets if target.listed]
     models = [_model(target.id, target) for target in targets]
     for name in catalogue.aliases:
         try:

@@ -16,6 +16,7 @@ Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as
 """
 
 from .anthropic_messages import AnthropicMessages
+from .bedrock import Bedrock
 from .behaviour import Behaviour, DirectiveError
 from .cohere import Cohere
 from .cohere_retrieval import CohereRetrieval
@@ -37,6 +38,7 @@ __all__ = [
     "FLAVOURS",
     "AnthropicMessages",
     "Api",
+    "Bedrock",
     "Behaviour",
     "Cohere",
     "CohereRetrieval",

@@ -33,6 +33,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.wire.members import Members
 
 WIRE: Final = "openai.chat"
+MAX_COUNT: Final = 2**40  # tokens; no bill is larger
 _DATA_URL: Final = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,", re.IGNORECASE)
 AUDIO_TYPES: Final = MappingProxyType({"wav": "audio/wav", "mp3": "audio/mpeg", "pcm16": "audio/pcm"})
 
@@ -92,6 +93,8 @@ def write_source(source: Source, default_type: str) -> str:
 
 def read_cache(members: Members) -> CacheMark | None:
     """``cache_control`` (OpenRouter, LiteLLM) or ``prompt_cache_breakpoint`` (OpenAI) of a part, message or tool."""
+    if "cache_control" not in members.value and "prompt_cache_breakpoint" not in members.value:
+        return None
     mark = members.value.get("cache_control")
     if isinstance(mark, dict) and mark.get("type") == "ephemeral" and set(mark) <= {"type", "ttl"}:
         ttl = mark.get("ttl")
@@ -338,9 +341,11 @@ def _details(usage: Members, name: str) -> Members:
 def _count(usage: Members, name: str) -> int:
     """The nearest count that makes sense of what hosts send: 10.0, -1, null."""
     value = usage.raw(name)
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
     if type(value) not in (int, float) or value != value:
         return 0
-    return int(max(0, min(value, 2**40)))
+    return int(max(0, min(value, MAX_COUNT)))
 
 
 def write_usage(usage: TokenUsage) -> Extra:

@@ -1,8 +1,12 @@
 """What an assistant message of the history says of its reasoning, whichever names were used."""
 
+from typing import Final
+
 from pointsman.canonical.parts import AnyPart, Opaque, ReasoningPart, TextPart, ToolCallPart
 from pointsman.wire.members import Members
 from pointsman.wire.openai_chat_parts import WIRE, read_opaque
+
+NAMES: Final = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
 
 
 def read_history(message: Members) -> list[ReasoningPart]:
@@ -11,6 +15,8 @@ def read_history(message: Members) -> list[ReasoningPart]:
     ``reasoning_details`` (OpenRouter) hold the state; the visible text is in them or in ``reasoning_content``
     (DeepSeek) or ``reasoning``. Text that stands in several of them is taken once.
     """
+    if message.value.keys().isdisjoint(NAMES):
+        return []
     name = "reasoning_content" if message.value.get("reasoning_content") is not None else "reasoning"
     text = message.string(name)
     message.ignore("reasoning_content", "reasoning")

@@ -160,6 +160,8 @@ class StreamRenderer:
         message = opening(started.id, started.model or self._request.model, self._identity)
         message |= {"stop_reason": None, "stop_sequence": None, "stop_details": None}
         message["usage"] = usage_of(self._usage, started.service_tier)
+        if self._usage is None:
+            del message["usage"]["cache_creation"]  # message_delta tells figures later, but not these
         put_extra(message, {name: self._extra[name] for name in self._extra if name not in _LATE}, self._fidelity)
         return encode_event(_encode({"type": "message_start", "message": message}), "message_start")
 

@@ -57,7 +57,7 @@ def read_request(body: bytes, call: ClientCall) -> EmbeddingRequest:
 
 def write_response(response: Embeddings, request: EmbeddingRequest, identity: Identity, fidelity: Fidelity) -> bytes:
     """The vectors in the order of the texts. Raises GatewayError(UPSTREAM_ERROR) for what is no vector."""
-    answer = {"model": response.model or request.model, "embeddings": numbers(response)}
+    answer: dict[str, Any] = {"model": response.model or request.model, "embeddings": numbers(response)}
     if response.usage is not None:
         answer["prompt_eval_count"] = response.usage.input_tokens
     return _encode(answer)

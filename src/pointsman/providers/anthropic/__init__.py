@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pointsman.providers.anthropic.answer import parse_count, parse_response
+from pointsman.providers.anthropic.answer import parse_count_response, parse_response
 from pointsman.providers.anthropic.building import (
     auth_headers,
     build_count_request,
@@ -24,7 +24,7 @@ __all__ = [
     "build_count_request",
     "build_request",
     "lacks",
-    "parse_count",
+    "parse_count_response",
     "parse_error",
     "parse_response",
     "patch_request",

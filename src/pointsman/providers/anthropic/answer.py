@@ -44,7 +44,7 @@ def parse_response(body: bytes, identity: Identity) -> Response:
     return response
 
 
-def parse_count(body: bytes) -> int:
+def parse_count_response(body: bytes) -> int:
     """The tokens of a prompt. Raises GatewayError(UPSTREAM_ERROR) when the upstream did not say."""
     counted = read_answer(body, "count of tokens")
     tokens = counted.integer("input_tokens", 0)

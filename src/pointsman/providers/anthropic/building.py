@@ -10,7 +10,7 @@ from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.request import Request
 from pointsman.providers.anthropic.generations import Generation, generation_of
 from pointsman.providers.anthropic.schemas import closed_schema
-from pointsman.providers.anthropic.thinking import write_thinking
+from pointsman.providers.anthropic.thinking import DEFAULT_MAX_TOKENS, write_thinking
 from pointsman.providers.anthropic.tools import mark, put_back, write_tools
 from pointsman.providers.anthropic.turns import end_prefill, write_turns
 from pointsman.wire.anthropic import VERSION, WIRE
@@ -19,8 +19,6 @@ Json = dict[str, Any]
 
 MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
-# For a model whose largest answer is not known: what every Claude model takes.
-DEFAULT_MAX_TOKENS: Final = 4096
 MAX_USER_ID: Final = 512  # characters
 # Options that Anthropic's API has no word for.
 _UNKNOWN: Final = (

@@ -11,6 +11,8 @@ from pointsman.wire.anthropic import WIRE
 Json = dict[str, Any]
 
 EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+# For a model whose largest answer is not known: what every Claude model takes.
+DEFAULT_MAX_TOKENS: Final = 4096
 _USUAL_EFFORT: Final = "medium"
 
 
@@ -74,7 +76,9 @@ def _write_budget(budget: int, request: Request, body: Json, fidelity: Fidelity)
         fidelity.approximated(request.path("reasoning"), f"Anthropic's least budget is {MIN_BUDGET} tokens")
         budget = MIN_BUDGET
     limit = body["max_tokens"]
-    if budget >= limit > MIN_BUDGET:
+    if budget >= limit and request.max_output_tokens is None and limit == DEFAULT_MAX_TOKENS:
+        body["max_tokens"] = budget + limit  # the limit is ours, not the client's
+    elif budget >= limit > MIN_BUDGET:
         budget = max(MIN_BUDGET, limit // 2)
         fidelity.approximated(request.path("reasoning"), f"a budget of {budget} tokens, below the answer's limit")
     elif budget >= limit:
