@@ -21,8 +21,8 @@ from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot
+from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
-from pointsman.installation import Housekeeping, supervised
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
@@ -36,9 +36,11 @@ from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
@@ -46,7 +48,7 @@ from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import LocalChild
+from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 
 WATCH_SECONDS: Final = 0.1
@@ -79,9 +81,8 @@ class Supervision:
         self.address = _address(server, listeners[0][0].getsockname()[1])
         self.house.show_gauges(self._meter)
         self.house.start()
-        local_model = self.house.local_model
         self._supervisor = Supervisor(
-            self._installation.clock, listeners, self._command, local_model, self._meter.sums, self._forget
+            self._installation.clock, listeners, self._command, self.house.children, self._meter.sums, self._forget
         )
         await self._supervisor.start()
 
@@ -119,9 +120,7 @@ class Server:
         self._link = link
         self.house = Housekeeping(installation) if link is None else None
         self.projector = self.house.projector if self.house is not None else None
-        self.local_model: LocalChild | None = self.house.local_model if self.house is not None else link
-        if not settings.local.enabled:
-            self.local_model = None
+        self.children = self._local_children() if settings.local.enabled else None
         self.prices = PriceService()
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
@@ -220,7 +219,10 @@ class Server:
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
         router = Router(mount)
-        InferenceRoutes(self.gateway).add_to(router)
+        others = OperationRoutes(self.gateway)
+        InferenceRoutes(self.gateway, others.of_provider).add_to(router)
+        others.add_to(router)
+        VendorModels(self.gateway).add_to(router)
         for base in MODEL_BASES:
             router.add("GET", base, operations.models)
             router.add("GET", f"{base}/*", operations.model)
@@ -234,6 +236,13 @@ class Server:
         services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
+
+    def _local_children(self) -> LocalChildren | None:
+        """This machine's models: our own programs, or as a worker the supervisor's."""
+        if self._link is not None:
+            return LocalChildren(chat=self._link.child(CHAT), embedder=self._link.child(EMBEDDER))
+        children = self.house.children if self.house is not None else {}
+        return LocalChildren(chat=children[CHAT], embedder=children[EMBEDDER]) if children else None
 
     async def _sums(self) -> Sums:
         return self.meter.sums() if self._link is None else await self._link.total()
@@ -282,7 +291,7 @@ class Server:
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
         for target in snapshot.catalogue.targets:
-            snapshot.endpoints[target.connection.id].known_price(target.model)  # looked up before the first call
+            snapshot.endpoints[target.endpoint].known_price(target.model)  # looked up before the first call
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:
@@ -294,8 +303,8 @@ class Server:
         return Snapshot(
             revision=revision,
             keys=keys,
-            catalogue=await connections.catalogue(local=self.local_model is not None, local_installed=installed),
-            endpoints=await connections.endpoints(self.local_model, self.prices),
+            catalogue=await connections.catalogue(local=self.children is not None, local_installed=installed),
+            endpoints=await connections.endpoints(self.children, self.prices),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 

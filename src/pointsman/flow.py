@@ -20,6 +20,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.lane import HubLane
+from pointsman.hub.operation_lane import OPERATIONS, OperationLane
 from pointsman.identity.keys import KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
@@ -174,6 +175,8 @@ class Entry:
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
+        if self._settled:
+            return  # the record is written: whoever counts it must see the same
         record = self.record
         record.response_model = model[:MAX_TEXT] if model is not None else None
         record.finish_reason = finish_reason[:MAX_TEXT] if finish_reason is not None else None
@@ -251,7 +254,7 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     target = snapshot.catalogue.resolve(call.model)
-    endpoint = snapshot.endpoints[target.connection.id]
+    endpoint = snapshot.endpoints[target.endpoint]
     if snapshot.limits is not None:
         rules = snapshot.limits.rules(key, endpoint.connection_id)
         if rules:
@@ -262,7 +265,8 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         access = await endpoint.acquire()
     try:
         if call.fields is None or endpoint.wire != dialect.WIRE:
-            lane = HubLane(gateway, entry, exchange, endpoint, access)
+            kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
+            lane = kind(gateway, entry, exchange, endpoint, access)
             await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
             return
         message = endpoint.format.build_request(access.head, call.fields, target.encoded)

@@ -26,12 +26,15 @@ from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
 LAST_PROJECTION_SECONDS: Final = 5.0
+CHAT: Final = "chat"  # names of local programs
+EMBEDDER: Final = "embedder"
 log = structlog.get_logger("pointsman.installation")
 
 
@@ -116,7 +119,7 @@ class Housekeeping:
             retention_days=settings.journal.retention_days,
             high_rate=Burst(installation.data_dir, installation.database_url),
         )
-        self.local_model = _make_local_model(installation) if settings.local.enabled else None
+        self.children = _make_children(installation) if settings.local.enabled else {}
 
     async def ensure_first_key(self) -> None:
         """Make the first key when there is none; ``first_key`` is it then."""
@@ -141,10 +144,9 @@ class Housekeeping:
             await self._projecting
 
     async def aclose(self) -> None:
-        """Stop the local model, project what is left for some seconds, give the lock back. The journal is closed."""
+        """Stop the local programs, project what is left for some seconds, give the lock back. The journal is closed."""
         await self.stop()
-        if self.local_model is not None:
-            await self.local_model.aclose()
+        await asyncio.gather(*(child.aclose() for child in self.children.values()))
         clock = self._installation.clock
         deadline = clock.monotonic() + LAST_PROJECTION_SECONDS
         try:
@@ -155,14 +157,17 @@ class Housekeeping:
         self._lock.close()
 
 
-def _make_local_model(installation: Installation) -> LocalModel:
-    local = installation.settings.local
-    return LocalModel(
+def _make_children(installation: Installation) -> dict[str, LocalModel]:
+    """The programs that run beside the gateway, none of them started yet."""
+    local, clock = installation.settings.local, installation.clock
+    chat = LocalModel(
         weights_path(installation.data_dir),
-        installation.clock,
+        clock,
         idle_seconds=local.idle_seconds,
         start_timeout_seconds=local.start_timeout_seconds,
     )
+    embedder = make_embedder(clock, idle_seconds=local.idle_seconds, start_timeout_seconds=local.start_timeout_seconds)
+    return {CHAT: chat, EMBEDDER: embedder}
 
 
 async def supervised(name: str, work: Coroutine[Any, Any, None]) -> None:

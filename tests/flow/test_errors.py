@@ -141,7 +141,8 @@ def test_keys_are_taken_in_both_headers_and_any_case_of_bearer(gateway: RunningG
 
 
 @pytest.mark.parametrize(
-    "headers", [(), ("authorization: Basic abc",), ("authorization: Bearer",), ("x-api-key: ",), (f"api-key: {KEY}",)]
+    "headers",
+    [(), ("authorization: Basic abc",), ("authorization: Bearer",), ("x-api-key: ",), (f"x-other-key: {KEY}",)],
 )
 def test_a_request_without_a_key_is_told_how_to_send_one(gateway: RunningGateway, headers: tuple[str, ...]) -> None:
     answer = ask(gateway.port, chat("", *headers, key=None))

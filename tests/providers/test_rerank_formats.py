@@ -105,4 +105,4 @@ def test_wrong_requests_name_their_field(body: dict[str, Any], param: str) -> No
 
 
 def test_without_a_model_the_local_one_ranks() -> None:
-    assert read({"query": "q", "documents": ["a"]}).model == "local/minilm"
+    assert read({"query": "q", "documents": ["a"]}).model == "minilm"

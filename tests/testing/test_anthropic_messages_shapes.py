@@ -8,6 +8,8 @@ import anthropic
 import pydantic
 import pytest
 from anthropic.types import ModelInfo, ToolUseBlock
+from raw_http import KEY
+
 from anthropic_client import (
     BETA_EVENTS,
     CLOCK,
@@ -23,8 +25,6 @@ from anthropic_client import (
     frames,
     user,
 )
-from raw_http import KEY
-
 from pointsman.testing import AnthropicMessages, RunningSimulator, running_simulator
 
 SEARCH: Any = {"type": "web_search_20250305", "name": "web_search"}

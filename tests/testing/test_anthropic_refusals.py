@@ -6,10 +6,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic_client import CLOCK, SAY, THINK, WEATHER, ask, buffered, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anthropic_client import CLOCK, SAY, THINK, WEATHER, ask, buffered, user
 from pointsman.testing import AnthropicMessages, Behaviour, RunningSimulator, running_simulator
 from pointsman.testing.reply import Request
 

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pydantic
@@ -28,11 +30,11 @@ TOOLS: Any = [types.Tool(function_declarations=[WEATHER, CLOCK])]
 THINKING = types.ThinkingConfig(include_thoughts=True, thinking_budget=1024)
 
 
-class Token(Credentials):  # type: ignore[misc]
+class Token(Credentials):
     """A bearer token that never ends."""
 
     def __init__(self, token: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.token = token
 
     def refresh(self, request: object) -> None:
@@ -144,7 +146,7 @@ def test_every_member_of_an_answer_is_known_to_the_sdk(gemini: RunningSimulator)
         "thinkingConfig": {"includeThoughts": True},
         "responseModalities": ["TEXT", "IMAGE", "AUDIO"],
     }
-    tools = [{"googleSearch": {}}, {"codeExecution": {}}, {"urlContext": {}}]
+    tools: Any = [{"googleSearch": {}}, {"codeExecution": {}}, {"urlContext": {}}]
     for path in ("/v1beta/models/m:generateContent", "/v1/publishers/google/models/m:generateContent"):
         for body in (
             text_body(generationConfig=config, tools=tools),
@@ -305,11 +307,13 @@ def test_a_short_limit_can_be_used_up_by_thoughts(keyed: genai.Client) -> None:
 
 def test_a_wrong_key_and_a_wrong_token_are_told_apart(gemini: RunningSimulator) -> None:
     options = types.HttpOptions(base_url=gemini.origin)
-    with pytest.raises(errors.ClientError, match="API key not valid") as refused:
-        ask(genai.Client(api_key="wrong", http_options=options))
+    keyed = genai.Client(api_key="wrong", http_options=options)
+    with closing(keyed), pytest.raises(errors.ClientError, match="API key not valid") as refused:
+        ask(keyed)
     assert (refused.value.code, refused.value.status) == (400, "INVALID_ARGUMENT")
     vertex = genai.Client(vertexai=True, project="p", location="l", credentials=Token("x"), http_options=options)
-    with pytest.raises(errors.ClientError, match="invalid authentication credentials") as refused:
+    words = "invalid authentication credentials"
+    with closing(vertex), pytest.raises(errors.ClientError, match=words) as refused:
         ask(vertex)
     assert (refused.value.code, refused.value.status) == (401, "UNAUTHENTICATED")
 
@@ -317,8 +321,8 @@ def test_a_wrong_key_and_a_wrong_token_are_told_apart(gemini: RunningSimulator) 
 def test_a_rate_limit_says_in_the_body_when_to_come_back(gemini: RunningSimulator) -> None:
     headers = {"x-simulate": "fault=rate_limit;retry_after=7"}
     options = types.HttpOptions(base_url=gemini.origin, headers=headers)
-    with pytest.raises(errors.ClientError) as refused:
-        ask(genai.Client(api_key=KEY, http_options=options))
+    with closing(genai.Client(api_key=KEY, http_options=options)) as sdk, pytest.raises(errors.ClientError) as refused:
+        ask(sdk)
     details = refused.value.details["error"]["details"]
     assert details[-1] == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
 
@@ -397,3 +401,18 @@ def test_forced_modes_are_obeyed(client: genai.Client) -> None:
     assert not ask(client, "call the tool", tools=TOOLS, tool_config=mode("NONE")).function_calls
     forced = ask(client, "hello", tools=TOOLS, tool_config=mode("ANY", ["clock"])).function_calls
     assert [call.name for call in forced or []] == ["clock"]
+
+
+@pytest.mark.parametrize("alt", ["?alt=sse", ""])
+def test_an_error_in_mid_stream_stands_in_the_framing_of_the_stream(gemini: RunningSimulator, alt: str) -> None:
+    path = f"{gemini.origin}/v1beta/models/sim-model:streamGenerateContent{alt}"
+    headers = {"x-goog-api-key": KEY, "x-simulate": "fault=error_event;after_events=2"}
+    call = urllib.request.Request(path, json.dumps(text_body()).encode(), headers, method="POST")
+    with urllib.request.urlopen(call, timeout=5) as answer:
+        data = answer.read()
+    if alt:
+        chunks = [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
+    else:
+        chunks = json.loads(data)
+    assert len(chunks) == 3
+    assert chunks[-1]["error"]["status"] == "INTERNAL"

@@ -69,10 +69,9 @@ class GeminiHub:
         return Reply(status=200, content_type=dialect.STREAM_TYPE.decode(), headers=(), events=events)
 
     def _send(self, built: Any, behaviour: Behaviour, target: Upstream) -> Reply:
-        prefix = "/v1" if self._options else "/v1beta"
         request = Request(
             method="POST",
-            path=prefix + built.path,
+            path=built.path,
             headers=provider.auth_headers(KEY, target),
             body=built.body,
             http_version="1.1",

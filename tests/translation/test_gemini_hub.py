@@ -3,14 +3,18 @@
 import json
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import msgspec
 import pytest
+from gemini_hub import KEY, GeminiHub
 from google import genai
 from google.genai import errors, types
-from tests.translation.gemini_hub import KEY, GeminiHub
 
-from pointsman.testing import Gemini, RunningSimulator, running_simulator
+from pointsman.canonical.halves import Upstream
+from pointsman.testing import Behaviour, Gemini, RunningSimulator, running_simulator
+from pointsman.testing.reply import Reply
 
 TOOLS: Any = [
     types.Tool(
@@ -174,8 +178,11 @@ def test_refusals_of_the_upstream_reach_the_client(hub: RunningSimulator) -> Non
         ("unauthorized", 502, "FAILED_PRECONDITION"),
     ):
         options = types.HttpOptions(base_url=hub.origin, headers={"x-simulate": f"fault={fault}"})
-        with pytest.raises(errors.APIError) as refused:
-            ask(genai.Client(api_key="any", http_options=options), "hello")
+        with (
+            closing(genai.Client(api_key="any", http_options=options)) as sdk,
+            pytest.raises(errors.APIError) as refused,
+        ):
+            ask(sdk, "hello")
         assert (refused.value.code, refused.value.status) == (code, status)
 
 
@@ -203,3 +210,23 @@ def test_without_sse_the_stream_is_an_array(hub: RunningSimulator) -> None:
     assert "".join(texts) == "echo: hi"
     assert chunks[-1]["candidates"][0]["finishReason"] == "STOP"
     assert chunks[-1]["usageMetadata"]["totalTokenCount"] == 5
+
+
+class Cut(GeminiHub):
+    """An upstream whose streams end before their last chunk."""
+
+    def _send(self, built: Any, behaviour: Behaviour, target: Upstream) -> Reply:
+        reply = super()._send(built, behaviour, target)
+        if reply.events is None:
+            return reply
+        return msgspec.structs.replace(reply, events=list(reply.events)[:-1])
+
+
+def test_an_answer_that_breaks_off_is_an_error_for_the_sdk() -> None:
+    with running_simulator(Cut(Gemini(), {})) as running:
+        options = types.HttpOptions(base_url=running.origin, timeout=5000)
+        words = "before its answer was whole"
+        sdk = genai.Client(api_key="any", http_options=options)
+        with closing(sdk), pytest.raises(errors.ServerError, match=words) as broken:
+            stream(sdk, "hello there")
+    assert (broken.value.code, broken.value.status) == (502, "UNAVAILABLE")

@@ -18,6 +18,7 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService, NewConnection, refuse_private_literal
+from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.origins import TlsFiles
 from pointsman.upstream.proxies import parse_proxy
 
@@ -260,6 +261,9 @@ class Child:
         raise AssertionError
 
 
+CHILDREN = LocalChildren(chat=Child(), embedder=Child())
+
+
 def test_the_embedded_model_is_there_when_it_is_turned_on(place: Place) -> None:
     async def test() -> None:
         service = place.service()
@@ -268,9 +272,9 @@ def test_the_embedded_model_is_there_when_it_is_turned_on(place: Place) -> None:
         on = await service.catalogue(local=True, local_installed=False)
         target = on.resolve(LOCAL_MODEL)
         assert target.id == f"local/{LOCAL_MODEL}"
-        assert not target.connection.listed
-        assert (await service.catalogue(local=True, local_installed=True)).resolve(LOCAL_MODEL).connection.listed
-        assert set(await service.endpoints(Child(), PriceService())) == {"local"}
+        assert not target.listed
+        assert (await service.catalogue(local=True, local_installed=True)).resolve(LOCAL_MODEL).listed
+        assert set(await service.endpoints(CHILDREN, PriceService())) == {"local", "local/minilm"}
         assert await service.endpoints(None, PriceService()) == {}
 
     place.run(test)
@@ -280,8 +284,8 @@ def test_the_embedded_model_may_be_named_by_the_operator(place: Place) -> None:
     async def test() -> None:
         service = place.service([ConnectionSettings(id="mine", kind="local")])
         catalogue = await service.catalogue(local=True, local_installed=True)
-        assert [target.id for target in catalogue.targets] == [f"mine/{LOCAL_MODEL}"]
-        assert set(await service.endpoints(Child(), PriceService())) == {"mine"}
+        assert [target.id for target in catalogue.targets] == [f"mine/{LOCAL_MODEL}", "mine/minilm"]
+        assert set(await service.endpoints(CHILDREN, PriceService())) == {"mine", "mine/minilm"}
 
     place.run(test)
 
@@ -301,8 +305,8 @@ def test_every_model_that_resolves_has_an_endpoint(place: Place) -> None:
         service = place.service(rows)
         await service.add(remote("a", models=("n",)))
         catalogue = await service.catalogue(local=True, local_installed=True)
-        endpoints = await service.endpoints(Child(), PriceService())
-        assert {target.connection.id for target in catalogue.targets} <= set(endpoints)
+        endpoints = await service.endpoints(CHILDREN, PriceService())
+        assert {target.endpoint for target in catalogue.targets} <= set(endpoints)
 
     place.run(test)
 

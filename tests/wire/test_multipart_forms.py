@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.canonical.passed import Form
+from pointsman.canonical.passed import Form, FormPart
 from pointsman.errors import GatewayError
 from pointsman.testing.forms import parse_form as independent_parse
-from pointsman.wire import multipart
 from pointsman.wire.multipart import content_type_of, parse_form, with_field, write_form
 
 FILE = ("speech.mp3", bytes(range(256)) + b"\r\n--\r\n", "audio/mpeg")
@@ -54,7 +53,7 @@ def test_a_field_is_replaced_and_the_rest_stays() -> None:
 )
 def test_what_is_written_is_read_again(parts: list[tuple[str, bool, bytes]]) -> None:
     fields = [
-        multipart.FormPart(
+        FormPart(
             name=name,
             filename="f.bin" if is_file else None,
             headers=(("Content-Disposition", f'form-data; name="{name}"' + ('; filename="f.bin"' if is_file else "")),),

@@ -26,6 +26,8 @@ def tokens_of(output_bytes: int) -> int:
 
 def estimate_tokens(body: bytes, max_output_tokens: int) -> int:
     """About how many tokens a call will use at most, before it is made: at least 1."""
+    if body.startswith(b"--"):
+        return TOKENS_PER_FILE + max_output_tokens  # a multipart form: nearly all of it is a file
     size, files = len(body), 0
     if b";base64," in body:
         for found in _FILE.finditer(body):

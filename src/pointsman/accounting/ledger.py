@@ -34,7 +34,9 @@ class Ledger:
     def write(self, record: RequestRecord) -> None:
         """Append a record; ``log_line`` gets its JSON. Never fails: what can't be written now is parked."""
         try:
-            payload = self._append(record)
+            payload: bytes | None = self._journal.append(record)
+        except UnwritableRecordError as error:
+            payload = self._append_cut(record, error)
         except JournalError as error:
             self._park(record, error)
             return
@@ -46,17 +48,16 @@ class Ledger:
         if self._log_line is not None:
             self._log_line(msgspec.json.encode(record))
 
-    def _append(self, record: RequestRecord) -> bytes | None:
-        """Append; a record that can never be written is cut to its figures, and given up when that isn't enough."""
-        try:
-            return self._journal.append(record)
-        except UnwritableRecordError as error:
-            log.error("record cut to be written", request_id=record.request_id, reason=str(error))
+    def _append_cut(self, record: RequestRecord, reason: UnwritableRecordError) -> bytes | None:
+        """A record that can never be written is cut to its figures, and given up when that isn't enough."""
+        log.error("record cut to be written", request_id=record.request_id, reason=str(reason))
         try:
             return self._journal.append(_without_texts(record))
         except UnwritableRecordError as error:
             log.error("record given up", request_id=record.request_id, reason=str(error))
-            return None
+        except JournalError as error:
+            self._park(record, error)
+        return None
 
     def _park(self, record: RequestRecord, error: JournalError) -> None:
         first = self.closed_reason is None

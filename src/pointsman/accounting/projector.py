@@ -155,8 +155,13 @@ class Projector:
         except OSError as error:
             _log.warning("no process for projection at a high rate", error=str(error))
             return
-        self._known = {}
-        await self._learn(list_segments(self._directory))
+        names = list_segments(self._directory)
+        try:
+            rows = await self._segments.load(names)
+        except BaseException:
+            self._known = {}  # ask the database again
+            raise
+        self._known = {name: rows.get(name) or SegmentRow(name=name) for name in names}
         for name in ProjectorCounts.__struct_fields__:
             setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
 

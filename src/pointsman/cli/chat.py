@@ -65,7 +65,9 @@ def chat(
 
 def _first(names: list[str]) -> str:
     from pointsman.errors import ConfigError
+    from pointsman.upstream.minilm import MODEL_NAME
 
+    names = [name for name in names if name.rpartition("/")[2] != MODEL_NAME]  # it makes embeddings
     if not names:
         raise ConfigError("the server lists no model: add one (pointsman connections add), or say which with --model")
     return names[0]

@@ -13,7 +13,8 @@ from pointsman.cli.output import note, print_json, print_table
 if TYPE_CHECKING:
     from pointsman.routing.catalogue import Catalogue, Connection
 
-NOT_INSTALLED = "not installed: pointsman local install"
+INSTALL = "not installed: pointsman local install"
+INSTALL_EMBEDDER = "not installed: pip install 'pointsman[embed]'"
 
 
 @app.command()
@@ -52,7 +53,7 @@ def listed_models(catalogue: "Catalogue") -> list[dict[str, Any]]:
     Members: ``id``, ``connection``, ``owner``, ``target`` (of an alias, else None) and ``note``.
     """
     rows = [
-        _row(target.id, target.connection, None if target.connection.listed else NOT_INSTALLED)
+        _row(target.id, target.connection, None if target.listed else _how_to_install(target.model))
         for target in catalogue.targets
     ]
     for connection in catalogue.connections.values():
@@ -60,6 +61,12 @@ def listed_models(catalogue: "Catalogue") -> list[dict[str, Any]]:
             rows.append(_row(f"{connection.id}/*", connection, "any model name of the upstream"))
     rows.extend(_alias(catalogue, name, target) for name, target in catalogue.aliases.items())
     return rows
+
+
+def _how_to_install(model: str) -> str:
+    from pointsman.upstream.minilm import MODEL_NAME
+
+    return INSTALL_EMBEDDER if model == MODEL_NAME else INSTALL
 
 
 def _alias(catalogue: "Catalogue", name: str, target: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _announce(house: "Housekeeping", address: str, data_dir: Path) -> None:
     typer.echo(f"Pointsman {__version__} is listening on {address}   (data: {data_dir})")
     if key is not None:
         typer.echo(f"\nYour first API key, shown only now:\n\n  {key.reveal()}")
-    if house.local_model is not None and not weights_status(data_dir).installed:
+    if house.children and not weights_status(data_dir).installed:
         typer.echo("\nThe local model is not installed; get it (93 MB) with: pointsman local install")
     shown = key.reveal() if key is not None else "$POINTSMAN_API_KEY"
     typer.echo(f"\nTry it:\n\n  {CURL.format(address=address, key=shown)}\n")

@@ -1,49 +1,28 @@
 """The OpenAI Chat Completions dialect: reads a request, writes errors. On the raw lane answers pass as they come."""
 
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from pointsman.canonical.limits import Quota, Standing
+from pointsman.dialects.openai_chat_request import read_request as read_request
+from pointsman.dialects.openai_chat_response import write_response as write_response
+from pointsman.dialects.openai_chat_stream import StreamRenderer as StreamRenderer
+from pointsman.dialects.openai_errors import ERROR_TYPES as ERROR_TYPES
+from pointsman.dialects.openai_errors import render_error as render_error
+from pointsman.dialects.openai_errors import render_limits as render_limits
+from pointsman.dialects.openai_errors import render_stream_error as render_stream_error
 from pointsman.errors import GatewayError, Kind
 from pointsman.wire.json_faults import describe
-from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, ErrorBody, ErrorDetail, Fields
+from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, Fields
 
 NAME: Final = "openai.chat"
+WIRE: Final = "openai.chat"
 OPERATION: Final = "chat"
+STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LARGE_BODY_BYTES: Final = 64 * 1024
 _SOME_MESSAGES: Final = msgspec.Raw(b'[{"role":"user"}]')
-
-# (type, code) of each kind, as OpenAI's own errors have them where there is one.
-ERROR_TYPES: Final = MappingProxyType(
-    {
-        Kind.INVALID_REQUEST: ("invalid_request_error", None),
-        Kind.TOO_LARGE: ("invalid_request_error", "request_too_large"),
-        Kind.HEADERS_TOO_LARGE: ("invalid_request_error", "headers_too_large"),
-        Kind.UNAUTHENTICATED: ("invalid_request_error", "invalid_api_key"),
-        Kind.PERMISSION_DENIED: ("permission_error", "permission_denied"),
-        Kind.NOT_FOUND: ("invalid_request_error", "not_found"),
-        Kind.METHOD_NOT_ALLOWED: ("invalid_request_error", "method_not_allowed"),
-        Kind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
-        Kind.UNSUPPORTED: ("invalid_request_error", "unsupported"),
-        Kind.UNSUPPORTED_ENCODING: ("invalid_request_error", "unsupported_content_encoding"),
-        Kind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
-        Kind.CONTENT_FILTERED: ("invalid_request_error", "content_policy_violation"),
-        Kind.PAYMENT_REQUIRED: ("insufficient_quota", "insufficient_quota"),
-        Kind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
-        Kind.CLIENT_TIMEOUT: ("invalid_request_error", "request_timeout"),
-        Kind.UPSTREAM_ERROR: ("upstream_error", "upstream_error"),
-        Kind.UPSTREAM_REJECTED: ("upstream_error", "upstream_rejected"),
-        Kind.UPSTREAM_TIMEOUT: ("upstream_error", "upstream_timeout"),
-        Kind.UPSTREAM_UNAVAILABLE: ("upstream_error", "upstream_unavailable"),
-        Kind.OVERLOADED: ("server_error", "overloaded"),
-        Kind.NOT_READY: ("server_error", "not_ready"),
-        Kind.INTERNAL: ("server_error", "internal_error"),
-    }
-)
 
 _request: Final = msgspec.json.Decoder(ChatRequest)
 _fields: Final = msgspec.json.Decoder(Fields)
@@ -91,11 +70,12 @@ def parse_request(body: bytes) -> ChatCall:
     if not request.messages:
         raise GatewayError(Kind.INVALID_REQUEST, "'messages' is empty; send at least one message", param="messages")
     choices = request.n or 1
+    tokens = request.max_completion_tokens or request.max_tokens
     return ChatCall(
         model=request.model,
         stream=request.stream is True,
         choices=choices,
-        max_output_tokens=min(max(0, request.max_completion_tokens or request.max_tokens or 0), MAX_TOKENS) * choices,
+        max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
         fields=fields,
     )
 
@@ -117,54 +97,13 @@ def _is_ambiguous(body: bytes, fields: Fields) -> bool:
     Decoding keeps the last of equal members, so what was lost shows as marks that no kept value holds. The letters of
     the name begin with ``\\u006`` as escapes. Values are looked through only when a mark is there more than expected.
     """
+    shortest = 1
+    for name, value in fields.items():
+        shortest += len(name) + len(value) + 4
+    if len(body) == shortest:
+        return False  # there is room for nothing but what was kept
     for mark, expected in ((b'"model"', 1), (b"\\u006", 0)):
         count = body.count(mark)
         if count > expected and count - sum(bytes(value).count(mark) for value in fields.values()) > expected:
             return True
     return False
-
-
-def render_error(error: GatewayError, request_id: str) -> bytes:
-    """The error as a JSON body in OpenAI's shape; an upstream's own 4xx answer is passed on as it came."""
-    if error.upstream_body is not None:
-        return error.upstream_body
-    kind, code = ERROR_TYPES[error.kind]
-    return _encode(ErrorBody(error=ErrorDetail(message=error.message, type=kind, param=error.param, code=code)))
-
-
-def render_limits(standing: Standing) -> bytes:
-    """Header lines, as OpenAI has them, that say how near the caller is to its limits."""
-    lines = b""
-    if standing.requests is not None:
-        lines = _quota(b"requests", standing.requests)
-    if standing.tokens is not None:
-        lines += _quota(b"tokens", standing.tokens)
-    return lines
-
-
-def _quota(unit: bytes, quota: Quota) -> bytes:
-    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-        unit,
-        quota.limit,
-        unit,
-        quota.remaining,
-        unit,
-        _duration(quota.reset_seconds),
-    )
-
-
-def _duration(seconds: int) -> bytes:
-    """As OpenAI writes it: ``6m0s``, ``1h0m5s``, ``9s``."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return b"%dh%dm%ds" % (hours, minutes, rest)
-    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
-
-
-def render_stream_error(error: GatewayError, request_id: str) -> bytes:
-    """The error as the last event of a stream; the OpenAI SDKs raise APIError at it."""
-    body = render_error(error, request_id)
-    if b"\n" in body or b"\r" in body:
-        body = msgspec.json.format(body, indent=-1)  # an event's data is one line
-    return b"data: " + body + b"\n\n"

@@ -21,7 +21,7 @@ from pointsman.wire.members import read_request as read_json
 NAME: Final = "rerank"
 WIRE: Final = "rerank"
 OPERATION: Final = "rerank"
-DEFAULT_MODEL: Final = "local/minilm"  # of clients for which a model is optional
+DEFAULT_MODEL: Final = "minilm"  # of clients for which a model is optional
 MAX_DOCUMENTS: Final = 10_000
 
 _encode: Final = msgspec.json.Encoder().encode

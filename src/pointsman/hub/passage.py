@@ -50,7 +50,9 @@ class Passage:
         self._request = request
         self._upstream = upstream
         self._identity = identity
-        self.translated = dialect.WIRE != provider_format.WIRE
+        # Gemini's clients may want a stream as one JSON array, which no upstream is asked for.
+        alike = not request.stream or dialect.STREAM_TYPE.startswith(provider_format.STREAM_TYPE)
+        self.translated = dialect.WIRE != provider_format.WIRE or not alike
         self.fidelity = Fidelity() if fidelity is None else fidelity
 
     def build(self, body: bytes, *, strict: bool) -> Built:

@@ -9,6 +9,11 @@ from pointsman.identity.keys import Key, KeyTable
 KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key")
 
 
+def is_credential_sent(headers: dict[bytes, bytes]) -> bool:
+    """True when the caller shows a key of any kind, right or wrong."""
+    return b"authorization" in headers or any(name in headers for name in KEY_HEADERS)
+
+
 def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
     """The key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`. ``now_us`` judges its expiry.
 

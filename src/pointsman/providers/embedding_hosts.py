@@ -5,9 +5,12 @@ Sources: ai.google.dev/api/embeddings, docs.ollama.com/api/embed, as of 2026-11.
 
 from typing import Any, Final
 
+import msgspec
+
 from pointsman.canonical.embeddings import EmbeddingRequest, Embeddings, Purpose
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
+from pointsman.canonical.passed import PassedAnswer
 from pointsman.providers.azure_openai import quoted
 from pointsman.providers.operations import (
     JSON_HEADERS,
@@ -19,6 +22,7 @@ from pointsman.providers.operations import (
     usage_of,
 )
 from pointsman.wire.members import read_answer
+from pointsman.wire.ollama import WIRE as OLLAMA
 
 _GEMINI_PURPOSES: Final[dict[Purpose, str]] = {
     "query": "RETRIEVAL_QUERY",
@@ -30,6 +34,8 @@ _GEMINI_PURPOSES: Final[dict[Purpose, str]] = {
     "question": "QUESTION_ANSWERING",
     "fact": "FACT_VERIFICATION",
 }
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class GeminiEmbeddings:
@@ -64,9 +70,19 @@ class GeminiEmbeddings:
 class OllamaEmbed:
     """``POST /api/embed``."""
 
-    WIRE: str | None = None
+    WIRE: str | None = OLLAMA
     most_inputs: int | None = None
     parse_error = staticmethod(parse_error)
+
+    def patch_request(self, body: bytes, request: EmbeddingRequest, upstream: Upstream) -> Built:
+        """The client's own body with nothing changed but the model."""
+        fields = _fields.decode(body) | {"model": msgspec.Raw(encode(upstream.model))}
+        return Built(path="/api/embed", body=encode(fields), headers=JSON_HEADERS)
+
+    def read_answer(self, body: bytes, request: EmbeddingRequest) -> PassedAnswer:
+        """What an answer that is passed on tells of itself. Raises GatewayError(UPSTREAM_ERROR) when it isn't whole."""
+        response = self.parse_response(body, request)
+        return PassedAnswer(model=response.model, usage=response.usage)
 
     def build_request(self, request: EmbeddingRequest, upstream: Upstream, fidelity: Fidelity) -> Built:
         """Texts and dimensions; the purpose has no place."""

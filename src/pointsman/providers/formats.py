@@ -10,6 +10,7 @@ import msgspec
 from pointsman.canonical.halves import ProviderFormat
 from pointsman.errors import GatewayError, Kind
 
+NO_CHAT: Final = "none"
 _MODULES: Final = MappingProxyType(
     {
         "openai.chat": "pointsman.providers.openai_chat",
@@ -19,6 +20,9 @@ _MODULES: Final = MappingProxyType(
         "ollama": "pointsman.providers.ollama",
         "cohere": "pointsman.providers.cohere",
         "bedrock": "pointsman.providers.bedrock",
+        "voyage": "pointsman.providers.no_chat",
+        "jina": "pointsman.providers.no_chat",
+        NO_CHAT: "pointsman.providers.no_chat",
     }
 )
 

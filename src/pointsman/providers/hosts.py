@@ -19,7 +19,9 @@ GENERIC: Final = "openai-compatible"
 _FILE: Final = Path(__file__).with_name("hosts.json")
 _ID: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
-Format = Literal["openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock"]
+Format = Literal[
+    "openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock", "voyage", "jina"
+]
 Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "none"]
 
 
@@ -30,8 +32,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``reasoning_member``: where an assistant message of the history holds its reasoning, and ``reasoning_history``
     whether it may stand there; ``required``: it must, beside tool calls (else 400). ``prefill``: how an answer
     is begun for the model (a trailing assistant message, or one marked ``prefix`` or ``partial``), None: not at all.
-    ``call_ids``: Mistral takes exactly nine letters and digits. ``cache_marks``: ``cache_control`` may stand on parts.
-    ``text_as_string``: content of parts must be one string. ``stream_usage``: it takes ``stream_options``.
+    ``call_ids``: Mistral takes exactly nine letters and digits. ``thought_signatures``: Google's own, on calls.
+    ``cache_marks``: ``cache_control`` may stand on parts. ``text_as_string``: content of parts must be one string.
+    ``stream_usage``: it takes ``stream_options``.
     """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -51,6 +54,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     reasoning_history: Literal["never", "allowed", "required"] = "allowed"
     prefill: Literal["trailing", "prefix", "partial"] | None = "trailing"
+    thought_signatures: bool = False
     cache_marks: bool = True
     text_as_string: bool = False
     stream_usage: bool = True

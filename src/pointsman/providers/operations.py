@@ -1,6 +1,5 @@
 """What provider formats are for operations beside chat, and what several of them share."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -12,18 +11,16 @@ from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.rerank import Ranked, RerankRequest
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
-from pointsman.providers import openai
+from pointsman.providers.refusals import cleared, refusal
 from pointsman.wire.members import Members, wrong_answer
 
 JSON_HEADERS: Final = (("content-type", "application/json"),)
-MAX_MESSAGE: Final = 2000
 MAX_TOKENS: Final = 2**40
 
 R = TypeVar("R", contravariant=True)
 A = TypeVar("A", covariant=True)
 encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
-_SPACE: Final = re.compile(r"\s+")
 
 
 class OperationFormat(Protocol, Generic[R, A]):
@@ -114,23 +111,14 @@ def usage_of(tokens: object) -> TokenUsage | None:
 
 
 def parse_error(status: int, headers: Mapping[bytes, bytes], body: bytes, secret: str | None) -> GatewayError:
-    """What an answer that isn't 200 means: as for OpenAI's API, with the message of an error in another shape.
+    """What an answer that isn't 200 means, with the upstream's own message where that is the caller's to know.
 
     Bodies are never passed on: the client speaks another API.
     """
-    error = openai.parse_error(status, dict(headers), body, secret)
-    error.upstream_body = None
-    if error.kind in (Kind.UPSTREAM_ERROR, Kind.UPSTREAM_REJECTED):
-        return error
+    if b'"API_KEY_INVALID"' in body:
+        status = 401  # Google answers 400 to a wrong key
     message = _message(body)
-    if message is not None and not _shows(message, secret):
-        error.message = f"{error.message}: {message}"
-    if _is_key_fault(body):
-        return GatewayError(
-            Kind.UPSTREAM_REJECTED,
-            f"the upstream refused the gateway's account (HTTP {status}); the operator has to check this connection",
-        )
-    return error
+    return refusal(status, headers, cleared(message, secret) if message is not None else None)
 
 
 def _message(body: bytes) -> str | None:
@@ -148,15 +136,4 @@ def _message(body: bytes) -> str | None:
             break
     if not isinstance(found, str):
         return None
-    return _SPACE.sub(" ", found).strip()[:MAX_MESSAGE] or None
-
-
-def _shows(message: str, secret: str | None) -> bool:
-    if not secret:
-        return False
-    return any(part in message for part in ({secret} if len(secret) < 16 else {secret[:8], secret[-4:]}))
-
-
-def _is_key_fault(body: bytes) -> bool:
-    """Google answers 400 to a wrong key."""
-    return b'"API_KEY_INVALID"' in body
+    return found or None

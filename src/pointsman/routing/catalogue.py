@@ -19,7 +19,8 @@ _WORDS: Final = re.compile(r"[^a-z0-9]+")
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One account at an upstream, as routing sees it: no credential, no address. No ``models`` means any.
 
-    ``listed`` is False when its models can be asked for but should not be offered (a local model not yet installed).
+    ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
+    those that are reached in a way of their own.
     """
 
     id: str
@@ -28,15 +29,24 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     priority: int = 0
     created_at: int = 0
-    listed: bool = True
+    hidden: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes: a connection and the model's name there. ``encoded`` is that name as JSON."""
+    """Where a request goes: a connection and the model's name there. ``encoded`` is that name as JSON, ``endpoint`` the
+    key of the way there.
+    """
 
     connection: Connection
     model: str
     encoded: msgspec.Raw
+    endpoint: str
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is offered in lists."""
+        return self.model not in self.connection.hidden
 
     @property
     def id(self) -> str:
@@ -113,7 +123,12 @@ class Catalogue:
 
 
 def _target(connection: Connection, model: str) -> Target:
-    return Target(connection=connection, model=model, encoded=msgspec.Raw(msgspec.json.encode(model)))
+    return Target(
+        connection=connection,
+        model=model,
+        encoded=msgspec.Raw(msgspec.json.encode(model)),
+        endpoint=f"{connection.id}/{model}" if model in connection.apart else connection.id,
+    )
 
 
 def _shown(name: str) -> str:

@@ -164,6 +164,7 @@ class EdgeConnection(asyncio.Protocol):
         runner, self._runner = self._runner, None
         if exchange is not None:
             exchange.state = DONE
+            exchange.throttle = None
             self.edge.active -= 1
             if runner is not None:
                 runner.cancel()

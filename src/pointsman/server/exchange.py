@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -145,6 +145,17 @@ def error_headers(error: GatewayError) -> bytes:
     if error.retry_after_seconds is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_seconds // 1))
+
+
+class ErrorDialect(Protocol):
+    """What is needed of a dialect to tell an error."""
+
+    def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
+
+
+def refuse(exchange: Exchange, dialect: ErrorDialect, error: GatewayError) -> None:
+    """Tell an error in the client's dialect, where no request was entered in the books."""
+    exchange.respond(error.status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
 async def run_handler(exchange: Exchange, handler: "Handler") -> None:

@@ -14,8 +14,9 @@ from pointsman.canonical.request import Request
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange, error_headers
+from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.routes import Handler, Router
+from pointsman.server.token_counting import TokenCounting
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
@@ -125,8 +126,11 @@ def query_of(exchange: Exchange) -> Mapping[str, str]:
 class InferenceRoutes:
     """Handlers of the inference paths; each dialect is imported when its first request comes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, others: Callable[[bytes], Handler | None]) -> None:
+        """``others`` gives the handlers of operations beside chat, by the path below a provider's."""
         self._gateway = gateway
+        self._others = others
+        self._counting = TokenCounting(gateway)
 
     def add_to(self, router: Router) -> None:
         """Serve every inference path."""
@@ -135,6 +139,7 @@ class InferenceRoutes:
             router.add("POST", f"{base}/chat/completions", partial(serve, self._gateway, raw))
             for path, dialect in BY_BODY:
                 router.add("POST", base + path, self._by_body(dialect))
+            router.add("POST", f"{base}/messages/count_tokens", self.anthropic_count)
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
@@ -159,6 +164,10 @@ class InferenceRoutes:
         """``/providers/{provider}/chat/completions``: a model of that connection, named without it."""
         provider, _, operation = exchange.path.partition(b"/providers/")[2].partition(b"/")
         name = unquote(provider.decode("latin-1"))
+        other = self._others(operation)
+        if other is not None:
+            await other(exchange)
+            return
         if operation != b"chat/completions":
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         if name not in self._gateway.snapshot.catalogue.connections:
@@ -168,6 +177,10 @@ class InferenceRoutes:
         speaking = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall(), name)
         await serve(self._gateway, speaking, exchange)
 
+    async def anthropic_count(self, exchange: Exchange) -> None:
+        """``/v1/messages/count_tokens``."""
+        await self._counting.count(exchange, dialect_module("anthropic"), ClientCall(headers=exchange.headers))
+
     async def gemini(self, exchange: Exchange) -> None:
         """``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
         name, _, method = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1")).rpartition(":")
@@ -175,21 +188,19 @@ class InferenceRoutes:
         try:
             query = query_of(exchange)
             take_query_key(exchange, query)
-            if method not in (GENERATE, STREAM) or not name:
+            if method not in (GENERATE, STREAM, COUNT) or not name:
                 raise GatewayError(Kind.NOT_FOUND, f"there is no such method; known: {GENERATE}, {STREAM}, {COUNT}")
         except GatewayError as error:
             refuse(exchange, dialect, error)
+            return
+        if method == COUNT:
+            await self._counting.count(exchange, dialect, ClientCall(model=name, query=query, headers=exchange.headers))
             return
         streamed = method == STREAM
         if streamed and query.get("alt") != "sse":
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
-
-
-def refuse(exchange: Exchange, dialect: HubDialect, error: GatewayError) -> None:
-    """Tell an error that came before anything was read, in the client's dialect."""
-    exchange.respond(error.status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
 def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:
@@ -200,6 +211,11 @@ def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:
 
 
 @cache
-def dialect_named(module: str) -> HubDialect:
-    """A module of `pointsman.dialects`."""
-    return cast(HubDialect, import_module(f"pointsman.dialects.{module}"))
+def dialect_module(name: str) -> Any:
+    """A module of `pointsman.dialects`, imported when it is first needed."""
+    return import_module(f"pointsman.dialects.{name}")
+
+
+def dialect_named(name: str) -> HubDialect:
+    """A dialect for chat."""
+    return cast(HubDialect, dialect_module(name))

@@ -10,7 +10,7 @@ from pointsman import __version__
 from pointsman.accounting.telemetry import CONTENT_TYPE, Sums, render_sums
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
-from pointsman.policy.authentication import authenticate
+from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue, Target
 from pointsman.server.exchange import Exchange
 from pointsman.wire.openai_chat import ModelList, ModelObject
@@ -60,13 +60,13 @@ class Operations:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
 
     def _authenticate_if_sent(self, exchange: Exchange) -> None:
-        if b"authorization" in exchange.headers or b"x-api-key" in exchange.headers:
+        if is_credential_sent(exchange.headers):
             self._authenticate(exchange)
 
 
 def list_models(catalogue: Catalogue) -> list[ModelObject]:
     """Every model that is offered: full ids first, then aliases."""
-    targets = [target for target in catalogue.targets if target.connection.listed]
+    targets = [target for target in catalogue.targets if target.listed]
     models = [_model(target.id, target) for target in targets]
     for name in catalogue.aliases:
         try:

@@ -50,14 +50,16 @@ class Report(Message, frozen=True, kw_only=True):
 
 
 class Ask(Message, frozen=True, kw_only=True):
-    """From the worker: all workers' sums, or a claim on the local model."""
+    """From the worker: all workers' sums, or a claim on a local program: ``chat`` or ``embedder``."""
 
     number: int
     what: str
 
 
 class Release(Message, frozen=True, kw_only=True):
-    """From the worker: a claim on the local model is given back."""
+    """From the worker: a claim on a local program is given back."""
+
+    what: str
 
 
 class Collect(Message, frozen=True, kw_only=True):
@@ -77,6 +79,7 @@ class Claim(Message, frozen=True, kw_only=True):
     """To the worker: where the local model listens; it stays there until the claim is released."""
 
     number: int
+    what: str
     host: str
     port: int
     api_key: str
@@ -229,18 +232,22 @@ class WorkerLink:
         answer = await self._ask(lambda number: Ask(number=number, what="sums"))
         return answer.sums if isinstance(answer, Total) else self._sums()
 
-    async def acquire(self) -> LocalEndpoint:
-        """A claim on the one local model. Raises LocalModelUnavailable."""
-        answer = await self._ask(lambda number: Ask(number=number, what="local"))
+    async def acquire(self, what: str) -> LocalEndpoint:
+        """A claim on the one program of this name. Raises LocalModelUnavailable."""
+        answer = await self._ask(lambda number: Ask(number=number, what=what))
         if isinstance(answer, Claim):
             return LocalEndpoint(host=answer.host, port=answer.port, api_key=answer.api_key)
         if isinstance(answer, Refusal):
             raise LocalModelUnavailable(answer.message, retry_after_seconds=answer.retry_after_seconds)
         raise LocalModelUnavailable("The local model is shutting down.")
 
-    def release(self) -> None:
+    def release(self, what: str) -> None:
         """Give a claim back."""
-        self._channel.send(Release())
+        self._channel.send(Release(what=what))
+
+    def child(self, what: str) -> "LinkedChild":
+        """A local program that the supervisor runs for all workers."""
+        return LinkedChild(self, what)
 
     async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
         """A part of a rate limit's window that all workers share. Raises CountersError without a supervisor."""
@@ -281,8 +288,8 @@ class WorkerLink:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and isinstance(future.result(), Claim):
-                self.release()  # it came in the same moment
+            if future.done() and not future.cancelled() and isinstance(claim := future.result(), Claim):
+                self.release(claim.what)  # it came in the same moment
             raise
 
     def _receive(self, message: AnyMessage) -> None:
@@ -305,7 +312,7 @@ class WorkerLink:
         if not future.done():
             future.set_result(message)
         elif isinstance(message, Claim):
-            self.release()  # who asked has given up
+            self.release(message.what)  # who asked has given up
 
     async def _borrow(self, share: int, *, on: bool) -> None:
         if on and self._host is not None and share not in self._borrowed and not self._drains:
@@ -333,3 +340,19 @@ class WorkerLink:
         if not self._drains and not self._ending:
             log.error("the supervisor is gone")
             self._drain(Drain(handed_over=False))
+
+
+class LinkedChild:
+    """A local program of the supervisor's, as a worker uses it."""
+
+    def __init__(self, link: WorkerLink, what: str) -> None:
+        self._link = link
+        self._what = what
+
+    async def acquire(self) -> LocalEndpoint:
+        """Where it listens, started if need be. Raises LocalModelUnavailable."""
+        return await self._link.acquire(self._what)
+
+    def release(self) -> None:
+        """Give one claim back."""
+        self._link.release(self._what)

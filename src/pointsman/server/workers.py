@@ -11,7 +11,8 @@ worker: whoever connects while a worker is replaced waits in the share's queue f
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 import structlog
@@ -65,7 +66,7 @@ class Worker:
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.node_id: str | None = None
         self.sums = Sums()
-        self.claims = 0
+        self.claims: Counter[str] = Counter()  # on local programs
         self.reports: dict[int, asyncio.Future[None]] = {}
 
 
@@ -91,14 +92,14 @@ class Supervisor:
         clock: Clock,
         listeners: list[list[socket.socket]],
         command: Callable[[Place], list[str]],
-        local_model: LocalModel | None,
+        children: Mapping[str, LocalModel],
         own_sums: Callable[[], Sums],
         forget: Callable[[str], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._listeners = listeners
         self._command = command
-        self._local_model = local_model
+        self._children = children
         self._own_sums = own_sums
         self._forget = forget
         self._shares = [_Share() for _ in listeners]
@@ -192,9 +193,8 @@ class Supervisor:
         self._past = merge_sums((self._past, Sums(series=worker.sums.series, counters=worker.sums.counters)))
         for future in worker.reports.values():
             _decide(future, None)
-        for _ in range(worker.claims):
-            if self._local_model is not None:
-                self._local_model.release()
+        for what in worker.claims.elements():
+            self._children[what].release()
         share = self._shares[worker.share]
         if share.worker is worker and not self._stop.is_set():
             log.error("worker ended unexpectedly", pid=worker.process.pid, status=status)
@@ -300,16 +300,16 @@ class Supervisor:
                     _decide(worker.reports.pop(number), None)
             case Ask(number=number, what="sums"):
                 self._spawn(self._answering, self._answer_total(worker, number))
-            case Ask(number=number):
-                self._spawn(self._answering, self._answer_claim(worker, number))
+            case Ask(number=number, what=what):
+                self._spawn(self._answering, self._answer_claim(worker, number, what))
             case AskLease(number=number, name=name, question=question):
                 worker.channel.send(Lease(number=number, answer=self._limits.grant(name, question)))
             case Leave():
                 self._spawn(self._starting, self._let_leave(worker))
-            case Release():
-                worker.claims -= 1
-                if self._local_model is not None:
-                    self._local_model.release()
+            case Release(what=what):
+                worker.claims[what] -= 1
+                if what in self._children:
+                    self._children[what].release()
             case _:
                 log.error("a worker says what only the supervisor says", message=type(message).__name__)
 
@@ -339,21 +339,22 @@ class Supervisor:
     def _taking(self) -> list[Worker]:
         return [share.worker for share in self._shares if share.worker is not None]
 
-    async def _answer_claim(self, worker: Worker, number: int) -> None:
+    async def _answer_claim(self, worker: Worker, number: int, what: str) -> None:
+        child = self._children.get(what)
         try:
-            if self._local_model is None:
+            if child is None:
                 raise LocalModelUnavailable("The local model is switched off.")
-            endpoint = await self._local_model.acquire()
+            endpoint = await child.acquire()
         except LocalModelUnavailable as error:
             answer = Refusal(number=number, message=error.message, retry_after_seconds=error.retry_after_seconds)
             worker.channel.send(answer)
             return
         if worker in self._workers:
-            worker.claims += 1
-            claim = Claim(number=number, host=endpoint.host, port=endpoint.port, api_key=endpoint.api_key)
+            worker.claims[what] += 1
+            claim = Claim(number=number, what=what, host=endpoint.host, port=endpoint.port, api_key=endpoint.api_key)
             worker.channel.send(claim)
         else:
-            self._local_model.release()
+            child.release()
 
 
 def _decide(future: asyncio.Future[T], value: T) -> None:

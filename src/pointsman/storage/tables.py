@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -124,6 +125,38 @@ requests: Final = Table(
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
 Index(None, requests.c.key_id, requests.c.created_at)
+
+# What clients of the Responses API asked to have kept. ``sealed`` holds prompts and answers, encrypted.
+responses: Final = Table(
+    "responses",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("key_id", Text),
+    Column("previous_id", Text),
+    Column("status", Text, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+Index(None, responses.c.expires_at)
+Index(None, responses.c.workspace_id, responses.c.created_at)
+
+# The events of a response that was streamed in the background, in batches: who lost the stream can go on behind any.
+response_events: Final = Table(
+    "response_events",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("response_id", Text, primary_key=True),
+    Column("first_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    ForeignKeyConstraint(
+        ["workspace_id", "response_id"], ["responses.workspace_id", "responses.id"], ondelete="CASCADE"
+    ),
+)
 
 journal_segments: Final = Table(
     "journal_segments",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
 from .behaviour import MODEL_MARK, Behaviour
 from .openai_request import Json
@@ -92,7 +93,7 @@ class GeminiEmbeddings(RetrievalApi):
 
     def model_of(self, request: Request) -> str:
         """The model in the path."""
-        return request.path.rpartition("/models/")[2].partition(":")[0].replace("%23", MODEL_MARK)
+        return unquote(request.path.rpartition("/models/")[2].partition(":")[0])
 
     def error(self, status: int, message: str) -> Json:
         """Google's error object."""
@@ -116,7 +117,7 @@ class GeminiEmbeddings(RetrievalApi):
             raise Refused(400, f"* BatchEmbedContentsRequest.requests: at most {GEMINI_MAX_REQUESTS} requests\n")
         texts = [self._text(one) for one in requests]
         for one in requests:
-            if one.get("model") != f"models/{model}":
+            if one.get("model") != f"models/{unquote(model)}":
                 raise Refused(400, "* BatchEmbedContentsRequest.requests.model: must match the model in the path\n")
         values = [{"values": self._values(text, one)} for text, one in zip(texts, requests, strict=True)]
         return {"embeddings": values} | self._usage(behaviour, texts)

@@ -44,6 +44,7 @@ class Receiver(Protocol):
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None: ...
     def write(self, data: bytes) -> None: ...
     def finish(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class StreamedAnswer(CollectedAnswer):
@@ -115,8 +116,7 @@ class StreamedAnswer(CollectedAnswer):
             event = self._render_error(error)
             self._settle_once(error, len(event))
             self._receiver.write(event)
-            self._receiver.finish()
-            self.finish()
+            self._finish()
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
@@ -142,6 +142,10 @@ class StreamedAnswer(CollectedAnswer):
             self.break_off(GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream was empty"))
             return
         self._settle_once(self._verdict(), 0)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._receiver.throttle = None  # a cycle, which only the garbage collector would find
         self._receiver.finish()
         self.finish()
 

@@ -14,8 +14,10 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import MasterKey, Secret
 from pointsman.providers import azure_openai, openai
-from pointsman.providers.formats import listing_of, parse_model_list, provider_format
+from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, provider_format
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
+from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
+from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Catalogue, Connection
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
@@ -25,13 +27,15 @@ from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.egress import is_public
 from pointsman.upstream.endpoints import (
     Endpoint,
-    LocalChild,
+    LocalChildren,
     LocalEndpoint,
     Prices,
     RemoteEndpoint,
     header_lines,
     host_header,
 )
+from pointsman.upstream.minilm import MODEL_NAME as MINILM
+from pointsman.upstream.minilm import installed as embedder_installed
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.tls import make_context
@@ -194,20 +198,20 @@ class ConnectionService:
             is_local = one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            models = (LOCAL_MODEL,) if is_local else one.row.models
-            connections.append(_connection(one.row, models, listed=local_installed or not is_local))
+            connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
         return Catalogue(connections, await self._alias_table())
 
-    async def endpoints(self, child: LocalChild | None, prices: Prices) -> dict[str, Endpoint]:
-        """What calls are sent to, by connection id. ``child`` is the supervised local model, None when turned off."""
+    async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
+        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
         found: dict[str, Endpoint] = {}
-        for one in await self._all(local=child is not None):
+        for one in await self._all(local=children is not None):
             problem = _problem(one)
-            endpoint = _endpoint(one, child, prices) if problem is None else None
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
-            if endpoint is not None:
-                found[one.row.id] = endpoint
+            elif one.row.base_url is not None:
+                found[one.row.id] = _remote(one, one.row.base_url, prices)
+            elif children is not None:
+                found |= _local_endpoints(one.row.id, children)
         return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
@@ -412,18 +416,23 @@ def _problem(declared: _Declared) -> str | None:
     return None
 
 
-def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> Endpoint | None:
+def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, Endpoint]:
+    chat = LocalEndpoint(connection_id, children.chat, openai, provider_format("openai.chat"))
+    embedder = LocalEndpoint(connection_id, children.embedder, openai, provider_format(NO_CHAT), LOCAL_OPERATIONS)
+    return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
+
+
+def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
     row = declared.row
-    if row.base_url is None:
-        return LocalEndpoint(row.id, child, openai, provider_format("openai.chat")) if child is not None else None
-    host = effective_host(row.kind, row.base_url)
+    host = effective_host(row.kind, base_url)
     return RemoteEndpoint(
         row.id,
-        row.base_url,
+        base_url,
         declared.secret,
         azure_openai.AzureOpenAI(host) if host.auth == API_KEY else openai,
         prices,
         hub=provider_format(host.format),
+        operations=operations_of(host),
         quirks=host.quirk_map(),
         provider=row.provider,
         allow_private=row.allow_private,
@@ -433,16 +442,22 @@ def _endpoint(declared: _Declared, child: LocalChild | None, prices: Prices) -> 
     )
 
 
-def _connection(row: ConnectionRow, models: tuple[str, ...], *, listed: bool) -> Connection:
+def _connection(row: ConnectionRow) -> Connection:
     return Connection(
         id=row.id,
         kind=row.kind,
         provider=row.provider,
-        models=models,
+        models=row.models,
         priority=row.priority,
         created_at=row.created_at,
-        listed=listed,
     )
+
+
+def _local(row: ConnectionRow, chat_installed: bool) -> Connection:
+    """The models of this machine; those that aren't installed can be asked for, and then say how to install them."""
+    hidden = [name for name, here in ((LOCAL_MODEL, chat_installed), (MINILM, embedder_installed())) if not here]
+    local = msgspec.structs.replace(row, models=(LOCAL_MODEL, MINILM))
+    return msgspec.structs.replace(_connection(local), hidden=tuple(hidden), apart=(MINILM,))
 
 
 def _info(declared: _Declared) -> ConnectionInfo:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -52,6 +53,10 @@ class RawFormat(Protocol):
     def StreamReader(self, choices: int = 1, secret: str | None = None) -> StreamReader: ...
 
 
+Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
+NO_OPERATIONS: Final[Operations] = MappingProxyType({})
+
+
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach an upstream right now: address, the head of a request, and the credential to watch for."""
 
@@ -90,6 +95,7 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
+    operations: Operations
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -128,6 +134,7 @@ class RemoteEndpoint:
         prices: "Prices",
         *,
         hub: ProviderFormat,
+        operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
         provider: str | None = None,
         allow_private: bool = False,
@@ -139,6 +146,7 @@ class RemoteEndpoint:
         self.provider = provider
         self.format = provider_format
         self.hub = hub
+        self.operations = operations
         self.wire = hub.WIRE
         self._quirks = quirks or {}
         self.base_url = base_url
@@ -238,6 +246,13 @@ class LocalChild(Protocol):
     def release(self) -> None: ...
 
 
+class LocalChildren(msgspec.Struct, frozen=True, kw_only=True):
+    """The programs that run on this machine: the chat model, and what makes embeddings and rankings."""
+
+    chat: LocalChild
+    embedder: LocalChild
+
+
 class LocalAddress(Protocol):
     """Where the child listens."""
 
@@ -255,10 +270,18 @@ class LocalEndpoint:
     provider: str | None = "local"
     access: Access | None = None
 
-    def __init__(self, connection_id: str, child: LocalChild, provider_format: RawFormat, hub: ProviderFormat) -> None:
+    def __init__(
+        self,
+        connection_id: str,
+        child: LocalChild,
+        provider_format: RawFormat,
+        hub: ProviderFormat,
+        operations: Operations = NO_OPERATIONS,
+    ) -> None:
         self.connection_id = connection_id
         self.format = provider_format
         self.hub = hub
+        self.operations = operations
         self.wire = hub.WIRE
         self._child = child
         self._known: dict[tuple[int, str], Access] = {}

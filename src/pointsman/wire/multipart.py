@@ -4,12 +4,13 @@ The parser is the `multipart` library's incremental one, in its strict mode. It 
 while it reads, so that a form of a million parts is refused at the first part too many.
 """
 
-from typing import Final
-
-import multipart
+from typing import TYPE_CHECKING, Final
 
 from pointsman.canonical.passed import Form, FormPart
 from pointsman.errors import GatewayError, Kind
+
+if TYPE_CHECKING:
+    from multipart import MultipartSegment, PushMultipartParser
 
 MAX_PARTS: Final = 128
 MAX_HEADER_BYTES: Final = 4096
@@ -20,6 +21,8 @@ _SLICE: Final = 256 * 1024
 
 def parse_form(content_type: bytes, body: bytes) -> Form:
     """The form in ``body``. Raises GatewayError(INVALID_REQUEST) when it is none, or larger than the limits."""
+    import multipart  # when the first form comes
+
     try:
         kind, options = multipart.parse_options_header(content_type.decode("latin-1"))
     except ValueError:
@@ -89,9 +92,9 @@ def _is_sound(boundary: str) -> bool:
     )
 
 
-def _read_parts(parser: multipart.PushMultipartParser, body: bytes) -> list[FormPart]:
+def _read_parts(parser: "PushMultipartParser", body: bytes) -> list[FormPart]:
     parts: list[FormPart] = []
-    segment: multipart.MultipartSegment | None = None
+    segment: MultipartSegment | None = None
     pieces: list[bytes] = []
     view = memoryview(body)
     end = len(body) - 2 if body.endswith(b"--\r\n") else len(body)  # a line's end behind the last boundary is usual
@@ -100,14 +103,14 @@ def _read_parts(parser: multipart.PushMultipartParser, body: bytes) -> list[Form
             if event is None:
                 assert segment is not None
                 parts.append(_part(segment, b"".join(pieces)))
-            elif isinstance(event, multipart.MultipartSegment):
-                segment, pieces = event, []
-            else:
+            elif isinstance(event, bytes | bytearray):
                 pieces.append(bytes(event))
+            else:
+                segment, pieces = event, []
     return parts
 
 
-def _part(segment: multipart.MultipartSegment, content: bytes) -> FormPart:
+def _part(segment: "MultipartSegment", content: bytes) -> FormPart:
     if segment.filename is None and len(content) > MAX_FIELD_BYTES:
         raise GatewayError(
             Kind.INVALID_REQUEST, f"a field of the form has more than {MAX_FIELD_BYTES} bytes", param=segment.name[:100]

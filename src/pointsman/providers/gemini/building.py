@@ -9,7 +9,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.request import OutputFormat, Request
 from pointsman.providers.gemini.contents import ContentsWriter, put_all
-from pointsman.providers.gemini.target import Target, has_project, is_vertex, target_of
+from pointsman.providers.gemini.target import Target, takes_token, target_of
 from pointsman.providers.gemini.thinking import thinking_of
 from pointsman.providers.gemini.tools import note_schema, tool_config_of, tools_of
 from pointsman.wire.gemini import WIRE
@@ -70,7 +70,7 @@ def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
     if b'"model"' in body:
         fields = _fields.decode(body)
         if "model" in fields:
-            fields["model"] = msgspec.Raw(_encode(target.path.removeprefix("/")))
+            fields["model"] = msgspec.Raw(_encode(target.name))
             body = _encode(fields)
     return Built(path=_path(target, stream=request.stream), body=body)
 
@@ -80,7 +80,7 @@ def build_count_request(request: Request, upstream: Upstream, fidelity: Fidelity
     target = target_of(upstream)
     body = _body(request, target, fidelity)
     if not target.vertex:
-        body = {"generateContentRequest": {"model": target.path.removeprefix("/"), **body}}
+        body = {"generateContentRequest": {"model": target.name, **body}}
     else:
         body.pop("toolConfig", None)
     return Built(path=f"{target.path}:countTokens", body=_encode(body))
@@ -88,7 +88,7 @@ def build_count_request(request: Request, upstream: Upstream, fidelity: Fidelity
 
 def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]:
     """A key, or for a project on Vertex AI a bearer token."""
-    if has_project(upstream):
+    if takes_token(upstream):
         return (("authorization", f"Bearer {secret}"),)
     return (("x-goog-api-key", secret),)
 
@@ -96,11 +96,6 @@ def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]
 def lacks(upstream: Upstream) -> frozenset[str]:
     """Pictures and documents by address are not taken by every model: they are fetched."""
     return frozenset({"image_url", "file_url"})
-
-
-def models_path(upstream: Upstream) -> str:
-    """Where the list of models is, below the base URL."""
-    return "/publishers/google/models" if is_vertex(upstream) else "/models?pageSize=1000"
 
 
 def _path(target: Target, *, stream: bool) -> str:

@@ -128,7 +128,10 @@ class ContentsWriter:
         if part.cache is not None:
             self._fidelity.dropped(f"{part.path}.cache_control", "Gemini caches prompts by itself")
         if part.opaque is not None and part.opaque.origin != WIRE:
-            self._fidelity.dropped(f"{part.path}.{part.opaque.kind}", f"only {part.opaque.origin} can read it")
+            # A part that holds nothing else is lost as a whole.
+            hidden = isinstance(part, ReasoningPart) and not part.text and not part.summary
+            path = part.path if hidden else f"{part.path}.{part.opaque.kind}"
+            self._fidelity.dropped(path, f"only {part.opaque.origin} can read it")
         for key in part.extra or ():
             if not self._native:
                 self._fidelity.dropped(f"{part.path}.{key}", "Gemini has no such member")

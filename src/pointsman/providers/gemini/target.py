@@ -10,10 +10,13 @@ from pointsman.wire.gemini import is_older
 
 _COLLECTIONS: Final = ("models/", "tunedModels/")
 DEFAULT_LOCATION: Final = "global"
+GEMINI_VERSION: Final = "v1beta"
+VERTEX_VERSION: Final = "v1"
+VERTEX_LIST_VERSION: Final = "v1beta1"  # the only one that lists a publisher's models
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """``path``: of the model, below the base URL. ``older``: a family before Gemini 3."""
+    """``path``: of the model, below the base URL; ``name``: as bodies have it. ``older``: a family before Gemini 3."""
 
     path: str
     name: str
@@ -27,30 +30,50 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def target_of(upstream: Upstream) -> Target:
-    """Reads the connection's options ``project`` and ``location`` (Vertex AI) and the quirk ``vertex``.
+    """Reads the connection's options ``project``, ``location`` and ``api_version``, and its host's row.
 
-    With a project the path is ``/projects/P/locations/L/publishers/google/models/M``; Vertex AI without one is its
-    express mode, which takes a key. Else it is the Gemini API's ``/models/M``.
+    With a project the path is Vertex AI's ``/v1/projects/P/locations/L/publishers/google/models/M``. A host whose row
+    says ``/publishers/`` is Vertex AI in its express mode, which takes a key. Else it is the Gemini API's
+    ``/v1beta/models/M``.
     """
     model = upstream.model
     collection = next((prefix for prefix in _COLLECTIONS if model.startswith(prefix)), "models/")
     name = model.removeprefix(collection)
     older = is_older(name)
     if not is_vertex(upstream):
-        return Target(path=f"/{collection}{quote(name, safe='')}", name=name, vertex=False, older=older)
+        path = f"{_version(upstream, GEMINI_VERSION)}/{collection}{quote(name, safe='')}"
+        return Target(path=path, name=f"{collection}{name}", vertex=False, older=older)
     publisher, _, short = name.rpartition("/")
-    path = f"/publishers/{quote(publisher or 'google', safe='')}/models/{quote(short, safe='')}"
-    return Target(path=f"{_project(upstream)}{path}", name=name, vertex=True, older=older)
+    path = f"{models_root(upstream, publisher or 'google')}/{quote(short, safe='')}"
+    return Target(path=path, name=name, vertex=True, older=older)
+
+
+def models_root(upstream: Upstream, publisher: str = "google") -> str:
+    """Where Vertex AI's models are, below the base URL."""
+    project = f"{_version(upstream, VERTEX_VERSION)}{_project(upstream)}"
+    return f"{project}/publishers/{quote(publisher, safe='')}/models"
+
+
+def models_path(upstream: Upstream) -> str:
+    """Where the list of models is, below the base URL."""
+    if is_vertex(upstream):
+        return f"{_version(upstream, VERTEX_LIST_VERSION)}/publishers/google/models?pageSize=200"
+    return f"{_version(upstream, GEMINI_VERSION)}/models?pageSize=1000"
 
 
 def is_vertex(upstream: Upstream) -> bool:
     """True when the connection leads to Vertex AI."""
-    return bool(upstream.quirks.get("vertex")) or "project" in upstream.options
+    return "project" in upstream.options or "/publishers/" in (upstream.quirks.get("chat_path") or "")
 
 
-def has_project(upstream: Upstream) -> bool:
-    """True when Vertex AI is called by project, which takes a bearer token and no key."""
-    return "project" in upstream.options
+def takes_token(upstream: Upstream) -> bool:
+    """True when the credential is a bearer token and no key: Vertex AI by project."""
+    return "project" in upstream.options or upstream.quirks.get("auth") == "bearer"
+
+
+def _version(upstream: Upstream, usual: str) -> str:
+    version = upstream.options.get("api_version", usual)
+    return f"/{quote(version, safe='')}" if version else ""
 
 
 def _project(upstream: Upstream) -> str:

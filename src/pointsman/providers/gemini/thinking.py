@@ -48,7 +48,7 @@ def _amount(made: Json, options: ReasoningOptions, request: Request, target: Tar
     if options.max_tokens is not None:
         made["thinkingBudget"] = options.max_tokens
         if options.effort is not None:
-            fidelity.dropped(f"{path}.effort", "the budget in tokens was sent; Gemini takes one of the two")
+            fidelity.dropped(_effort_path(request), "the budget in tokens was sent; Gemini takes one of the two")
     elif options.effort is not None and target.older:
         _budget(made, options.effort, request, fidelity)
     elif options.effort is not None:
@@ -62,10 +62,16 @@ def _amount(made: Json, options: ReasoningOptions, request: Request, target: Tar
         fidelity.mapped(f"{path}.adaptive", "Gemini takes what is said as a limit and decides below it")
 
 
+def _effort_path(request: Request) -> str:
+    """The client's name of the effort, which some APIs have without an object around it."""
+    path = request.path("reasoning")
+    return path if path.endswith("effort") else f"{path}.effort"
+
+
 def _budget(made: Json, effort: str, request: Request, fidelity: Fidelity) -> None:
     wanted = budget_of(effort, request.max_output_tokens)
     made["thinkingBudget"] = budget = min(wanted, _LARGEST_BUDGET)
-    path = f"{request.path('reasoning')}.effort"
+    path = _effort_path(request)
     if wanted > budget:
         fidelity.approximated(path, f"{effort} is a budget of {wanted} tokens; the most that this model takes was sent")
     else:
@@ -77,9 +83,9 @@ def _level(made: Json, effort: str, request: Request, fidelity: Fidelity) -> Non
     if level is None and request.wire == WIRE:
         level = effort.upper()
     if level is None:
-        fidelity.approximated(f"{request.path('reasoning')}.effort", f"{effort} to HIGH, the most that it takes")
+        fidelity.approximated(_effort_path(request), f"{effort} to HIGH, the most that it takes")
     elif level != effort:
-        fidelity.mapped(f"{request.path('reasoning')}.effort", f"{effort} to {level}")
+        fidelity.mapped(_effort_path(request), f"{effort} to {level}")
     made["thinkingLevel"] = level or "HIGH"
 
 

@@ -1,0 +1,31 @@
+"""Anthropic's Messages API, as its clients speak it: messages, counts of tokens, lists of models."""
+
+from typing import Final
+
+from pointsman.dialects.anthropic.answer import write_response
+from pointsman.dialects.anthropic.errors import render_error, render_limits, render_stream_error
+from pointsman.dialects.anthropic.models import write_count_response, write_model, write_models
+from pointsman.dialects.anthropic.reading import read_count_request, read_request
+from pointsman.dialects.anthropic.streaming import StreamRenderer
+from pointsman.wire.anthropic import WIRE
+
+NAME: Final = "anthropic.messages"
+OPERATION: Final = "chat"
+STREAM_TYPE: Final = b"text/event-stream"
+
+__all__ = [
+    "NAME",
+    "OPERATION",
+    "STREAM_TYPE",
+    "WIRE",
+    "StreamRenderer",
+    "read_count_request",
+    "read_request",
+    "render_error",
+    "render_limits",
+    "render_stream_error",
+    "write_count_response",
+    "write_model",
+    "write_models",
+    "write_response",
+]

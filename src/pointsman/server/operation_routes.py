@@ -1,0 +1,101 @@
+"""The routes of operations beside chat: embeddings, rankings, pictures, sound, moderations."""
+
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+
+from pointsman.canonical.halves import ClientCall
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Call, Gateway, serve
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.inference import BASES, client_call, dialect_module, place_model
+from pointsman.server.routes import Handler, Router
+
+# Path below the bases, the module of the dialect there, and its name in it where there are several.
+ROUTES: Final = (
+    ("embeddings", "openai_embeddings", None),
+    ("rerank", "rerank", None),
+    ("images/generations", "openai_media", "IMAGE_GENERATIONS"),
+    ("images/edits", "openai_media", "IMAGE_EDITS"),
+    ("audio/speech", "openai_media", "SPEECH"),
+    ("audio/transcriptions", "openai_media", "TRANSCRIPTIONS"),
+    ("audio/translations", "openai_media", "TRANSLATIONS"),
+    ("moderations", "openai_media", "MODERATIONS"),
+)
+
+
+class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was read, and what the flow needs of it."""
+
+    model: str
+    request: Any
+    stream: bool = False
+    choices: int = 1
+    max_output_tokens: int = 0
+    fields: None = None
+
+
+class SpeakingOperation:
+    """An operation's dialect with what one request says beside its body."""
+
+    def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None) -> None:
+        self.NAME = dialect.NAME
+        self.WIRE = dialect.WIRE
+        self.OPERATION = dialect.OPERATION
+        self.write_response = getattr(dialect, "write_response", None)
+        self.render_error = dialect.render_error
+        self.render_stream_error = dialect.render_stream_error
+        self.render_limits = dialect.render_limits
+        self._read = dialect.read_request
+        self._call = call
+        self._provider = provider
+
+    def parse_request(self, body: bytes) -> Call:
+        """The body, read. Raises GatewayError(INVALID_REQUEST) that names the field at fault."""
+        request = self._read(body, self._call)
+        model = request.model if self._provider is None else place_model(self._provider, request.model)
+        return OperationCall(model=model, stream=request.stream, request=request)
+
+    def as_request(self, call: Call, body: bytes) -> Any:
+        """What `parse_request` read."""
+        assert isinstance(call, OperationCall)
+        return call.request
+
+
+class OperationRoutes:
+    """Handlers of the operations; each dialect is imported when its first request comes."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._handlers = {path.encode(): self._handler(module, name) for path, module, name in ROUTES}
+
+    def add_to(self, router: Router) -> None:
+        """Serve every operation below each base."""
+        for base in BASES:
+            for path, handler in self._handlers.items():
+                router.add("POST", f"{base}/{path.decode()}", handler)
+        router.add("POST", "/api/embed", self._handler("ollama.embed", None))
+
+    def of_provider(self, operation: bytes) -> Handler | None:
+        """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""
+        return self._handlers.get(operation)
+
+    def _handler(self, module: str, name: str | None) -> Handler:
+        async def handle(exchange: Exchange) -> None:
+            dialect: Any = dialect_module(module)
+            if name is not None:
+                dialect = getattr(dialect, name)
+            _, marked, rest = exchange.path.partition(b"/providers/")
+            provider = unquote(rest.partition(b"/")[0].decode("latin-1")) if marked else None
+            try:
+                if provider is not None and provider not in self._gateway.snapshot.catalogue.connections:
+                    raise GatewayError(Kind.INVALID_REQUEST, "the path names no known provider", param="provider")
+                call = client_call(exchange)
+            except GatewayError as error:
+                refuse(exchange, dialect, error)
+                return
+            speaking: Any = SpeakingOperation(dialect, call, provider)
+            await serve(self._gateway, speaking, exchange)
+
+        return handle

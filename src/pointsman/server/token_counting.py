@@ -1,0 +1,52 @@
+"""Counts of a prompt's tokens, before a call: Anthropic's ``count_tokens`` and Gemini's ``countTokens``."""
+
+from typing import Any
+
+from pointsman.accounting.estimation import estimate_tokens
+from pointsman.canonical.fidelity import Fidelity
+from pointsman.canonical.halves import ClientCall
+from pointsman.canonical.request import Request
+from pointsman.errors import GatewayError
+from pointsman.flow import Gateway
+from pointsman.policy.authentication import authenticate
+from pointsman.runner import in_task
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.upstream.answers import CollectedAnswer
+from pointsman.upstream.endpoints import Endpoint
+
+
+class TokenCounting:
+    """The upstream's own count where it speaks the client's API and counts; elsewhere an estimate (4 bytes a token)."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def count(self, exchange: Exchange, dialect: Any, call: ClientCall) -> None:
+        """Answer a request for a count, in ``dialect``: a module with ``read_count_request``."""
+        snapshot = self._gateway.snapshot
+        try:
+            authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            request: Request = dialect.read_count_request(exchange.body, call)
+            target = snapshot.catalogue.resolve(request.model)
+            endpoint = snapshot.endpoints[target.connection.id]
+            tokens = estimate_tokens(exchange.body, 0)
+            if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
+                await in_task()
+                tokens = await self._ask(endpoint, endpoint.hub, request, target.model)
+        except GatewayError as error:
+            refuse(exchange, dialect, error)
+            return
+        exchange.respond(200, dialect.write_count_response(tokens))
+
+    async def _ask(self, endpoint: Endpoint, counter: Any, request: Request, model: str) -> int:
+        access = await endpoint.acquire()
+        try:
+            built = counter.build_count_request(request, endpoint.upstream(model), Fidelity())
+            answer = CollectedAnswer()
+            await self._gateway.client.send(access.origin, endpoint.message(access, built), answer)
+        finally:
+            endpoint.release()
+        if answer.status != 200:
+            raise endpoint.hub.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+        tokens: int = counter.parse_count_response(answer.body)
+        return tokens

@@ -1,0 +1,130 @@
+"""Full requests of other APIs' clients for Gemini models: no leaf is lost in silence, and Google takes the rest."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from tests import ollama_fixtures, responses_samples
+from tests.joined_halves import lost
+from tests.providers.chat_halves import leaves
+from tests.providers.test_openai_chat_requests import FULL
+
+from pointsman.canonical.fidelity import Fidelity
+from pointsman.canonical.halves import ClientCall, Upstream
+from pointsman.dialects import anthropic, openai_chat, openai_responses
+from pointsman.dialects.ollama import chat as ollama_chat
+from pointsman.dialects.ollama import generate as ollama_generate
+from pointsman.providers import gemini
+from pointsman.testing.gemini_request import parse
+from pointsman.testing.gemini_rules import check_values
+from pointsman.testing.gemini_signature import check_signatures
+
+ANTHROPIC: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "system": [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "look"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "UE5H"}},
+                {
+                    "type": "document",
+                    "source": {"type": "base64", "media_type": "application/pdf", "data": "UERG"},
+                    "title": "a title",
+                    "citations": {"enabled": True},
+                },
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hmm", "signature": "signed"},
+                {"type": "redacted_thinking", "data": "hidden"},
+                {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}},
+                {"type": "tool_use", "id": "toolu_2", "name": "clock", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "blue"}]},
+                {"type": "tool_result", "tool_use_id": "toolu_2", "content": "broken", "is_error": True},
+                {"type": "text", "text": "go on", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+            ],
+        },
+    ],
+    "tools": [
+        {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}},
+        {"name": "clock", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}},
+        {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+    ],
+    "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 2048},
+    "metadata": {"user_id": "u1"},
+    "stop_sequences": ["END"],
+    "temperature": 1.0,
+    "top_k": 4,
+    "stream": True,
+}
+# What says the same in Google's words, stands in the path, or names an item that Google has no names for.
+SAME_MEANING = {
+    "type", "role", "model", "stream", "detail", "media_type", "format", "index", "think", "tool_use_id", "status",
+    "mode", "is_error", "id", "reasoning_effort",
+}  # fmt: skip
+# Told under our own word for it.
+TOLD_AS = {"annotations": "citations", "encrypted_content": "encrypted", "filename": "filename"}
+
+
+def is_silent(path: str, value: Any, sent: str, told: set[str]) -> bool:
+    """True when a leaf neither went out in another form nor is told under another name."""
+    if path.rpartition(".")[2] in SAME_MEANING:
+        return False
+    if isinstance(value, str) and value.startswith("data:"):
+        return value.partition(",")[2] not in sent
+    if path.endswith("arguments"):
+        return json.dumps(json.loads(value)) not in sent
+    return not any(name in path and any(note.endswith(ours) for note in told) for name, ours in TOLD_AS.items())
+
+
+def without_uploads(value: Any) -> Any:
+    """``value`` without parts that name another API's uploaded files: they are refused, not dropped."""
+    if isinstance(value, list):
+        return [without_uploads(one) for one in value if "file_id" not in json.dumps(one) or not is_upload(one)]
+    return {key: without_uploads(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def is_upload(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("file", "input_file", "input_image")
+
+
+REQUESTS = {
+    "chat": (openai_chat, FULL),
+    "responses": (openai_responses, responses_samples.MESSAGES),
+    "responses tools": (openai_responses, responses_samples.TOOLS),
+    "responses options": (openai_responses, responses_samples.OPTIONS),
+    "responses native": (openai_responses, responses_samples.NATIVE),
+    "anthropic": (anthropic, ANTHROPIC),
+    "ollama chat": (ollama_chat, ollama_fixtures.CHAT),
+    "ollama generate": (ollama_generate, ollama_fixtures.GENERATE),
+}
+
+
+@pytest.mark.parametrize("model", ["gemini-3-pro", "gemini-2.5-flash"])
+@pytest.mark.parametrize("name", list(REQUESTS))
+def test_every_leaf_is_sent_or_told_and_google_takes_what_is_sent(name: str, model: str) -> None:
+    dialect, body = REQUESTS[name]
+    body = without_uploads(copy.deepcopy(body))
+    fidelity = Fidelity()
+    request = dialect.read_request(json.dumps(body).encode(), ClientCall())
+    built = gemini.build_request(request, Upstream(model=model), fidelity).body
+    sent = json.loads(built)
+    values = dict(leaves(body))
+    told = {note.path for note in fidelity.notes}
+    unsent = lost(body, sent, fidelity)
+    assert [path for path in unsent if is_silent(path, values[path], json.dumps(sent), told)] == []
+    read = parse(built, "GenerateContentRequest", vertex=False)
+    check_values(read)
+    check_signatures(read["contents"], required=model == "gemini-3-pro")
