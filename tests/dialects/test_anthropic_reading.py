@@ -204,6 +204,7 @@ def test_a_request_with_everything_goes_out_as_it_came_in() -> None:
     "members",
     [
         {"thinking": {"type": "disabled"}},
+        {"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}},
         {"thinking": {"type": "adaptive"}},
         {"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "low"}},
         {"thinking": {"type": "adaptive", "display": "updates"}},
