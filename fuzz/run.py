@@ -1,6 +1,6 @@
 """``make fuzz``: fuzz the targets, one after another, each in a process of its own.
 
-    python -m fuzz.run [--seconds 60] [edge upstream chat_request event_stream ...]
+    python -m fuzz.run [--seconds 60] [TARGET ...]
 
 What was found and learnt stands in .fuzz/. The exit status is 1 when something was found.
 """
@@ -22,6 +22,8 @@ TARGETS = {
     "event_stream": 4096,
     "anthropic_request": 4096,
     "anthropic_stream": 4096,
+    "gemini_request": 4096,
+    "gemini_stream": 4096,
 }
 MEMORY_MB = 1024
 GRACE_SECONDS = 60

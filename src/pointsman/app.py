@@ -40,6 +40,7 @@ from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
@@ -224,6 +225,7 @@ class Server:
         others.add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
+        router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             router.add("GET", base, vendors.or_anthropic(operations.models, vendors.anthropic_models))
             router.add("GET", f"{base}/*", vendors.or_anthropic(operations.model, vendors.anthropic_model))
