@@ -114,7 +114,7 @@ TURNS: Any = [
             {**TEXT, **LONG},
         ],
     },
-    {"role": "system", "content": "From now on, be brief."},
+    {"role": "system", "content": "From now on, be brief.", "clear_at": "never"},
     {"role": "assistant", "content": "Well"},
 ]
 TOOLS: Any = [

@@ -106,7 +106,7 @@ class BlockWriter:
         put_back(block, extra, part.path, self.own, self.fidelity)
 
     def _text(self, part: TextPart) -> Block | None:
-        if not part.text:
+        if not part.text or (not self.own and not part.text.strip()):
             self.fidelity.dropped(part.path, "Anthropic takes no empty text")
             return None
         block: Block = {"type": "text", "text": part.text}

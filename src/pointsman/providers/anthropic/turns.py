@@ -52,8 +52,8 @@ class _Turns:
             self._append("system", _system_blocks(message, self._writer), message)
         elif role in _SYSTEM_ROLES:
             fidelity.approximated(message.path, "as the user's text in <system> marks")
-            texts = [block["text"] for block in _system_blocks(message, self._writer)]
-            marked: list[Block] = [{"type": "text", "text": f"<system>\n{text}\n</system>"} for text in texts]
+            blocks = _system_blocks(message, self._writer)
+            marked = [{**block, "text": f"<system>\n{block['text']}\n</system>"} for block in blocks]
             self._append("user", marked, message)
         else:
             blocks = [block for part in message.parts if (block := self._writer.write(part)) is not None]
