@@ -222,10 +222,11 @@ class Server:
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         others.add_to(router)
-        VendorModels(self.gateway).add_to(router)
+        vendors = VendorModels(self.gateway)
+        vendors.add_to(router)
         for base in MODEL_BASES:
-            router.add("GET", base, operations.models)
-            router.add("GET", f"{base}/*", operations.model)
+            router.add("GET", base, vendors.for_google(operations.models, vendors.gemini_models))
+            router.add("GET", f"{base}/*", vendors.for_google(operations.model, vendors.gemini_model))
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -10,7 +10,7 @@ from pointsman.routing.catalogue import Target
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import GEMINI_BASES, dialect_module, query_of, take_query_key
 from pointsman.server.operations import list_models
-from pointsman.server.routes import Router
+from pointsman.server.routes import Handler, Router
 
 RUNNING_SECONDS: Final = 300  # how long Ollama keeps a model loaded by default; ours need no loading
 _CAPABILITIES: Final = ("completion", "tools", "vision", "thinking")
@@ -31,6 +31,14 @@ class VendorModels:
         router.add("GET", "/api/ps", self.ollama_running)
         router.add("GET", "/api/version", self.ollama_version)
         router.add("POST", "/api/show", self.ollama_show)
+
+    def for_google(self, others: Handler, googles: Handler) -> Handler:
+        """A handler for paths that Google's clients share with others: their key is in a header of its own."""
+
+        async def choose(exchange: Exchange) -> None:
+            await (googles if b"x-goog-api-key" in exchange.headers else others)(exchange)
+
+        return choose
 
     async def gemini_models(self, exchange: Exchange) -> None:
         """``GET /v1beta/models``."""
