@@ -40,6 +40,7 @@ from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
@@ -224,9 +225,12 @@ class Server:
         others.add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
+        router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
-            router.add("GET", base, vendors.for_google(operations.models, vendors.gemini_models))
-            router.add("GET", f"{base}/*", vendors.for_google(operations.model, vendors.gemini_model))
+            listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
+            one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
+            router.add("GET", base, listed)
+            router.add("GET", f"{base}/*", one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -1,5 +1,6 @@
-"""Lists of models in the shapes of Gemini's and Ollama's clients."""
+"""Lists of models in the shapes of Anthropic's, Gemini's and Ollama's clients."""
 
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -32,13 +33,48 @@ class VendorModels:
         router.add("GET", "/api/version", self.ollama_version)
         router.add("POST", "/api/show", self.ollama_show)
 
-    def for_google(self, others: Handler, googles: Handler) -> Handler:
-        """A handler for paths that Google's clients share with others: their key is in a header of its own."""
+    def by_vendor(self, others: Handler, anthropic: Handler, google: Handler) -> Handler:
+        """For a path that three kinds of clients share: Anthropic's tell their version, Google's have a header of
+        their own for the key.
+        """
 
-        async def choose(exchange: Exchange) -> None:
-            await (googles if b"x-goog-api-key" in exchange.headers else others)(exchange)
+        async def handle(exchange: Exchange) -> None:
+            if b"anthropic-version" in exchange.headers:
+                await anthropic(exchange)
+            else:
+                await (google if b"x-goog-api-key" in exchange.headers else others)(exchange)
 
-        return choose
+        return handle
+
+    async def anthropic_models(self, exchange: Exchange) -> None:
+        """``GET /v1/models`` for Anthropic's clients, in pages."""
+        await self._anthropic(exchange, self._anthropic_page)
+
+    async def anthropic_model(self, exchange: Exchange) -> None:
+        """``GET /v1/models/{model}`` for Anthropic's clients."""
+        await self._anthropic(exchange, self._anthropic_one)
+
+    async def _anthropic(self, exchange: Exchange, write: Callable[[Any, Exchange], bytes]) -> None:
+        dialect = dialect_module("anthropic")
+        try:
+            self._authenticate_if_sent(exchange)
+            body = write(dialect, exchange)
+        except GatewayError as error:
+            refuse(exchange, dialect, error)
+            return
+        exchange.respond(200, body)
+
+    def _anthropic_page(self, dialect: Any, exchange: Exchange) -> bytes:
+        models = list_models(self._gateway.snapshot.catalogue)
+        cards = [dialect.ModelCard(name=model.id, created=model.created) for model in models]
+        page: bytes = dialect.write_models(cards, query_of(exchange))
+        return page
+
+    def _anthropic_one(self, dialect: Any, exchange: Exchange) -> bytes:
+        name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"))
+        created = self._gateway.snapshot.catalogue.resolve(name).connection.created_at // 1_000_000
+        one: bytes = dialect.write_model(dialect.ModelCard(name=name, created=created))
+        return one
 
     async def gemini_models(self, exchange: Exchange) -> None:
         """``GET /v1beta/models``."""
