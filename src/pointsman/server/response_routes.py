@@ -27,7 +27,6 @@ from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, query_of
 from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
-from pointsman.server.response_socket import response_socket
 from pointsman.server.routes import Handler, Router
 from pointsman.storage.database import StorageError
 
@@ -73,7 +72,7 @@ class ResponseRoutes:
             router.add("GET", f"{path}/*", self._told(self._read))
             router.add("DELETE", f"{path}/*", self._told(self._delete))
             router.add("POST", f"{path}/*", self._told(self._cancel))
-            router.websockets[path.encode()] = response_socket(self._open_flow, self._clock)
+            router.websockets[path.encode()] = self._serve_socket
 
     async def upkeep(self) -> None:
         """Forget what is too old, now and then, until cancelled."""
@@ -269,6 +268,11 @@ class ResponseRoutes:
         return unquote(identity), rest
 
     # over a WebSocket
+
+    async def _serve_socket(self, exchange: Exchange) -> None:
+        from pointsman.server.response_socket import response_socket  # wsproto: imported by the first of them
+
+        await response_socket(self._open_flow, self._clock)(exchange)
 
     def _open_flow(self, exchange: Exchange) -> "SocketFlow":
         return SocketFlow(self, exchange, self._owner(exchange))
