@@ -225,7 +225,9 @@ class Server:
         router = Router(mount)
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
-        self.responses = ResponseRoutes(self.gateway, self._installation.responses, self._clock)
+        self.responses = ResponseRoutes(
+            self.gateway, self._installation.responses, self._clock, keep=self._settings.responses.keep
+        )
         self.responses.add_to(router)
         others.add_to(router)
         vendors = VendorModels(self.gateway)

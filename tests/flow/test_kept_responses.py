@@ -70,6 +70,32 @@ def test_what_is_not_to_be_stored_is_not_there(client: openai.OpenAI, model: str
         client.responses.create(model="chat/m", input="y", previous_response_id=answer.id)
 
 
+@pytest.mark.parametrize("options", [{}, {"include": ["reasoning.encrypted_content"]}])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_tool_turn_with_reasoning_is_gone_on_from(client: openai.OpenAI, model: str, options: Any) -> None:
+    tool: Any = {"type": "function", "name": "clock", "parameters": {"type": "object", "properties": {}}}
+    asked: Any = {"model": model, "tools": [tool], "reasoning": {"effort": "low", "summary": "auto"}, **options}
+    first = client.responses.create(input="call the tool", **asked)
+    call = first.output[-1]
+    assert call.type == "function_call"
+    result: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "12:00"}]
+    second = client.responses.create(input=result, previous_response_id=first.id, **asked)
+    assert second.output_text == "echo: call the tool"
+    assert second.previous_response_id in (first.id, None)
+
+
+def test_an_operator_may_keep_nothing(simulator: RunningSimulator, tmp_path: Path) -> None:
+    connection = {"id": "chat", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+    settings = {"connections": [connection], "responses": {"keep": False}}
+    with (
+        running_gateway(tmp_path, settings) as running,
+        openai.OpenAI(base_url=f"{running.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk,
+    ):
+        answer = sdk.responses.create(model="chat/m", input="x")
+        with pytest.raises(openai.NotFoundError):
+            sdk.responses.retrieve(answer.id)
+
+
 def test_errors_are_told_and_nothing_is_kept(client: openai.OpenAI) -> None:
     with pytest.raises(openai.RateLimitError):
         client.responses.create(model="chat/m#fault=rate_limit", input="x")
