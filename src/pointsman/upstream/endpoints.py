@@ -99,6 +99,7 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
+    departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
     operations: Operations
 
     def upstream(self, model: str) -> Upstream:
@@ -140,6 +141,7 @@ class RemoteEndpoint:
         hub: ProviderFormat,
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
+        departures: frozenset[str] = frozenset(),
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -154,6 +156,7 @@ class RemoteEndpoint:
         self.hub = hub
         self.operations = operations
         self.wire = hub.WIRE
+        self.departures = departures
         self._quirks = quirks or {}
         self.base_url = base_url
         self._prices = prices
@@ -282,6 +285,7 @@ class LocalEndpoint:
 
     provider: str | None = "local"
     access: Access | None = None
+    departures: frozenset[str] = frozenset()
 
     def __init__(
         self,
