@@ -98,7 +98,7 @@ MEANINGS = {
         "Where the API is, with its version, e.g. `https://api.openai.com/v1`. A host of the table needs none. "
         "Not for `local`."
     ),
-    "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself.",
+    "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself; for Amazon Bedrock an API key or `ID:SECRET`.",
     "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
     "connections.priority": "Stored and shown. No routing uses it yet.",
     "connections.max_concurrent": "Calls at the same time; further ones wait.",

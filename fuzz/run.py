@@ -24,6 +24,8 @@ TARGETS = {
     "anthropic_stream": 4096,
     "gemini_request": 4096,
     "gemini_stream": 4096,
+    "ollama_request": 4096,
+    "provider_streams": 4096,
 }
 MEMORY_MB = 1024
 GRACE_SECONDS = 60
