@@ -14,6 +14,7 @@ import ollama
 import pytest
 from google import genai
 from google.genai import errors as google_errors
+from google.genai import types
 
 from pointsman.testing import (
     Api,
@@ -134,26 +135,28 @@ def test_mistral_refuses_what_it_does_not_know() -> None:
         assert (status, len(base64.b64decode(answer["data"][0]["embedding"]))) == (200, 128)
 
 
-def genai_client(running: RunningSimulator, key: str) -> genai.Client:
-    transport = httpx.Client(timeout=5)  # one that `close` closes
-    return genai.Client(api_key=key, http_options={"base_url": running.origin, "httpx_client": transport})
+@contextmanager
+def genai_client(running: RunningSimulator, key: str) -> Iterator[genai.Client]:
+    with httpx.Client(timeout=5) as transport:
+        options = types.HttpOptions(base_url=running.origin, httpx_client=transport)
+        yield genai.Client(api_key=key, http_options=options)
 
 
 def test_gemini_embeds_one_and_several() -> None:
     with running_simulator(GeminiEmbeddings(api_key=KEY)) as running:
-        client = genai_client(running, KEY)
-        answer = client.models.embed_content(
-            model="gemini-embedding-001",
-            contents=["one", "two"],
-            config={"output_dimensionality": 16, "task_type": "RETRIEVAL_QUERY"},
-        )
+        with genai_client(running, KEY) as client:
+            answer = client.models.embed_content(
+                model="gemini-embedding-001",
+                contents=["one", "two"],
+                config={"output_dimensionality": 16, "task_type": "RETRIEVAL_QUERY"},
+            )
         assert answer.embeddings is not None
         assert [len(one.values or ()) for one in answer.embeddings] == [16, 16]
-        client.close()
-        client = genai_client(running, "wrong")
-        with pytest.raises(google_errors.ClientError, match="API key not valid"):
+        with (
+            genai_client(running, "wrong") as client,
+            pytest.raises(google_errors.ClientError, match="API key not valid"),
+        ):
             client.models.embed_content(model="gemini-embedding-001", contents="x")
-        client.close()
 
 
 def test_ollama_embeds_and_counts() -> None:
