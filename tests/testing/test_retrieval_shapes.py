@@ -10,7 +10,6 @@ from typing import Any
 
 import cohere
 import httpx
-import ollama
 import pytest
 from google import genai
 from google.genai import errors as google_errors
@@ -22,7 +21,6 @@ from pointsman.testing import (
     GeminiEmbeddings,
     JinaRetrieval,
     MistralEmbeddings,
-    OllamaEmbeddings,
     RunningSimulator,
     VoyageRetrieval,
     running_simulator,
@@ -159,17 +157,6 @@ def test_gemini_embeds_one_and_several() -> None:
             client.models.embed_content(model="gemini-embedding-001", contents="x")
 
 
-def test_ollama_embeds_and_counts() -> None:
-    with running_simulator(OllamaEmbeddings()) as running:
-        client = ollama.Client(host=running.origin)
-        answer = client.embed(model="all-minilm", input=["one", "two"], dimensions=8)
-        assert [len(vector) for vector in answer.embeddings] == [8, 8]
-        assert answer.prompt_eval_count == 2
-        with pytest.raises(ollama.ResponseError, match="not found"):
-            client.embed(model="missing", input="x")
-        client.close()
-
-
 @pytest.mark.parametrize(
     ("api", "path", "body"),
     [
@@ -178,7 +165,6 @@ def test_ollama_embeds_and_counts() -> None:
         (JinaRetrieval(), "/v1/rerank", {"model": "m#fault=http_503"}),
         (MistralEmbeddings(), "/v1/embeddings", {"model": "m#fault=http_503"}),
         (GeminiEmbeddings(), "/v1beta/models/m%23fault=http_503:embedContent", {}),
-        (OllamaEmbeddings(), "/api/embed", {"model": "m#fault=http_503"}),
     ],
 )
 def test_faults_come_in_each_service_own_shape(api: Api, path: str, body: object) -> None:
@@ -186,3 +172,9 @@ def test_faults_come_in_each_service_own_shape(api: Api, path: str, body: object
         status, answer = post(running, path, body)
     assert status == 503
     assert next(iter(answer)) in ("id", "detail", "object", "error")
+
+
+def test_only_listed_models_are_there() -> None:
+    with running_simulator(JinaRetrieval(models=("jina-embeddings-v3",), only_listed=True)) as running:
+        assert post(running, "/v1/embeddings", {"model": "jina-embeddings-v3", "input": "x"})[0] == 200
+        assert post(running, "/v1/embeddings", {"model": "other", "input": "x"})[0] == 404
