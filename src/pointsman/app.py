@@ -40,6 +40,7 @@ from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
+from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
@@ -222,10 +223,12 @@ class Server:
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         others.add_to(router)
-        VendorModels(self.gateway).add_to(router)
+        vendors = VendorModels(self.gateway)
+        vendors.add_to(router)
+        router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
-            router.add("GET", base, operations.models)
-            router.add("GET", f"{base}/*", operations.model)
+            router.add("GET", base, vendors.or_anthropic(operations.models, vendors.anthropic_models))
+            router.add("GET", f"{base}/*", vendors.or_anthropic(operations.model, vendors.anthropic_model))
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -129,13 +129,14 @@ def test_results_are_outputs_errors_or_objects(words: str, is_error: bool | None
     assert body["contents"][2]["parts"][0]["functionResponse"]["response"] == response
 
 
-def test_pictures_in_results_go_inside_or_for_older_models_beside() -> None:
+def test_pictures_in_results_go_inside_or_for_older_models_after_them() -> None:
     shown = result()
     shown.content.append(ImagePart(source=Source(data="UE5H", media_type="image/png")))
     body, _ = built(user(text()), assistant(call()), user(shown), tools=[WEATHER])
     assert body["contents"][2]["parts"][0]["functionResponse"]["parts"][0]["inlineData"]["data"] == "UE5H"
     body, fidelity = built(user(text()), assistant(call()), user(shown), tools=[WEATHER], upstream=OLD)
-    assert body["contents"][2]["parts"][1]["inlineData"]["data"] == "UE5H"
+    assert len(body["contents"][2]["parts"]) == 1
+    assert body["contents"][3]["parts"][0]["inlineData"]["data"] == "UE5H"
     assert noted(fidelity) == {"messages[2].content": "approximated"}
 
 

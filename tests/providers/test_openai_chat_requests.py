@@ -449,3 +449,10 @@ def test_any_set_of_options_is_accounted_for(keys: set[str], kind: str) -> None:
     out = provider.build_request(read(client), upstream(kind), fidelity)
     lost = [leaf for leaf in unaccounted(client, out.body, fidelity) if not leaf.startswith(("model=", "stream"))]
     assert lost == []
+
+
+def test_only_hosts_that_are_known_to_depart_have_requests_written_anew() -> None:
+    for kind in ("openai", "azure", "openai-compatible", "vllm", "together", "openrouter"):
+        assert provider.departures(upstream(kind)) == frozenset()
+    assert provider.departures(upstream("deepseek")) == {"tools", "response_format", "max_completion_tokens"}
+    assert {"seed", "tool_choice", "tools", "user", "stream_options"} <= provider.departures(upstream("mistral"))

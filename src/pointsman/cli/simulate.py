@@ -38,6 +38,7 @@ APIS: Final = (
     ("gemini", "Gemini", "Gemini", "gemini"),
     ("ollama", "Ollama", "Ollama", "ollama"),
     ("cohere", "Cohere", "Cohere v2", "cohere"),
+    ("bedrock", "Bedrock", "Amazon Bedrock Converse", "bedrock"),
     ("operations", "OpenAIOperations", "OpenAI: embeddings, images, audio, moderations", "openai"),
 )
 

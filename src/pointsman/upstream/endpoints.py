@@ -95,6 +95,7 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
+    departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
     operations: Operations
 
     def upstream(self, model: str) -> Upstream:
@@ -136,6 +137,7 @@ class RemoteEndpoint:
         hub: ProviderFormat,
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
+        departures: frozenset[str] = frozenset(),
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -148,6 +150,7 @@ class RemoteEndpoint:
         self.hub = hub
         self.operations = operations
         self.wire = hub.WIRE
+        self.departures = departures
         self._quirks = quirks or {}
         self.base_url = base_url
         self._prices = prices
@@ -269,6 +272,7 @@ class LocalEndpoint:
 
     provider: str | None = "local"
     access: Access | None = None
+    departures: frozenset[str] = frozenset()
 
     def __init__(
         self,
