@@ -1,6 +1,6 @@
 """``make fuzz``: fuzz the targets, one after another, each in a process of its own.
 
-    python -m fuzz.run [--seconds 60] [edge upstream chat_request event_stream]
+    python -m fuzz.run [--seconds 60] [TARGET ...]
 
 What was found and learnt stands in .fuzz/. The exit status is 1 when something was found.
 """
@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SEEDS = Path(__file__).resolve().parent / "corpus"
 SCRATCH = ROOT / ".fuzz"
 # Name -> the longest input in bytes.
-TARGETS = {"edge": 4096, "upstream": 4096, "chat_request": 2048, "event_stream": 4096}
+TARGETS = {
+    "edge": 4096,
+    "upstream": 4096,
+    "chat_request": 2048,
+    "event_stream": 4096,
+    "anthropic_request": 4096,
+    "anthropic_stream": 4096,
+    "gemini_request": 4096,
+    "gemini_stream": 4096,
+    "ollama_request": 4096,
+    "provider_streams": 4096,
+}
 MEMORY_MB = 1024
 GRACE_SECONDS = 60
 

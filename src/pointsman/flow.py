@@ -264,7 +264,7 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         access = await endpoint.acquire()
     try:
-        if call.fields is None or endpoint.wire != dialect.WIRE:
+        if call.fields is None or endpoint.wire != dialect.WIRE or not endpoint.departures.isdisjoint(call.fields):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)

@@ -70,6 +70,7 @@ def bare(answer: Any) -> Any:
         block.pop("tool_use_id", None)
         block.pop("parsed_output", None)
     found.get("container", {}).clear()
+    found["usage"].pop("inference_geo", None)
     return {**found, "id": "", "model": ""}
 
 

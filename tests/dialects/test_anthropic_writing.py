@@ -289,8 +289,21 @@ def test_limits_and_lists_are_anthropics() -> None:
     head = dialect.render_limits(Standing(requests=Quota(10, 9, 6), tokens=Quota(100, 50, 6)))
     assert b"anthropic-ratelimit-requests-remaining: 9\r\n" in head
     assert b"anthropic-ratelimit-tokens-limit: 100\r\n" in head
-    page = json.loads(dialect.write_models(["a", "b"]))
-    assert (page["first_id"], page["last_id"], len(page["data"])) == ("a", "b", 2)
+    cards = [dialect.ModelCard(name=name, created=1_700_000_000) for name in "abc"]
+
+    def page(**query: str) -> Any:
+        told = json.loads(dialect.write_models(cards, query))
+        return [one["id"] for one in told["data"]], told["first_id"], told["last_id"], told["has_more"]
+
+    assert page() == (["a", "b", "c"], "a", "c", False)
+    assert page(limit="2") == (["a", "b"], "a", "b", True)
+    assert page(limit="2", after_id="b") == (["c"], "c", "c", False)
+    assert page(limit="1", before_id="c") == (["b"], "b", "b", True)
+    assert page(after_id="c") == ([], None, None, False)
+    for query in ({"limit": "0"}, {"limit": "x"}, {"after_id": "z"}):
+        with pytest.raises(GatewayError):
+            page(**query)
+    assert json.loads(dialect.write_model(cards[0]))["created_at"] == "2023-11-14T22:13:20Z"
     assert json.loads(dialect.write_count_response(7)) == {"input_tokens": 7}
 
 

@@ -134,3 +134,44 @@ def test_a_broken_stream_is_an_error_for_a_legacy_client(gpt: openai.OpenAI, fau
     stream = gpt.completions.create(model=f"groq/sim-model#tokens=20,fault={fault}", prompt="hello", stream=True)
     with pytest.raises(openai.APIError):
         list(stream)
+
+
+def test_a_chat_client_that_strips_reasoning_completes_a_tool_turn_on_deepseek(gpt: openai.OpenAI) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": WEATHER["input_schema"]}}]
+    asked: Any = {"model": "deepseek/sim-model", "tools": tools, "max_completion_tokens": 1000}
+    messages: list[Any] = [{"role": "user", "content": "call the tool"}]
+    raw = gpt.chat.completions.with_raw_response.create(**asked, messages=messages)
+    message = raw.parse().choices[0].message
+    assert message.model_extra == {"reasoning_content": "Thinking about: call the tool"}
+    call = (message.tool_calls or [])[0]
+    messages.append({"role": "assistant", "content": None, "tool_calls": [call.model_dump()]})
+    messages.append({"role": "tool", "tool_call_id": call.id, "content": "sunny"})
+    answer = gpt.chat.completions.create(**asked, messages=messages)
+    assert (answer.choices[0].message.content or "").startswith("echo")
+
+
+def test_a_chat_client_speaks_openais_words_to_mistral(
+    gpt: openai.OpenAI, upstreams: dict[str, RunningSimulator]
+) -> None:
+    raw = gpt.chat.completions.with_raw_response.create(
+        model="mistral/sim-model", messages=HELLO, seed=5, max_completion_tokens=50, user="ann", tool_choice="required",
+        tools=[{"type": "function", "function": {"name": "weather"}}],
+    )  # fmt: skip
+    assert raw.parse().choices[0].finish_reason == "tool_calls"
+    assert "user" in raw.headers["x-pointsman-fidelity"]
+    body = upstreams["mistral"].requests[-1].body
+    for sent in (b'"random_seed":5', b'"max_tokens":50', b'"tool_choice":"any"'):
+        assert sent in body
+
+
+def test_several_choices_come_from_a_host_that_gives_one(gpt: openai.OpenAI) -> None:
+    answer = gpt.chat.completions.create(model="groq/sim-model", messages=HELLO, n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+
+
+def test_a_plain_chat_still_passes_untouched(gpt: openai.OpenAI, upstreams: dict[str, RunningSimulator]) -> None:
+    raw = gpt.chat.completions.with_raw_response.create(
+        model="groq/sim-model", messages=HELLO, temperature=0.5, extra_headers={"x-pointsman-strict": "1"}
+    )
+    assert "x-pointsman-fidelity" not in raw.headers
+    assert raw.parse().system_fingerprint == "fp_simulated0"

@@ -116,7 +116,7 @@ def test_an_image_part_reaches_the_upstream(client: openai.OpenAI, simulator: Ru
     image = "data:image/png;base64,iVBORw0KGgo="
     content: Any = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": image}}]
     answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
-    assert str(answer.choices[0].message.content).startswith("echo: look")
+    assert answer.choices[0].message.content == "echo: look[image image/png 12 characters]"
     assert image.encode() in simulator.requests[-1].body
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from gemini_requests import CACHED, EVERYTHING, VERTEX
 from hypothesis import HealthCheck, given, settings
@@ -69,9 +70,10 @@ def test_what_only_the_other_api_has_is_named(body: Any, upstream: Upstream) -> 
         assert after.get(path) == value or any(path.startswith(one) for one in noted), path
 
 
+@pytest.mark.parametrize("model", ["gemini-3-pro", "gemini-2.5-flash"])
 @pytest.mark.parametrize(("body", "vertex"), [(EVERYTHING, False), (VERTEX, True)])
-def test_what_is_built_is_what_google_takes(body: Any, vertex: bool) -> None:
-    built, _ = translated(body, PROJECT if vertex else KEYED)
+def test_what_is_built_is_what_google_takes(body: Any, vertex: bool, model: str) -> None:
+    built, _ = translated(body, msgspec.structs.replace(PROJECT if vertex else KEYED, model=model))
     check_values(parse(json.dumps(built).encode(), "GenerateContentRequest", vertex=vertex))
 
 

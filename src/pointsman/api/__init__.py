@@ -8,6 +8,7 @@ from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
+from pointsman.api.omniroute.translator import Translator
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
@@ -24,12 +25,14 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
+    translator = Translator(services.gateway, services.requests)
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler()],
+            route_handlers=[request_logs.handler(), *translator.handlers()],
             exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
             openapi_config=None,
             logging_config=None,
+            request_max_body_size=None,  # the edge has limits of its own
         )
     )
 

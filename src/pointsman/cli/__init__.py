@@ -66,6 +66,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     models,
     serve,
     simulate,
+    translate,
 )
 
-__all__ = ["app", "chat", "connections", "keys", "local", "logs", "main", "models", "serve", "simulate"]
+__all__ = ["app", "chat", "connections", "keys", "local", "logs", "main", "models", "serve", "simulate", "translate"]

@@ -88,6 +88,8 @@ class HubLane:
         upstream = self._endpoint.upstream(model)
         self._model, self._request = model, request
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
+        if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
+            passage.translated = True  # the same API, but this upstream takes some of its words otherwise
         try:
             lacks = self._endpoint.hub.lacks(upstream) if passage.translated else frozenset()
             wanted = missing(request, lacks)

@@ -66,7 +66,9 @@ class Passage:
 
     def asking(self, request: Request) -> "Passage":
         """A passage like this one for another request, whose notes nobody reads."""
-        return Passage(self._dialect, self._format, request, self._upstream, self._identity)
+        other = Passage(self._dialect, self._format, request, self._upstream, self._identity)
+        other.translated = self.translated
+        return other
 
     def parse(self, body: bytes) -> Response:
         """A whole answer in our words."""

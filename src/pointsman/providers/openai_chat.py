@@ -5,6 +5,7 @@ from typing import Final
 from pointsman.providers.openai_chat_errors import parse_error as parse_error
 from pointsman.providers.openai_chat_request import auth_headers as auth_headers
 from pointsman.providers.openai_chat_request import build_request as build_request
+from pointsman.providers.openai_chat_request import departures as departures
 from pointsman.providers.openai_chat_request import lacks as lacks
 from pointsman.providers.openai_chat_request import patch_request as patch_request
 from pointsman.providers.openai_chat_response import StreamParser as StreamParser

@@ -31,6 +31,7 @@ _PLAIN: Final[Mapping[str, str]] = {
     "modalities": "modalities", "audio": "audio", "prediction": "prediction", "web_search": "web_search_options",
     "parallel_tool_calls": "parallel_tool_calls",
 }  # fmt: skip
+_FOREIGN: Final = frozenset(("top_k", "min_p", "top_a", "repetition_penalty"))  # never OpenAI's: the host may say no
 _NOWHERE: Final = {"max_tool_calls": "Chat Completions has no such limit", "betas": "Anthropic's alone"}
 
 
@@ -46,6 +47,31 @@ def lacks(upstream: Upstream) -> frozenset[str]:
         found.add("tools")
     if quirks.reasoning_member != "reasoning_details":
         found.add("file_url")
+    return frozenset(found)
+
+
+def departures(upstream: Upstream) -> frozenset[str]:
+    """The members of OpenAI's own API that the host refuses or takes otherwise: a request that has one of them has to
+    be written anew even for a client of the same API. Empty for OpenAI and for hosts that nothing is known of.
+    """
+    quirks = read_quirks(upstream.quirks)
+    found = {name for name in quirks.refused if name not in _FOREIGN}
+    if quirks.seed_field != "seed":
+        found.add("seed")
+    if quirks.refused and quirks.max_tokens_field == "max_tokens":
+        found.add("max_completion_tokens")
+    if quirks.required_choice != "required":
+        found.add("tool_choice")
+    if quirks.reasoning_history == "required" or quirks.call_ids != "any" or not quirks.tools:
+        found.add("tools")
+    if quirks.reasoning_control in ("enable_thinking", "prompt_mode"):
+        found.add("reasoning_effort")
+    if quirks.structured_output != "json_schema":
+        found.add("response_format")
+    if quirks.one_choice:
+        found.add("n")
+    if not quirks.stream_usage:
+        found.add("stream_options")
     return frozenset(found)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 import structlog
@@ -25,6 +25,9 @@ from pointsman.server.routes import Handler, Router
 from pointsman.server.targets import check_host, read_target
 from pointsman.settings import ServerSettings
 from pointsman.ticker import NEVER, Ticker
+
+if TYPE_CHECKING:
+    from pointsman.server.websockets import WebSocket
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
@@ -108,7 +111,7 @@ class EdgeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport", "_tunnel",
         "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
     )  # fmt: skip
 
@@ -121,6 +124,7 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
+        self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._fault: GatewayError | None = None  # what to say once those before it are answered
         self._unframed = 0  # bytes since the last that belonged to a body
@@ -162,6 +166,8 @@ class EdgeConnection(asyncio.Protocol):
         self._queue = None
         exchange, self._exchange = self._exchange, None
         runner, self._runner = self._runner, None
+        if self._tunnel is not None:
+            self._tunnel.lost()
         if exchange is not None:
             exchange.state = DONE
             exchange.throttle = None
@@ -175,7 +181,7 @@ class EdgeConnection(asyncio.Protocol):
         TLS has no half-close here: the transport closes, and a request in flight is cancelled.
         """
         self._eof = True
-        if self._exchange is None or self._lingering or not self._transport.can_write_eof():
+        if self._exchange is None or self._lingering or self._tunnel or not self._transport.can_write_eof():
             return False
         self._probe(self._exchange)
         return True
@@ -206,6 +212,9 @@ class EdgeConnection(asyncio.Protocol):
         """Parses what arrived; faults are answered and the connection closed."""
         if self._closing or self._fault is not None:
             return
+        if self._tunnel is not None:
+            self._tunnel.received(data)
+            return
         self._unframed += len(data)
         body = self._body if self._chunked else None
         try:
@@ -216,6 +225,8 @@ class EdgeConnection(asyncio.Protocol):
                 log.error("request parsing failed", reason=repr(cause))
                 cause = _malformed()
             self._refuse(cause)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._received_early(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(_malformed())
         else:
@@ -225,6 +236,11 @@ class EdgeConnection(asyncio.Protocol):
                 self._raw += len(data)
                 if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
                     self._refuse(_head_too_large())
+
+    def _received_early(self, data: bytes) -> None:
+        """What came behind a request to change to a WebSocket, in its packet."""
+        if self._tunnel is not None and data:
+            self._tunnel.received(data)
 
     def pause_writing(self) -> None:
         """The client reads too slowly: the source of the stream is told to wait."""
@@ -251,6 +267,8 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.close()
         elif self._closing or self._paused:
             self._transport.abort()
+        elif self._tunnel is not None:
+            self._tunnel.expired()
         elif not self._begun:
             self.edge.ticker.loop.call_later(LAST_LOOK_SECONDS, self._close_idle)
         else:
@@ -302,7 +320,7 @@ class EdgeConnection(asyncio.Protocol):
             self._check_version()
         elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
             edge.check_host(headers.get(b"host"))
-        if self._parser.should_upgrade():  # CONNECT, or Upgrade that Connection names
+        if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
             raise _no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
@@ -317,6 +335,22 @@ class EdgeConnection(asyncio.Protocol):
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
+
+    def _may_switch(self) -> bool:
+        """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
+        headers = self._headers
+        known = self._url.partition(b"?")[0] in self.edge.router.websockets
+        plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
+        bare = b"content-length" not in headers and b"transfer-encoding" not in headers
+        return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
+
+    def _switch(self, exchange: Exchange) -> None:
+        """From now on all bytes are the WebSocket's."""
+        from pointsman.server.websockets import WebSocket, WebSocketLimits  # wsproto: imported by the first of them
+
+        exchange.keep = False
+        limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
+        self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
 
     def _check_version(self) -> None:
         version = self._parser.get_http_version()
@@ -361,6 +395,8 @@ class EdgeConnection(asyncio.Protocol):
         exchange.http11 = self._http11
         exchange.keep = self._http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if parser.should_upgrade():
+            self._switch(exchange)
         self._begin()
         if self._closing:
             return
@@ -382,6 +418,8 @@ class EdgeConnection(asyncio.Protocol):
         cors = edge.cors
         if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
             handler: Handler = cors.answer_preflight
+        elif exchange.websocket is not None:
+            handler = edge.router.websockets[exchange.path]
         else:
             handler = edge.router.find(exchange)
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
@@ -469,8 +507,24 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = True
         self._linger()
 
+    def hold(self, wait: bool) -> None:
+        """Read nothing more from the client until it is told to go on."""
+        if wait:
+            self._transport.pause_reading()
+        elif not self._closing:
+            self._transport.resume_reading()
+
+    def hang_up(self) -> None:
+        """Close behind what was written; the request in flight is cancelled when that is out."""
+        self._closing = True
+        self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        self._transport.close()
+
     def drain(self, last_request_seconds: float) -> None:
-        """Close when no request begins within these seconds; otherwise after the answer."""
+        """Close when no request begins within these seconds; otherwise after the answer. Sockets are told to go."""
+        if self._tunnel is not None:
+            self._tunnel.drain()
+            return
         if self._exchange is not None or self._closing or self._begun:
             return
         if last_request_seconds > 0:

@@ -13,6 +13,7 @@ from pointsman.server.bodies import ACCEPTED
 if TYPE_CHECKING:
     from pointsman.server.edge import EdgeConnection
     from pointsman.server.routes import Handler
+    from pointsman.server.websockets import WebSocket
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON: Final = b"application/json"
@@ -28,7 +29,7 @@ class Exchange:
 
     __slots__ = (
         "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "limit_head",
-        "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle",
+        "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -51,6 +52,7 @@ class Exchange:
         self.first_byte: float | None = None
         self.limit_head = b""  # header lines about rate limits
         self.throttle: Callable[[bool], None] | None = None
+        self.websocket: WebSocket | None = None  # of a request to change to one
 
     @property
     def scheme(self) -> str:
@@ -101,6 +103,13 @@ class Exchange:
                 self._connection.write(b"0\r\n\r\n")
             self._connection.finished(self)
 
+    def switch(self, extra: bytes) -> None:
+        """Leave HTTP: 101 with these header lines. What follows is not an exchange's business."""
+        self.state = STREAMING
+        self.keep = False
+        request_id = self.request_id.encode()
+        self._connection.write(b"HTTP/1.1 101 Switching Protocols\r\n%bx-request-id: %b\r\n\r\n" % (extra, request_id))
+
     def error(self, error: GatewayError) -> None:
         """Answer with an error in the edge's default dialect."""
         self.respond(error.status, self._edge.render_error(error, self.request_id), JSON, error_headers(error))
@@ -140,6 +149,8 @@ def error_headers(error: GatewayError) -> bytes:
         return b"allow: %b\r\n" % error.allow.encode("ascii")
     if error.kind is Kind.UNSUPPORTED_ENCODING:
         return b"accept-encoding: %b\r\n" % ACCEPTED
+    if error.param == "sec-websocket-version":
+        return b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
     if error.status == HTTPStatus.UPGRADE_REQUIRED:
         return b"upgrade: HTTP/1.1\r\n"
     if error.retry_after_seconds is None:

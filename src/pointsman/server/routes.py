@@ -30,6 +30,7 @@ class Router:
         self._exact: dict[bytes, dict[bytes, Handler]] = {}
         self._prefixes: list[tuple[bytes, dict[bytes, Handler]]] = []
         self._fallback = fallback
+        self.websockets: dict[bytes, Handler] = {}  # what answers a GET that asks to change to a WebSocket, by path
 
     def add(self, method: str, path: str, handler: Handler) -> None:
         """Serve ``method`` on ``path``; a path that ends in ``/*`` takes everything below it."""

@@ -1,5 +1,6 @@
-"""Lists of models in the shapes of Gemini's and Ollama's clients."""
+"""Lists of models in the shapes of Anthropic's, Gemini's and Ollama's clients."""
 
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -10,7 +11,7 @@ from pointsman.routing.catalogue import Target
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import GEMINI_BASES, dialect_module, query_of, take_query_key
 from pointsman.server.operations import list_models
-from pointsman.server.routes import Router
+from pointsman.server.routes import Handler, Router
 
 RUNNING_SECONDS: Final = 300  # how long Ollama keeps a model loaded by default; ours need no loading
 _CAPABILITIES: Final = ("completion", "tools", "vision", "thinking")
@@ -31,6 +32,49 @@ class VendorModels:
         router.add("GET", "/api/ps", self.ollama_running)
         router.add("GET", "/api/version", self.ollama_version)
         router.add("POST", "/api/show", self.ollama_show)
+
+    def by_vendor(self, others: Handler, anthropic: Handler, google: Handler) -> Handler:
+        """For a path that three kinds of clients share: Anthropic's tell their version, Google's have a header of
+        their own for the key.
+        """
+
+        async def handle(exchange: Exchange) -> None:
+            if b"anthropic-version" in exchange.headers:
+                await anthropic(exchange)
+            else:
+                await (google if b"x-goog-api-key" in exchange.headers else others)(exchange)
+
+        return handle
+
+    async def anthropic_models(self, exchange: Exchange) -> None:
+        """``GET /v1/models`` for Anthropic's clients, in pages."""
+        await self._anthropic(exchange, self._anthropic_page)
+
+    async def anthropic_model(self, exchange: Exchange) -> None:
+        """``GET /v1/models/{model}`` for Anthropic's clients."""
+        await self._anthropic(exchange, self._anthropic_one)
+
+    async def _anthropic(self, exchange: Exchange, write: Callable[[Any, Exchange], bytes]) -> None:
+        dialect = dialect_module("anthropic")
+        try:
+            self._authenticate_if_sent(exchange)
+            body = write(dialect, exchange)
+        except GatewayError as error:
+            refuse(exchange, dialect, error)
+            return
+        exchange.respond(200, body)
+
+    def _anthropic_page(self, dialect: Any, exchange: Exchange) -> bytes:
+        models = list_models(self._gateway.snapshot.catalogue)
+        cards = [dialect.ModelCard(name=model.id, created=model.created) for model in models]
+        page: bytes = dialect.write_models(cards, query_of(exchange))
+        return page
+
+    def _anthropic_one(self, dialect: Any, exchange: Exchange) -> bytes:
+        name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"))
+        created = self._gateway.snapshot.catalogue.resolve(name).connection.created_at // 1_000_000
+        one: bytes = dialect.write_model(dialect.ModelCard(name=name, created=created))
+        return one
 
     async def gemini_models(self, exchange: Exchange) -> None:
         """``GET /v1beta/models``."""

@@ -13,7 +13,7 @@ from pointsman.canonical.halves import Upstream
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import azure_openai, openai
+from pointsman.providers import azure_openai, openai, openai_chat
 from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, provider_format
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
@@ -209,7 +209,7 @@ class ConnectionService:
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                found[one.row.id] = _remote(one, one.row.base_url, prices)
+                found[one.row.id] = _remote(one, one.row.base_url, prices, self._clock)
             elif children is not None:
                 found |= _local_endpoints(one.row.id, children)
         return found
@@ -422,7 +422,14 @@ def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, E
     return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
 
 
-def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
+def _departures(host: Host) -> frozenset[str]:
+    """What requests of OpenAI's chat API may hold that this host takes otherwise."""
+    if host.format != openai_chat.WIRE:
+        return frozenset()
+    return openai_chat.departures(Upstream(model="", quirks=host.quirk_map()))
+
+
+def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
     return RemoteEndpoint(
@@ -434,11 +441,13 @@ def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
         hub=provider_format(host.format),
         operations=operations_of(host),
         quirks=host.quirk_map(),
+        departures=_departures(host),
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
         proxy=declared.proxy,
         tls=declared.tls,
+        clock=clock,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from pointsman.dialects.anthropic.answer import write_response
 from pointsman.dialects.anthropic.errors import render_error, render_limits, render_stream_error
-from pointsman.dialects.anthropic.models import write_count_response, write_model, write_models
+from pointsman.dialects.anthropic.models import ModelCard, write_count_response, write_model, write_models
 from pointsman.dialects.anthropic.reading import read_count_request, read_request
 from pointsman.dialects.anthropic.streaming import StreamRenderer
 from pointsman.wire.anthropic import WIRE
@@ -18,6 +18,7 @@ __all__ = [
     "OPERATION",
     "STREAM_TYPE",
     "WIRE",
+    "ModelCard",
     "StreamRenderer",
     "read_count_request",
     "read_request",

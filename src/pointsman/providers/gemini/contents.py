@@ -47,6 +47,7 @@ class ContentsWriter:
         self._fidelity = fidelity
         self._native = request.wire == WIRE
         self._names: dict[str, str] = {}
+        self._beside: list[Json] = []  # media of results, for models that take none in them
         self._signs_from = _current_turn(request.messages) if target.demands_signatures else len(request.messages)
 
     def write(self) -> None:
@@ -96,6 +97,8 @@ class ContentsWriter:
         others = [part for part in message.parts if not isinstance(part, ToolResultPart)]
         if results:
             self._add("user", [made for part in results for made in self._parts(part)], results=True)
+            self._add("user", self._beside)
+            self._beside = []
         if message.role == "user":
             self._add("user", [made for part in others for made in self._parts(part)])
             return
@@ -117,10 +120,10 @@ class ContentsWriter:
 
     def _parts(self, part: AnyPart) -> Iterator[Json]:
         self._note_part(part)
-        for made in self._made(part):
-            if self._native and part.extra:
+        for number, made in enumerate(self._made(part)):
+            if self._native and part.extra and number == 0:
                 put_all(made, part.extra)
-            if part.opaque is not None and part.opaque.origin == WIRE:
+            if part.opaque is not None and part.opaque.origin == WIRE and number == 0:
                 made["thoughtSignature"] = part.opaque.data
             yield made
 
@@ -153,7 +156,7 @@ class ContentsWriter:
             case ToolCallPart():
                 yield self._call(part)
             case ToolResultPart():
-                yield from self._result(part)
+                yield self._result(part)
             case NativePart():
                 if part.wire == WIRE:
                     yield dict(part.value)
@@ -178,7 +181,7 @@ class ContentsWriter:
             arguments = msgspec.Raw(part.arguments.encode())
         return {"functionCall": {"id": part.id, "name": part.name, "args": arguments}}
 
-    def _result(self, part: ToolResultPart) -> Iterator[Json]:
+    def _result(self, part: ToolResultPart) -> Json:
         texts = "".join(inner.text for inner in part.content if isinstance(inner, TextPart))
         others = [inner for inner in part.content if not isinstance(inner, TextPart)]
         for inner in part.content:
@@ -187,12 +190,12 @@ class ContentsWriter:
         name = part.name or self._names.get(part.call_id) or part.call_id
         response: Json = {"id": part.call_id, "name": name, "response": response_of(texts, part.is_error)}
         media = [made for inner in others for made in self._parts(inner)]
-        if media and not self._target.older:
-            response["parts"] = media
-        yield {"functionResponse": response}
         if media and self._target.older:
-            self._fidelity.approximated(f"{part.path}.content", "this model takes no media in results; sent beside it")
-            yield from media
+            self._fidelity.approximated(f"{part.path}.content", "this model takes no media in results; sent after them")
+            self._beside += media
+        elif media:
+            response["parts"] = media
+        return {"functionResponse": response}
 
     def _media(self, part: AnyPart) -> Iterator[Json]:
         if isinstance(part, FilePart):
@@ -272,10 +275,16 @@ def _current_turn(messages: list[Message]) -> int:
 
 
 def put_all(holder: Json, extra: Json) -> None:
-    """Put members back to where their paths say (``functionCall.willContinue``)."""
+    """Put members back to where their paths say (``functionCall.willContinue``); a name with dots that is no path of
+    an object stays a name.
+    """
     for path, value in extra.items():
         *steps, last = path.split(".")
-        inner = holder
+        inner: Any = holder
         for step in steps:
             inner = inner.setdefault(step, {})
-        inner[last] = value
+            if not isinstance(inner, dict):
+                holder[path] = value
+                break
+        else:
+            inner[last] = value

@@ -73,6 +73,7 @@ class AnswerReader:
         self._candidates: dict[int, CandidateReader] = {}
         self._started = False
         self._usage: UsageReported | None = None
+        self._counts: dict[str, Any] | None = None
         self._extra: dict[str, Any] = {}
         self._block: dict[str, Any] | None = None
 
@@ -121,8 +122,9 @@ class AnswerReader:
             self._extra["promptFeedback"] = feedback
         counts = chunk.object("usageMetadata")
         self._extra.update(chunk.rest() or {})
-        if counts is None:
-            return
+        if counts is None or counts.value == self._counts:
+            return  # most chunks of a stream repeat the counts
+        self._counts = counts.value
         reported = _usage(counts)
         if self._usage is None or reported.usage != self._usage.usage:
             yield UsageReported(reported.usage)

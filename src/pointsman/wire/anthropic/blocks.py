@@ -53,7 +53,7 @@ def read_block(block: Members) -> AnyPart:
 
 def read_cache(holder: Members, extra: Extra) -> CacheMark | None:
     """The ``cache_control`` of a block, tool or request; what it says beyond our words goes to ``extra``."""
-    mark = holder.object("cache_control")
+    mark = holder.object("cache_control") if "cache_control" in holder else None
     if mark is None:
         return None
     mark.one_of("type", "ephemeral")
@@ -92,8 +92,10 @@ def arguments_of(block: Members) -> str:
 
 
 def _text(block: Members, extra: Extra) -> AnyPart:
-    found = [read_citation(citation.value) for citation in block.objects("citations")]
-    return TextPart(text=block.text("text"), citations=found or None)
+    found = None
+    if "citations" in block:
+        found = [read_citation(citation.value) for citation in block.objects("citations")] or None
+    return TextPart(text=block.text("text"), citations=found)
 
 
 def _image(block: Members, extra: Extra) -> AnyPart:

@@ -37,6 +37,8 @@ def read_usage(usage: Members) -> TokenUsage | None:
 def read_extra(usage: Members) -> Extra:
     """What a usage object says beyond figures, by path: ``usage.server_tool_use``."""
     usage.ignore("service_tier")
+    if usage.value.get("inference_geo") == "not_available":
+        usage.ignore("inference_geo")  # says nothing
     return {f"usage.{name}": value for name, value in (usage.rest() or {}).items()}
 
 

@@ -1,0 +1,300 @@
+"""WebSockets on the edge, judged by the `websockets` library and by hand-made bytes; the Responses API over them."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from pointsman.clock import SystemClock
+from pointsman.dialects.openai_chat import render_error
+from pointsman.errors import GatewayError, Kind
+from pointsman.server.edge import Edge
+from pointsman.server.exchange import Exchange
+from pointsman.server.response_socket import response_socket
+from pointsman.server.routes import Router
+from pointsman.settings import ServerSettings
+from pointsman.testing import Behaviour, OpenAIResponses
+from pointsman.testing.reply import Request as HttpRequest
+from pointsman.ticker import Ticker
+
+PATH = "/v1/responses"
+LIMIT = 100_000
+
+
+class SimulatedFlow:
+    """Answers with the simulated Responses API; ``hold`` keeps an answer back until it is set."""
+
+    def __init__(self) -> None:
+        self.api = OpenAIResponses()
+        self.bodies: list[Any] = []
+        self.cancelled = asyncio.Event()
+        self.hold: asyncio.Event | None = None
+
+    async def stream(self, body: bytes) -> AsyncIterator[bytes]:
+        self.bodies.append(json.loads(body))
+        if self.bodies[-1]["model"] == "refused":
+            raise GatewayError(Kind.MODEL_NOT_FOUND, "no such model", param="model")
+        request = HttpRequest(method="POST", path=PATH, headers=(), body=body, http_version="1.1", keep_alive=True)
+        reply = self.api.answer(request, Behaviour())
+        if reply.events is None:
+            raise GatewayError(Kind.INVALID_REQUEST, json.loads(reply.body)["error"]["message"])
+        try:
+            for number, event in enumerate(reply.events):
+                yield event.data
+                if number == 3 and self.hold is not None:
+                    await self.hold.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+class Served:
+    """An edge with one WebSocket route, and what answers on it."""
+
+    def __init__(self) -> None:
+        self.flow = SimulatedFlow()
+        self.port = 0
+        self.edge: Edge
+
+
+def on_edge(story: Callable[[Served], Awaitable[None]]) -> None:
+    """Run ``story`` beside an edge on a free port."""
+
+    async def run() -> None:
+        served, loop, clock = Served(), asyncio.get_running_loop(), SystemClock()
+
+        def open_flow(exchange: Exchange) -> SimulatedFlow:
+            if exchange.headers.get(b"authorization") != b"Bearer k":
+                raise GatewayError(Kind.UNAUTHENTICATED, "no key")
+            return served.flow
+
+        async def fallback(exchange: Exchange) -> None:
+            raise GatewayError(Kind.NOT_FOUND, "nothing here")
+
+        router = Router(fallback)
+        router.websockets[PATH.encode()] = response_socket(open_flow, clock)
+        ticker = Ticker(loop, clock)
+        ticker.start()
+        served.edge = Edge(ServerSettings(max_body_bytes=LIMIT), ticker, clock, router, render_error)
+        server = await loop.create_server(served.edge.protocol, "127.0.0.1", 0)
+        served.port = server.sockets[0].getsockname()[1]
+        try:
+            async with asyncio.timeout(10):
+                await story(served)
+        finally:
+            server.close()
+            served.edge.abort()
+            ticker.stop()
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that servers run on
+        runner.run(run())
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Let everything else run until it has happened; the story's deadline ends the wait."""
+    while not happened():  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.001)
+
+
+def client(served: Served, **options: Any) -> connect:
+    return connect(f"ws://127.0.0.1:{served.port}{PATH}", additional_headers={"authorization": "Bearer k"}, **options)
+
+
+async def create(socket: ClientConnection, text: Any = "hello", **members: Any) -> list[Any]:
+    """Ask, and take all events of the answer in."""
+    await socket.send(json.dumps({"type": "response.create", "model": "m", "input": text, **members}))
+    return await events(socket)
+
+
+async def events(socket: ClientConnection) -> list[Any]:
+    found = []
+    while True:
+        found.append(json.loads(await socket.recv()))
+        if found[-1]["type"] in ("response.completed", "response.incomplete", "response.failed", "error"):
+            return found
+
+
+def test_events_come_as_text_frames_with_the_same_types_as_in_a_stream() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            for _ in range(2):
+                found = await create(socket, stream_id="s1")
+                assert [event["sequence_number"] for event in found] == list(range(len(found)))
+                assert found[0]["type"] == "response.created"
+                assert found[-1]["response"]["output"][0]["content"][0]["text"] == "echo: hello"
+                assert all(event["stream_id"] == "s1" for event in found)
+        assert served.flow.bodies == [{"model": "m", "input": "hello", "stream": True}] * 2
+
+    on_edge(story)
+
+
+def test_a_prewarm_asks_nobody_and_the_next_request_goes_on_from_it() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            warm = await create(socket, "first", generate=False, store=False, instructions="be kind")
+            assert [event["type"] for event in warm] == [
+                "response.created", "response.in_progress", "response.completed"
+            ]  # fmt: skip
+            assert served.flow.bodies == []
+            second = await create(socket, [], previous_response_id=warm[-1]["response"]["id"], store=False)
+            assert second[-1]["response"]["output"][0]["content"][0]["text"] == "echo: first"
+            turn = [{"role": "user", "content": "more"}]
+            third = await create(socket, turn, previous_response_id=second[-1]["response"]["id"], store=False)
+            assert third[-1]["type"] == "response.completed"
+        roles = [item["role"] for item in served.flow.bodies[-1]["input"]]
+        assert roles == ["user", "assistant", "user"]
+        assert "previous_response_id" not in served.flow.bodies[-1]
+
+    on_edge(story)
+
+
+def test_a_wrong_message_gets_an_error_event_and_the_socket_stays_open() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            for message, words in (
+                ("{", "JSON object"),
+                ("[]", "JSON object"),
+                ('{"type":"response.steer"}', "response.steer"),
+                ('{"type":"response.create","model":"refused","input":"x"}', "no such model"),
+                ('{"type":"response.create","model":"m","input":"x","previous_response_id":"resp_x"}', "not found"),
+            ):
+                await socket.send(message)
+                (error,) = await events(socket)
+                assert error["type"] == "error"
+                assert words in error["error"]["message"]
+                assert error["status"] in (400, 404)
+            assert (await create(socket))[-1]["type"] == "response.completed"
+
+    on_edge(story)
+
+
+def test_a_client_that_leaves_cancels_its_call() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as socket:
+            await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "x"}))
+            await socket.recv()
+        await served.flow.cancelled.wait()
+        await until(lambda: not served.edge.active)
+
+    on_edge(story)
+
+
+def test_fragments_and_pings_are_taken() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            text = json.dumps({"type": "response.create", "model": "m", "input": "日本"})
+            await socket.send([text[:20], text[20:25], text[25:]])
+            assert (await events(socket))[-1]["type"] == "response.completed"
+            await (await socket.ping())
+
+    on_edge(story)
+
+
+@pytest.mark.parametrize(("message", "code"), [("x" * (LIMIT + 1), 1009), (b"bytes", 1003), (["x" * LIMIT, "x"], 1009)])
+def test_what_is_too_large_or_no_text_closes_the_socket(message: Any, code: int) -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            await socket.send(message)
+            with pytest.raises(websockets.ConnectionClosedError) as caught:
+                await socket.recv()
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == code
+
+    on_edge(story)
+
+
+def test_a_stop_of_the_gateway_waits_for_the_answer_and_closes() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as idle, client(served) as busy:
+            await busy.send(json.dumps({"type": "response.create", "model": "m", "input": "x"}))
+            await busy.recv()
+            served.edge.drain(0.0)
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await idle.recv()
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1001
+            served.flow.hold.set()
+            assert (await events(busy))[-1]["type"] == "response.completed"
+            with pytest.raises(websockets.ConnectionClosed):
+                await busy.recv()
+
+    on_edge(story)
+
+
+def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() -> None:
+    async def story(served: Served) -> None:
+        key = "dGhlIHNhbXBsZSBub25jZQ=="
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(handshake(f"sec-websocket-key: {key}"))
+        assert b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await reader.readuntil(b"\r\n\r\n")
+        (connection,) = served.edge.connections
+        connection.expired()
+        assert await reader.readexactly(2) == b"\x89\x00"
+        writer.write(b"\x8a\x80" + os.urandom(4))  # an answer
+        await until(lambda: connection._tunnel is not None and not connection._tunnel._pinged)
+        connection.expired()
+        assert await reader.readexactly(2) == b"\x89\x00"
+        connection.expired()
+        assert await reader.read() == b""
+        writer.close()
+
+    on_edge(story)
+
+
+def handshake(*headers: str, method: str = "GET", path: str = PATH, key: str = "k") -> bytes:
+    lines = [
+        f"{method} {path} HTTP/1.1", "host: gateway", f"authorization: Bearer {key}", "upgrade: websocket",
+        "connection: Upgrade", "sec-websocket-version: 13", *headers, "", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+GOOD_KEY = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (handshake(GOOD_KEY, key="wrong"), 401),
+        (handshake("sec-websocket-key: short"), 400),
+        (handshake(), 400),
+        (handshake(GOOD_KEY).replace(b"version: 13", b"version: 8"), 426),
+        (handshake(GOOD_KEY, path="/v1/other"), 426),
+        (handshake(GOOD_KEY, method="POST"), 426),
+        (handshake(GOOD_KEY, "content-length: 2") + b"ab", 426),
+        (handshake(GOOD_KEY).replace(b"upgrade: websocket", b"upgrade: h2c"), 426),
+    ],
+)
+def test_a_handshake_that_is_none_is_refused_and_nothing_behind_it_is_read(request_bytes: bytes, status: int) -> None:
+    async def story(served: Served) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request_bytes + b"\x81\x80abcd")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        writer.close()
+
+    on_edge(story)
+
+
+def test_a_frame_that_comes_with_the_handshake_is_not_lost() -> None:
+    async def story(served: Served) -> None:
+        text = b'{"type":"odd"}'
+        frame = b"\x81" + bytes([0x80 | len(text)]) + b"\0\0\0\0" + text
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(handshake(GOOD_KEY) + frame)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        head = await reader.readexactly(2)
+        assert head[0] == 0x81
+        writer.close()
+
+    on_edge(story)
