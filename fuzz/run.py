@@ -20,6 +20,8 @@ TARGETS = {
     "upstream": 4096,
     "chat_request": 2048,
     "event_stream": 4096,
+    "anthropic_request": 4096,
+    "anthropic_stream": 4096,
     "gemini_request": 4096,
     "gemini_stream": 4096,
     "ollama_request": 4096,

@@ -20,7 +20,7 @@ from .bedrock import Bedrock
 from .behaviour import Behaviour, DirectiveError
 from .cohere import Cohere
 from .cohere_retrieval import CohereRetrieval
-from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
+from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
 from .ollama import Ollama
@@ -50,7 +50,6 @@ __all__ = [
     "JinaRetrieval",
     "MistralEmbeddings",
     "Ollama",
-    "OllamaEmbeddings",
     "OpenAIChat",
     "OpenAIOperations",
     "OpenAIResponses",
