@@ -1,7 +1,7 @@
 """Bytes of a body into Ollama's two dialects, and what they read into Ollama's, Cohere's and Bedrock's formats.
 
-Holds for any bytes: our own refusals only, told in Ollama's shape; what is built is JSON; what is built for Ollama is read
-back to a request that is built the same again.
+Holds for any bytes: our own refusals only, told in the shape of Ollama; what is built is JSON; what is built for Ollama
+reads back to a request which is built the same again.
 """
 
 import json
