@@ -67,9 +67,9 @@ MEANINGS = {
     "upstream.max_response_bytes": "A larger answer that is not streamed is refused.",
     "upstream.max_header_bytes": "A larger head of an upstream's answer is refused.",
     "upstream.max_header_count": "An answer with more different header fields is refused.",
-    "local.enabled": "Offer the model that runs on this machine.",
-    "local.idle_seconds": "Its process is stopped when nobody used it for this long.",
-    "local.start_timeout_seconds": "Its process must be ready within this time.",
+    "local.enabled": "Offer the models that run on this machine: chat, and embeddings.",
+    "local.idle_seconds": "Each one's process is stopped when nobody used it for this long.",
+    "local.start_timeout_seconds": "Each one's process must be ready within this time.",
     "limits.key_requests_per_minute": "Calls of each key in any 60 seconds.",
     "limits.key_requests_per_day": "Calls of each key in any 24 hours.",
     "limits.key_tokens_per_minute": "Input and output tokens of each key in any 60 seconds.",
@@ -98,7 +98,7 @@ MEANINGS = {
         "Where the API is, with its version, e.g. `https://api.openai.com/v1`. A host of the table needs none. "
         "Not for `local`."
     ),
-    "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself.",
+    "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself; for Amazon Bedrock an API key or `ID:SECRET`.",
     "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
     "connections.priority": "Stored and shown. No routing uses it yet.",
     "connections.max_concurrent": "Calls at the same time; further ones wait.",

@@ -234,8 +234,10 @@ class Server:
         vendors.add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
-            router.add("GET", base, vendors.or_anthropic(operations.models, vendors.anthropic_models))
-            router.add("GET", f"{base}/*", vendors.or_anthropic(operations.model, vendors.anthropic_model))
+            listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
+            one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
+            router.add("GET", base, listed)
+            router.add("GET", f"{base}/*", one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -143,7 +143,7 @@ class InferenceRoutes:
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
-        for base in GEMINI_BASES:
+        for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 
     def _by_body(self, module: str) -> Handler:

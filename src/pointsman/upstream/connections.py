@@ -209,7 +209,7 @@ class ConnectionService:
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                found[one.row.id] = _remote(one, one.row.base_url, prices)
+                found[one.row.id] = _remote(one, one.row.base_url, prices, self._clock)
             elif children is not None:
                 found |= _local_endpoints(one.row.id, children)
         return found
@@ -429,7 +429,7 @@ def _departures(host: Host) -> frozenset[str]:
     return openai_chat.departures(Upstream(model="", quirks=host.quirk_map()))
 
 
-def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
+def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
     return RemoteEndpoint(
@@ -447,6 +447,7 @@ def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
         max_concurrent=row.max_concurrent,
         proxy=declared.proxy,
         tls=declared.tls,
+        clock=clock,
     )
 
 

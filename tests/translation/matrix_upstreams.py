@@ -1,0 +1,99 @@
+"""The upstreams of the matrix: one simulator for each provider format, and one gateway in front of them all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
+from pointsman.testing import (
+    FLAVOURS,
+    AnthropicMessages,
+    Api,
+    Cohere,
+    Gemini,
+    Ollama,
+    OpenAIChat,
+    OpenAIResponses,
+    RunningSimulator,
+    running_simulator,
+)
+
+# What the case "counted" makes every simulator report.
+PROMPT, CACHED, SPOKEN, THOUGHT = 100, 30, 17, 5
+CASES = {
+    "plain": "",
+    "counted": f"#prompt_tokens={PROMPT},cached_tokens={CACHED},tokens={SPOKEN},reasoning_tokens={THOUGHT}",
+    "limited": "#fault=rate_limit",
+    "refused": "#fault=bad_request",
+    "broken": "#tokens=20,fault=error_event",
+    "cut": "#tokens=20,fault=cut_mid_stream",
+}
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of upstream. ``root``: its connection's address ends before ``/v1``."""
+
+    api: Api
+    root: bool = True
+    key: str | None = UPSTREAM_KEY
+
+
+def _chat(flavour: str) -> Provider:
+    return Provider(api=OpenAIChat(api_key=UPSTREAM_KEY, flavour=FLAVOURS[flavour]), root=False)
+
+
+# By the kind of the connection; its id is the same.
+PROVIDERS = {
+    "openai": _chat("openai"),
+    "azure": Provider(api=OpenAIChat(api_key=UPSTREAM_KEY)),
+    "deepseek": _chat("deepseek"),
+    "mistral": _chat("mistral"),
+    "openrouter": _chat("openrouter"),
+    "openai-responses": Provider(api=OpenAIResponses(api_key=UPSTREAM_KEY), root=False),
+    "anthropic": Provider(api=AnthropicMessages(api_key=UPSTREAM_KEY)),
+    "gemini": Provider(api=Gemini(api_key=UPSTREAM_KEY)),
+    "ollama": Provider(api=Ollama(), key=None),
+    "cohere": Provider(api=Cohere(api_key=UPSTREAM_KEY)),
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the matrix is run."""
+
+    gateway: RunningGateway
+    simulators: dict[str, RunningSimulator]
+
+
+def model_of(provider: str, case: str = "plain") -> str:
+    """The model's name for a client that wants this case of this provider."""
+    return f"{provider}.{case}"
+
+
+@contextmanager
+def matrix_place(data_dir: Path) -> Iterator[Place]:
+    """Every simulator, and a gateway with a connection to each."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        simulators = {
+            kind: stack.enter_context(running_simulator(provider.api)) for kind, provider in PROVIDERS.items()
+        }
+        settings = {"connections": [_connection(kind, simulators[kind]) for kind in PROVIDERS], "models": _aliases()}
+        yield Place(stack.enter_context(running_gateway(data_dir, settings)), simulators)
+
+
+def _connection(kind: str, simulator: RunningSimulator) -> dict[str, Any]:
+    provider = PROVIDERS[kind]
+    key = {} if provider.key is None else {"api_key": provider.key}
+    return {"id": kind, "kind": kind, "base_url": simulator.origin if provider.root else simulator.base_url, **key}
+
+
+def _aliases() -> list[dict[str, str]]:
+    return [
+        {"name": model_of(kind, case), "target": f"{kind}/sim-model{directives}"}
+        for kind in PROVIDERS
+        for case, directives in CASES.items()
+    ]

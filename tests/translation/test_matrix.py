@@ -1,0 +1,163 @@
+"""Every client's official SDK against every provider format: what arrives is what was said, or the ledger tells why not.
+
+A test is a cell of the table that docs/translation-matrix.md shows, named by client, provider, feature and mode.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+from matrix_clients import CLIENTS, Answer, Client, Count, Wish, open_clients, result_of
+from matrix_upstreams import CACHED, PROMPT, PROVIDERS, SPOKEN, THOUGHT, Place, matrix_place, model_of
+
+from pointsman.canonical.record import RequestRecord
+
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+WEATHER = (
+    "get_weather",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city", "days"],
+    },
+)
+CLOCK = (
+    "get_time",
+    {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]},
+)
+CALLED = {"get_weather": {"city": "example city", "days": 1}, "get_time": {"zone": "example zone"}}
+SCHEMA = {
+    "type": "object",
+    "properties": {"echo": {"type": "string"}},
+    "required": ["echo"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with matrix_place(tmp_path_factory.mktemp("matrix")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def clients(place: Place) -> Iterator[dict[str, Client]]:
+    yield from open_clients(place.gateway.address)
+
+
+class Cell:
+    """One client before one provider, in one mode."""
+
+    def __init__(self, place: Place, client: Client, provider: str, stream: bool) -> None:
+        self.client = client
+        self.provider = provider
+        self.stream = stream
+        self._place = place
+
+    def ask(self, wish: Wish, messages: list, case: str = "plain") -> Answer:
+        return self.client.ask(model_of(self.provider, case), wish, messages, stream=self.stream)
+
+    def sent(self) -> str:
+        """The last request's body as the upstream got it."""
+        return self._place.simulators[self.provider].requests[-1].body.decode()
+
+    def record(self) -> RequestRecord:
+        """What the journal holds of the last request."""
+        return self._place.gateway.journal.the(self.client.last.headers["x-request-id"])
+
+
+def text(cell: Cell) -> None:
+    wish = Wish(text="hello there")
+    opening = cell.client.open(wish)
+    first = cell.ask(wish, opening)
+    assert first.text == "echo: hello there"
+    second = cell.ask(wish, [*opening, *first.turn, *cell.client.follow("and again")])
+    assert second.text == "echo: and again"
+
+
+def tools(cell: Cell) -> None:
+    wish = Wish(text="please call the tool", tools=(WEATHER, CLOCK))
+    opening = cell.client.open(wish)
+    first = cell.ask(wish, opening)
+    assert [(call.name, call.arguments) for call in first.calls] == [("get_weather", CALLED["get_weather"])]
+    second = cell.ask(wish, [*opening, *first.turn, *cell.client.results(first.calls)])
+    assert second.text.startswith("echo:")
+    assert result_of(first.calls[0]) in cell.sent()
+
+
+def parallel_tools(cell: Cell) -> None:
+    wish = Wish(text="please call the tool twice", tools=(WEATHER, CLOCK))
+    opening = cell.client.open(wish)
+    first = cell.ask(wish, opening)
+    assert [(call.name, call.arguments) for call in first.calls] == list(CALLED.items())
+    ids = [call.id for call in first.calls if call.id]
+    assert len(set(ids)) == len(ids)
+    second = cell.ask(wish, [*opening, *first.turn, *cell.client.results(first.calls)])
+    assert second.text.startswith("echo:")
+    sent = cell.sent()
+    places = [sent.index(result_of(call)) for call in first.calls]
+    assert places == sorted(places)
+
+
+def reasoning(cell: Cell) -> None:
+    wish = Wish(text="think, then call the tool", tools=(WEATHER,), think=True)
+    opening = cell.client.open(wish)
+    first = cell.ask(wish, opening)
+    assert [(call.name, call.arguments) for call in first.calls] == [("get_weather", CALLED["get_weather"])]
+    assert "think, then call the tool" in first.thought
+    conversation = [*opening, *first.turn, *cell.client.results(first.calls)]
+    second = cell.ask(wish, conversation)
+    assert second.text.startswith("echo:")
+    third = cell.ask(wish, [*conversation, *second.turn, *cell.client.follow("thank you")])
+    assert third.text == "echo: thank you"
+
+
+def image(cell: Cell) -> None:
+    wish = Wish(text="what is this", image=PICTURE)
+    answer = cell.ask(wish, cell.client.open(wish))
+    assert answer.text == "echo: what is this"
+    assert base64.b64encode(PICTURE).decode() in cell.sent()
+
+
+def structured_output(cell: Cell) -> None:
+    wish = Wish(text="answer in JSON", schema=SCHEMA)
+    answer = cell.ask(wish, cell.client.open(wish))
+    found = json.loads(answer.text)
+    assert list(found) == ["echo"]
+    assert isinstance(found["echo"], str)
+
+
+def error(cell: Cell) -> None:
+    wish = Wish(text="hello there")
+    opening = cell.client.open(wish)
+    for case, status in (("limited", 429), ("refused", 400), *((("broken", 0), ("cut", 0)) if cell.stream else ())):
+        with pytest.raises(Exception) as caught:
+            cell.ask(wish, opening, case)
+        assert cell.client.status_of(caught.value) == status, repr(caught.value)
+        record = cell.record()
+        assert record.status == (status or 200)
+        assert record.error_kind is not None
+
+
+def usage(cell: Cell) -> None:
+    wish = Wish(text="count me")
+    answer = cell.ask(wish, cell.client.open(wish), "counted")
+    assert answer.count == Count(PROMPT, CACHED, SPOKEN + THOUGHT, THOUGHT)
+    record = cell.record()
+    assert not record.usage_estimated
+    counted = Count(record.input_tokens, record.cache_read_tokens, record.output_tokens, record.reasoning_tokens)
+    assert counted == answer.count
+
+
+FEATURES = (text, tools, parallel_tools, reasoning, image, structured_output, error, usage)
+
+
+@pytest.mark.parametrize("mode", ["buffered", "stream"])
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.__name__)
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("client", [kind.NAME for kind in CLIENTS])
+def test_cell(place: Place, clients: dict[str, Client], client: str, provider: str, feature, mode: str) -> None:
+    feature(Cell(place, clients[client], provider, mode == "stream"))
