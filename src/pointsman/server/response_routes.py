@@ -90,7 +90,12 @@ class ResponseRoutes:
             try:
                 await handler(exchange)
             except GatewayError as error:
+                if exchange.responded:
+                    raise  # the only thing left is to break the connection
                 refuse(exchange, openai_responses, error)
+            except StorageError as error:
+                log.warning("kept responses can't be reached", reason=str(error))
+                refuse(exchange, openai_responses, _not_ready())
 
         return handle
 
@@ -147,8 +152,7 @@ class ResponseRoutes:
                 return body
             raise
         except StorageError:
-            message = "kept responses can't be read at the moment"
-            raise GatewayError(Kind.NOT_READY, message, retry_after_seconds=5) from None
+            raise _not_ready() from None
 
     def _speaking(self, exchange: Exchange, previous: str | None) -> Speaking:
         speaking = Speaking(openai_responses, client_call(exchange))
@@ -378,6 +382,10 @@ class BackgroundRun:
             if whole["status"] != "failed":
                 fail_response(whole, GatewayError(Kind.UPSTREAM_ERROR, "the answer broke off"))
         await self._stored.finish(self._owner, {**whole, "background": True})
+
+
+def _not_ready() -> GatewayError:
+    return GatewayError(Kind.NOT_READY, "kept responses can't be reached at the moment", retry_after_seconds=5)
 
 
 async def _close(parts: AsyncIterator[bytes]) -> None:
