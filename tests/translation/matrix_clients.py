@@ -192,7 +192,8 @@ def _delta_of(event: Any) -> str:
 
 def _thought_in(message: Any) -> str:
     """The thoughts in a message or delta, where compatible hosts have them."""
-    found = (message.model_extra or {}).get("reasoning_content")
+    members = message.model_extra or {}
+    found = members.get("reasoning_content") or members.get("reasoning")
     return found if isinstance(found, str) else ""
 
 
@@ -547,7 +548,7 @@ class OpenRouterClient(SdkClient):
 
         self._sdk = openrouter
         self._client = openrouter.OpenRouter(
-            api_key=KEY, server_url=f"{address}/api/v1", client=self.http(), retry_config=None
+            api_key=KEY, server_url=f"{address}/openrouter/api/v1", client=self.http(), retry_config=None
         )
 
     def open(self, wish: Wish) -> list[Any]:

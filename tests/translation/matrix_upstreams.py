@@ -12,6 +12,7 @@ from pointsman.testing import (
     FLAVOURS,
     AnthropicMessages,
     Api,
+    Bedrock,
     Cohere,
     Gemini,
     Ollama,
@@ -28,15 +29,16 @@ CASES = {
     "counted": f"#prompt_tokens={PROMPT},cached_tokens={CACHED},tokens={SPOKEN},reasoning_tokens={THOUGHT}",
     "limited": "#fault=rate_limit",
     "refused": "#fault=bad_request",
-    "broken": "#tokens=20,fault=error_event",
-    "cut": "#tokens=20,fault=cut_mid_stream",
+    "broken": "#tokens=20,after_events=8,fault=error_event",
+    "cut": "#tokens=20,after_events=8,fault=cut_mid_stream",
 }
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of upstream. ``root``: its connection's address ends before ``/v1``."""
+    """One kind of upstream, and the model that is asked for. ``root``: its address ends before ``/v1``."""
 
     api: Api
+    model: str = "sim-model"
     root: bool = True
     key: str | None = UPSTREAM_KEY
 
@@ -53,10 +55,11 @@ PROVIDERS = {
     "mistral": _chat("mistral"),
     "openrouter": _chat("openrouter"),
     "openai-responses": Provider(api=OpenAIResponses(api_key=UPSTREAM_KEY), root=False),
-    "anthropic": Provider(api=AnthropicMessages(api_key=UPSTREAM_KEY)),
+    "anthropic": Provider(api=AnthropicMessages(api_key=UPSTREAM_KEY), model="claude-sonnet-4-5"),
     "gemini": Provider(api=Gemini(api_key=UPSTREAM_KEY)),
     "ollama": Provider(api=Ollama(), key=None),
     "cohere": Provider(api=Cohere(api_key=UPSTREAM_KEY)),
+    "bedrock": Provider(api=Bedrock(api_key=UPSTREAM_KEY)),
 }
 
 
@@ -93,7 +96,7 @@ def _connection(kind: str, simulator: RunningSimulator) -> dict[str, Any]:
 
 def _aliases() -> list[dict[str, str]]:
     return [
-        {"name": model_of(kind, case), "target": f"{kind}/sim-model{directives}"}
-        for kind in PROVIDERS
+        {"name": model_of(kind, case), "target": f"{kind}/{provider.model}{directives}"}
+        for kind, provider in PROVIDERS.items()
         for case, directives in CASES.items()
     ]

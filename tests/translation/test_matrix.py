@@ -11,7 +11,8 @@ import pytest
 from matrix_clients import CLIENTS, Answer, Client, Count, Wish, open_clients, result_of
 from matrix_upstreams import CACHED, PROMPT, PROVIDERS, SPOKEN, THOUGHT, Place, matrix_place, model_of
 
-from pointsman.canonical.record import RequestRecord
+from gateway import wait_until
+from pointsman.canonical.record import Outcome, RequestRecord
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -66,7 +67,9 @@ class Cell:
 
     def record(self) -> RequestRecord:
         """What the journal holds of the last request."""
-        return self._place.gateway.journal.the(self.client.last.headers["x-request-id"])
+        gateway, identity = self._place.gateway, self.client.last.headers["x-request-id"]
+        wait_until(lambda: gateway.journal.of(identity), "record")  # one of a broken stream may come after its error
+        return gateway.journal.the(identity)
 
 
 def text(cell: Cell) -> None:
@@ -118,7 +121,7 @@ def reasoning(cell: Cell) -> None:
 def image(cell: Cell) -> None:
     wish = Wish(text="what is this", image=PICTURE)
     answer = cell.ask(wish, cell.client.open(wish))
-    assert answer.text == "echo: what is this"
+    assert "what is this" in answer.text
     assert base64.b64encode(PICTURE).decode() in cell.sent()
 
 
@@ -139,7 +142,7 @@ def error(cell: Cell) -> None:
         assert cell.client.status_of(caught.value) == status, repr(caught.value)
         record = cell.record()
         assert record.status == (status or 200)
-        assert record.error_kind is not None
+        assert record.outcome is Outcome.ERROR
 
 
 def usage(cell: Cell) -> None:

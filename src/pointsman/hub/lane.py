@@ -96,7 +96,7 @@ class HubLane:
             if passage.translated:
                 await self._complete_request(lacks)
             if wanted:
-                await self._emulate(wanted)
+                await self._emulate(wanted, lacks)
             elif request.stream:
                 await self._relay()
             else:
@@ -186,11 +186,13 @@ class HubLane:
         if not answer.streaming:
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
 
-    async def _emulate(self, wanted: frozenset[str]) -> None:
+    async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""
         await in_task()
         try:
-            response = await emulate(self._request, wanted, self._ask, self._passage.fidelity)
+            response = await emulate(
+                self._request, wanted, self._ask, self._passage.fidelity, object_mode="json_object" not in lacks
+            )
         except BaseException:
             if self._sent:
                 self._entry.read(None, None, self._usage, self._produced)

@@ -21,6 +21,8 @@ from pointsman.server.token_counting import TokenCounting
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
 GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
+GEMINI_STABLE_BASE: Final = "/v1"  # where Google's newest SDK generates; lists of models there are OpenAI's
+OPENROUTER_BASE: Final = "/openrouter/api/v1"
 # Paths below each base, and the dialects that they speak.
 BY_BODY: Final = (
     ("/completions", "openai_completions"),
@@ -143,7 +145,8 @@ class InferenceRoutes:
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
-        for base in GEMINI_BASES:
+        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", self._by_body("openrouter"))
+        for base in (*GEMINI_BASES, GEMINI_STABLE_BASE):
             router.add("POST", f"{base}/models/*", self.gemini)
 
     def _by_body(self, module: str) -> Handler:
