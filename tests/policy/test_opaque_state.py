@@ -145,3 +145,10 @@ def test_a_client_without_ids_gets_it_back_by_what_was_said_and_called() -> None
     assert shape(request.messages[1].parts) == [("ToolCallPart", None)]
     vault.restore("ws_1", request, "anthropic", 1.0, Fidelity())
     assert shape(request.messages[1].parts) == [("ReasoningPart", "sig-1"), ("ToolCallPart", None)]
+
+
+def test_an_empty_text_beside_the_calls_does_not_shift_them() -> None:
+    vault = keeping([ToolCallPart(id="call_1", name="look", arguments="{}", opaque=THOUGHT)])
+    told: list[AnyPart] = [TextPart(text=""), ToolCallPart(id="call_1", name="look", arguments="{}")]
+    parts, _ = restored(vault, told, wire="gemini")
+    assert shape(parts) == [("TextPart", None), ("ToolCallPart", "thought-1")]

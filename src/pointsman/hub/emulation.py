@@ -61,9 +61,7 @@ async def emulate(
     return await _bound(one, wanted, ask, fidelity, object_mode)
 
 
-async def _bound(
-    request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, object_mode: bool
-) -> Response:
+async def _bound(request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, object_mode: bool) -> Response:
     """One answer, bound to JSON where that is wanted."""
     form = request.output_format
     if form is None or form.kind not in wanted:

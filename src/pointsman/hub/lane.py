@@ -10,6 +10,7 @@ from pointsman.accounting.estimation import tokens_of
 from pointsman.canonical.collect import Collector
 from pointsman.canonical.halves import Dialect
 from pointsman.canonical.identity import Identity
+from pointsman.canonical.parts import ReasoningPart
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
@@ -56,6 +57,14 @@ class Services(Protocol):
     clock: Clock
     client: UpstreamClient
     vault: Vault
+
+
+def hides_thoughts(request: Request, response: Response) -> bool:
+    """True when the client asked for thoughts, the upstream counted some, and none are in the answer."""
+    asked, usage = request.reasoning, response.usage
+    if asked is None or asked.enabled is False or asked.effort == "none" or usage is None or not usage.reasoning_tokens:
+        return False
+    return not any(isinstance(part, ReasoningPart) for choice in response.choices for part in choice.parts)
 
 
 class HubLane:
@@ -151,7 +160,9 @@ class HubLane:
         self._exchange.respond(200, body, extra=self._passage.head())
 
     def _keep(self, response: Response) -> None:
-        """Remember the state in an answer that its reader may not hand back."""
+        """Remember the state in an answer that its reader may not hand back; say so when its thoughts are hidden."""
+        if self._passage.translated and hides_thoughts(self._request, response):
+            self._passage.fidelity.dropped("response.reasoning", "the upstream has thought, and shows nothing of it")
         if self._passage.translated and response.choices:
             now = self._services.clock.monotonic()
             self._services.vault.keep(self._entry.record.workspace_id, response.choices[0].parts, now)
@@ -169,9 +180,10 @@ class HubLane:
         def settle(error: GatewayError | None, last: int) -> None:
             read()
             entry.record.bytes_out = last
-            entry.record.fidelity = passage.fidelity.log()
             if error is None:
                 self._keep(collector.response)
+            entry.record.fidelity = passage.fidelity.log()
+            if error is None:
                 entry.settle(200, Outcome.SUCCESS)
             else:
                 entry.settle(200, Outcome.ERROR, error.kind)

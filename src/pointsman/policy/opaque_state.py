@@ -115,7 +115,7 @@ def read_turn(parts: list[AnyPart]) -> Turn | None:
             origin = origin or part.opaque.origin
         if isinstance(part, ReasoningPart):
             thoughts.append(Thought(number, part.text, part.summary, part.opaque))
-        elif isinstance(part, TextPart | ToolCallPart):
+        elif _is_visible(part):
             if part.opaque is not None:
                 visible[number] = part.opaque
             number += 1
@@ -153,9 +153,14 @@ def _has_state(parts: list[AnyPart], wire: str) -> bool:
     return any(part.opaque is not None and part.opaque.origin == wire for part in parts)
 
 
+def _is_visible(part: AnyPart) -> bool:
+    """Whether a part counts among a turn's texts and calls: many clients send an empty text beside calls."""
+    return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and bool(part.text or part.opaque))
+
+
 def _put_back(message: Message, turn: Turn) -> bool:
     """Set the state where it stood; False when the client has changed the turn so that it fits no more."""
-    shown = [part for part in message.parts if isinstance(part, TextPart | ToolCallPart)]
+    shown = [part for part in message.parts if _is_visible(part)]
     if any(number >= len(shown) for number in turn.visible):
         return False
     for number, opaque in turn.visible.items():
@@ -165,7 +170,7 @@ def _put_back(message: Message, turn: Turn) -> bool:
     waiting = list(turn.thoughts)
     number = 0
     for part in kept:
-        if isinstance(part, TextPart | ToolCallPart):
+        if _is_visible(part):
             while waiting and waiting[0].before <= number:
                 rebuilt.append(_reasoning(waiting.pop(0), message.path))
             number += 1
