@@ -110,3 +110,10 @@ def test_openais_sdk_reaches_them_too(gateway: RunningGateway, upstream: str) ->
         )
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
         assert text == "echo: call the tool twice"
+
+
+@pytest.mark.parametrize("upstream", ["cohere/sim", "bedrock/sim"])
+def test_a_request_that_only_loads_a_model_is_answered_at_once(client: ollama.Client, upstream: str) -> None:
+    answer = client.chat(model=upstream, messages=[])
+    assert (answer.done, answer.done_reason) == (True, "load")
+    assert client.generate(model=upstream).done

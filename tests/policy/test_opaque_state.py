@@ -138,3 +138,24 @@ def test_a_turn_that_the_client_rewrote_is_not_touched() -> None:
     shorter: list[AnyPart] = [ToolCallPart(id="call_2", name="look")]
     parts, _ = restored(vault, shorter, wire="gemini")
     assert shape(parts) == [("ToolCallPart", None)]
+
+
+def test_a_client_without_ids_gets_it_back_by_what_was_said_and_called() -> None:
+    call = ToolCallPart(id="toolu_1", name="look", arguments='{"at": 1, "for": "it"}')
+    vault = keeping([ReasoningPart(text="First I look.", opaque=SIGNATURE), call])
+    renamed: list[AnyPart] = [ToolCallPart(id="call_1_0", name="look", arguments='{"for":"it","at":1}')]
+    request = asking(renamed)
+    vault.restore("ws_1", request, "anthropic", 1.0, Fidelity())
+    assert shape(request.messages[1].parts) == [("ToolCallPart", None)]
+    request.wire = "ollama"
+    vault.restore("ws_2", request, "anthropic", 1.0, Fidelity())
+    assert shape(request.messages[1].parts) == [("ToolCallPart", None)]
+    vault.restore("ws_1", request, "anthropic", 1.0, Fidelity())
+    assert shape(request.messages[1].parts) == [("ReasoningPart", "sig-1"), ("ToolCallPart", None)]
+
+
+def test_an_empty_text_beside_the_calls_does_not_shift_them() -> None:
+    vault = keeping([ToolCallPart(id="call_1", name="look", arguments="{}", opaque=THOUGHT)])
+    told: list[AnyPart] = [TextPart(text=""), ToolCallPart(id="call_1", name="look", arguments="{}")]
+    parts, _ = restored(vault, told, wire="gemini")
+    assert shape(parts) == [("TextPart", None), ("ToolCallPart", "thought-1")]

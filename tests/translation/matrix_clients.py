@@ -139,7 +139,9 @@ class OpenAIChatClient(SdkClient):
         import openai
 
         self._sdk = openai
-        self._client = openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0, http_client=self.http(httpx2))
+        self._client = openai.OpenAI(
+            base_url=f"{address}/v1", api_key=KEY, max_retries=0, http_client=self.http(httpx2)
+        )
 
     def open(self, wish: Wish) -> list[Any]:
         return chat_opening(wish)
@@ -192,7 +194,8 @@ def _delta_of(event: Any) -> str:
 
 def _thought_in(message: Any) -> str:
     """The thoughts in a message or delta, where compatible hosts have them."""
-    found = (message.model_extra or {}).get("reasoning_content")
+    members = message.model_extra or {}
+    found = members.get("reasoning_content") or members.get("reasoning")
     return found if isinstance(found, str) else ""
 
 
@@ -258,7 +261,9 @@ class OpenAIResponsesClient(SdkClient):
         import openai
 
         self._sdk = openai
-        self._client = openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0, http_client=self.http(httpx2))
+        self._client = openai.OpenAI(
+            base_url=f"{address}/v1", api_key=KEY, max_retries=0, http_client=self.http(httpx2)
+        )
 
     def open(self, wish: Wish) -> list[Any]:
         if wish.image is None:
@@ -276,8 +281,7 @@ class OpenAIResponsesClient(SdkClient):
         arguments: dict[str, Any] = {"model": model, "input": messages, "store": False}
         if wish.tools:
             arguments["tools"] = [
-                {"type": "function", "name": name, "parameters": schema, "strict": False}
-                for name, schema in wish.tools
+                {"type": "function", "name": name, "parameters": schema, "strict": False} for name, schema in wish.tools
             ]
         if wish.think:
             arguments |= {
@@ -289,6 +293,9 @@ class OpenAIResponsesClient(SdkClient):
             arguments["text"] = {"format": described}
         if stream:
             with self._client.responses.stream(**arguments) as events:
+                for event in events:
+                    if event.type in ("response.failed", "error"):
+                        raise BrokenStream
                 whole = events.get_final_response()
         else:
             whole = self._client.responses.create(**arguments)
@@ -312,13 +319,11 @@ class OpenAIResponsesClient(SdkClient):
                 usage.output_tokens,
                 usage.output_tokens_details.reasoning_tokens,
             ),
-            turn=[
-                item.model_dump(exclude_none=True, exclude={"parsed_arguments", "status"}) for item in whole.output
-            ],
+            turn=[item.model_dump(exclude_none=True, exclude={"parsed_arguments", "status"}) for item in whole.output],
         )
 
     def status_of(self, error: Exception) -> int:
-        return openai_status(self._sdk, error)
+        return 0 if isinstance(error, BrokenStream) else openai_status(self._sdk, error)
 
 
 class AnthropicClient(SdkClient):
@@ -337,9 +342,7 @@ class AnthropicClient(SdkClient):
         if wish.image is None:
             return self.follow(wish.text)
         source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(wish.image).decode()}
-        return [
-            {"role": "user", "content": [{"type": "image", "source": source}, {"type": "text", "text": wish.text}]}
-        ]
+        return [{"role": "user", "content": [{"type": "image", "source": source}, {"type": "text", "text": wish.text}]}]
 
     def results(self, calls: list[Call]) -> list[Any]:
         blocks = [{"type": "tool_result", "tool_use_id": call.id, "content": result_of(call)} for call in calls]
@@ -547,7 +550,7 @@ class OpenRouterClient(SdkClient):
 
         self._sdk = openrouter
         self._client = openrouter.OpenRouter(
-            api_key=KEY, server_url=f"{address}/api/v1", client=self.http(), retry_config=None
+            api_key=KEY, server_url=f"{address}/openrouter/api/v1", client=self.http(), retry_config=None
         )
 
     def open(self, wish: Wish) -> list[Any]:
@@ -576,7 +579,7 @@ class OpenRouterClient(SdkClient):
         with self._client.chat.send(**arguments, stream=True, stream_options={"include_usage": True}) as events:
             for chunk in events:
                 if chunk.error is not None:
-                    raise BrokenStream(chunk.error.message)
+                    raise BrokenStream
                 count = chat_count(chunk.usage) or count
                 for choice in chunk.choices:
                     _gather(turn, choice.delta.model_dump(exclude_none=True, by_alias=True))
@@ -593,7 +596,7 @@ class OpenRouterClient(SdkClient):
 
 
 class BrokenStream(Exception):
-    """The stream's own event that says it broke: this SDK hands it on and raises nothing."""
+    """The stream's own event that says it broke, where an SDK hands it on and raises nothing."""
 
 
 def _gather(turn: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -628,9 +631,7 @@ def _routed(turn: dict[str, Any], count: Count | None) -> Answer:
     return Answer(
         text=turn.get("content") or "",
         thought=turn.get("reasoning") or "",
-        calls=[
-            Call(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls
-        ],
+        calls=[Call(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls],
         count=count,
         turn=[turn],
     )

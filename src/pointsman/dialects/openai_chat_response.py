@@ -51,7 +51,11 @@ _NEARLY: Final = frozenset((FinishReason.PAUSE, FinishReason.MALFORMED_CALL, Fin
 
 def write_response(response: Response, request: Request, identity: Identity, fidelity: Fidelity) -> bytes:
     """A chat completion; what has no place in it is noted."""
-    writer = AnswerWriter(request, fidelity, response.wire)
+    return _encode(answer_of(AnswerWriter(request, fidelity, response.wire), response, request, identity))
+
+
+def answer_of(writer: "AnswerWriter", response: Response, request: Request, identity: Identity) -> Json:
+    """A chat completion as ``writer`` writes it."""
     out: Json = {
         "id": answer_id(response.id, identity),
         "object": "chat.completion",
@@ -63,7 +67,7 @@ def write_response(response: Response, request: Request, identity: Identity, fid
         out["usage"] = write_usage(response.usage)
     if response.service_tier is not None:
         out["service_tier"] = response.service_tier
-    return _encode(writer.with_extra(out, response.extra, "response"))
+    return writer.with_extra(out, response.extra, "response")
 
 
 def answer_id(identifier: str | None, identity: Identity) -> str:
@@ -73,7 +77,9 @@ def answer_id(identifier: str | None, identity: Identity) -> str:
 
 
 class AnswerWriter:
-    """Writes choices and their parts for one client."""
+    """Writes choices and their parts for one client. ``thought_member``: where a message has what was thought."""
+
+    thought_member = "reasoning_content"
 
     def __init__(self, request: Request, fidelity: Fidelity, wire: str) -> None:
         self._fidelity = fidelity
@@ -140,7 +146,7 @@ class AnswerWriter:
         thoughts = [part for part in parts if isinstance(part, ReasoningPart)]
         text = "\n\n".join(filter(None, (visible(part.text, part.summary) for part in thoughts)))
         if text:
-            out["reasoning_content"] = text
+            out[self.thought_member] = text
         details: list[Extra] = []
         for part in parts:
             details += self.details(part, len(details))

@@ -37,6 +37,7 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.dialects.openai_chat_response import AnswerWriter, answer_id, image, unwrapped
 from pointsman.dialects.openai_errors import render_stream_error
+from pointsman.errors import GatewayError
 from pointsman.wire.openai_chat_parts import WIRE, write_logprobs, write_usage
 
 Json = dict[str, Any]
@@ -71,13 +72,15 @@ class _Part:
 
 
 class StreamRenderer:
-    """Writes chunks for one client. After `Failed` or `Ended` nothing more comes."""
+    """Writes chunks for one client. After `Failed` or `Ended` nothing more comes. ``writer``: of the whole parts."""
+
+    writer: type[AnswerWriter] = AnswerWriter
 
     def __init__(self, request: Request, identity: Identity, fidelity: Fidelity) -> None:
         self._request = request
         self._identity = identity
         self._fidelity = fidelity
-        self._writer = AnswerWriter(request, fidelity, WIRE)
+        self._writer = self.writer(request, fidelity, WIRE)
         self._choices: dict[int, _Choice] = {}
         self._usage: TokenUsage | None = None
         self._usage_extra: Extra | None = None
@@ -120,11 +123,15 @@ class StreamRenderer:
                 self._usage, self._usage_extra = event.usage, event.extra
             case Failed():
                 self._over = True
-                return render_stream_error(event.error, self._identity.request_id)
+                return self._fail(event.error)
             case Ended():
                 self._over = True
                 return self._last() + DONE
         return b""
+
+    def _fail(self, error: GatewayError) -> bytes:
+        """The end of a stream that broke."""
+        return render_stream_error(error, self._identity.request_id)
 
     def _begin(self, event: Started) -> None:
         request, identity = self._request, self._identity
@@ -175,7 +182,7 @@ class StreamRenderer:
                 state.refused = True
                 out += self._open_text(event.choice, opened, "refusal", part.text)
             case ReasoningPart():
-                out += self._open_text(event.choice, opened, "reasoning_content", part.text)
+                out += self._open_text(event.choice, opened, self._writer.thought_member, part.text)
                 opened.held.append(part.text)
             case ToolCallPart():
                 state.calls += 1
@@ -259,7 +266,7 @@ class StreamRenderer:
                 text = f"\n\n{text}"
             opened.sections.append("")
         opened.sections[-1] += event.text
-        return self._chunk(event.choice, {"reasoning_content": text})
+        return self._chunk(event.choice, {self._writer.thought_member: text})
 
     def _opaque(self, choice: int, index: int, opaque: Opaque) -> bytes:
         """State goes out with the whole text it belongs to, so that a client that only appends can send it back."""

@@ -34,8 +34,13 @@ def missing(request: Request, lacks: frozenset[str]) -> frozenset[str]:
     return frozenset(wanted & lacks)
 
 
-async def emulate(request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity) -> Response:
+async def emulate(
+    request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, *, object_mode: bool = False
+) -> Response:
     """The answer, by as many calls of ``ask`` as it takes; its usage is the sum of all.
+
+    ``wanted`` is what has to be brought about (`missing`). ``object_mode``: the upstream can be bound to give an
+    object, though not one that satisfies a schema.
 
     Raises GatewayError: INVALID_REQUEST for a schema that is none, UPSTREAM_ERROR when the model does not keep to it.
     """
@@ -51,19 +56,19 @@ async def emulate(request: Request, wanted: frozenset[str], ask: Ask, fidelity: 
             )
         one.choices = None
         fidelity.mapped(request.path("choices"), f"{count} calls")
-        answers = await asyncio.gather(*(_bound(one, wanted, ask, fidelity) for _ in range(count)))
+        answers = await asyncio.gather(*(_bound(one, wanted, ask, fidelity, object_mode) for _ in range(count)))
         return merged(answers)
-    return await _bound(one, wanted, ask, fidelity)
+    return await _bound(one, wanted, ask, fidelity, object_mode)
 
 
-async def _bound(request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity) -> Response:
+async def _bound(request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, object_mode: bool) -> Response:
     """One answer, bound to JSON where that is wanted."""
     form = request.output_format
     if form is None or form.kind not in wanted:
         return await ask(request)
     check = _checker(form, request.path("output_format"))
     told = copy.copy(request)
-    told.output_format = None
+    told.output_format = OutputFormat(kind="json_object") if object_mode and _is_object(form) else None
     told.messages = [_instruction(form), *request.messages]
     fidelity.mapped(request.path("output_format"), "an instruction, and a check of the answer")
     first = await ask(told)
@@ -78,6 +83,11 @@ async def _bound(request: Request, wanted: frozenset[str], ask: Ask, fidelity: F
     if fault is None:
         return second
     raise GatewayError(Kind.UPSTREAM_ERROR, f"the model's answer is not the JSON that was asked for: {fault}")
+
+
+def _is_object(form: OutputFormat) -> bool:
+    """Whether what is asked for can be had in a mode that gives any JSON object."""
+    return form.schema is None or (isinstance(form.schema, dict) and form.schema.get("type") == "object")
 
 
 def _instruction(form: OutputFormat) -> Message:

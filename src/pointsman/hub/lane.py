@@ -10,6 +10,7 @@ from pointsman.accounting.estimation import tokens_of
 from pointsman.canonical.collect import Collector
 from pointsman.canonical.halves import Dialect
 from pointsman.canonical.identity import Identity
+from pointsman.canonical.parts import ReasoningPart
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
@@ -58,6 +59,14 @@ class Services(Protocol):
     vault: Vault
 
 
+def hides_thoughts(request: Request, response: Response) -> bool:
+    """True when the client asked for thoughts, the upstream counted some, and none are in the answer."""
+    asked, usage = request.reasoning, response.usage
+    if asked is None or asked.enabled is False or asked.effort == "none" or usage is None or not usage.reasoning_tokens:
+        return False
+    return not any(isinstance(part, ReasoningPart) for choice in response.choices for part in choice.parts)
+
+
 class HubLane:
     """One call on the hub lane."""
 
@@ -90,13 +99,19 @@ class HubLane:
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
+        alone = getattr(dialect, "answer_without_upstream", None)
+        if passage.translated and alone is not None and (ready := alone(request, identity)) is not None:
+            self._entry.record.bytes_out = len(ready)
+            self._entry.settle(200, Outcome.SUCCESS)
+            exchange.respond(200, ready)
+            return
         try:
             lacks = self._endpoint.hub.lacks(upstream) if passage.translated else frozenset()
             wanted = missing(request, lacks)
             if passage.translated:
                 await self._complete_request(lacks)
             if wanted:
-                await self._emulate(wanted)
+                await self._emulate(wanted, lacks)
             elif request.stream:
                 await self._relay()
             else:
@@ -151,7 +166,9 @@ class HubLane:
         self._exchange.respond(200, body, extra=self._passage.head())
 
     def _keep(self, response: Response) -> None:
-        """Remember the state in an answer that its reader may not hand back."""
+        """Remember the state in an answer that its reader may not hand back; say so when its thoughts are hidden."""
+        if self._passage.translated and hides_thoughts(self._request, response):
+            self._passage.fidelity.dropped("response.reasoning", "the upstream has thought, and shows nothing of it")
         if self._passage.translated and response.choices:
             now = self._services.clock.monotonic()
             self._services.vault.keep(self._entry.record.workspace_id, response.choices[0].parts, now)
@@ -169,9 +186,10 @@ class HubLane:
         def settle(error: GatewayError | None, last: int) -> None:
             read()
             entry.record.bytes_out = last
-            entry.record.fidelity = passage.fidelity.log()
             if error is None:
                 self._keep(collector.response)
+            entry.record.fidelity = passage.fidelity.log()
+            if error is None:
                 entry.settle(200, Outcome.SUCCESS)
             else:
                 entry.settle(200, Outcome.ERROR, error.kind)
@@ -186,11 +204,13 @@ class HubLane:
         if not answer.streaming:
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
 
-    async def _emulate(self, wanted: frozenset[str]) -> None:
+    async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""
         await in_task()
         try:
-            response = await emulate(self._request, wanted, self._ask, self._passage.fidelity)
+            response = await emulate(
+                self._request, wanted, self._ask, self._passage.fidelity, object_mode="json_object" not in lacks
+            )
         except BaseException:
             if self._sent:
                 self._entry.read(None, None, self._usage, self._produced)

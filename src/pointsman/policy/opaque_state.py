@@ -1,7 +1,8 @@
 """The vault of opaque state: what a model's maker wants back unchanged, and clients often strip.
 
 Thinking signatures, thought signatures, encrypted reasoning and reasoning text that has to be echoed are kept when an
-answer passes, under the ids of the tool calls in that answer, or under its text when there are none. When a request
+answer passes, under the ids of the tool calls in that answer, or under its text when there are none; under what it
+said and called, too, for clients whose API has no ids. When a request
 comes whose assistant turns lack the state of the API they now go to, it is put back. State of another API than the
 one a request goes to stays where it is: providers drop it with a note.
 
@@ -23,6 +24,7 @@ from pointsman.canonical.request import Message, Request
 MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_ENTRY_BYTES: Final = 1024 * 1024
 KEEP_SECONDS: Final = 24 * 3600.0
+_WITHOUT_IDS: Final = frozenset(("ollama",))  # APIs of clients whose tool calls have no ids
 
 
 class Thought(msgspec.Struct, frozen=True, array_like=True):
@@ -67,13 +69,18 @@ class Vault:
             return
         for key in keys_of(workspace_id, parts):
             self._put(key, data, now)
+        if any(isinstance(part, ToolCallPart) for part in parts):
+            self._put(_content_key(workspace_id, parts), data, now)
 
     def restore(self, workspace_id: str, request: Request, wire: str, now: float, fidelity: Fidelity) -> None:
         """Put back what the request's assistant turns lack of the state of the API ``wire``."""
         for number, message in enumerate(request.messages):
             if message.role != "assistant" or _has_state(message.parts, wire):
                 continue
-            turn = self._find(keys_of(workspace_id, message.parts), now)
+            keys = keys_of(workspace_id, message.parts)
+            if request.wire in _WITHOUT_IDS:
+                keys.append(_content_key(workspace_id, message.parts))
+            turn = self._find(keys, now)
             if turn is not None and turn.origin == wire and _put_back(message, turn):
                 path = message.path or f"messages[{number}]"
                 fidelity.synthesised(path, "the model's own reasoning state, kept by the gateway")
@@ -124,6 +131,20 @@ def keys_of(workspace_id: str, parts: list[AnyPart]) -> list[bytes]:
     return [_key(workspace_id, "text", text)] if text else []
 
 
+def _content_key(workspace_id: str, parts: list[AnyPart]) -> bytes:
+    """A name for an answer by what it says and calls, however its arguments are spaced and ordered."""
+    said = "".join(part.text for part in parts if isinstance(part, TextPart)).strip()
+    calls = [(part.name, _ordered(part.arguments)) for part in parts if isinstance(part, ToolCallPart)]
+    return _key(workspace_id, "content", msgspec.json.encode([said, calls]).decode())
+
+
+def _ordered(arguments: str) -> str:
+    try:
+        return msgspec.json.encode(msgspec.json.decode(arguments or "{}"), order="sorted").decode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return arguments
+
+
 def _key(workspace_id: str, kind: str, value: str) -> bytes:
     return blake2s(f"{workspace_id}\0{kind}\0{value}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -133,8 +154,8 @@ def _has_state(parts: list[AnyPart], wire: str) -> bool:
 
 
 def _is_visible(part: AnyPart) -> bool:
-    """True for what counts in a turn: clients add an empty text to calls, or leave it out, as they please."""
-    return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and (part.text != "" or part.opaque is not None))
+    """Whether a part counts among a turn's texts and calls: many clients send an empty text beside calls."""
+    return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and bool(part.text or part.opaque))
 
 
 def _put_back(message: Message, turn: Turn) -> bool:

@@ -71,7 +71,7 @@ def whole_answer(response: Response, request: Request, identity: Identity, fidel
         raise _broken(reason)
     answer |= shape(piece)
     answer |= {"done": True, "done_reason": done_reason(reason)}
-    answer |= write_usage(response.usage)
+    answer |= _counts(response.usage, fidelity)
     answer |= {name: value for name, value in response.extra.items() if name in OWN_MEMBERS}
     if response.choices and response.choices[0].logprobs:
         answer["logprobs"] = write_logprobs(response.choices[0].logprobs)
@@ -194,7 +194,7 @@ class Lines:
         reason = self._ending.finish_reason if self._ending is not None else None
         if reason in _FAILED:
             raise _broken(reason)
-        closing = {"done": True, "done_reason": done_reason(reason), **write_usage(self._usage)}
+        closing = {"done": True, "done_reason": done_reason(reason), **_counts(self._usage, self._fidelity)}
         return self._write({**self._shape(Piece()), **closing, **self._extra})
 
     def _piece(self, piece: Piece) -> bytes:
@@ -206,6 +206,14 @@ class Lines:
 
 def _head(model: str, created: int) -> dict[str, Any]:
     return {"model": model, "created_at": write_time(created)}
+
+
+def _counts(usage: TokenUsage | None, fidelity: Fidelity) -> dict[str, Any]:
+    """The counts that Ollama has; those that it hasn't are noted."""
+    for name in ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens") if usage is not None else ():
+        if getattr(usage, name):
+            fidelity.dropped(f"response.usage.{name}", "Ollama counts what came in and what went out alone")
+    return write_usage(usage)
 
 
 def _add(part: AnyPart, piece: Piece, fidelity: Fidelity) -> None:

@@ -58,6 +58,7 @@ _STEPS: Final = {
     "mcp_call": ("in_progress", "completed"),
     "mcp_list_tools": ("in_progress", "completed"),
 }
+_OUR_WORDS: Final = frozenset(("usage", "output", "status", "id", "object", "model", "error"))
 _END: Final = {"incomplete": "response.incomplete", "failed": "response.failed"}
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -156,9 +157,12 @@ class ResponseBuilder:
         self._merge(event.extra)
 
     def _merge(self, extra: Extra | None) -> None:
-        """What an upstream of the same API says beyond our words."""
-        if extra:
-            self.response |= extra
+        """What an upstream says beyond our words: members that a response has, unless we have words for them."""
+        for name, value in (extra or {}).items():
+            if name in self.response and name not in _OUR_WORDS:
+                self.response[name] = value
+            else:
+                self._fidelity.dropped(f"response.{name}", "a response has no such member")
 
     def _begin(self) -> None:
         if not self._begun:
