@@ -147,6 +147,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    options: dict[str, str] = {}
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):

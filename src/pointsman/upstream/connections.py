@@ -78,6 +78,7 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     proxy: Secret | None = None
     tls: TlsFiles = TlsFiles()
+    options: dict[str, str] = {}
 
 
 class _Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class ConnectionService:
                 ca_file=new.tls.ca_file,
                 client_certificate=new.tls.certificate,
                 client_key=new.tls.key,
+                options=new.options,
             )
         )
 
@@ -364,6 +366,7 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         max_concurrent=row.max_concurrent,
         allow_private=row.allow_private,
         provider=provider,
+        options=row.options,
         created_at=0,
         updated_at=0,
     )
@@ -441,6 +444,7 @@ def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) ->
         hub=provider_format(host.format),
         operations=operations_of(host),
         quirks=host.quirk_map(),
+        options=row.options,
         departures=_departures(host),
         provider=row.provider,
         allow_private=row.allow_private,

@@ -141,6 +141,7 @@ class RemoteEndpoint:
         hub: ProviderFormat,
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
+        options: Mapping[str, str] | None = None,
         departures: frozenset[str] = frozenset(),
         provider: str | None = None,
         allow_private: bool = False,
@@ -158,6 +159,7 @@ class RemoteEndpoint:
         self.wire = hub.WIRE
         self.departures = departures
         self._quirks = quirks or {}
+        self._options = options or {}
         self.base_url = base_url
         self._prices = prices
         self._price_table = prices.table(provider, base_url)
@@ -192,7 +194,7 @@ class RemoteEndpoint:
 
     def upstream(self, model: str) -> Upstream:
         """With the quirks of the host."""
-        return Upstream(model=model, quirks=self._quirks)
+        return Upstream(model=model, quirks=self._quirks, options=self._options)
 
     def message(self, access: Access, built: Built) -> bytes:
         """With the connection's own headers, and a signature where the host demands one."""
