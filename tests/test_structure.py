@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src" / "pointsman"
 # Folders of tests that follow a question instead of a package.
-CROSS_CUTTING = {"contract", "faults", "nodes", "flow", "golden", "security"}
+CROSS_CUTTING = {"contract", "faults", "nodes", "flow", "golden", "security", "translation"}
 CROSS_CUTTING_FILES = {"test_benchmarks.py", "test_documentation.py", "test_structure.py"}
 WIRE_WORDS = re.compile(r"\b(?:prompt_tokens|completion_tokens|prompt_tokens_details|completion_tokens_details)\b")
 WIRE_PACKAGES = {"wire", "dialects", "providers", "testing"}
