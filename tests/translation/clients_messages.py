@@ -61,6 +61,7 @@ class OpenAIResponsesClient(SdkClient):
         else:
             whole = self._client.responses.create(**arguments)
         usage = whole.usage
+        assert usage is not None
         return Answer(
             text=whole.output_text,
             thought="".join(

@@ -61,7 +61,7 @@ class GeminiClient(SdkClient):
         return Answer(
             text="".join(part.text for part in parts if part.text and not part.thought),
             thought="".join(part.text for part in parts if part.text and part.thought),
-            calls=[Call(call.id or "", call.name, call.args) for call in calls],
+            calls=[Call(call.id or "", call.name or "", call.args) for call in calls],
             count=None
             if usage is None
             else Count(

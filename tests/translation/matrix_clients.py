@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 from client_terms import Client
 from clients_chat import OpenAIChatClient, OpenRouterClient
@@ -11,7 +12,7 @@ from clients_native import GeminiClient, OllamaClient
 TIMEOUT_S = 10.0
 
 
-CLIENTS = (
+CLIENTS: tuple[Any, ...] = (
     OpenAIChatClient,
     OpenAIResponsesClient,
     AnthropicClient,
