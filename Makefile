@@ -71,8 +71,8 @@ fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README
 	@$(BIN)/python -m fuzz.run $(ARGS)
 
 lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes newer versions
-	$(COMPILE) --extra local --output-file requirements/run.txt
-	$(COMPILE) --extra local --extra postgres --extra dev --constraint requirements/run.txt \
+	$(COMPILE) --extra local --extra embed --output-file requirements/run.txt
+	$(COMPILE) --extra local --extra embed --extra postgres --extra dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
 
 clean: ## remove .venv, caches and build results; never data

@@ -20,8 +20,12 @@ TARGETS = {
     "upstream": 4096,
     "chat_request": 2048,
     "event_stream": 4096,
+    "anthropic_request": 4096,
+    "anthropic_stream": 4096,
     "gemini_request": 4096,
     "gemini_stream": 4096,
+    "ollama_request": 4096,
+    "provider_streams": 4096,
 }
 MEMORY_MB = 1024
 GRACE_SECONDS = 60

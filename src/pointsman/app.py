@@ -38,6 +38,7 @@ from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
+from pointsman.server.response_routes import ResponseRoutes
 from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
@@ -132,6 +133,7 @@ class Server:
         self.meter = Meter()
         self.gateway: Gateway
         self.edge: Edge
+        self.responses: ResponseRoutes
         self.address = ""
 
     async def start(self) -> Host:
@@ -167,6 +169,7 @@ class Server:
         self._patient.add(self._spawn("configuration", self._watch()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
+        self._spawn("responses", self.responses.upkeep())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -222,13 +225,19 @@ class Server:
         router = Router(mount)
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
+        self.responses = ResponseRoutes(
+            self.gateway, self._installation.responses, self._clock, keep=self._settings.responses.keep
+        )
+        self.responses.add_to(router)
         others.add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
-            router.add("GET", base, vendors.or_anthropic(operations.models, vendors.anthropic_models))
-            router.add("GET", f"{base}/*", vendors.or_anthropic(operations.model, vendors.anthropic_model))
+            listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
+            one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
+            router.add("GET", base, listed)
+            router.add("GET", f"{base}/*", one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

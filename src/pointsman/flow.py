@@ -48,7 +48,7 @@ class Call(Protocol):
     def max_output_tokens(self) -> int: ...
     @property
     def fields(self) -> dict[str, msgspec.Raw] | None:
-        """The body's members as they came, when the raw lane of OpenAI's chat API can carry them."""
+        """The body's members as they came, when the fast raw lane can carry them."""
         ...
 
 

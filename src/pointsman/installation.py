@@ -17,6 +17,7 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -25,6 +26,7 @@ from pointsman.storage.database import Database, StorageError
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.requests import RequestRepository
+from pointsman.storage.responses import ResponseRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
@@ -52,6 +54,13 @@ class Installation:
         self.key_rows = KeyRepository(database)
         self.requests = RequestRepository(database)
         self.nodes = NodeRepository(database)
+        kept = settings.responses
+        bounds = ResponseBounds(
+            lifetime_seconds=kept.retention_days * 86_400,
+            max_bytes=kept.max_bytes,
+            max_per_workspace=kept.max_per_workspace,
+        )
+        self.responses = StoredResponses(ResponseRepository(database), master, clock, bounds)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
         self.connections = ConnectionService(

@@ -113,6 +113,15 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     on_failure: typing.Literal["open", "closed"] = "open"
 
 
+class ResponseSettings(_Section, frozen=True, kw_only=True):
+    """``[responses]``: what is kept of the Responses API (docs/decisions/0009-websockets.md)."""
+
+    keep: bool = True
+    retention_days: Count = 30
+    max_bytes: Count = 4 * 1024 * 1024
+    max_per_workspace: Count = 10_000
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -138,6 +147,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    options: dict[str, str] = {}
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -162,6 +172,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    responses: ResponseSettings = ResponseSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
     connections: list[ConnectionSettings] = []

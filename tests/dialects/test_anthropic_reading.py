@@ -114,7 +114,7 @@ TURNS: Any = [
             {**TEXT, **LONG},
         ],
     },
-    {"role": "system", "content": "From now on, be brief."},
+    {"role": "system", "content": "From now on, be brief.", "clear_at": "never"},
     {"role": "assistant", "content": "Well"},
 ]
 TOOLS: Any = [
@@ -204,6 +204,7 @@ def test_a_request_with_everything_goes_out_as_it_came_in() -> None:
     "members",
     [
         {"thinking": {"type": "disabled"}},
+        {"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}},
         {"thinking": {"type": "adaptive"}},
         {"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "low"}},
         {"thinking": {"type": "adaptive", "display": "updates"}},

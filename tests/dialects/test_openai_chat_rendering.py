@@ -255,6 +255,19 @@ def test_foreign_state_goes_to_the_client_so_that_it_can_come_back() -> None:
     assert details[0]["text"] == "hm"
 
 
+def test_every_piece_of_a_streamed_call_has_its_function() -> None:
+    signed = Opaque(origin="gemini", kind="thought_signature", data="ts")
+    call = ToolCallPart(id="c1", name="f", arguments='{"a":1}', opaque=signed)
+    pieces = [
+        piece
+        for chunk in chunks(stream(response(call)))
+        for choice in chunk["choices"]
+        for piece in choice["delta"].get("tool_calls", ())
+    ]
+    assert any("extra_content" in piece for piece in pieces)
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == '{"a":1}'
+
+
 def test_what_has_no_place_is_named() -> None:
     native = NativePart(wire="anthropic", type="server_tool_use", value={})
     _, fidelity = whole(response(native, extra={"container": 1}, reason=FinishReason.PAUSE))

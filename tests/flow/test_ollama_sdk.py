@@ -12,7 +12,8 @@ from tests.ollama_fixtures import CLOCK, PIXEL, SCHEMA, WEATHER
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import Bedrock, Cohere, Ollama, running_simulator
 
-UPSTREAMS = ["ollama", "cohere", "bedrock"]
+UPSTREAMS = ["ollama", "cohere", "bedrock", "signed"]
+ACCESS_KEY = "AKIASIMULATED:simulated/secret+key"
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +22,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
         running_simulator(Ollama(api_key=UPSTREAM_KEY)) as local,
         running_simulator(Cohere(api_key=UPSTREAM_KEY)) as cohere,
         running_simulator(Bedrock(api_key=UPSTREAM_KEY)) as bedrock,
+        running_simulator(Bedrock(api_key=ACCESS_KEY)) as signed,
     ):
         connections = [
-            {"id": name, "kind": kind, "base_url": one.origin, "api_key": UPSTREAM_KEY, "models": ["sim"]}
-            for name, kind, one in (
-                ("ollama", "ollama-cloud", local),
-                ("cohere", "cohere", cohere),
-                ("bedrock", "bedrock", bedrock),
+            {"id": name, "kind": kind, "base_url": one.origin, "api_key": key, "models": ["sim"]}
+            for name, kind, one, key in (
+                ("ollama", "ollama-cloud", local, UPSTREAM_KEY),
+                ("cohere", "cohere", cohere, UPSTREAM_KEY),
+                ("bedrock", "bedrock", bedrock, UPSTREAM_KEY),
+                ("signed", "bedrock", signed, ACCESS_KEY),
             )
         ]
         with running_gateway(tmp_path_factory.mktemp("gateway"), {"connections": connections}) as running:
@@ -107,3 +110,10 @@ def test_openais_sdk_reaches_them_too(gateway: RunningGateway, upstream: str) ->
         )
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
         assert text == "echo: call the tool twice"
+
+
+@pytest.mark.parametrize("upstream", ["cohere/sim", "bedrock/sim"])
+def test_a_request_that_only_loads_a_model_is_answered_at_once(client: ollama.Client, upstream: str) -> None:
+    answer = client.chat(model=upstream, messages=[])
+    assert (answer.done, answer.done_reason) == (True, "load")
+    assert client.generate(model=upstream).done

@@ -17,7 +17,7 @@ from pointsman.testing import (
     GeminiEmbeddings,
     JinaRetrieval,
     MistralEmbeddings,
-    OllamaEmbeddings,
+    Ollama,
     OpenAIOperations,
     RunningSimulator,
     VoyageRetrieval,
@@ -32,7 +32,7 @@ UPSTREAMS: dict[str, tuple[Api, str]] = {
     "jina": (JinaRetrieval(api_key=UPSTREAM_KEY), "/v1"),
     "mistral": (MistralEmbeddings(api_key=UPSTREAM_KEY), "/v1"),
     "gemini": (GeminiEmbeddings(api_key=UPSTREAM_KEY), ""),
-    "ollama": (OllamaEmbeddings(api_key=UPSTREAM_KEY), ""),
+    "ollama": (Ollama(api_key=UPSTREAM_KEY), ""),
 }
 KINDS = {"openai": "openai-compatible"}
 
@@ -310,3 +310,21 @@ def test_the_cohere_sdk_reads_a_ranking(gateway: RunningGateway) -> None:
     read = cohere.V2RerankResponse(**answer)
     assert [row.index for row in read.results] == [0, 1]
     assert read.meta is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/images/generations", {"prompt": "x"}),
+        ("/v1/moderations", {"input": "x"}),
+    ],
+)
+@pytest.mark.parametrize("fault", ["html", "malformed_json", "error_event", "reset"])
+def test_what_is_no_answer_is_the_upstreams_error(
+    gateway: RunningGateway, path: str, body: dict[str, str], fault: str
+) -> None:
+    status, answer, headers = post(gateway, path, {"model": f"openai/sim#fault={fault}", **body})
+    assert (status, answer["error"]["type"]) == (502, "upstream_error")
+    [record] = gateway.journal.of(headers["x-request-id"])
+    assert (record.status, record.outcome) == (502, "error")

@@ -81,6 +81,13 @@ def test_an_answer_without_calls_is_found_by_its_text() -> None:
     assert shape(parts) == [("ReasoningPart", "sig-1"), ("TextPart", None)]
 
 
+def test_an_empty_text_that_a_client_adds_to_a_call_shifts_nothing() -> None:
+    vault = keeping([ToolCallPart(id="call_9", name="look", arguments="{}", opaque=THOUGHT)])
+    added = [TextPart(text=""), ToolCallPart(id="call_9", name="look", arguments="{}")]
+    parts, _ = restored(vault, added, wire="gemini")
+    assert shape(parts) == [("TextPart", None), ("ToolCallPart", "thought-1")]
+
+
 def test_another_tenant_gets_nothing() -> None:
     parts, fidelity = restored(keeping(answer()), stripped(), workspace="ws_2")
     assert shape(parts) == shape(stripped())

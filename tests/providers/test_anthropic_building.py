@@ -76,7 +76,7 @@ def test_system_text_stands_apart_and_later_ones_are_marked() -> None:
             message("system", "One."),
             message("developer", "Two.", number=1),
             message("user", "Hi", number=2),
-            message("system", "Three.", number=3),
+            message("system", TextPart(text="Three.", cache=CacheMark()), " ", number=3),
             message("user", "Go on", number=4, name="Ann"),
         )
     )
@@ -86,7 +86,7 @@ def test_system_text_stands_apart_and_later_ones_are_marked() -> None:
             "role": "user",
             "content": [
                 {"type": "text", "text": "Hi"},
-                {"type": "text", "text": "<system>\nThree.\n</system>"},
+                {"type": "text", "text": "<system>\nThree.\n</system>", "cache_control": {"type": "ephemeral"}},
                 {"type": "text", "text": "Go on"},
             ],
         }
@@ -94,6 +94,7 @@ def test_system_text_stands_apart_and_later_ones_are_marked() -> None:
     assert notes(fidelity) == {
         "max_output_tokens": "synthesised",
         "messages[3]": "approximated",
+        "messages[3].content[1]": "dropped",
         "messages[4].name": "dropped",
     }
 

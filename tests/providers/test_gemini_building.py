@@ -37,7 +37,9 @@ from pointsman.testing.gemini_request import parse
 from pointsman.testing.gemini_rules import check_values
 from pointsman.testing.gemini_signature import check_signatures
 
-NEW = Upstream(model="gemini-3-pro")
+NEW = Upstream(model="gemini-3-flash")
+PRO = Upstream(model="gemini-3.1-pro-preview")
+OLD_PRO = Upstream(model="gemini-2.5-pro")
 OLD = Upstream(model="gemini-2.5-flash")
 CLAUDE = Opaque(origin="anthropic", kind="signature", data="abc")
 WEATHER = Tool(kind="function", name="weather", parameters={"type": "object", "properties": {}}, path="tools[0]")
@@ -71,7 +73,7 @@ def built(*messages: Message, upstream: Upstream = NEW, **options: Any) -> tuple
     vertex = "project" in upstream.options
     read = parse(body, "GenerateContentRequest", vertex=vertex)
     check_values(read)
-    check_signatures(read["contents"], required=upstream is not OLD)
+    check_signatures(read["contents"], required=upstream not in (OLD, OLD_PRO))
     return json.loads(body), fidelity
 
 
@@ -278,9 +280,20 @@ def test_thinking_can_be_hidden_and_switched_off_as_far_as_the_model_allows() ->
     for off in (ReasoningOptions(enabled=False), ReasoningOptions(effort="none")):
         body, _ = built(upstream=OLD, reasoning=off)
         assert body["generationConfig"]["thinkingConfig"] == {"thinkingBudget": 0}
-        body, fidelity = built(reasoning=off)
-        assert body["generationConfig"]["thinkingConfig"] == {"thinkingLevel": "MINIMAL"}
-        assert fidelity.counts[Action.APPROXIMATED] == 1
+        for upstream, least in (
+            (NEW, {"thinkingLevel": "MINIMAL"}),
+            (PRO, {"thinkingLevel": "LOW"}),
+            (OLD_PRO, {"thinkingBudget": 128}),
+        ):
+            body, fidelity = built(upstream=upstream, reasoning=off)
+            assert body["generationConfig"]["thinkingConfig"] == least
+            assert fidelity.counts[Action.APPROXIMATED] == 1
+
+
+def test_a_pro_models_least_effort_is_low() -> None:
+    body, fidelity = built(upstream=PRO, reasoning=ReasoningOptions(effort="minimal"))
+    assert body["generationConfig"]["thinkingConfig"] == {"thinkingLevel": "LOW", "includeThoughts": True}
+    assert noted(fidelity) == {"reasoning.effort": "approximated"}
 
 
 def test_structured_output_is_native() -> None:

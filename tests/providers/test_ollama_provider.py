@@ -395,3 +395,12 @@ def test_parts_that_are_words_in_other_apis_become_text() -> None:
     sent = build(said(FilePart(text="body", filename="a.txt"), RefusalPart(text="no")), fidelity)
     assert sent["messages"][0]["content"] == "a.txt:\nbody\nno"
     assert fidelity.counts[Action.APPROXIMATED] == 2
+
+
+def test_members_of_the_other_operation_take_no_part() -> None:
+    hidden = [{"role": "user", "content": "not looked at"}]
+    body = json.dumps({"model": "m", "prompt": "x", "messages": hidden, "tools": [WEATHER]}).encode()
+    fidelity = Fidelity()
+    sent = build(generate.read_request(body, ClientCall()), fidelity)
+    assert (sent["prompt"], "messages" in sent, "tools" in sent) == ("x", False, False)
+    assert [note.path for note in fidelity.notes] == ["messages", "tools"]

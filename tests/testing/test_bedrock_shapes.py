@@ -1,6 +1,7 @@
 """boto3 is the judge of every shape the Bedrock simulator emits, and signs what the simulator checks."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import boto3
@@ -58,7 +59,9 @@ def collected(client: Any, **request: Any) -> tuple[list[Any], Any, Any]:
     """The content, the stop reason and the usage of a stream."""
     content: dict[int, Any] = {}
     reason = usage = None
-    for event in client.converse_stream(**request)["stream"]:
+    with closing(client.converse_stream(**request)["stream"]) as stream:
+        events = list(stream)
+    for event in events:
         ((name, members),) = event.items()
         match name:
             case "contentBlockStart":
@@ -194,5 +197,5 @@ def test_faults_refuse_in_bedrocks_shape(client: Any, fault: str, status: int, c
 
 def test_an_exception_in_mid_stream_is_raised(client: Any) -> None:
     stream = client.converse_stream(**ask("hello there", model="m#fault=error_event,after_events=2"))["stream"]
-    with pytest.raises(EventStreamError, match="internalServerException"):
+    with closing(stream), pytest.raises(EventStreamError, match="internalServerException"):
         list(stream)

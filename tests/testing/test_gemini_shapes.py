@@ -416,3 +416,16 @@ def test_an_error_in_mid_stream_stands_in_the_framing_of_the_stream(gemini: Runn
         chunks = json.loads(data)
     assert len(chunks) == 3
     assert chunks[-1]["error"]["status"] == "INTERNAL"
+
+
+def test_a_broken_event_stays_an_event_of_its_own(gemini: RunningSimulator) -> None:
+    path = f"{gemini.origin}/v1beta/models/sim-model:streamGenerateContent?alt=sse"
+    headers = {"x-goog-api-key": KEY, "x-simulate": "fault=malformed_json;after_events=1"}
+    call = urllib.request.Request(path, json.dumps(text_body()).encode(), headers, method="POST")
+    with urllib.request.urlopen(call, timeout=5) as answer:
+        events = [event.removeprefix(b"data: ") for event in answer.read().split(b"\r\n\r\n") if event]
+    assert len(events) == 3
+    for event in (events[0], events[2]):
+        json.loads(event)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(events[1])

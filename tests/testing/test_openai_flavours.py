@@ -246,3 +246,19 @@ def test_legacy_completions_answer_several_prompts(plain: openai.OpenAI) -> None
     assert chunks[-1].usage is not None
     with pytest.raises(openai.BadRequestError, match="Unrecognized request argument supplied: messages"):
         plain.completions.create(model="m", prompt="x", extra_body={"messages": []})
+
+
+def test_a_long_prompts_beginning_is_read_from_the_cache_the_second_time() -> None:
+    with sdk("openai") as client:
+        system: Any = [{"role": "system", "content": "rule " * 2000}]
+
+        def cached(question: str, key: str | None = None) -> int:
+            options: Any = {} if key is None else {"prompt_cache_key": key}
+            answer = client.chat.completions.create(model="m", messages=[*system, *ask(question)], **options)
+            assert answer.usage is not None
+            assert answer.usage.prompt_tokens_details is not None
+            return answer.usage.prompt_tokens_details.cached_tokens or 0
+
+        assert cached("one") == 0
+        assert cached("two") == 2432  # 2,507 tokens in steps of 128
+        assert cached("three", "another key") == 0

@@ -10,10 +10,10 @@ from typing import Any
 
 import cohere
 import httpx
-import ollama
 import pytest
 from google import genai
 from google.genai import errors as google_errors
+from google.genai import types
 
 from pointsman.testing import (
     Api,
@@ -21,7 +21,6 @@ from pointsman.testing import (
     GeminiEmbeddings,
     JinaRetrieval,
     MistralEmbeddings,
-    OllamaEmbeddings,
     RunningSimulator,
     VoyageRetrieval,
     running_simulator,
@@ -134,37 +133,28 @@ def test_mistral_refuses_what_it_does_not_know() -> None:
         assert (status, len(base64.b64decode(answer["data"][0]["embedding"]))) == (200, 128)
 
 
-def genai_client(running: RunningSimulator, key: str) -> genai.Client:
-    transport = httpx.Client(timeout=5)  # one that `close` closes
-    return genai.Client(api_key=key, http_options={"base_url": running.origin, "httpx_client": transport})
+@contextmanager
+def genai_client(running: RunningSimulator, key: str) -> Iterator[genai.Client]:
+    with httpx.Client(timeout=5) as transport:
+        options = types.HttpOptions(base_url=running.origin, httpx_client=transport)
+        yield genai.Client(api_key=key, http_options=options)
 
 
 def test_gemini_embeds_one_and_several() -> None:
     with running_simulator(GeminiEmbeddings(api_key=KEY)) as running:
-        client = genai_client(running, KEY)
-        answer = client.models.embed_content(
-            model="gemini-embedding-001",
-            contents=["one", "two"],
-            config={"output_dimensionality": 16, "task_type": "RETRIEVAL_QUERY"},
-        )
+        with genai_client(running, KEY) as client:
+            answer = client.models.embed_content(
+                model="gemini-embedding-001",
+                contents=["one", "two"],
+                config={"output_dimensionality": 16, "task_type": "RETRIEVAL_QUERY"},
+            )
         assert answer.embeddings is not None
         assert [len(one.values or ()) for one in answer.embeddings] == [16, 16]
-        client.close()
-        client = genai_client(running, "wrong")
-        with pytest.raises(google_errors.ClientError, match="API key not valid"):
+        with (
+            genai_client(running, "wrong") as client,
+            pytest.raises(google_errors.ClientError, match="API key not valid"),
+        ):
             client.models.embed_content(model="gemini-embedding-001", contents="x")
-        client.close()
-
-
-def test_ollama_embeds_and_counts() -> None:
-    with running_simulator(OllamaEmbeddings()) as running:
-        client = ollama.Client(host=running.origin)
-        answer = client.embed(model="all-minilm", input=["one", "two"], dimensions=8)
-        assert [len(vector) for vector in answer.embeddings] == [8, 8]
-        assert answer.prompt_eval_count == 2
-        with pytest.raises(ollama.ResponseError, match="not found"):
-            client.embed(model="missing", input="x")
-        client.close()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +165,6 @@ def test_ollama_embeds_and_counts() -> None:
         (JinaRetrieval(), "/v1/rerank", {"model": "m#fault=http_503"}),
         (MistralEmbeddings(), "/v1/embeddings", {"model": "m#fault=http_503"}),
         (GeminiEmbeddings(), "/v1beta/models/m%23fault=http_503:embedContent", {}),
-        (OllamaEmbeddings(), "/api/embed", {"model": "m#fault=http_503"}),
     ],
 )
 def test_faults_come_in_each_service_own_shape(api: Api, path: str, body: object) -> None:
@@ -183,3 +172,9 @@ def test_faults_come_in_each_service_own_shape(api: Api, path: str, body: object
         status, answer = post(running, path, body)
     assert status == 503
     assert next(iter(answer)) in ("id", "detail", "object", "error")
+
+
+def test_only_listed_models_are_there() -> None:
+    with running_simulator(JinaRetrieval(models=("jina-embeddings-v3",), only_listed=True)) as running:
+        assert post(running, "/v1/embeddings", {"model": "jina-embeddings-v3", "input": "x"})[0] == 200
+        assert post(running, "/v1/embeddings", {"model": "other", "input": "x"})[0] == 404

@@ -315,7 +315,8 @@ def test_the_request_for_the_model_list_goes_to_the_connection(place: Place) -> 
     async def test() -> None:
         service = place.service()
         await service.add(remote("a", base_url="https://api.example.com:8443/v1/", secret=Secret(KEY)))
-        origin, message, secret = await service.find_origin("a")
+        probe = await service.find_origin("a")
+        origin, message, secret = probe.origin, probe.message, probe.secret
         assert (origin.scheme, origin.host, origin.port, origin.allow_private) == (
             "https",
             "api.example.com",
@@ -352,7 +353,7 @@ def test_a_proxy_and_tls_files_of_the_file_reach_the_origin(place: Place) -> Non
         assert access.origin.tls == TlsFiles(ca_file=str(authority.certificate), certificate=certificate, key=key)
         assert access.origin.proxy == parse_proxy(PROXY, "")
         assert "s3cret-Pa55" not in f"{access!r} {access.origin!r} {row!r} {await service.list_all()!r}"
-        origin, _, _ = await service.find_origin("f")
+        origin = (await service.find_origin("f")).origin
         assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
 
     place.run(test)
@@ -373,7 +374,7 @@ def test_a_proxy_and_tls_files_that_were_added_by_command_reach_the_origin_and_t
         assert set(endpoints) == {"a"}
         access = await endpoints["a"].acquire()
         assert (access.origin.proxy, access.origin.tls) == (parse_proxy(PROXY, ""), files)
-        origin, _, _ = await service.find_origin("a")
+        origin = (await service.find_origin("a")).origin
         assert (origin.proxy, origin.tls) == (access.origin.proxy, access.origin.tls)
 
     place.run(test)

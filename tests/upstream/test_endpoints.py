@@ -9,8 +9,11 @@ from pointsman.accounting.prices import PriceService
 from pointsman.accounting.pricing import FREE
 from pointsman.keyring import Secret
 from pointsman.providers import openai
+from pointsman.providers.formats import provider_format
 from pointsman.upstream.endpoints import LocalEndpoint, RemoteEndpoint, host_header
 from pointsman.upstream.origins import Origin
+
+HUB = provider_format("openai.chat")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ def test_the_host_header_of_each_form(scheme: str, host: str, port: int, expecte
 def remote(base_url: str, **more: object) -> RemoteEndpoint:
     """A connection at ``base_url``."""
     secret = Secret("sk-upstream")
-    return RemoteEndpoint("c", base_url, secret, openai, PriceService(), **more)  # type: ignore[arg-type]
+    return RemoteEndpoint("c", base_url, secret, openai, PriceService(), hub=HUB, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ class Child:
 def test_the_local_model_is_reached_where_its_present_life_listens() -> None:
     async def run() -> None:
         child = Child()
-        endpoint = LocalEndpoint("local", child, openai)
+        endpoint = LocalEndpoint("local", child, openai, HUB)
         first, again = await endpoint.acquire(), await endpoint.acquire()
         assert first is again
         assert child.held == 2
@@ -113,7 +116,9 @@ def test_the_local_model_is_reached_where_its_present_life_listens() -> None:
 
 def test_a_limit_is_a_connections_own_and_connections_without_one_are_shared() -> None:
     def origin(connection_id: str, limit: int | None) -> Origin:
-        endpoint = RemoteEndpoint(connection_id, "https://h/v1", None, openai, PriceService(), max_concurrent=limit)
+        endpoint = RemoteEndpoint(
+            connection_id, "https://h/v1", None, openai, PriceService(), hub=HUB, max_concurrent=limit
+        )
         return asyncio.run(endpoint.acquire()).origin
 
     assert origin("a", 3) != origin("b", 3)

@@ -72,6 +72,10 @@ def add(
     client_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its key, when it is in a file of its own.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What the kind needs beyond an address, e.g. project=mine; repeat it."),
+    ] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -94,6 +98,7 @@ def add(
         allow_private=allow_private,
         provider=provider,
         proxy=environment.resolve(Secret(proxy), "--proxy") if proxy is not None else None,
+        options=_options(option or []),
         tls=TlsFiles(ca_file=_absolute(ca_file), certificate=_absolute(client_certificate), key=_absolute(client_key)),
     )
     new = completed(new)
@@ -111,6 +116,15 @@ def _kind_of(connection_id: str, base_url: str | None) -> str:
     if base_url is not None:
         return "openai"
     return connection_id if connection_id in hosts() else GENERIC
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    from pointsman.errors import ConfigError
+
+    found = {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)}
+    if not all(found) or not all(found.values()):
+        raise ConfigError("--option: write NAME=VALUE, e.g. --option project=mine")
+    return found
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -39,8 +39,12 @@ APIS: Final = (
     ("ollama", "Ollama", "Ollama", "ollama"),
     ("cohere", "Cohere", "Cohere v2", "cohere"),
     ("bedrock", "Bedrock", "Amazon Bedrock Converse", "bedrock"),
+    ("voyage", "VoyageRetrieval", "Voyage AI: embeddings and rerank", "voyage"),
+    ("jina", "JinaRetrieval", "Jina AI: embeddings and rerank", "jina"),
     ("operations", "OpenAIOperations", "OpenAI: embeddings, images, audio, moderations", "openai"),
 )
+
+WITH_V1: Final = ("openai", "voyage", "jina")  # kinds whose base URL ends with /v1
 
 
 @group.callback()
@@ -133,7 +137,7 @@ async def _run(
 
 
 def _announce(title: str, kind: str, api_key: str | None, simulator: "Simulator") -> None:
-    base_url = simulator.base_url if kind == "openai" else simulator.origin
+    base_url = simulator.base_url if kind in WITH_V1 else simulator.origin
     for bound, reached in REACHED_AT.items():
         base_url = base_url.replace(bound, reached)
     typer.echo(f"simulating {title} at {base_url}")

@@ -274,11 +274,7 @@ class StreamRenderer:
         if opened is None:
             return b""
         if isinstance(opened.part, ToolCallPart):
-            state = self._writer.call_state(opaque)
-            if not state:
-                return b""
-            call = {"index": opened.place, "function": {"arguments": ""}, **state}  # clients demand a function in each
-            return self._chunk(choice, {"tool_calls": [call]})
+            return self._call_state(choice, opened, opaque)
         whole: AnyPart
         if isinstance(opened.part, ReasoningPart):
             whole = ReasoningPart(text="".join(opened.held), summary=opened.sections or None, opaque=opaque)
@@ -286,6 +282,16 @@ class StreamRenderer:
             whole = TextPart(text="", opaque=opaque)
         details = self._writer.details(whole, index)
         return self._chunk(choice, {"reasoning_details": details}) if details else b""
+
+    def _call_state(self, choice: int, opened: _Part, opaque: Opaque) -> bytes:
+        if opened.held:
+            opened.part = msgspec.structs.replace(opened.part, opaque=opaque)  # goes out with the call
+            return b""
+        state = self._writer.call_state(opaque)
+        if not state or self._writer.legacy:
+            return b""
+        piece = self._more_of_call(opened, "")["tool_calls"][0]  # without a function, some clients refuse the chunk
+        return self._chunk(choice, {"tool_calls": [piece | state]})
 
     def _citation(self, event: CitationAdded) -> bytes:
         opened = self._of(event.choice).parts.get(event.index)
@@ -304,7 +310,8 @@ class StreamRenderer:
         if opened.held:
             given = unwrapped("".join(opened.held))
             inner = {"type": "custom", "custom": {"name": opened.part.name, "input": given}}
-            call = {"index": opened.place, "id": opened.part.id, **inner}
+            state = self._writer.call_state(opened.part.opaque)
+            call = {"index": opened.place, "id": opened.part.id, **inner, **state}
             return self._chunk(event.choice, {"tool_calls": [call]})
         if opened.length or opened.part.kind == "custom":
             return b""

@@ -33,11 +33,16 @@ class EventMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventStreamSplitter:
-    """Bytes in any pieces to whole messages whose checksums hold."""
+    """Bytes in any pieces to whole messages whose checksums hold.
 
-    __slots__ = ("_held", "_limit")
+    A wrong checksum or length, or a message without measure, sets ``error`` (UPSTREAM_ERROR): what comes after it has
+    no meaning and is not looked at.
+    """
+
+    __slots__ = ("_held", "_limit", "error")
 
     def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.error: GatewayError | None = None
         self._held = bytearray()
         self._limit = max_message_bytes
 
@@ -47,14 +52,18 @@ class EventStreamSplitter:
         return bool(self._held)
 
     def feed(self, data: bytes) -> list[EventMessage]:
-        """The messages that ``data`` completes.
+        """The messages that ``data`` completes, those before an ``error`` too."""
+        messages: list[EventMessage] = []
+        if self.error is None:
+            self._held += data
+            try:
+                self._take(messages)
+            except GatewayError as error:
+                self.error = error
+        return messages
 
-        Raises GatewayError(UPSTREAM_ERROR) at a wrong checksum or length, or a message without measure; what comes
-        after that has no meaning.
-        """
+    def _take(self, messages: list[EventMessage]) -> None:
         held = self._held
-        held += data
-        messages = []
         start = 0
         while len(held) - start >= _HEAD:
             length, headers = _PRELUDE.unpack_from(held, start)
@@ -68,7 +77,6 @@ class EventStreamSplitter:
             start += length
         if start:
             del held[:start]
-        return messages
 
 
 def encode_message(headers: dict[str, str], payload: bytes) -> bytes:

@@ -106,8 +106,8 @@ class OperationLane:
         await self._send(message, answer)
         if answer.streaming:
             return
-        if passed is not None and passed.stream and answer.headers.get(b"content-type", b"").startswith(b"text/html"):
-            raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with a page instead of an answer")
+        if answer.headers.get(b"content-type", b"").lower().startswith(b"text/html"):
+            raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with a web page")
         found = self._format.read_answer(answer.body, request)
         self._read(found.model, found.usage)
         self._respond(answer.body, answer.headers.get(b"content-type", b"application/json"))

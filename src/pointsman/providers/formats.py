@@ -20,8 +20,6 @@ _MODULES: Final = MappingProxyType(
         "ollama": "pointsman.providers.ollama",
         "cohere": "pointsman.providers.cohere",
         "bedrock": "pointsman.providers.bedrock",
-        "voyage": "pointsman.providers.no_chat",
-        "jina": "pointsman.providers.no_chat",
         NO_CHAT: "pointsman.providers.no_chat",
     }
 )

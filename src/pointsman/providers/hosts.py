@@ -19,9 +19,7 @@ GENERIC: Final = "openai-compatible"
 _FILE: Final = Path(__file__).with_name("hosts.json")
 _ID: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
-Format = Literal[
-    "openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock", "voyage", "jina"
-]
+Format = Literal["openai.chat", "openai.responses", "anthropic", "gemini", "ollama", "cohere", "bedrock", "none"]
 Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "none"]
 
 

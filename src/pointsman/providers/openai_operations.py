@@ -103,8 +103,10 @@ class OpenAIMedia:
     most_inputs: int | None = None
     parse_error = staticmethod(openai.parse_error)
 
-    def __init__(self, wire: str) -> None:
+    def __init__(self, wire: str, *, texts: bool = False) -> None:
+        """``texts``: answers may be plain text or subtitles."""
         self.WIRE: str | None = wire
+        self._texts = texts
 
     def patch_request(self, body: bytes, request: PassedRequest, upstream: Upstream) -> Built:
         """The client's members or form with nothing changed but the model."""
@@ -117,7 +119,7 @@ class OpenAIMedia:
 
     def read_answer(self, body: bytes, request: PassedRequest) -> PassedAnswer:
         """What a JSON answer tells of itself; texts and subtitles tell nothing. Raises GatewayError(UPSTREAM_ERROR)."""
-        if body[:1] != b"{":
+        if self._texts and body[:1] != b"{":
             return PassedAnswer()
         return _read_json(body, "JSON answer")
 
@@ -219,7 +221,7 @@ class SoundWatcher:
 
 EMBEDDINGS: Final = OpenAIEmbeddings()
 MEDIA: Final[Mapping[str, OpenAIMedia]] = {
-    name: OpenAIMedia(f"openai.{name}")
+    name: OpenAIMedia(f"openai.{name}", texts=name in ("audio.transcriptions", "audio.translations"))
     for name in (
         "images.generations",
         "images.edits",

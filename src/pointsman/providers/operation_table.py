@@ -21,13 +21,19 @@ _BY_FORMAT: Final[Mapping[str, Operations]] = MappingProxyType(
         "openai.chat": _OPENAI,
         "openai.responses": _OPENAI,
         "cohere": {"embeddings": retrieval_hosts.CohereEmbed(), "rerank": retrieval_hosts.CohereRerank()},
-        "voyage": {"embeddings": retrieval_hosts.VoyageEmbeddings(), "rerank": retrieval_hosts.VoyageRerank()},
-        "jina": {"embeddings": retrieval_hosts.JinaEmbeddings(), "rerank": retrieval_hosts.JinaRerank()},
         "gemini": {"embeddings": embedding_hosts.GeminiEmbeddings()},
         "ollama": {"embeddings": embedding_hosts.OllamaEmbed()},
     }
 )
 _MISTRAL: Final[Operations] = MappingProxyType({**_OPENAI, "embeddings": retrieval_hosts.MistralEmbeddings()})
+_BY_HOST: Final[Mapping[str, Operations]] = MappingProxyType(
+    {
+        "mistral": _MISTRAL,
+        "codestral": _MISTRAL,
+        "voyage": {"embeddings": retrieval_hosts.VoyageEmbeddings(), "rerank": retrieval_hosts.VoyageRerank()},
+        "jina": {"embeddings": retrieval_hosts.JinaEmbeddings(), "rerank": retrieval_hosts.JinaRerank()},
+    }
+)
 LOCAL: Final[Operations] = MappingProxyType(
     {"embeddings": openai_operations.EMBEDDINGS, "rerank": retrieval_hosts.JinaRerank()}
 )
@@ -35,6 +41,4 @@ LOCAL: Final[Operations] = MappingProxyType(
 
 def operations_of(host: Host) -> Operations:
     """The operations of a host; empty when it has nothing but chat."""
-    if host.id in ("mistral", "codestral"):
-        return _MISTRAL
-    return _BY_FORMAT.get(host.format, MappingProxyType({}))
+    return _BY_HOST.get(host.id) or _BY_FORMAT.get(host.format, MappingProxyType({}))

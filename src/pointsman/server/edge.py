@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 import structlog
@@ -23,9 +23,11 @@ from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_hea
 from pointsman.server.peers import TrustedProxies
 from pointsman.server.routes import Handler, Router
 from pointsman.server.targets import check_host, read_target
-from pointsman.server.websockets import WebSocket, WebSocketLimits, wants_websocket
 from pointsman.settings import ServerSettings
 from pointsman.ticker import NEVER, Ticker
+
+if TYPE_CHECKING:
+    from pointsman.server.websockets import WebSocket
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
@@ -335,10 +337,20 @@ class EdgeConnection(asyncio.Protocol):
                 self._transport.write(CONTINUE)
 
     def _may_switch(self) -> bool:
-        """True for a request to change to a WebSocket where there is one. Not behind a request still in flight."""
+        """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
+        headers = self._headers
         known = self._url.partition(b"?")[0] in self.edge.router.websockets
-        get = self._parser.get_method() == b"GET"
-        return known and get and self._http11 and self._exchange is None and wants_websocket(self._headers)
+        plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
+        bare = b"content-length" not in headers and b"transfer-encoding" not in headers
+        return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
+
+    def _switch(self, exchange: Exchange) -> None:
+        """From now on all bytes are the WebSocket's."""
+        from pointsman.server.websockets import WebSocket, WebSocketLimits  # wsproto: imported by the first of them
+
+        exchange.keep = False
+        limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
+        self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
 
     def _check_version(self) -> None:
         version = self._parser.get_http_version()
@@ -384,9 +396,7 @@ class EdgeConnection(asyncio.Protocol):
         exchange.keep = self._http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         if parser.should_upgrade():
-            exchange.keep = False
-            limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
-            self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
+            self._switch(exchange)
         self._begin()
         if self._closing:
             return

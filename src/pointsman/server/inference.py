@@ -21,7 +21,6 @@ from pointsman.server.token_counting import TokenCounting
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
 GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
-GEMINI_STABLE_BASE: Final = "/v1"  # where Google's newest SDK generates; lists of models there are OpenAI's
 OPENROUTER_BASE: Final = "/openrouter/api/v1"
 # Paths below each base, and the dialects that they speak.
 BY_BODY: Final = (
@@ -59,6 +58,7 @@ class Speaking:
         self.render_error = dialect.render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
+        self.answer_without_upstream = getattr(dialect, "loading_answer", None)
         self._call = call
         self._provider = provider
 
@@ -146,7 +146,7 @@ class InferenceRoutes:
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
         router.add("POST", f"{OPENROUTER_BASE}/chat/completions", self._by_body("openrouter"))
-        for base in (*GEMINI_BASES, GEMINI_STABLE_BASE):
+        for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 
     def _by_body(self, module: str) -> Handler:

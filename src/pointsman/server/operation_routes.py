@@ -76,6 +76,7 @@ class OperationRoutes:
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
         router.add("POST", "/api/embed", self._handler("ollama.embed", None))
+        router.add("POST", "/api/embeddings", self._handler("ollama.embeddings", None))
 
     def of_provider(self, operation: bytes) -> Handler | None:
         """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""

@@ -33,11 +33,16 @@ class VendorModels:
         router.add("GET", "/api/version", self.ollama_version)
         router.add("POST", "/api/show", self.ollama_show)
 
-    def or_anthropic(self, others: Handler, anthropic: Handler) -> Handler:
-        """For a path that OpenAI's and Anthropic's clients share: theirs is told by ``anthropic-version``."""
+    def by_vendor(self, others: Handler, anthropic: Handler, google: Handler) -> Handler:
+        """For a path that three kinds of clients share: Anthropic's tell their version, Google's have a header of
+        their own for the key.
+        """
 
         async def handle(exchange: Exchange) -> None:
-            await (anthropic if b"anthropic-version" in exchange.headers else others)(exchange)
+            if b"anthropic-version" in exchange.headers:
+                await anthropic(exchange)
+            else:
+                await (google if b"x-goog-api-key" in exchange.headers else others)(exchange)
 
         return handle
 

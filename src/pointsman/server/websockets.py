@@ -230,9 +230,3 @@ def handshake_key(headers: dict[bytes, bytes]) -> bytes:
         message = "'sec-websocket-key' must be 16 bytes in base64"
         raise GatewayError(Kind.INVALID_REQUEST, message, param="sec-websocket-key") from None
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-
-
-def wants_websocket(headers: dict[bytes, bytes]) -> bool:
-    """True for a request to change to WebSocket that brings no body along."""
-    upgrade = headers.get(b"upgrade", b"").lower()
-    return upgrade == b"websocket" and b"content-length" not in headers and b"transfer-encoding" not in headers

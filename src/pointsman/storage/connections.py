@@ -28,6 +28,7 @@ class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    options: dict[str, str] = {}
 
 
 _TABLE: Final = tables.connections
@@ -73,10 +74,12 @@ class ConnectionRepository:
 
 
 def _values(row: ConnectionRow) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(row), "models": msgspec.json.encode(row.models).decode()}
+    encoded = {"models": row.models, "options": row.options}
+    return {**msgspec.structs.asdict(row), **{name: msgspec.json.encode(it).decode() for name, it in encoded.items()}}
 
 
 def _row(row: Row[tuple[Any, ...]]) -> ConnectionRow:
     values: dict[str, Any] = dict(row._mapping)
     values["models"] = msgspec.json.decode(values["models"], type=tuple[str, ...])
+    values["options"] = msgspec.json.decode(values["options"], type=dict[str, str])
     return ConnectionRow(**values)

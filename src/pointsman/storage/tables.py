@@ -73,6 +73,7 @@ connections: Final = Table(
     Column("ca_file", Text),
     Column("client_certificate", Text),
     Column("client_key", Text),
+    Column("options", Text, nullable=False, server_default="{}"),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
 )
 

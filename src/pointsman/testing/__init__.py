@@ -10,6 +10,8 @@
 
 A request says how it wants to be treated in the header ``x-simulate: tokens=100;fault=cut_at_byte;at_byte=317`` or in
 the model's name after a ``#``; ``Behaviour`` lists the directives and ``FAULTS`` the faults.
+A user's text that says ``call the tool`` gets a call of the first tool; ``call the tool NAME with {...}`` gets a call
+of that tool with these arguments.
 Each simulated API is a class: ``OpenAIChat``, ``OpenAIResponses``, ``AnthropicMessages``, ``Gemini``, ``Ollama``,
 ``Cohere`` ... or an ``Api`` of your own.
 Another API is simulated by passing another ``Api`` than ``OpenAIChat``, such as ``Gemini``.
@@ -20,7 +22,7 @@ from .bedrock import Bedrock
 from .behaviour import Behaviour, DirectiveError
 from .cohere import Cohere
 from .cohere_retrieval import CohereRetrieval
-from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings, OllamaEmbeddings
+from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
 from .ollama import Ollama
@@ -50,7 +52,6 @@ __all__ = [
     "JinaRetrieval",
     "MistralEmbeddings",
     "Ollama",
-    "OllamaEmbeddings",
     "OpenAIChat",
     "OpenAIOperations",
     "OpenAIResponses",

@@ -7,6 +7,7 @@ for redacted thinking and refusals work too.
 """
 
 import re
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from .anthropic_thinking import Signer
 from .behaviour import Behaviour
 from .openai_completion import Words
 from .schema_example import example_of
+from .scripted_call import scripted_call
 
 # docs/en/build-with-claude/extended-thinking and handle-streaming-refusals publish these strings for tests.
 REDACTION: Final = (
@@ -182,12 +184,15 @@ def _calls(request: Json, text: str, serial: str) -> list[Block]:
         return []
     twice = "twice" in text and not choice.get("disable_parallel_tool_use")
     picked = (tools[0], tools[1 % len(tools)]) if twice else (tools[0],)
+    made = [(tool, _dumps(example_of(tool["input_schema"]))) for tool in picked]
+    if scripted := scripted_call(text, tools, itemgetter("name")):
+        made = [scripted]
     return [
         Block(
             head={"type": "tool_use", "id": block_id("toolu", serial, at), "name": tool["name"], "input": {}},
-            arguments=_dumps(example_of(tool["input_schema"])),
+            arguments=arguments,
         )
-        for at, tool in enumerate(picked)
+        for at, (tool, arguments) in enumerate(made)
     ]
 
 

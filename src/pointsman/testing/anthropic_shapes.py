@@ -25,7 +25,9 @@ from .anthropic_checks import (
 
 _TEXT: Final = string()
 _NAME: Final = string(pattern="[a-zA-Z0-9_-]{1,128}")
-_CACHE: Final = nullable(tagged({"ephemeral": record({"type": anything}, {"ttl": one_of("5m", "1h")})}))
+_CACHE: Final = nullable(
+    tagged({"ephemeral": record({"type": anything}, {"ttl": one_of("5m", "1h"), "scope": anything})})
+)
 _CACHEABLE: Final[dict[str, Check]] = {"cache_control": _CACHE}
 _CITATIONS_CONFIG: Final = nullable(record({}, {"enabled": boolean}))
 _CALLER: Final = tagged(

@@ -1,11 +1,11 @@
-"""The embedding operations of Mistral, Gemini and Ollama as simulators answer them."""
+"""The embedding operations of Mistral and Gemini as simulators answer them."""
 
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
-from .behaviour import MODEL_MARK, Behaviour
+from .behaviour import Behaviour
 from .openai_request import Json
 from .reply import Request
 from .retrieval import Handler, Refused, RetrievalApi, count_in, texts_in, tokens_told
@@ -13,7 +13,6 @@ from .vectors import packed, tokens_in, vector_of
 
 MISTRAL_DIMENSIONS: Final = 1024
 GEMINI_DIMENSIONS: Final = 3072
-OLLAMA_DIMENSIONS: Final = 384
 MAX_INPUTS: Final = 256
 GEMINI_MAX_REQUESTS: Final = 100
 GEMINI_TASKS: Final = frozenset(
@@ -141,34 +140,3 @@ class GeminiEmbeddings(RetrievalApi):
     def _usage(self, behaviour: Behaviour, texts: list[str]) -> Json:
         tokens = tokens_told(behaviour, tokens_in(texts))
         return {} if tokens is None else {"usageMetadata": {"promptTokenCount": tokens, "totalTokenCount": tokens}}
-
-
-class OllamaEmbeddings(RetrievalApi):
-    """Ollama's ``POST /api/embed``, which ignores members that it doesn't know."""
-
-    bad_body_status = 400
-
-    def handlers(self) -> Mapping[str, Handler]:
-        """The one operation."""
-        return {"/api/embed": self._embed}
-
-    def error(self, status: int, message: str) -> Json:
-        """Ollama's error object."""
-        return {"error": "unauthorized" if status == 401 else message}
-
-    def _embed(self, body: Json, behaviour: Behaviour) -> Json:
-        if not body.get("model"):
-            raise Refused(400, "model is required")
-        if str(body["model"]).partition(MODEL_MARK)[0] == "missing":
-            raise Refused(404, 'model "missing" not found, try pulling it first')
-        value = body.get("input")
-        texts = texts_in(value, "input", 100_000) if value else []
-        dimensions = body.get("dimensions") or OLLAMA_DIMENSIONS
-        answer: Json = {
-            "model": body["model"],
-            "embeddings": [vector_of(text, min(int(dimensions), OLLAMA_DIMENSIONS)) for text in texts],
-            "total_duration": 14_143_917,
-            "load_duration": 1_019_500,
-        }
-        tokens = tokens_told(behaviour, tokens_in(texts))
-        return answer if tokens is None else answer | {"prompt_eval_count": tokens}

@@ -42,7 +42,7 @@ def _malformed_json(reply: Reply, behaviour: Behaviour) -> Reply:
     def broken(events: Iterable[Event]) -> Iterator[Event]:
         for position, event in enumerate(events):
             if position == behaviour.after_events:
-                line_feeds = event.data[len(event.data.rstrip(b"\n")) :]
+                line_feeds = event.data[len(event.data.rstrip(b"\r\n")) :]
                 yield Event(event.kind, event.data[: len(event.data) * 2 // 3].rstrip() + line_feeds)
             else:
                 yield event

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from .gemini_request import (
 )
 from .openai_completion import Words
 from .schema_example import example_of
+from .scripted_call import scripted_call
 
 _TOKEN: Final = re.compile(r"\s*\S+|\s+")
 _FINISH_WITH: Final = re.compile(r"finish with ([A-Z_]+)")
@@ -218,6 +220,8 @@ def _calls(request: Json) -> tuple[Call, ...]:
         functions = [one for one in functions if one["name"] in allowed]
     if not functions or mode == "NONE" or not (asked or mode == "ANY"):
         return ()
+    if scripted := scripted_call(text, functions, itemgetter("name")):
+        return (Call(scripted[0]["name"], msgspec.json.decode(scripted[1])),)
     chosen = [functions[0], functions[1 % len(functions)]] if "twice" in text else functions[:1]
     return tuple(Call(one["name"], _arguments(one)) for one in chosen)
 

@@ -13,6 +13,7 @@ import msgspec
 from . import openai_azure as azure
 from . import openai_errors as errors
 from .behaviour import MODEL_MARK, Behaviour
+from .openai_cache import PromptCache
 from .openai_chat_stream import EVENT_STREAM, ChatStream
 from .openai_completion import completions, usage
 from .openai_flavours import OPENAI, Flavour
@@ -54,6 +55,7 @@ class OpenAIChat:
         self._only_listed = only_listed
         self._strict = strict
         self._flavour = flavour
+        self._cache = PromptCache()
         self._numbers = count(1)
         self._run = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(20))
 
@@ -141,6 +143,8 @@ class OpenAIChat:
             return azure.blocked(headers)
         made = completions(body, behaviour, self._flavour)
         identity = {"id": f"chatcmpl-{self._serial()}", "created": int(time.time()), "model": model}
+        if not behaviour.cached_tokens and (cached := self._cache.take(body)):
+            behaviour = msgspec.structs.replace(behaviour, cached_tokens=cached)
         used = usage(body, made, behaviour, self._flavour)
         if body.get("stream"):
             stream = ChatStream(identity, body, made, used, self._flavour, filtered=filtered)

@@ -10,6 +10,7 @@ from .behaviour import Behaviour
 from .openai_flavours import OPENAI, Flavour
 from .openai_request import Json, ends_with_tool_result, last_user_text, object_in, objects_in, prompt_tokens
 from .schema_example import example_of
+from .scripted_call import scripted_call
 
 # A word with the space before it; trailing space is a token too, so that the tokens add up to the text exactly.
 _TOKEN: Final = re.compile(r"\s*\S+|\s+")
@@ -164,6 +165,8 @@ def _tool_calls(request: Json) -> tuple[ToolCall, ...]:
     )
     if not tools:
         return ()
+    if scripted := scripted_call(text, tools, _name):
+        return (ToolCall(str(_name(scripted[0])), scripted[1], scripted[0]["type"]),)
     twice = "twice" in text and request.get("parallel_tool_calls") is not False
     return tuple(_call(tool) for tool in ((tools[0], tools[1 % len(tools)]) if twice else (tools[0],)))
 

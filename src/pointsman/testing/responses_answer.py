@@ -4,6 +4,7 @@ import base64
 import hmac
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from .openai_completion import ToolCall, Words
 from .openai_request import InvalidRequest, Json, object_in, objects_in
 from .responses_request import functions_of, kind_of, last_user_text, text_of
 from .schema_example import example_of
+from .scripted_call import scripted_call
 
 _TOKEN: Final = re.compile(r"\s*\S+|\s+")
 _ENCRYPTED: Final = "gAAAAAB"  # how OpenAI's encrypted content begins
@@ -193,14 +195,18 @@ def _calls(request: Json, items: list[Json]) -> tuple[Call, ...]:
     callable_now = _chosen(functions_of(request), request.get("tool_choice"), "call the tool" in text and not answered)
     if not callable_now:
         return ()
+    if scripted := scripted_call(text, callable_now, itemgetter("name")):
+        tool, arguments = scripted
+        return (_call(tool, arguments),)
     twice = "twice" in text and request.get("parallel_tool_calls") is not False
     chosen = (callable_now[0], callable_now[1 % len(callable_now)]) if twice else (callable_now[0],)
     return tuple(_call(tool) for tool in chosen)
 
 
-def _call(tool: Json) -> Call:
+def _call(tool: Json, text: str | None = None) -> Call:
     custom = tool.get("type") == "custom"
-    text = f"example input of {tool['name']}\n" if custom else _dumps(example_of(tool.get("parameters") or {}))
+    if text is None:
+        text = f"example input of {tool['name']}\n" if custom else _dumps(example_of(tool.get("parameters") or {}))
     return Call(name=tool["name"], text=text, custom=custom, namespace=tool.get("namespace"))
 
 

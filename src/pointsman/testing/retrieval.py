@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from .behaviour import Behaviour
+from .behaviour import MODEL_MARK, Behaviour
 from .openai_request import Json
 from .reply import Headers, Reply, Request
 
@@ -45,8 +45,12 @@ class RetrievalApi:
     wrong_key_status = 401
     bad_body_status = 422
 
-    def __init__(self, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, *, api_key: str | None = None, models: tuple[str, ...] = ("sim-model",), only_listed: bool = False
+    ) -> None:
+        """``api_key``: when set, any other gets 401. ``only_listed``: a model that isn't in ``models`` gets 404."""
         self._api_key = api_key
+        self._models = models if only_listed else None
         self._numbers = count(1)
         self._run = os.urandom(8).hex()
 
@@ -82,6 +86,9 @@ class RetrievalApi:
             return self._refusal(Refused(404, f"{path} not found"))
         if request.method != "POST":
             return self._refusal(Refused(405, "Method Not Allowed"))
+        model = self.model_of(request).partition(MODEL_MARK)[0]
+        if self._models is not None and model not in self._models:
+            return self._refusal(Refused(404, f"model '{model}' not found"))
         body = _object(request.body)
         if body is None:
             return self._refusal(Refused(self.bad_body_status, "the body is no JSON object"))

@@ -1,6 +1,7 @@
 """What a simulated model says, whatever the API: the same turn always gets the same thoughts, words and calls."""
 
 import re
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from .behaviour import Behaviour
 from .openai_completion import ToolCall, Words
 from .schema_example import example_of
+from .scripted_call import scripted_call
 
 Ended = Literal["stop", "stop_sequence", "length", "calls"]
 
@@ -99,6 +101,8 @@ def _calls(turn: Turn) -> tuple[ToolCall, ...]:
         return ()
     if not functions:
         return ()
+    if scripted := scripted_call(turn.text, functions, attrgetter("name")):
+        return (ToolCall(scripted[0].name, scripted[1]),)
     chosen = (functions[0], functions[1 % len(functions)]) if "twice" in turn.text else functions[:1]
     return tuple(ToolCall(one.name, _arguments(one)) for one in chosen)
 

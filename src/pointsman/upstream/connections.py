@@ -78,6 +78,7 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     proxy: Secret | None = None
     tls: TlsFiles = TlsFiles()
+    options: dict[str, str] = {}
 
 
 class _Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class ConnectionService:
                 ca_file=new.tls.ca_file,
                 client_certificate=new.tls.certificate,
                 client_key=new.tls.key,
+                options=new.options,
             )
         )
 
@@ -209,7 +211,7 @@ class ConnectionService:
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                found[one.row.id] = _remote(one, one.row.base_url, prices)
+                found[one.row.id] = _remote(one, one.row.base_url, prices, self._clock)
             elif children is not None:
                 found |= _local_endpoints(one.row.id, children)
         return found
@@ -364,6 +366,7 @@ def _from_file(row: ConnectionSettings, index: int, environment: Environment) ->
         max_concurrent=row.max_concurrent,
         allow_private=row.allow_private,
         provider=provider,
+        options=row.options,
         created_at=0,
         updated_at=0,
     )
@@ -429,7 +432,7 @@ def _departures(host: Host) -> frozenset[str]:
     return openai_chat.departures(Upstream(model="", quirks=host.quirk_map()))
 
 
-def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
+def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
     return RemoteEndpoint(
@@ -441,12 +444,14 @@ def _remote(declared: _Declared, base_url: str, prices: Prices) -> Endpoint:
         hub=provider_format(host.format),
         operations=operations_of(host),
         quirks=host.quirk_map(),
+        options=row.options,
         departures=_departures(host),
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
         proxy=declared.proxy,
         tls=declared.tls,
+        clock=clock,
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,9 +11,13 @@ import msgspec
 from pointsman.accounting.pricing import FREE, Price
 from pointsman.canonical.halves import Built, ProviderFormat, Upstream
 from pointsman.canonical.usage import TokenUsage
+from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
+
+if TYPE_CHECKING:
+    from pointsman.upstream.signing import AwsSigner
 
 
 class Reading(Protocol):
@@ -137,13 +141,16 @@ class RemoteEndpoint:
         hub: ProviderFormat,
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
+        options: Mapping[str, str] | None = None,
         departures: frozenset[str] = frozenset(),
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
         proxy: Proxy | None = None,
         tls: TlsFiles | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        """``clock`` is for hosts whose requests are signed."""
         self.connection_id = connection_id
         self.provider = provider
         self.format = provider_format
@@ -152,6 +159,7 @@ class RemoteEndpoint:
         self.wire = hub.WIRE
         self.departures = departures
         self._quirks = quirks or {}
+        self._options = options or {}
         self.base_url = base_url
         self._prices = prices
         self._price_table = prices.table(provider, base_url)
@@ -170,6 +178,11 @@ class RemoteEndpoint:
         )
         text = secret.reveal() if secret is not None else None
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
+        self._signer: AwsSigner | None = None
+        if self.wire == "bedrock" and clock is not None:
+            from pointsman.upstream.signing import signer_for  # Amazon's format: loaded with a connection to it
+
+            self._signer = signer_for(self.wire, text, base_url, name, clock)
         self._ready = Access(
             origin=origin,
             head=provider_format.build_head(prefix, name, text),
@@ -181,10 +194,12 @@ class RemoteEndpoint:
 
     def upstream(self, model: str) -> Upstream:
         """With the quirks of the host."""
-        return Upstream(model=model, quirks=self._quirks)
+        return Upstream(model=model, quirks=self._quirks, options=self._options)
 
     def message(self, access: Access, built: Built) -> bytes:
-        """With the connection's own headers."""
+        """With the connection's own headers, and a signature where the host demands one."""
+        if self._signer is not None:
+            built = self._signer.sign(built, access.prefix)
         return write_message(access, built)
 
     async def acquire(self) -> Access:

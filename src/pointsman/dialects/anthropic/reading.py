@@ -183,7 +183,7 @@ def _thinking(thinking: Members, request: Request) -> dict[str, Any]:
         options["adaptive"] = True
     elif kind != "disabled":
         raise thinking.wrong("type", "must be one of enabled, disabled, adaptive, between_tools")
-    display = thinking.string("display")
+    display = thinking.string("display") if options["enabled"] else None
     if display == "omitted":
         options["exclude"] = True
     elif display == "summarized":

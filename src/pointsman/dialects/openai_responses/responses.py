@@ -51,7 +51,7 @@ def begin_response(request: Request) -> Extra:
         "model": request.model,
         "output": [],
         "parallel_tool_calls": request.parallel_tool_calls is not False,
-        "previous_response_id": extra.get("previous_response_id"),
+        "previous_response_id": extra.get("previous_response_id") or request.paths.get("previous_response_id"),
         "prompt_cache_key": request.prompt_cache_key,
         "prompt_cache_retention": request.prompt_cache_retention,
         "reasoning": {

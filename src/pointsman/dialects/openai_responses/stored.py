@@ -44,7 +44,8 @@ def named_items(items: Sequence[Extra], response_id: str) -> list[Extra]:
 def expand(body: bytes, turns: Sequence[Turn]) -> bytes:
     """A request with what came before it written out: ``turns`` (oldest first) and then its own input.
 
-    The earlier items lose their ids: their upstream may not know them. References to them are resolved. Raises
+    The earlier items lose their ids: their upstream may not know them. Reasoning of which nothing but the id could be
+    sent is left out. References to earlier items are resolved. Raises
     GatewayError(INVALID_REQUEST) when the last of them is not an answer that can be gone on from.
     """
     if turns and turns[-1].status not in ("completed", "incomplete"):
@@ -58,7 +59,7 @@ def expand(body: bytes, turns: Sequence[Turn]) -> bytes:
         for item in input_items(fields)
     ]
     fields.pop("previous_response_id", None)
-    fields["input"] = [_unnamed(item) for item in earlier] + new
+    fields["input"] = [_unnamed(item) for item in earlier if not _is_hollow(item)] + new
     return _encode(fields)
 
 
@@ -111,6 +112,11 @@ def _named(item: Extra, response_id: str, number: int) -> Extra:
     kind = str(item.get("type") or "item")
     digest = blake2s(f"{response_id}/{number}".encode()).hexdigest()[:24]
     return {"id": own_id(_PREFIXES.get(kind, "item")) + digest, **item}
+
+
+def _is_hollow(item: Extra) -> bool:
+    """True for reasoning that only its maker has, under its id."""
+    return item.get("type") == "reasoning" and not item.get("encrypted_content") and not item.get("content")
 
 
 def _unnamed(item: Extra) -> Extra:

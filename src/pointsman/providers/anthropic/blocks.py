@@ -39,6 +39,12 @@ _NOT_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def bare(blocks: list[Block]) -> str | list[Block]:
+    """Content as Anthropic's clients write it: one text without a mark or a citation is a string."""
+    first = blocks[0]
+    return first["text"] if len(blocks) == 1 and first["type"] == "text" and len(first) == 2 else blocks
+
+
 class BlockWriter:
     """Writes the parts of one request; ``own``: its client speaks Anthropic's API too."""
 
@@ -100,7 +106,7 @@ class BlockWriter:
         put_back(block, extra, part.path, self.own, self.fidelity)
 
     def _text(self, part: TextPart) -> Block | None:
-        if not part.text:
+        if not part.text or (not self.own and not part.text.strip()):
             self.fidelity.dropped(part.path, "Anthropic takes no empty text")
             return None
         block: Block = {"type": "text", "text": part.text}
@@ -136,10 +142,8 @@ class BlockWriter:
         identity = self.call_id(part.call_id, part.path)
         block: Block = {"type": "tool_result", "tool_use_id": identity}
         inner = [written for one in part.content if (written := self.write(one)) is not None]
-        if inner and all(one.keys() == {"type", "text"} and one["type"] == "text" for one in inner) and len(inner) == 1:
-            block["content"] = inner[0]["text"]
-        elif inner:
-            block["content"] = inner
+        if inner:
+            block["content"] = bare(inner)
         if part.is_error is not None:
             block["is_error"] = part.is_error
         return block

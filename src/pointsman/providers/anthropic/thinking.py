@@ -25,11 +25,10 @@ def write_thinking(request: Request, body: Json, generation: Generation, fidelit
     own = request.wire == WIRE
     if options.enabled is False or options.effort == "none":
         body["thinking"] = {"type": "disabled"}
-        return
     effort = _effort(options, path, fidelity)
-    if own and options.enabled is None:
-        if effort is not None:  # Anthropic's effort says nothing of thinking
-            body.setdefault("output_config", {})["effort"] = effort
+    if own and effort is not None and not options.enabled:  # Anthropic's effort says nothing of thinking
+        body.setdefault("output_config", {})["effort"] = effort
+    if "thinking" in body or (own and options.enabled is None):
         return
     if _forced(request) and not own:
         fidelity.dropped(path, "Anthropic's models can't think when a tool is forced")
@@ -51,6 +50,8 @@ def write_thinking(request: Request, body: Json, generation: Generation, fidelit
 def _effort(options: ReasoningOptions, path: str, fidelity: Fidelity) -> str | None:
     if options.effort is None or options.effort in EFFORTS:
         return options.effort
+    if options.effort == "none":
+        return None
     nearest = "low" if options.effort == "minimal" else _USUAL_EFFORT
     fidelity.approximated(path, f"Anthropic's nearest effort is {nearest}")
     return nearest

@@ -5,7 +5,7 @@ from typing import Any, Final
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import TextPart
 from pointsman.canonical.request import Message, Request
-from pointsman.providers.anthropic.blocks import Block, BlockWriter
+from pointsman.providers.anthropic.blocks import Block, BlockWriter, bare
 from pointsman.providers.anthropic.tools import put_back
 from pointsman.wire.anthropic import WIRE
 
@@ -31,11 +31,9 @@ def write_turns(request: Request, body: Json, fidelity: Fidelity) -> None:
     if not turns.written and system:
         fidelity.approximated(request.messages[0].path, "as the user's message: Anthropic wants one")
         turns.written, system = [{"role": "user", "content": system}], []
-    if len(system) == 1 and system[0].keys() == {"type", "text"}:
-        body["system"] = system[0]["text"]
-    elif system:
-        body["system"] = system
-    body["messages"] = [_plain(turn) for turn in turns.written]
+    if system:
+        body["system"] = bare(system)
+    body["messages"] = [{**turn, "content": bare(turn["content"])} for turn in turns.written]
 
 
 class _Turns:
@@ -54,8 +52,8 @@ class _Turns:
             self._append("system", _system_blocks(message, self._writer), message)
         elif role in _SYSTEM_ROLES:
             fidelity.approximated(message.path, "as the user's text in <system> marks")
-            texts = [block["text"] for block in _system_blocks(message, self._writer)]
-            marked: list[Block] = [{"type": "text", "text": f"<system>\n{text}\n</system>"} for text in texts]
+            blocks = _system_blocks(message, self._writer)
+            marked = [{**block, "text": f"<system>\n{block['text']}\n</system>"} for block in blocks]
             self._append("user", marked, message)
         else:
             blocks = [block for part in message.parts if (block := self._writer.write(part)) is not None]
@@ -98,14 +96,6 @@ def _system_blocks(message: Message, writer: BlockWriter) -> list[Block]:
         elif (block := writer.write(part)) is not None:
             blocks.append(block)
     return blocks
-
-
-def _plain(turn: Json) -> Json:
-    """A message of one bare text as Anthropic's clients write it."""
-    content = turn["content"]
-    if len(content) == 1 and content[0].keys() == {"type", "text"}:
-        return {**turn, "content": content[0]["text"]}
-    return turn
 
 
 def end_prefill(request: Request, body: Json, fidelity: Fidelity) -> None:

@@ -76,6 +76,8 @@ class StreamParser:
         try:
             for message in self._splitter.feed(data):
                 self._read(message)
+            if self._splitter.error is not None and not self._over:
+                raise self._splitter.error
         except GatewayError as error:
             self._fail(error)
         return self._events

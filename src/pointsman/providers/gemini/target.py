@@ -24,6 +24,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     older: bool
 
     @property
+    def pro(self) -> bool:
+        """True for the Pro models, which always think."""
+        return "-pro" in self.name and not self.name.rpartition("/")[2].startswith(("gemini-1", "gemini-2.0"))
+
+    @property
     def demands_signatures(self) -> bool:
         """True when calls of the current turn must have their thought signatures."""
         return not self.older

@@ -11,6 +11,7 @@ from pointsman.wire.gemini import WIRE
 Json = dict[str, Any]
 # What every model of the older families takes. Source: ai.google.dev, "Gemini thinking", 2.5 Flash's largest budget.
 _LARGEST_BUDGET: Final = 24_576
+_SMALLEST_PRO_BUDGET: Final = 128  # 2.5 Pro can't be kept from thinking
 _LEVELS: Final = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 _DYNAMIC: Final = -1
 
@@ -35,12 +36,16 @@ def thinking_of(request: Request, target: Target, fidelity: Fidelity) -> Json | 
 
 def _off(made: Json, request: Request, target: Target, fidelity: Fidelity) -> None:
     path = request.path("reasoning")
-    if target.older or request.wire == WIRE:
+    least = "this model always thinks; it was told to think as little as it can"
+    if request.wire == WIRE or (target.older and not target.pro):
         made["thinkingBudget"] = 0
         fidelity.mapped(path, "a thinking budget of 0")
         return
-    made["thinkingLevel"] = "MINIMAL"
-    fidelity.approximated(path, "this model always thinks; it was told to think as little as it can")
+    fidelity.approximated(path, least)
+    if target.older:
+        made["thinkingBudget"] = _SMALLEST_PRO_BUDGET
+    else:
+        made["thinkingLevel"] = "LOW" if target.pro else "MINIMAL"
 
 
 def _amount(made: Json, options: ReasoningOptions, request: Request, target: Target, fidelity: Fidelity) -> None:
@@ -52,7 +57,7 @@ def _amount(made: Json, options: ReasoningOptions, request: Request, target: Tar
     elif options.effort is not None and target.older:
         _budget(made, options.effort, request, fidelity)
     elif options.effort is not None:
-        _level(made, options.effort, request, fidelity)
+        _level(made, options.effort, request, target, fidelity)
     elif options.adaptive or (options.enabled and target.older):
         made["thinkingBudget"] = _DYNAMIC
         if options.adaptive:
@@ -78,14 +83,18 @@ def _budget(made: Json, effort: str, request: Request, fidelity: Fidelity) -> No
         fidelity.mapped(path, f"{effort} to a budget of {budget} tokens")
 
 
-def _level(made: Json, effort: str, request: Request, fidelity: Fidelity) -> None:
+def _level(made: Json, effort: str, request: Request, target: Target, fidelity: Fidelity) -> None:
     level = _LEVELS.get(effort)
-    if level is None and request.wire == WIRE:
+    path = _effort_path(request)
+    if request.wire == WIRE:
         level = effort.upper()
-    if level is None:
-        fidelity.approximated(_effort_path(request), f"{effort} to HIGH, the most that it takes")
-    elif level != effort:
-        fidelity.mapped(_effort_path(request), f"{effort} to {level}")
+    elif level is None:
+        fidelity.approximated(path, f"{effort} to HIGH, the most that it takes")
+    elif level == "MINIMAL" and target.pro:
+        level = "LOW"
+        fidelity.approximated(path, "minimal to LOW, the least that it takes")
+    else:
+        fidelity.mapped(path, f"{effort} to {level}")
     made["thinkingLevel"] = level or "HIGH"
 
 

@@ -23,6 +23,13 @@ _NOT_HAD: Final = (
     "metadata", "store", "prompt_cache_key", "prompt_cache_retention", "modalities", "audio", "prediction",
     "web_search", "betas",
 )  # fmt: skip
+# What is written from our words alone: a member of that name which its operation doesn't have must not take its place.
+_WRITTEN: Final = frozenset(
+    (
+        "model", "messages", "prompt", "system", "images", "tools", "stream", "format", "think", "options", "logprobs",
+        "top_logprobs",
+    )
+)  # fmt: skip
 _NEAREST: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _encode: Final = msgspec.json.Encoder().encode
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -102,6 +109,8 @@ def _add_extra(extra: Extra, body: dict[str, Any], options: dict[str, Any], fide
     for path, value in extra.items():
         if path.startswith("options."):
             options[path.removeprefix("options.")] = value
+        elif path in _WRITTEN:
+            fidelity.dropped(path, "it has no meaning in this operation")
         elif path in PROMPT_MEMBERS and "messages" in body:
             fidelity.dropped(path, "the prompt was rewritten, and a conversation has no such member")
         else:

@@ -1,0 +1,233 @@
+"""Exchanges between the flow and a client: one that holds the end of an answer back, one that nobody listens to."""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.framing.sse import SseSplitter
+from pointsman.server.exchange import JSON
+
+if TYPE_CHECKING:
+    from pointsman.server.exchange import Exchange
+
+MAX_WAITING_BYTES: Final = 256 * 1024  # of events that nobody has taken yet; then the upstream has to wait
+_END: Final = re.compile(
+    rb'^(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed|cancelled)\b', re.MULTILINE
+)
+_ENDED: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class HeldExchange:
+    """A client's exchange whose answer waits before its end, so that it can be kept before the client knows of it.
+
+    `response` is the whole response object once the flow is through; `release` lets the rest go.
+    """
+
+    def __init__(self, outer: "Exchange", body: bytes) -> None:
+        self._outer = outer
+        self.body = body
+        self.path = outer.path
+        self.headers = outer.headers
+        self.request_id = outer.request_id
+        self.started = outer.started
+        self.started_at = outer.started_at
+        self._answer: tuple[int, bytes, bytes, bytes] | None = None
+        self._held: list[bytes] = []
+        self._finished = False
+
+    @property
+    def throttle(self) -> Callable[[bool], None] | None:
+        """Who is told when the client reads too slowly."""
+        return self._outer.throttle
+
+    @throttle.setter
+    def throttle(self, value: Callable[[bool], None] | None) -> None:
+        self._outer.throttle = value
+
+    @property
+    def limit_head(self) -> bytes:
+        """Header lines about rate limits."""
+        return self._outer.limit_head
+
+    @limit_head.setter
+    def limit_head(self, value: bytes) -> None:
+        self._outer.limit_head = value
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the answer so far."""
+        return self._outer.bytes_out
+
+    @bytes_out.setter
+    def bytes_out(self, value: int) -> None:
+        self._outer.bytes_out = value
+
+    @property
+    def first_byte(self) -> float | None:
+        """When the answer began."""
+        return self._outer.first_byte
+
+    @first_byte.setter
+    def first_byte(self, value: float | None) -> None:
+        self._outer.first_byte = value
+
+    @property
+    def responded(self) -> bool:
+        """True once any part of an answer was given."""
+        return self._answer is not None or self._outer.responded
+
+    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """The whole answer."""
+        self._answer = (status, body, content_type, extra)
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
+        """Begin a streamed answer."""
+        self._outer.start(status, content_type, extra)
+
+    def write(self, data: bytes) -> None:
+        """A part of a streamed answer, in whole events."""
+        if not self._held:
+            end = _END.search(data)
+            if end is None:
+                self._outer.write(data)
+                return
+            self._outer.write(data[: end.start()])
+            data = data[end.start() :]
+        self._held.append(data)
+
+    def finish(self) -> None:
+        """End a streamed answer."""
+        self._finished = True
+
+    def cut(self) -> None:
+        """Break the connection."""
+        self._held.clear()
+        self._outer.cut()
+
+    def response(self) -> dict[str, Any] | None:
+        """The response object that the answer holds; None for an error, or an answer that never ended."""
+        if self._answer is not None:
+            status, body, _, _ = self._answer
+            return _object(body) if status == 200 else None
+        found = None
+        for event in SseSplitter().feed(b"".join(self._held)):
+            found = ended_response(event.data) or found
+        return found
+
+    def release(self) -> None:
+        """Give the client what was held back."""
+        if self._answer is not None:
+            self._outer.respond(*self._answer)
+            return
+        for data in self._held:
+            self._outer.write(data)
+        if self._finished:
+            self._outer.finish()
+
+
+class QuietExchange:
+    """An exchange without a connection: the flow's answer is taken from it event by event."""
+
+    def __init__(self, like: "Exchange", body: bytes, request_id: str, path: bytes) -> None:
+        """``like`` says who asks and since when."""
+        self.body = body
+        self.path = path
+        self.headers = like.headers
+        self.request_id = request_id
+        self.started = like.started
+        self.started_at = like.started_at
+        self.limit_head = b""
+        self.bytes_out = 0
+        self.first_byte: float | None = None
+        self.throttle: Callable[[bool], None] | None = None
+        self.responded = False
+        self.refusal: tuple[int, bytes] | None = None
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._change = asyncio.Event()
+        self._over = False
+
+    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """The whole answer: a refusal, since a stream was asked for."""
+        self.responded = True
+        self.refusal = (status, body)
+        self._end()
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
+        """Begin a streamed answer."""
+        self.responded = True
+
+    def write(self, data: bytes) -> None:
+        """A part of a streamed answer."""
+        self.bytes_out += len(data)
+        self._waiting.append(data)
+        self._size += len(data)
+        self._change.set()
+        if self._size > MAX_WAITING_BYTES and self.throttle is not None:
+            self.throttle(True)
+
+    def finish(self) -> None:
+        """End a streamed answer."""
+        self._end()
+
+    def cut(self) -> None:
+        """Break off."""
+        self._end()
+
+    async def parts(self, flow: Coroutine[Any, Any, None]) -> AsyncIterator[bytes]:
+        """What ``flow`` writes while it runs. Closing the iterator cancels it. Raises GatewayError for a refusal."""
+        task = asyncio.ensure_future(flow)
+        task.add_done_callback(lambda _: self._end())
+        try:
+            while True:
+                while self._waiting:
+                    data = self._waiting.popleft()
+                    self._size -= len(data)
+                    if not self._waiting and self.throttle is not None:
+                        self.throttle(False)
+                    yield data
+                if self._over:
+                    break
+                self._change.clear()
+                await self._change.wait()
+            await task
+            if self.refusal is not None:
+                raise refused(*self.refusal)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _end(self) -> None:
+        self._over = True
+        self._change.set()
+
+
+def refused(status: int, body: bytes) -> GatewayError:
+    """The error that an answer with this body told, to be told once more."""
+    error = (_object(body) or {}).get("error")
+    message = str(error.get("message")) if isinstance(error, dict) else "the request was refused"
+    return GatewayError(Kind.INVALID_REQUEST, message, status=status, upstream_body=body)
+
+
+def ended_response(data: bytes) -> dict[str, Any] | None:
+    """The response object in the data of an event that ends one."""
+    event = _object(data)
+    if event is None or event.get("type") not in _ENDED:
+        return None
+    response = event.get("response")
+    return response if isinstance(response, dict) else None
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = _decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
