@@ -16,6 +16,7 @@ from pointsman.canonical.events import (
     ChoiceEnded,
     Ended,
     Failed,
+    OpaqueSet,
     PartDelta,
     PartEnded,
     PartStarted,
@@ -386,3 +387,13 @@ def test_a_legacy_answer_is_text_with_the_prompt_before_it_when_asked() -> None:
         for choice in chunk["choices"]:
             choice["finish_reason"] = choice["finish_reason"] or "stop"  # the SDK's type knows no null here
         Completion.model_validate(chunk, strict=True)
+
+
+def test_state_that_comes_after_a_call_is_a_piece_that_the_sdk_takes() -> None:
+    thought = Opaque(origin="gemini", kind="thought_signature", data="sig")
+    renderer = openai_chat.StreamRenderer(request(), IDENTITY, Fidelity())
+    renderer.feed(PartStarted(0, 0, ToolCallPart(id="call_1", name="look", arguments="{}")))
+    piece = json.loads(renderer.feed(OpaqueSet(0, 0, thought)).removeprefix(b"data: "))
+    [call] = piece["choices"][0]["delta"]["tool_calls"]
+    assert call["function"] == {"arguments": ""}
+    assert "extra_content" in call

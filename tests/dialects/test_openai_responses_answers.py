@@ -484,3 +484,17 @@ def test_usage_that_comes_twice_holds_the_last_time() -> None:
 
     last = rendered(events(), plain())[-1]["response"]
     assert (last["usage"]["input_tokens"], last["service_tier"]) == (2, "flex")
+
+
+def test_what_another_api_says_of_its_usage_is_no_usage_of_a_response() -> None:
+    fidelity = Fidelity()
+    renderer = dialect.StreamRenderer(
+        Request(wire="openai.responses", model="m", messages=[]), Identity(request_id="r", created=1), fidelity
+    )
+    foreign = {"usage": {"billed_units": {"input_tokens": 5}}, "load_duration": 3}
+    told = [Started(), UsageReported(TokenUsage(input_tokens=5, output_tokens=2), extra=foreign), Ended()]
+    last = b"".join(renderer.feed(event) for event in told).rpartition(b"data: ")[2]
+    whole = json.loads(last)["response"]
+    assert (whole["usage"]["input_tokens"], whole["usage"]["total_tokens"]) == (5, 7)
+    assert "load_duration" not in whole
+    assert {note.path for note in fidelity.notes} == {"response.usage", "response.load_duration"}

@@ -140,3 +140,14 @@ def test_far_too_many_choices_are_refused_by_name() -> None:
     with pytest.raises(GatewayError) as caught:
         run(request_for(choices=MAX_LOOPED + 1, paths={"choices": "n"}), Model("a"))
     assert caught.value.param == "n"
+
+
+@pytest.mark.parametrize(("schema", "bound_to"), [(SCHEMA, "json_object"), ({"type": "string"}, None)])
+def test_an_upstream_with_a_mode_for_objects_is_bound_to_it_beside_the_instruction(
+    schema: dict[str, object], bound_to: str | None
+) -> None:
+    model = Model('{"city":"Paris"}' if bound_to else '"Paris"')
+    asyncio.run(emulate(bound(schema), frozenset(("json_schema",)), model, Fidelity(), object_mode=True))
+    form = model.asked[0].output_format
+    assert (form.kind if form is not None else None) == bound_to
+    assert "JSON Schema" in model.asked[0].messages[0].parts[0].text  # type: ignore[union-attr]

@@ -94,7 +94,7 @@ def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
     [
         (CHAT, {"POST", "OPTIONS"}),
         ("/v1/models", {"GET", "HEAD", "OPTIONS"}),
-        ("/v1/models/a", {"GET", "HEAD", "OPTIONS"}),
+        ("/v1/models/a", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("/health", {"GET", "HEAD", "OPTIONS"}),
         ("/v1/request-logs", {"GET", "OPTIONS"}),
         ("*", {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from matrix_clients import Count
+from client_terms import Count
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import (

@@ -1,4 +1,4 @@
-"""Every client's official SDK against every provider format: what arrives is what was said, or the ledger tells why not.
+"""Every client's official SDK against every provider format: what arrives was said, or the ledger tells why not.
 
 A test is a cell of the table that docs/translation-matrix.md shows, named by client, provider, feature and mode.
 """
@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from matrix_clients import CLIENTS, Answer, Client, Count, Wish, open_clients, result_of
+from client_terms import Answer, Client, Count, Wish, result_of
+from matrix_clients import CLIENTS, open_clients
 from matrix_table import DOCUMENT, FEATURE_NAMES, Reason, document, proven_table, reason_of
 from matrix_upstreams import PROVIDERS, Place, matrix_place, model_of
 
@@ -43,13 +44,20 @@ SCHEMA = {
 PROVEN: set[tuple[str, str, str, str]] = set()
 
 
+class Summary:
+    """Prints the table at the end of a run."""
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """A count of cells for each pair."""
+        terminalreporter.section("translation matrix, cells that hold")
+        terminalreporter.write(proven_table(PROVEN))
+
+
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    request.config.pluginmanager.register(Summary(), "translation-matrix")
     with matrix_place(tmp_path_factory.mktemp("matrix")) as made:
         yield made
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None:
-        terminal.write("\n" + proven_table(PROVEN))
 
 
 @pytest.fixture(scope="module")

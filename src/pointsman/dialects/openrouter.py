@@ -1,4 +1,4 @@
-"""The OpenRouter dialect: Chat Completions with OpenRouter's names for thoughts, and errors whose codes are numbers.
+"""The OpenRouter dialect: Chat Completions with its name for thoughts, and with its errors, whose codes are numbers.
 
 Its requests are OpenAI's with more members, which `openai_chat` reads. Its answers are always written anew, for an
 upstream's own need not have what OpenRouter's clients demand. Source: specs of the OpenRouter API as of 2026-11.
