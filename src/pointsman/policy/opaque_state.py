@@ -134,7 +134,9 @@ def _has_state(parts: list[AnyPart], wire: str) -> bool:
 
 def _is_visible(part: AnyPart) -> bool:
     """True for what counts in a turn: clients add an empty text to calls, or leave it out, as they please."""
-    return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and (part.text != "" or part.opaque is not None))
+    if isinstance(part, TextPart):
+        return part.text != "" or part.opaque is not None
+    return isinstance(part, ToolCallPart)
 
 
 def _put_back(message: Message, turn: Turn) -> bool:
