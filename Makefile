@@ -26,7 +26,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
 
-.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak fuzz lock clean
+.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak fuzz agents lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -70,14 +70,17 @@ fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)
 	@$(BIN)/python -m fuzz.run $(ARGS)
 
+agents: $(DEV_READY) ## Claude Code, Codex and opencode take a turn through the gateway (docs/coding-agents.md)
+	@$(BIN)/python -m agents.run $(ARGS)
+
 lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes newer versions
 	$(COMPILE) --extra local --extra embed --output-file requirements/run.txt
 	$(COMPILE) --extra local --extra embed --extra postgres --extra dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
 
 clean: ## remove .venv, caches and build results; never data
-	rm -rf .venv .bench .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests benchmarks fuzz docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .agents .bench .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests agents benchmarks fuzz docs -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment is made anew when it can't run pip: after an interrupted set-up, or without its interpreter.
 $(VENV)/.ready-to-run: requirements/run.txt pyproject.toml

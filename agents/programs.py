@@ -26,7 +26,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent. ``program`` is its path below ``node_modules``; ``arguments`` gives those of ``tool`` for a command."""
+    """One agent. ``program`` is its path below ``node_modules``; ``arguments`` are those of ``tool`` for a command."""
 
     name: str
     package: str

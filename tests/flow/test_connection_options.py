@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway import KEY, running_gateway, wait_until
 
+from gateway import KEY, running_gateway, wait_until
 from pointsman.keyring import Secret
 from pointsman.testing import Gemini, running_simulator
 from pointsman.upstream.connections import NewConnection

@@ -200,6 +200,7 @@ def test_what_the_assistant_said_otherwise_is_text_or_named() -> None:
                 NativePart(wire="gemini", type="executableCode", value={"code": "1"}),
                 TextPart(text="x", citations=[Citation(url="https://x")]),
                 "",
+                " ",
                 number=1,
             ),
             message("user", "Go", number=2),
@@ -211,7 +212,8 @@ def test_what_the_assistant_said_otherwise_is_text_or_named() -> None:
     assert told["messages[1].content[1]"] == "approximated"
     assert told["messages[1].content[2]"] == "dropped"
     assert told["messages[1].content[3].citations"] == "dropped"
-    assert told["messages[1].content[4]"] == "dropped"
+    assert told["messages[1].content[4]"] == "mapped"  # nothing is lost with an empty text
+    assert told["messages[1].content[5]"] == "dropped"
 
 
 def test_tools_of_every_kind() -> None:

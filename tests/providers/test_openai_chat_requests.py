@@ -335,7 +335,6 @@ def test_what_other_apis_say_is_named_when_it_has_no_place() -> None:
     assert body["messages"][0]["reasoning_content"] == "hm"
     dropped = {note.path for note in fidelity.notes if note.action is Action.DROPPED}
     assert dropped == {
-        "p1.namespace",
         "p1.thought_signature",
         "p2.is_error",
         "p3.signature",

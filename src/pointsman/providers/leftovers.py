@@ -73,7 +73,7 @@ class Leftovers:
         if not cached:
             self.cache(tool.path, tool.cache)
         if tool.namespace is not None:
-            self._fidelity.dropped(f"{tool.path}.namespace", f"{self._api} has no namespaces")
+            self._fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
         return self.extra(tool.path, tool.extra)
 
 

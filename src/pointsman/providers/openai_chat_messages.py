@@ -262,7 +262,7 @@ class MessageWriter:
                 self._fidelity.approximated(f"{part.path}.custom", "a custom tool's call is a function's here")
             out |= {"type": "function", "function": {"name": part.name, "arguments": arguments}}
         if part.namespace is not None:
-            self._fidelity.dropped(f"{part.path}.namespace", "tools have no namespaces here")
+            self._fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         if part.opaque is not None:
             self._call_state(part, out, message)
         if part.cache is not None:

@@ -10,6 +10,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.request import ReasoningOptions, Request, Tool, ToolChoice
 from pointsman.providers.azure_openai import API_VERSION, chat_path
+from pointsman.providers.caller_name import short_name_of_caller
 from pointsman.providers.hosts import Quirks, read_quirks
 from pointsman.providers.openai import CHAT_PATH
 from pointsman.providers.openai_chat_messages import MessageWriter
@@ -151,6 +152,8 @@ class _Options:
             self._fidelity.dropped(path, "this host gives one answer")
         elif name == "seed":
             self._body[quirks.seed_field] = value
+        elif name == "user" and self._request.wire != WIRE:
+            self._body[member] = short_name_of_caller(value, path, self._fidelity)
         elif name == "parallel_tool_calls" and not self._request.tools:
             self._fidelity.dropped(path, "there are no tools")
         else:
@@ -218,7 +221,7 @@ class _Options:
 
     def _tool_extra(self, tool: Tool, out: Json) -> None:
         if tool.namespace is not None:
-            self._fidelity.dropped(f"{tool.path}.namespace", "tools have no namespaces here")
+            self._fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
         if tool.cache is not None:
             if self._quirks.cache_marks:
                 out["cache_control"] = write_cache(tool.cache)

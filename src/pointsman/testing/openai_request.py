@@ -49,6 +49,7 @@ _ARGUMENTS: Final = frozenset(
         "web_search_options",
     ]
 )
+MAX_USER: Final = 64
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "model": (str,),
     "messages": (list,),
@@ -150,9 +151,18 @@ def check_values(request: Json) -> None:
     if request.get("tool_choice") is not None and not request.get("tools"):
         message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
         raise InvalidRequest(message, "tool_choice")
+    check_user(request)
     for position, message in enumerate(request["messages"]):
         _check_message(message, f"messages[{position}]")
     _check_tool_results(request["messages"])
+
+
+def check_user(request: Json) -> None:
+    """Raise InvalidRequest when the caller's name for its user is too long."""
+    user = request.get("user")
+    if isinstance(user, str) and len(user) > MAX_USER:
+        wanted = f"Expected a string with maximum length {MAX_USER}, but got a string with length {len(user)} instead."
+        raise InvalidRequest(f"Invalid 'user': string too long. {wanted}", "user", "string_above_max_length")
 
 
 def object_in(holder: Json, name: str) -> Json:

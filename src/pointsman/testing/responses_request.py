@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .openai_request import InvalidRequest, Json, check_type, object_in, objects_in
+from .openai_request import InvalidRequest, Json, check_type, check_user, object_in, objects_in
 from .responses_values import (
     ARGUMENTS,
     CONTENT_TYPES,
@@ -73,6 +73,7 @@ def check_values(request: Json) -> None:
         _check_tool(tool, f"tools[{position}]")
     for position, item in enumerate(items_of(request)):
         _check_item(item, f"input[{position}]")
+    check_user(request)
     _check_format(request)
 
 

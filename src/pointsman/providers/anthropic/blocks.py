@@ -107,7 +107,8 @@ class BlockWriter:
 
     def _text(self, part: TextPart) -> Block | None:
         if not part.text or (not self.own and not part.text.strip()):
-            self.fidelity.dropped(part.path, "Anthropic takes no empty text")
+            note = self.fidelity.dropped if part.text else self.fidelity.mapped  # an empty text says nothing
+            note(part.path, "Anthropic takes no empty text")
             return None
         block: Block = {"type": "text", "text": part.text}
         own = [citation.native for citation in part.citations or () if citation.wire == WIRE and citation.native]
@@ -119,7 +120,7 @@ class BlockWriter:
 
     def _call(self, part: ToolCallPart) -> Block:
         if part.namespace is not None:
-            self.fidelity.dropped(f"{part.path}.namespace", "Anthropic's API has no namespaces")
+            self.fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         identity = self.call_id(part.id, part.path)
         return {"type": "tool_use", "id": identity, "name": part.name, "input": self._arguments(part)}
 

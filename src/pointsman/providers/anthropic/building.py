@@ -96,7 +96,7 @@ def _max_tokens(request: Request, upstream: Upstream, fidelity: Fidelity) -> int
     path = request.path("max_output_tokens")
     wanted, most = request.max_output_tokens, upstream.max_output_tokens
     if wanted is None:
-        synthesised = most or DEFAULT_MAX_TOKENS
+        synthesised = most or generation_of(upstream.model).output_tokens
         fidelity.synthesised(path, f"Anthropic wants a limit: {synthesised} tokens")
         return synthesised
     if most is not None and wanted > most:

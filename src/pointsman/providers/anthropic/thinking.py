@@ -33,11 +33,16 @@ def write_thinking(request: Request, body: Json, generation: Generation, fidelit
     if _forced(request) and not own:
         fidelity.dropped(path, "Anthropic's models can't think when a tool is forced")
         return
+    adaptive = generation.adaptive and (options.adaptive or not generation.budgets)
+    if not own and not adaptive and _loop_lacks_thinking(body["messages"]):
+        body.pop("output_config", None)
+        fidelity.approximated(path, "not until the next turn: the calls of this one came without Anthropic's thinking")
+        return
     if options.max_tokens is not None and generation.budgets:
         _write_budget(options.max_tokens, request, body, fidelity)
         if effort is not None:
             body.setdefault("output_config", {})["effort"] = effort
-    elif generation.adaptive and (options.adaptive or not generation.budgets):
+    elif adaptive:
         _write_adaptive(options, effort, body, request, fidelity)
     else:
         named = effort or _USUAL_EFFORT
@@ -95,6 +100,23 @@ def _write_display(options: ReasoningOptions, thinking: Json) -> None:
         thinking["display"] = "omitted"
     elif options.summary is not None:
         thinking["display"] = "summarized"
+
+
+def _loop_lacks_thinking(messages: list[Json]) -> bool:
+    """True when tools' results come last and the calls before them don't begin with thinking: Anthropic refuses to
+    think on then. So it is with calls that another maker's model has made, or whose thinking is kept no more.
+    """
+    for answered, called in zip(messages[::-2], messages[-2::-2], strict=False):
+        results, said = answered["content"], called["content"]
+        if answered["role"] != "user" or called["role"] != "assistant" or isinstance(results, str):
+            return False
+        if all(block["type"] != "tool_result" for block in results):
+            return False
+        if isinstance(said, str) or said[0]["type"] not in ("thinking", "redacted_thinking"):
+            return True
+        if any(block["type"] != "tool_result" for block in results):
+            return False  # the user has spoken: what came before is another turn
+    return False
 
 
 def _forced(request: Request) -> bool:

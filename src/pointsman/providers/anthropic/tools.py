@@ -93,7 +93,7 @@ def _tool(tool: Tool, request: Request, fidelity: Fidelity) -> Json | None:
     if tool.strict or (tool.strict is not None and request.wire == WIRE):
         written["strict"] = tool.strict
     if tool.namespace is not None:
-        fidelity.dropped(f"{tool.path}.namespace", "Anthropic's API has no namespaces")
+        fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
     written |= mark(tool.cache)
     put_back(written, tool.extra, tool.path, request.wire == WIRE, fidelity)
     return written

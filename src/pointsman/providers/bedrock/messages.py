@@ -127,7 +127,7 @@ class Messages:
 
     def _call(self, part: ToolCallPart) -> Block:
         if part.namespace is not None:
-            self._fidelity.dropped(f"{part.path}.namespace", "Bedrock has no namespaces")
+            self._fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         self._left.part(part, cached=True)
         return {"toolUseId": call_id(part.id), "name": part.name, "input": self._arguments(part)}
 

@@ -155,7 +155,7 @@ class Messages:
 
     def _call(self, part: ToolCallPart) -> Block:
         if part.namespace is not None:
-            self._fidelity.dropped(f"{part.path}.namespace", "Cohere has no namespaces")
+            self._fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         function = {"name": part.name, "arguments": self._arguments(part)}
         return {"id": part.id, "type": "function", "function": function, **self._left.part(part)}
 

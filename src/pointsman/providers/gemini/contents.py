@@ -167,7 +167,7 @@ class ContentsWriter:
 
     def _call(self, part: ToolCallPart) -> Json:
         if part.namespace is not None:
-            self._fidelity.dropped(f"{part.path}.namespace", "Gemini's functions have no namespaces")
+            self._fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         if part.kind == "custom":
             self._fidelity.approximated(part.path, "a custom tool's input was sent as a function's argument")
             arguments: Any = {"input": part.arguments}

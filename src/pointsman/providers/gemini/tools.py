@@ -45,7 +45,7 @@ def _note(tool: Tool, wire: str, fidelity: Fidelity) -> None:
     if tool.cache is not None:
         fidelity.dropped(f"{tool.path}.cache_control", "Gemini caches prompts by itself")
     if tool.namespace is not None:
-        fidelity.dropped(f"{tool.path}.namespace", "Gemini's functions have no namespaces")
+        fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
     if wire != WIRE:
         for key in tool.extra or ():
             fidelity.dropped(f"{tool.path}.{key}", "Gemini's functions have no such member")

@@ -110,7 +110,7 @@ class Messages:
         self._names[part.id] = part.name
         function: dict[str, Any] = {"name": part.name, "arguments": self._arguments(part)}
         if part.namespace is not None:
-            self._fidelity.dropped(f"{part.path}.namespace", "Ollama has no namespaces")
+            self._fidelity.mapped(f"{part.path}.namespace", "it stands before the name")
         call: dict[str, Any] = {"id": part.id, "function": function}
         for key, value in self._left.part(part).items():
             if key.startswith("function."):

@@ -9,6 +9,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.parts import Extra
 from pointsman.canonical.request import ReasoningOptions, Request
+from pointsman.providers.caller_name import short_name_of_caller
 from pointsman.providers.openai_responses.input_items import InputWriter
 from pointsman.wire.openai_responses import ENCRYPTED, LOGPROBS, WIRE
 from pointsman.wire.openai_responses.tools import write_choice, write_format, write_tools
@@ -103,6 +104,8 @@ def _write_plain(body: Extra, request: Request, fidelity: Fidelity, own: bool) -
         value = getattr(request, name)
         if value is not None:
             body[name] = value
+    if request.user is not None and not own:
+        body["user"] = short_name_of_caller(request.user, request.path("user"), fidelity)
     if request.store is None and not own:
         body["store"] = False
         fidelity.synthesised("store", "this API would keep the answer unless told otherwise")
