@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from pointsman.accounting.telemetry import CONTENT_TYPE, DURATION_BUCKETS, Meter
+from pointsman.accounting.exposition import CONTENT_TYPE, render_sums
+from pointsman.accounting.telemetry import DURATION_BUCKETS, Meter
 from pointsman.canonical.record import Outcome, RequestRecord
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -32,7 +33,7 @@ def record(**more: object) -> RequestRecord:
 def samples(meter: Meter) -> Samples:
     """Every sample of a scrape: name, labels, value. No two may have the same name and labels."""
     found: Samples = defaultdict(dict)
-    for family in text_string_to_metric_families(meter.render().decode()):
+    for family in text_string_to_metric_families(render_sums(meter.sums()).decode()):
         for sample in family.samples:
             labels = tuple(sorted(sample.labels.items()))
             assert labels not in found[sample.name], f"{sample.name} {labels} twice"
