@@ -264,12 +264,13 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         access = await endpoint.acquire()
     try:
-        if call.fields is None or endpoint.wire != dialect.WIRE or not endpoint.departures.isdisjoint(call.fields):
+        fields, departures = call.fields, endpoint.departures
+        if fields is None or endpoint.wire != dialect.WIRE or (departures and not departures.isdisjoint(fields)):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
             return
-        message = endpoint.format.build_request(access.head, call.fields, target.encoded)
+        message = endpoint.format.build_request(access.head, fields, target.encoded)
         entry.sent(endpoint, target.model)
         if call.stream:
             await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
