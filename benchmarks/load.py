@@ -15,6 +15,7 @@ from benchmarks.machine import SOURCES, BenchError, tool
 from benchmarks.targets import KEY, Endpoint, Running, favour_session
 
 PATH = "/v1/chat/completions"
+PATHS = {"openai": PATH, "anthropic": "/v1/messages"}
 MESSAGES = [
     (
         "system",
@@ -76,6 +77,21 @@ def _chat_body(model: str, messages: Iterable[tuple[str, str]], *, stream: bool)
     return json.dumps(body, separators=(",", ":")).encode()
 
 
+def messages_body(model: str) -> bytes:
+    """A chat of about 1.2 KB with a tool, as clients of Anthropic's API send it."""
+    system, *turns = MESSAGES
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
+    body = {
+        "model": model,
+        "max_tokens": 256,
+        "system": system[1],
+        "messages": [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns],
+        "tools": [{"name": "forecast", "description": "The weather in a city.", "input_schema": schema}],
+        "temperature": 0.7,
+    }
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
 class Load:
     """Runs the load programs; their inputs stand in the scratch folder. ``cores`` is as for taskset: ``1``, ``0,1``."""
 
@@ -87,10 +103,13 @@ class Load:
 
     def closed(self, endpoint: Endpoint, connections: int, seconds: float) -> Result:
         """As many plain requests as ``connections`` can carry, each sent when the last was answered (wrk)."""
-        body = self._scratch / f"{endpoint.model}-{endpoint.body_bytes}.json"
-        body.write_bytes(chat_body(endpoint.model, stream=False, size=endpoint.body_bytes))
+        body = self._scratch / f"{endpoint.api}-{endpoint.model}-{endpoint.body_bytes}.json"
+        if endpoint.api == "anthropic":
+            body.write_bytes(messages_body(endpoint.model))
+        else:
+            body.write_bytes(chat_body(endpoint.model, stream=False, size=endpoint.body_bytes))
         command = [tool("wrk"), "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "--latency", "--timeout", "10s"]
-        url = f"{endpoint.scheme}://127.0.0.1:{endpoint.port}{PATH}"
+        url = f"{endpoint.scheme}://127.0.0.1:{endpoint.port}{PATHS[endpoint.api]}"
         command += ["-s", str(SOURCES / "chat.lua"), url, "--", str(body), KEY]
         command += [f"{name}: {value}" for name, value in endpoint.headers.items()]
         output = self._run(command, seconds + 30)

@@ -22,10 +22,12 @@ USUAL = {
     "streams-25ms": Effort(2, 2),
     "streams-5ms": Effort(2, 2),
     "streams-5ms-500": Effort(2, 2),
+    "streams-translated": Effort(2, 2),
     "streams-few": Effort(2, 2),
     "tls": Effort(2, 2),
     "100kb": Effort(2, 2),
     "1mb": Effort(2, 2),
+    "translated": Effort(3, 2),
     "workers": Effort(2, 2),
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.load import Load, Result, wait_for_answer
 from benchmarks.measure import Meter, Sample, wait_until_settled
-from benchmarks.targets import FAST, TLS, Running, Target, start_target
+from benchmarks.targets import FAST, TLS, TRANSLATED, TRANSLATED_STREAM, Running, Target, start_target
 
 LADDER = (1, 8, 32, 64, 128, 256)
 MAIN_STEP = 64  # measured longest
@@ -45,11 +45,17 @@ STREAMS = {
     "streams-25ms": StreamShape("500 streams, 25 ms gaps", "25ms", 500, 530),
     "streams-5ms": StreamShape("100 streams, 5 ms gaps", "5ms", 100, 230),
     "streams-5ms-500": StreamShape("500 streams, 5 ms gaps", "5ms", 500, 230),
+    "streams-translated": StreamShape("100 streams, 5 ms gaps, translated", TRANSLATED_STREAM, 100, 230),
     "streams-few": StreamShape("10 streams, 25 ms gaps", "25ms", 10, 530),  # as much as the slowest peers can carry
 }
 # Requests of another kind than the usual: kind of upstream -> title.
-OTHERS = {TLS: "TLS upstream", "100kb": "100 kB both ways", "1mb": "1 MB both ways"}
-OTHER_CONNECTIONS = {TLS: 64, "100kb": 32, "1mb": 16}
+OTHERS = {
+    TLS: "TLS upstream",
+    "100kb": "100 kB both ways",
+    "1mb": "1 MB both ways",
+    TRANSLATED: "Anthropic's chat with a tool, translated",
+}
+OTHER_CONNECTIONS = {TLS: 64, "100kb": 32, "1mb": 16, TRANSLATED: 64}
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,8 @@ def streams(field: Field, effort: Effort, shape: StreamShape) -> Outcome:
         endpoint = target.endpoints[shape.upstream]
         return field.load.streams(endpoint, shape.connections, effort.seconds, shape.ramp_ms)
 
-    return Outcome(shape.title, "event", shape.upstream != FAST, _rounds(field, effort, load))
+    able = replace(field, targets=[target for target in field.targets if shape.upstream in target.endpoints])
+    return Outcome(shape.title, "event", shape.upstream != FAST, _rounds(able, effort, load))
 
 
 def start_times(target: Target, scratch: Path, cores: str, starts: int, *, favour: bool) -> StartTimes:

@@ -41,6 +41,11 @@ UPSTREAMS = {
 FAST = "fast"  # streams without pauses, from the plain upstream
 TLS = "tls"  # the plain upstream behind a TLS terminator
 KINDS = (*UPSTREAMS, FAST, TLS)
+# Through the hub lane: a chat with tools of Anthropic's API onto the plain upstream, and streams onto the one with
+# 5 ms gaps by a kind of host that takes some words otherwise (providers/hosts.json), so that every event is rewritten.
+TRANSLATED = "translated"
+TRANSLATED_STREAM = "translated-5ms"
+TRANSLATING_HOST = "mistral"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Endpoint:
     model: str
     body_bytes: int = 0
     scheme: str = "http"
+    api: str = "openai"
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -115,6 +121,10 @@ def _pointsman_command(scratch: Path, port: int, options: Sequence[str], further
             f'[[connections]]\nid = "bench-{kind}"\nkind = "openai"\nbase_url = "{url}"\n'
             f'api_key = "{UPSTREAM_KEY}"\nmodels = ["up-model"]\n'
         )
+    parts.append(
+        f'[[connections]]\nid = "bench-hub"\nkind = "{TRANSLATING_HOST}"\nbase_url = "{upstreams["5ms"]}"\n'
+        f'api_key = "{UPSTREAM_KEY}"\nmodels = ["up-model"]\n'
+    )
     for kind in (*UPSTREAMS, TLS):
         parts.append(f'[[models]]\nname = "my-model-{kind}"\ntarget = "bench-{kind}/up-model"\n')
     config = scratch / "pointsman.toml"
@@ -127,10 +137,13 @@ def pointsman(
     name: str = "pointsman", port: int = POINTSMAN_PORT, options: Sequence[str] = (), further: str = ""
 ) -> Target:
     """Pointsman as users run it, with further options of ``pointsman serve`` and ``further`` lines in its file."""
+    endpoints = {kind: _sized(kind, port, f"my-model-{PLAIN if kind == FAST else kind}") for kind in KINDS}
+    endpoints[TRANSLATED] = Endpoint(port, f"my-model-{PLAIN}", api="anthropic")
+    endpoints[TRANSLATED_STREAM] = Endpoint(port, "bench-hub/up-model")
     return Target(
         name,
         lambda scratch: _pointsman_command(scratch, port, options, further),
-        {kind: _sized(kind, port, f"my-model-{PLAIN if kind == FAST else kind}") for kind in KINDS},
+        endpoints,
         {"POINTSMAN_BOOTSTRAP_KEY": KEY, "SSL_CERT_FILE": str(tls.certificate().path)},
         settles=True,
         starts=5,
