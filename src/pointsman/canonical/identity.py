@@ -7,6 +7,8 @@ import msgspec
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
+_LETTERS: Final = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))  # of each byte
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the outside tells translation about a call: the request's id and its time in seconds since 1970."""
@@ -17,4 +19,4 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def derive(self, prefix: str, number: int = 0, length: int = 24) -> str:
         """``prefix`` and ``length`` letters and digits, always the same for the same request and number."""
         digest = blake2s(f"{self.request_id}/{prefix}/{number}".encode()).digest()
-        return prefix + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:length])
+        return prefix + digest[:length].translate(_LETTERS).decode("ascii")

@@ -26,6 +26,8 @@ _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 def addressed(request: Request, lacks: frozenset[str]) -> list[AnyPart]:
     """The parts whose bytes have to be fetched for an upstream that lacks addresses."""
     found: list[AnyPart] = []
+    if lacks.isdisjoint(("image_url", "file_url")):
+        return found
     for message in request.messages:
         for part in message.parts:
             inner = part.content if isinstance(part, ToolResultPart) else [part]

@@ -80,7 +80,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     def quirk_map(self) -> dict[str, Any]:
         """The row as provider formats are given it: the quirks, and how the host is addressed."""
-        return {**msgspec.structs.asdict(self.quirks), "auth": self.auth, "chat_path": self.chat_path}
+        return {
+            **msgspec.structs.asdict(self.quirks),
+            "auth": self.auth,
+            "chat_path": self.chat_path,
+        }
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,9 +156,20 @@ def effective_host(kind: str, base_url: str) -> Host:
     return next((one for one in same if one.format == host.format and one.complete), hosts()[GENERIC])
 
 
+_MAX_READ: Final = 512
+_read: Final[dict[int, tuple[Any, Quirks]]] = {}  # rows that were read, and kept so that their id stays theirs
+
+
 def read_quirks(row: "dict[str, Any] | Any") -> Quirks:
     """The quirks in what `Host.quirk_map` gave; other members of it are left alone."""
-    return Quirks(**{name: row[name] for name in Quirks.__struct_fields__ if name in row})
+    known = _read.get(id(row))
+    if known is not None and known[0] is row:
+        return known[1]  # a connection's row is the same object in every call
+    quirks = Quirks(**{name: row[name] for name in Quirks.__struct_fields__ if name in row})
+    if len(_read) >= _MAX_READ:
+        _read.clear()
+    _read[id(row)] = (row, quirks)
+    return quirks
 
 
 def _netloc(url: str) -> str:
