@@ -21,7 +21,7 @@ _ANSWER: Final = "Here it is."  # what stands for the model's answers in convers
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt with its label. ``earlier``: what the user said in the turns before. ``template`` numbers its origin."""
+    """One prompt with its label. ``earlier``: what the user said before. ``template`` numbers the template it is of."""
 
     tier: Tier
     language: str

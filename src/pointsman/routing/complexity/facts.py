@@ -66,7 +66,7 @@ class Thought(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SignalFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a measure adds to the score: its strength, linear between ``points`` of (measure, strength), times weight."""
+    """What a measure adds to the score: its strength, linear between ``points`` (measure, strength), times weight."""
 
     weight: float
     points: list[tuple[float, float]]

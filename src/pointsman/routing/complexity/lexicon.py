@@ -21,7 +21,10 @@ _GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 
 class Lexicon:
-    """Terms of several lists. ``lists`` maps a list's name to its terms. Raises ValueError for a stem that is too short."""
+    """Terms of several lists. ``lists`` maps a list's name to its terms.
+
+    Raises ValueError for a stem that is too short.
+    """
 
     def __init__(self, lists: Mapping[str, Iterable[str]]) -> None:
         self._words: dict[str, set[str]] = {}
@@ -30,8 +33,8 @@ class Lexicon:
         self._cjk: dict[str, dict[str, set[str]]] = {}  # by first character
         self._seconds: dict[str, str] = {}  # of each of these terms: its second character
         for name, terms in lists.items():
-            for term in terms:
-                self._add(name, term.lower())
+            for spelling in _uncovered({one for term in terms for one in _spellings(term.lower())}):
+                self._add(name, spelling)
         self._known_words = frozenset(self._words)
         self._first_words = frozenset(self._phrases)
         self._first_characters = frozenset(self._cjk)
@@ -41,15 +44,14 @@ class Lexicon:
             self._cjk.setdefault(term[0], {}).setdefault(term, set()).add(name)
             self._seconds[term] = term[1:2] or term
             return
-        for spelling in _spellings(term):
-            if " " in spelling:
-                self._add_phrase(name, spelling)
-            elif spelling.endswith("*"):
-                if len(spelling) <= _STEM:
-                    raise ValueError(f"{spelling!r} in {name!r}: a stem has at least {_STEM} letters")
-                self._stems.setdefault(spelling[:_STEM], {}).setdefault(spelling[:-1], set()).add(name)
-            else:
-                self._words.setdefault(spelling, set()).add(name)
+        if " " in term:
+            self._add_phrase(name, term)
+        elif term.endswith("*"):
+            if len(term) <= _STEM:
+                raise ValueError(f"{term!r} in {name!r}: a stem has at least {_STEM} letters")
+            self._stems.setdefault(term[:_STEM], {}).setdefault(term[:-1], set()).add(name)
+        else:
+            self._words.setdefault(term, set()).add(name)
 
     def _add_phrase(self, name: str, phrase: str) -> None:
         """Kept with a second word that has to be there, since looking for words is cheaper than for phrases."""
@@ -59,7 +61,8 @@ class Lexicon:
         self._phrases.setdefault(words[0], []).append((second, known, {name}))
 
     def find(self, lowered: str) -> dict[str, int]:
-        """How many different terms of each list occur in ``lowered``, a text in lower case. Lists without any are left out.
+        """How many different terms of each list occur in ``lowered``, a text in lower case; lists without any are not
+        named.
 
         Words that share a stem count once for each of their forms.
         """
@@ -105,6 +108,19 @@ def split_words(text: str) -> list[str]:
 def _count(hits: dict[str, int], names: set[str]) -> None:
     for name in names:
         hits[name] = hits.get(name, 0) + 1
+
+
+def _uncovered(terms: set[str]) -> list[str]:
+    """``terms`` less those that would be found only where another one is found too, so that nothing counts twice."""
+    stems = {term[:-1] for term in terms if term.endswith("*") and " " not in term}
+    cjk = {term for term in terms if CJK.search(term)}
+    kept = []
+    for term in terms:
+        beginnings = () if " " in term else [term[:end] for end in range(1, len(term.rstrip("*")) + 1)]
+        covered = any(one in stems for one in beginnings if f"{one}*" != term)
+        if not covered and not (term in cjk and any(one != term and one in term for one in cjk)):
+            kept.append(term)
+    return kept
 
 
 def _spellings(term: str) -> set[str]:

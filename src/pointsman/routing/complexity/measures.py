@@ -8,15 +8,15 @@ from pointsman.routing.complexity.facts import Tools, Window
 from pointsman.routing.complexity.lexicon import CJK, WORD, split_words
 
 _LINE_ITEM: Final = re.compile(r"\n[ \t]{0,8}(?:\d{1,2}[.)]|[-*\u2022])[ \t]")
-_INLINE_ITEM: Final = re.compile(r"[(\uff08]\d{1,2}[)\uff09]")
-_CIRCLED_ITEM: Final = re.compile(r"[\u2460-\u2473]")
-_BREAKS: Final = (",", ";", ":", ".", "\n", "\u3001", "\u3002", "\uff0c", "\uff1b", "\uff1a")  # between clauses
-_QUESTIONS: Final = ("?", "\uff1f")
+_INLINE_ITEM: Final = re.compile(r"\(\d{1,2}\)")
+_CJK_ITEM: Final = re.compile(r"[\u2460-\u2473]|\uff08\d{1,2}\uff09")
+_BREAKS: Final = (",", ";", ":", ".", "\n")  # between clauses
+_CJK_BREAKS: Final = ("\u3001", "\u3002", "\uff0c", "\uff1b", "\uff1a")
 _LONGEST_WORD: Final = 200  # at a cut, a part of a word is left out up to this length; longer is no word
 
 
 class TextMeasures:
-    """``counts``: measure of each signal that has any. ``tokens``: estimated, of the whole. ``lowered``: what was read."""
+    """``counts``: measure of each signal that has any. ``tokens``: the estimated length. ``lowered``: what was read."""
 
     __slots__ = ("counts", "lowered", "tokens")
 
@@ -41,7 +41,10 @@ def measure_text(texts: Sequence[str], tools: Tools) -> TextMeasures:
     counts["notation"] = counts.get("notation", 0) + tools.notation_marks.count(text)
     counts["enumeration"] = _items(text)
     counts["clauses"] = sum([text.count(mark) for mark in _BREAKS])
-    counts["questions"] = sum([text.count(mark) for mark in _QUESTIONS])
+    counts["questions"] = text.count("?")
+    if cjk:
+        counts["clauses"] += sum([text.count(mark) for mark in _CJK_BREAKS])
+        counts["questions"] += text.count("\uff1f")
     if tokens <= facts.memory.follow_up_tokens:
         counts["closing"] = int(_is_closing(lowered, tools))
     return TextMeasures(counts, tokens, lowered)
@@ -50,7 +53,7 @@ def measure_text(texts: Sequence[str], tools: Tools) -> TextMeasures:
 def _items(text: str) -> int:
     """List items: lines that begin with a dash or a number, and numbers in brackets or circles."""
     found = len(_LINE_ITEM.findall(f"\n{text}")) + len(_INLINE_ITEM.findall(text))
-    return found if text.isascii() else found + len(_CIRCLED_ITEM.findall(text))
+    return found if text.isascii() else found + len(_CJK_ITEM.findall(text))
 
 
 def _tokens(texts: Sequence[str], text: str, cjk: int, tools: Tools) -> float:

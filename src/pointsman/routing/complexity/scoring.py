@@ -1,5 +1,7 @@
 """The score of a request: how capable a model it asks for, and why. docs/routing-complexity.md explains the method."""
 
+import re
+from itertools import islice
 from math import exp
 from typing import Final
 
@@ -13,12 +15,15 @@ from pointsman.routing.complexity.turns import Conversation, Turn, read_turns
 
 _STEEPNESS: Final = 12.0  # of the confidence over the distance to a boundary: ClawRouter's figure
 _BELOW: Final = 0.01  # how far below the highest tier the score of mere work ends
+_JSON: Final = re.compile("json")
+_JSON_PLACES: Final = 8
+_AROUND: Final = 40  # characters before and after a mention: the longest term of the list has 24
 _STRUCTURED: Final = frozenset(("json_object", "json_schema", "grammar"))
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One reason: ``measure`` is what was counted, ``strength`` what that means (0: nothing, 1: plenty), ``weight`` how much
-    it matters. It holds no word of the prompt.
+    """One reason: ``measure`` is what was counted, ``strength`` what that means (0: nothing, 1: plenty), ``weight`` how
+    much it matters. It holds no word of the prompt.
     """
 
     name: str
@@ -87,7 +92,7 @@ def score(request: Request, memory: ConversationMemory | None = None, tools: Too
 
 
 def remember(complexity: Complexity, memory: ConversationMemory | None = None) -> ConversationMemory:
-    """What to keep after a decision, given what was kept before it. The level decays once a turn, not in a tool loop."""
+    """What to keep after a decision, given what was kept before. The level decays once a turn, not in a tool loop."""
     level = memory.level if memory is not None else 0.0
     if not complexity.tool_loop:
         level *= shipped().facts.memory.decay
@@ -160,9 +165,7 @@ def _raised(value: float, rules: list[tuple[str, float]]) -> tuple[float, tuple[
     return max(value, max([least for _, least in rules], default=0.0)), named
 
 
-def _loop_level(
-    conversation: Conversation, memory: ConversationMemory | None, level: float, tools: Tools
-) -> float:
+def _loop_level(conversation: Conversation, memory: ConversationMemory | None, level: float, tools: Tools) -> float:
     """What a tool loop does not fall below: the last decision's tier, and that of the text which began the turn."""
     facts = tools.facts
     least = facts.boundaries.get(memory.tier, 0.0) if memory is not None else 0.0
@@ -190,11 +193,16 @@ def _text_level(texts: list[str], level: float, tools: Tools) -> float:
 
 
 def _orders_json(request: Request, tools: Tools) -> bool:
-    """Whether the system prompt asks for JSON as the answer; mentioning it is not enough."""
+    """Whether the system prompt asks for JSON as the answer; mentioning it is not enough. Looks at the words around the
+    first `_JSON_PLACES` mentions in each message.
+    """
     for message in request.messages:
         if message.role in ("system", "developer"):
-            text = visible([part.text for part in message.parts if isinstance(part, TextPart)], tools.facts.window).lower()
-            if "json" in text and "json_order" in tools.lexicon.find(text):
+            texts = [part.text for part in message.parts if isinstance(part, TextPart)]
+            text = visible(texts, tools.facts.window).lower()
+            places = [found.start() for found in islice(_JSON.finditer(text), _JSON_PLACES)]
+            around = " . ".join([text[max(0, place - _AROUND) : place + _AROUND] for place in places])
+            if around and "json_order" in tools.lexicon.find(around):
                 return True
     return False
 
