@@ -34,8 +34,8 @@ START = {
     "reasoning": 0.55, "mathematics": 0.25, "notation": 0.2, "code": 0.1, "source": 0.1, "technical": 0.2,
     "domain": 0.1, "building": 0.2, "analysis": 0.2, "writing": 0.05, "explaining": 0.08, "constraints": 0.15,
     "sequence": 0.1, "enumeration": 0.1, "format": 0.05, "agency": 0.15, "easy": -0.2, "closing": -0.2,
-    "length": 0.15, "clauses": 0.1,
-    "questions": 0.05, "tools": 0.05, "images": 0.05, "documents": 0.1, "structured_output": 0.05,
+    "length": 0.15, "clauses": 0.1, "questions": 0.05, "tools": 0.05, "images": 0.05, "documents": 0.1,
+    "structured_output": 0.05,
 }  # fmt: skip
 
 Floats = NDArray[np.float64]

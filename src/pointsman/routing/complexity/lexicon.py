@@ -9,6 +9,7 @@ katakana alone only where no further katakana follows or precedes, which is thei
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Final
 
 WORD: Final = re.compile(r"\w+")
@@ -28,7 +29,8 @@ class Lexicon:
 
     def __init__(self, lists: Mapping[str, Iterable[str]]) -> None:
         self._words: dict[str, set[str]] = {}
-        self._phrases: dict[str, list[tuple[str, str, set[str]]]] = {}  # by first word
+        self._phrases: dict[tuple[str, str], list[tuple[str, str]]] = {}  # by the first two words
+        self._open_phrases: dict[str, list[tuple[str, str]]] = {}  # of a word and a stem, by the word
         self._stems: dict[str, dict[str, set[str]]] = {}  # by their first letters
         self._cjk: dict[str, dict[str, set[str]]] = {}  # by first character
         self._seconds: dict[str, str] = {}  # of each of these terms: its second character
@@ -36,7 +38,8 @@ class Lexicon:
             for spelling in _uncovered({one for term in terms for one in _spellings(term.lower())}):
                 self._add(name, spelling)
         self._known_words = frozenset(self._words)
-        self._first_words = frozenset(self._phrases)
+        self._known_pairs = frozenset(self._phrases)
+        self._first_words = frozenset(self._open_phrases)
         self._first_characters = frozenset(self._cjk)
 
     def _add(self, name: str, term: str) -> None:
@@ -54,11 +57,12 @@ class Lexicon:
             self._words.setdefault(term, set()).add(name)
 
     def _add_phrase(self, name: str, phrase: str) -> None:
-        """Kept with a second word that has to be there, since looking for words is cheaper than for phrases."""
-        words = phrase.split()
+        first, second = phrase.split()[:2]
         known = f" {phrase[:-1]}" if phrase.endswith("*") else f" {phrase} "
-        second = words[0] if words[1].endswith("*") else words[1]
-        self._phrases.setdefault(words[0], []).append((second, known, {name}))
+        if second.endswith("*"):
+            self._open_phrases.setdefault(first, []).append((known, name))
+        else:
+            self._phrases.setdefault((first, second), []).append((known, name))
 
     def find(self, lowered: str) -> dict[str, int]:
         """How many different terms of each list occur in ``lowered``, a text in lower case; lists without any are not
@@ -71,13 +75,14 @@ class Lexicon:
         hits: dict[str, int] = {}
         for word in distinct & self._known_words:
             _count(hits, self._words[word])
-        starts = distinct & self._first_words
-        if starts:
+        found = [one for pair in self._known_pairs.intersection(pairwise(words))
+                 for one in self._phrases[pair]]  # fmt: skip
+        found += [one for first in distinct & self._first_words for one in self._open_phrases[first]]
+        if found:
             joined = f" {' '.join(words)} "
-            for start in starts:
-                for second, phrase, names in self._phrases[start]:
-                    if second in distinct and phrase in joined:
-                        _count(hits, names)
+            for phrase, name in found:
+                if phrase in joined:
+                    hits[name] = hits.get(name, 0) + 1
         self._find_stems(distinct, hits)
         if not lowered.isascii():
             self._find_cjk(lowered, hits)
