@@ -45,8 +45,8 @@ class Problem:
     """Strengths of all signals in all prompts, and their labels."""
 
     def __init__(self, cases: list[Case], facts: Facts) -> None:
-        tools = shipped()
-        counts = [measure_text([case.text], tools).counts for case in cases]
+        prepared = shipped()
+        counts = [measure_text([case.text], prepared).counts for case in cases]
         rows = [[one.strength(row.get(name, 0)) if row.get(name) else 0.0 for name, one in facts.signals.items()]
                 for row in counts]  # fmt: skip
         chance = np.random.default_rng(1)

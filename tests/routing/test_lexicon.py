@@ -97,12 +97,12 @@ def test_a_word_without_end_is_cut_somewhere() -> None:
 
 
 def test_every_shipped_term_is_found_in_itself() -> None:
-    tools = shipped()
+    prepared = shipped()
     lost = [
         (name, term)
-        for name in set(tools.facts.words) - {"opening", "closing"}
-        for term in tools.facts.terms(name)
-        if name not in tools.lexicon.find(term.rstrip("*").lower())
+        for name in set(prepared.facts.words) - {"opening", "closing"}
+        for term in prepared.facts.terms(name)
+        if name not in prepared.lexicon.find(term.rstrip("*").lower())
     ]
     assert lost == []
 

@@ -103,7 +103,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return [term for line in self.words[name].values() for term in line.split(", ")]
 
 
-class Tools(msgspec.Struct, frozen=True, kw_only=True):
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The facts, made ready for use: what is asked for in every request is looked up or built once."""
 
     facts: Facts
@@ -131,11 +131,11 @@ def parse_facts(data: bytes) -> Facts:
     return facts
 
 
-def prepare(facts: Facts) -> Tools:
+def prepare(facts: Facts) -> Prepared:
     """Builds what the scorer works with. Raises ValueError for a term that can't be searched."""
     searched = {name: facts.terms(name) for name in facts.words if name not in ("opening", "closing")}
     openings, closings = facts.terms("opening"), facts.terms("closing")
-    return Tools(
+    return Prepared(
         facts=facts,
         lexicon=Lexicon(searched),
         source_marks=Marks(facts.source_marks),
@@ -148,6 +148,6 @@ def prepare(facts: Facts) -> Tools:
 
 
 @cache
-def shipped() -> Tools:
+def shipped() -> Prepared:
     """The facts as they are shipped, read at first use."""
     return prepare(parse_facts(_FILE.read_bytes()))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from pointsman.routing.complexity.facts import Tools, Window
+from pointsman.routing.complexity.facts import Prepared, Window
 from pointsman.routing.complexity.lexicon import CJK, WORD, split_words
 
 _LINE_ITEM: Final = re.compile(r"\n[ \t]{0,8}(?:\d{1,2}[.)]|[-*\u2022])[ \t]")
@@ -26,19 +26,19 @@ class TextMeasures:
         self.lowered = lowered
 
 
-def measure_text(texts: Sequence[str], tools: Tools) -> TextMeasures:
+def measure_text(texts: Sequence[str], prepared: Prepared) -> TextMeasures:
     """Counts in ``texts``, a turn's text parts. Takes time in proportion to their length up to the window, then no more
     than it takes to add up their lengths.
     """
-    facts = tools.facts
+    facts = prepared.facts
     text = visible(texts, facts.window)
     lowered = text.lower()
-    counts: dict[str, float] = dict(tools.lexicon.find(lowered))
+    counts: dict[str, float] = dict(prepared.lexicon.find(lowered))
     cjk = 0 if text.isascii() else sum(map(len, CJK.findall(text)))
-    tokens = _tokens(texts, text, cjk, tools)
+    tokens = _tokens(texts, text, cjk, prepared)
     counts["length"] = tokens
-    counts["source"] = counts.get("source", 0) + tools.source_marks.count(text)
-    counts["notation"] = counts.get("notation", 0) + tools.notation_marks.count(text)
+    counts["source"] = counts.get("source", 0) + prepared.source_marks.count(text)
+    counts["notation"] = counts.get("notation", 0) + prepared.notation_marks.count(text)
     counts["enumeration"] = _items(text)
     counts["clauses"] = sum([text.count(mark) for mark in _BREAKS])
     counts["questions"] = text.count("?")
@@ -46,7 +46,7 @@ def measure_text(texts: Sequence[str], tools: Tools) -> TextMeasures:
         counts["clauses"] += sum([text.count(mark) for mark in _CJK_BREAKS])
         counts["questions"] += text.count("\uff1f")
     if tokens <= facts.memory.follow_up_tokens:
-        counts["closing"] = int(_is_closing(lowered, tools))
+        counts["closing"] = int(_is_closing(lowered, prepared))
     return TextMeasures(counts, tokens, lowered)
 
 
@@ -56,9 +56,9 @@ def _items(text: str) -> int:
     return found if text.isascii() else found + len(_CJK_ITEM.findall(text))
 
 
-def _tokens(texts: Sequence[str], text: str, cjk: int, tools: Tools) -> float:
+def _tokens(texts: Sequence[str], text: str, cjk: int, prepared: Prepared) -> float:
     """The length of ``texts`` in tokens, by the share of Chinese and Japanese in ``text``, what was read of them."""
-    per_token = tools.facts.characters_per_token
+    per_token = prepared.facts.characters_per_token
     total = sum(map(len, texts))
     share = cjk / len(text) if text else 0.0
     return total * (share / per_token.cjk + (1 - share) / per_token.latin)
@@ -117,33 +117,33 @@ def _in_word(character: str) -> bool:
     return WORD.match(character) is not None and CJK.match(character) is None
 
 
-def is_follow_up(measures: TextMeasures, tools: Tools) -> bool:
+def is_follow_up(measures: TextMeasures, prepared: Prepared) -> bool:
     """Whether a turn leans on what went before: it is short, and says so or says next to nothing. A farewell or a
     question of the easy sort that points nowhere stands for itself.
     """
-    memory = tools.facts.memory
+    memory = prepared.facts.memory
     if measures.tokens > memory.follow_up_tokens or measures.counts["closing"]:
         return False
-    if "follow_up" in measures.counts or _opens_as_follow_up(measures.lowered, tools):
+    if "follow_up" in measures.counts or _opens_as_follow_up(measures.lowered, prepared):
         return True
     return measures.tokens <= memory.bare_tokens and "easy" not in measures.counts
 
 
-def _opens_as_follow_up(lowered: str, tools: Tools) -> bool:
+def _opens_as_follow_up(lowered: str, prepared: Prepared) -> bool:
     first = WORD.search(lowered)
     if first is None:
         return False
-    return first[0] in tools.openings or lowered.startswith(tools.cjk_openings, first.start())
+    return first[0] in prepared.openings or lowered.startswith(prepared.cjk_openings, first.start())
 
 
-def _is_closing(lowered: str, tools: Tools) -> bool:
+def _is_closing(lowered: str, prepared: Prepared) -> bool:
     """Whether thanks, praise and greetings are said, and nothing else."""
     words = split_words(lowered)
     for word in words:
         rest = word
         if not word.isascii():
-            for term in tools.cjk_closings:
+            for term in prepared.cjk_closings:
                 rest = rest.replace(term, "")
-        if rest and rest not in tools.closings:
+        if rest and rest not in prepared.closings:
             return False
     return bool(words)

@@ -9,7 +9,7 @@ import msgspec
 
 from pointsman.canonical.parts import TextPart, ToolResultPart
 from pointsman.canonical.request import Request
-from pointsman.routing.complexity.facts import TIERS, Facts, Tier, Tools, shipped
+from pointsman.routing.complexity.facts import TIERS, Facts, Prepared, Tier, shipped
 from pointsman.routing.complexity.measures import TextMeasures, is_follow_up, measure_text, visible
 from pointsman.routing.complexity.turns import Conversation, Turn, read_turns
 
@@ -63,22 +63,22 @@ class ConversationMemory(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tier: Tier
 
 
-def score(request: Request, memory: ConversationMemory | None = None, tools: Tools | None = None) -> Complexity:
+def score(request: Request, memory: ConversationMemory | None = None, prepared: Prepared | None = None) -> Complexity:
     """Scores ``request`` by its last user turn, its demands and what went before.
 
     Without ``memory`` (the first request, or nothing was kept) the level comes from the user turns before, which the
-    request carries. ``tools`` replaces the figures and word lists that are shipped. Never raises.
+    request carries. ``prepared`` replaces the figures and word lists that are shipped. Never raises.
     """
-    tools = tools or shipped()
-    facts = tools.facts
+    prepared = prepared or shipped()
+    facts = prepared.facts
     conversation = read_turns(request.messages, 1 if memory is not None else 1 + facts.memory.turns)
     turn = conversation.turns[0] if conversation.turns else Turn(texts=[])
-    measures = measure_text(turn.texts, tools)
+    measures = measure_text(turn.texts, prepared)
     signals = _signals(measures.counts | _demands(request, turn), facts)
-    level = memory.level if memory is not None else _level_before(conversation.turns[1:], tools)
-    value, rules = _raised(_total(signals, facts), _least(request, measures, level, tools))
+    level = memory.level if memory is not None else _level_before(conversation.turns[1:], prepared)
+    value, rules = _raised(_total(signals, facts), _least(request, measures, level, prepared))
     if conversation.tool_loop:
-        least = _loop_level(conversation, memory, level, tools)
+        least = _loop_level(conversation, memory, level, prepared)
         value, rules = max(value, least), (*rules, *(("tool_loop",) if least > value else ()))
     return Complexity(
         tier=tier_of(value, facts),
@@ -141,20 +141,20 @@ def _total(signals: tuple[Signal, ...], facts: Facts) -> float:
     return min(1.0, max(0.0, total))
 
 
-def _least(request: Request, measures: TextMeasures, level: float, tools: Tools) -> list[tuple[str, float]]:
+def _least(request: Request, measures: TextMeasures, level: float, prepared: Prepared) -> list[tuple[str, float]]:
     """The rules that hold for the request, each with the least score it asks for."""
-    facts = tools.facts
+    facts = prepared.facts
     floors: list[tuple[str, Tier]] = []
     if request.output_format is not None and request.output_format.kind in _STRUCTURED:
         floors.append(("structured_output", facts.floors.structured_output))
-    if _orders_json(request, tools):
+    if _orders_json(request, prepared):
         floors.append(("json_order", facts.floors.json_order))
     if _characters(request) / facts.characters_per_token.latin > facts.long_context_tokens:
         floors.append(("long_context", facts.floors.long_context))
     if measures.counts.get("reasoning", 0) >= facts.reasoning_words:
         floors.append(("reasoning_words", facts.floors.reasoning_words))
     rules = [(name, facts.boundaries.get(tier, 0.0)) for name, tier in floors]
-    if level and is_follow_up(measures, tools):
+    if level and is_follow_up(measures, prepared):
         rules.append(("follow_up", level * facts.memory.keep))
     return rules
 
@@ -165,44 +165,46 @@ def _raised(value: float, rules: list[tuple[str, float]]) -> tuple[float, tuple[
     return max(value, max([least for _, least in rules], default=0.0)), named
 
 
-def _loop_level(conversation: Conversation, memory: ConversationMemory | None, level: float, tools: Tools) -> float:
+def _loop_level(
+    conversation: Conversation, memory: ConversationMemory | None, level: float, prepared: Prepared
+) -> float:
     """What a tool loop does not fall below: the last decision's tier, and that of the text which began the turn."""
-    facts = tools.facts
+    facts = prepared.facts
     least = facts.boundaries.get(memory.tier, 0.0) if memory is not None else 0.0
     turn = conversation.turns[0] if conversation.turns else None
     if turn is not None and 0 < turn.starter < len(turn.texts):
-        least = max(least, _text_level(turn.texts[: turn.starter], level, tools))
+        least = max(least, _text_level(turn.texts[: turn.starter], level, prepared))
     return least
 
 
-def _level_before(turns: list[Turn], tools: Tools) -> float:
+def _level_before(turns: list[Turn], prepared: Prepared) -> float:
     """The level that earlier turns (newest first) leave, by their texts alone."""
     level = 0.0
     for turn in reversed(turns):
-        level = max(_text_level(turn.texts, level, tools), level * tools.facts.memory.decay)
+        level = max(_text_level(turn.texts, level, prepared), level * prepared.facts.memory.decay)
     return level
 
 
-def _text_level(texts: list[str], level: float, tools: Tools) -> float:
+def _text_level(texts: list[str], level: float, prepared: Prepared) -> float:
     """The score of a turn's texts by themselves, given the level before them."""
-    measures = measure_text(texts, tools)
-    value = _total(_signals(measures.counts, tools.facts), tools.facts)
-    if level and is_follow_up(measures, tools):
-        return max(value, level * tools.facts.memory.keep)
+    measures = measure_text(texts, prepared)
+    value = _total(_signals(measures.counts, prepared.facts), prepared.facts)
+    if level and is_follow_up(measures, prepared):
+        return max(value, level * prepared.facts.memory.keep)
     return value
 
 
-def _orders_json(request: Request, tools: Tools) -> bool:
+def _orders_json(request: Request, prepared: Prepared) -> bool:
     """Whether the system prompt asks for JSON as the answer; mentioning it is not enough. Looks at the words around the
     first `_JSON_PLACES` mentions in each message.
     """
     for message in request.messages:
         if message.role in ("system", "developer"):
             texts = [part.text for part in message.parts if isinstance(part, TextPart)]
-            text = visible(texts, tools.facts.window).lower()
+            text = visible(texts, prepared.facts.window).lower()
             places = [found.start() for found in islice(_JSON.finditer(text), _JSON_PLACES)]
             around = " . ".join([text[max(0, place - _AROUND) : place + _AROUND] for place in places])
-            if around and "json_order" in tools.lexicon.find(around):
+            if around and "json_order" in prepared.lexicon.find(around):
                 return True
     return False
 
