@@ -61,7 +61,7 @@ class StateStore:
         self._reads: set[asyncio.Task[Mapping[bytes, Kept] | None]] = set()
         self._resting_until = 0.0
         self.names_secret: Final = key.derive(NAMES_PURPOSE)
-        self.writes: Final = {"written": 0, "lost": 0}
+        self.writes: Final = {"written": 0, "failed": 0, "lost": 0}  # failed: will be tried again, or lost
         self.reads: Final = {"found": 0, "missing": 0, "unread": 0}
 
     @property
@@ -183,6 +183,7 @@ class StateStore:
         except (StorageError, AlreadyExistsError) as error:
             log.warning("reasoning state is not written", reason=str(error), entries=len(rows))
             if isinstance(error, StorageError) and not error.refused:
+                self.writes["failed"] += len(rows)
                 return False
             self.writes["lost"] += len(rows)  # the database will never take them
         else:
