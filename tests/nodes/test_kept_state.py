@@ -1,10 +1,12 @@
 """A client strips the thinking of a turn, and the next turn lands elsewhere: another worker, node, or a later life."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,21 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from node_tools import MASTER_KEY
+from node_tools import MASTER_KEY, command
 
-from gateway import UPSTREAM_KEY, wait_until
+from gateway import KEY, UPSTREAM_KEY, wait_until
 from pointsman.policy.opaque_state import UNREAD
 from pointsman.testing import AnthropicMessages, RunningSimulator, running_simulator
 from raw_client import Answer, ask, chat, request
 from serve_process import ServeProcess, serving, toml
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-WISH = {"model": "claude/claude-sonnet-4-5", "tools": [TOOL], "reasoning_effort": "low", "max_tokens": 4000}
+WISH: dict[str, Any] = {
+    "model": "claude/claude-sonnet-4-5",
+    "tools": [TOOL],
+    "reasoning_effort": "low",
+    "max_tokens": 4000,
+}
 OPENING = {"role": "user", "content": "think, then call the tool"}
 ID_TAIL = 10  # digits of a request's id that tell the process
 
@@ -46,12 +53,12 @@ def first_turn(server: ServeProcess) -> Answer:
     return answer
 
 
-def second_turn(server: ServeProcess, first: Answer) -> Answer:
+def second_turn(server: ServeProcess, first: Answer, key: str = KEY, **members: Any) -> Answer:
     """The tool's result, behind a turn of which the client kept the calls alone."""
     calls = first.json()["choices"][0]["message"]["tool_calls"]
     turn = {"role": "assistant", "content": None, "tool_calls": calls}
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "seen"} for call in calls]
-    return ask(server.port, chat(messages=[OPENING, turn, *results], **WISH))
+    return ask(server.port, chat(messages=[OPENING, turn, *results], key=key, **{**WISH, **members}))
 
 
 def sent_thoughts(claude: RunningSimulator) -> list[dict[str, Any]]:
@@ -115,6 +122,24 @@ def test_a_restart_loses_no_signature(claude: RunningSimulator, tmp_path: Path, 
     assert thought["thinking"].encode() not in files
 
 
+def test_another_tenant_gets_nothing_of_it(claude: RunningSimulator, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = start(stack, claude, tmp_path)
+        stranger = command(server, "keys", "create", "--quiet", "--name", "stranger")
+        first = first_turn(server)
+        server.signal(signal.SIGTERM)
+        server.wait(10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "pointsman.db", isolation_level=None)) as database:
+        database.execute("UPDATE keys SET workspace_id = 'other' WHERE name = 'stranger'")
+    with ExitStack() as stack:
+        server = start(stack, claude, tmp_path)
+        for _ in range(2):  # the second time, its owner has it in the memory of the same process
+            assert second_turn(server, first, stranger).status == 200
+            assert sent_thoughts(claude) == []
+            assert second_turn(server, first).status == 200
+            assert len(sent_thoughts(claude)) == 1
+
+
 def test_another_node_on_the_same_postgresql_puts_it_back_and_goes_on_without_it_when_that_is_gone(
     claude: RunningSimulator, tmp_path: Path, database_url: str, postgres_server: str
 ) -> None:
@@ -168,17 +193,13 @@ def test_without_durability_nothing_is_written_and_another_life_knows_nothing(
 
 def test_a_signature_does_not_go_to_another_host_of_the_same_api(claude: RunningSimulator, tmp_path: Path) -> None:
     with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as other, ExitStack() as stack:
-        rows = [
+        rows: list[Mapping[str, Any]] = [
             {"id": name, "kind": "anthropic", "base_url": place.origin, "api_key": UPSTREAM_KEY}
             for name, place in (("claude", claude), ("other", other))
         ]
         server = stack.enter_context(serving(tmp_path, toml(rows, {}), secret_key=MASTER_KEY))
         first = first_turn(server)
-        calls = first.json()["choices"][0]["message"]["tool_calls"]
-        turn = {"role": "assistant", "content": None, "tool_calls": calls}
-        results = [{"role": "tool", "tool_call_id": call["id"], "content": "seen"} for call in calls]
-        moved = {**WISH, "model": "other/claude-sonnet-4-5"}
-        answer = ask(server.port, chat(messages=[OPENING, turn, *results], **moved))
+        answer = second_turn(server, first, model="other/claude-sonnet-4-5")
         assert answer.status == 200
         assert sent_thoughts(other) == []
         notes = json.loads(server.journal.the(answer.request_id).fidelity or "[]")

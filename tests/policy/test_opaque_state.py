@@ -1,5 +1,6 @@
 """The vault: state that clients strip comes back, to its maker and its owner only."""
 
+import msgspec
 import pytest
 
 from pointsman.canonical.fidelity import Action, Fidelity
@@ -73,7 +74,7 @@ def test_stripped_reasoning_comes_back_where_it_stood() -> None:
 
 
 def test_one_call_id_is_enough_to_find_it() -> None:
-    calls = [ToolCallPart(id="call_2", name="look"), ToolCallPart(id="call_3", name="look")]
+    calls: list[AnyPart] = [ToolCallPart(id="call_2", name="look"), ToolCallPart(id="call_3", name="look")]
     parts, _ = restored(keeping(answer()), [TextPart(text="Let me look."), *calls])
     assert shape(parts) == shape(answer())
 
@@ -92,7 +93,7 @@ def test_an_answer_without_calls_is_found_by_its_text() -> None:
 
 def test_an_empty_text_that_a_client_adds_to_a_call_shifts_nothing() -> None:
     vault = keeping([ToolCallPart(id="call_9", name="look", arguments="{}", opaque=THOUGHT)], "gemini")
-    added = [TextPart(text=""), ToolCallPart(id="call_9", name="look", arguments="{}")]
+    added: list[AnyPart] = [TextPart(text=""), ToolCallPart(id="call_9", name="look", arguments="{}")]
     parts, _ = restored(vault, added, wire="gemini")
     assert shape(parts) == [("TextPart", None), ("ToolCallPart", "thought-1")]
 
@@ -117,6 +118,21 @@ def test_state_does_not_go_to_another_maker_that_speaks_the_same_api() -> None:
     keeping(answer()).restore("ws_1", request, other, 1.0, fidelity)
     assert shape(request.messages[1].parts) == shape(stripped())
     assert fidelity.counts == {Action.APPROXIMATED: 1}
+
+
+def test_state_that_a_client_carries_to_another_maker_is_taken_out_and_called_dropped() -> None:
+    hidden = Opaque(origin="anthropic", kind="redacted", data="hidden-1")
+    whole: list[AnyPart] = [ReasoningPart(opaque=hidden), *answer()]
+    vault = keeping(whole)
+    told = [msgspec.structs.replace(part) for part in whole]
+    request, fidelity = asking(told), Fidelity()
+    vault.restore("ws_1", request, answerer("anthropic"), 1.0, fidelity)
+    assert shape(request.messages[1].parts) == shape(whole)
+    assert not fidelity
+    other = make_answerer("anthropic", "other.example", 443, "two")
+    vault.restore("ws_1", request, other, 1.0, fidelity)
+    assert shape(request.messages[1].parts) == [(name, None) for name, _ in shape(answer())]
+    assert fidelity.counts == {Action.DROPPED: 3}
 
 
 @pytest.mark.parametrize(

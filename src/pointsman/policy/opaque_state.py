@@ -23,6 +23,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import AnyPart, ToolResultPart
 from pointsman.canonical.request import Message, Request
 from pointsman.policy.opaque_turns import (
+    NO_LOOKUPS,
     Answerer,
     Names,
     Turn,
@@ -30,6 +31,7 @@ from pointsman.policy.opaque_turns import (
     lookups,
     put_back,
     read_turn,
+    take_out,
 )
 
 MAX_BYTES: Final = 32 * 1024 * 1024
@@ -128,25 +130,29 @@ class Vault:
     ) -> list[Stripped]:
         """Put back what the request's assistant turns lack of the state that ``answerer`` gave.
 
+        What a client carries itself stays, unless memory knows that another maker gave it: that is taken out.
         Gives the turns that `recall` should look up in the store; mostly none.
         """
-        if self._store is None and not self._entries:
+        wanted = lookups(request, answerer.wire) if self._store is not None else NO_LOOKUPS
+        if not (self._entries or wanted.calls or wanted.texts):
             return []
-        wanted = lookups(request, answerer.wire)
         names = Names(self._secret, workspace_id, request)
         stripped: list[Stripped] = []
         for number, message in enumerate(request.messages):
-            if message.role != "assistant" or has_state(message.parts, answerer.wire):
+            if message.role != "assistant":
                 continue
             keys = names.of(message.parts, number)
             path = message.path or f"messages[{number}]"
             turn = self._find(keys, now)
-            if turn is not None:
+            if has_state(message.parts, answerer.wire):
+                if turn is not None and turn.maker != answerer.maker:
+                    _take_out(message, path, turn, fidelity)
+            elif turn is not None:
                 _give(message, path, turn, answerer, fidelity)
             elif keys and wanted.of(message.parts) and self._barren.get(keys[0], 0.0) < now:
                 newest = wanted.texts and _is_answered_now(request, number)
                 stripped.append(Stripped(message, path, keys, newest))
-        return stripped[-MAX_STRIPPED:] if self._store is not None else []
+        return stripped[-MAX_STRIPPED:]
 
     async def recall(
         self, workspace_id: str, stripped: list[Stripped], answerer: Answerer, now: float, fidelity: Fidelity
@@ -230,6 +236,12 @@ def _give(message: Message, path: str, turn: Turn, answerer: Answerer, fidelity:
         )
     elif put_back(message, turn):
         fidelity.synthesised(path, RESTORED)
+
+
+def _take_out(message: Message, path: str, turn: Turn, fidelity: Fidelity) -> None:
+    """Remove state that a client has carried to somebody who did not make it, and would refuse it."""
+    for part in take_out(message, turn):
+        fidelity.dropped(part.path or path, f"reasoning state that only its maker reads: {turn.maker}")
 
 
 def _first(found: Mapping[bytes, Kept], keys: list[bytes]) -> Kept | None:

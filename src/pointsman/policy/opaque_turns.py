@@ -57,6 +57,9 @@ class Lookups(msgspec.Struct, frozen=True):
         return self.calls if any(isinstance(part, ToolCallPart) for part in parts) else self.texts
 
 
+NO_LOOKUPS: Final = Lookups(False, False)
+
+
 def make_answerer(wire: str, host: str, port: int, connection_id: str) -> Answerer:
     """Who answers at this address.
 
@@ -76,7 +79,7 @@ def lookups(request: Request, wire: str) -> Lookups:
     off = asked is not None and (asked.enabled is False or asked.effort == "none")
     thinks = asked is not None and not off
     if wire in _STATELESS or (wire in _SIGNED_WHEN_ASKED and not thinks):
-        return Lookups(False, False)
+        return NO_LOOKUPS
     return Lookups(True, thinks or (wire == "gemini" and not off))
 
 
@@ -117,6 +120,17 @@ def put_back(message: Message, turn: Turn) -> bool:
         rebuilt.append(part)
     message.parts = [*rebuilt, *(_reasoning(thought, message.path) for thought in waiting)]
     return True
+
+
+def take_out(message: Message, turn: Turn) -> list[AnyPart]:
+    """Remove the state that ``turn`` holds too from a message; gives the parts that had it."""
+    foreign = {opaque.data for opaque in turn.visible.values()}
+    foreign |= {thought.opaque.data for thought in turn.thoughts if thought.opaque is not None}
+    found = [part for part in message.parts if part.opaque is not None and part.opaque.data in foreign]
+    for part in found:
+        part.opaque = None
+    message.parts = [part for part in message.parts if not _is_empty_thought(part)]
+    return found
 
 
 def has_state(parts: list[AnyPart], origin: str) -> bool:
@@ -194,6 +208,10 @@ def _text(text: str) -> bytes:
 
 def _letter(part: AnyPart) -> str:
     return "c" if isinstance(part, ToolCallPart) else "t"
+
+
+def _is_empty_thought(part: AnyPart) -> bool:
+    return isinstance(part, ReasoningPart) and not (part.text or part.summary or part.opaque)
 
 
 def _reasoning(thought: Thought, path: str) -> ReasoningPart:
