@@ -5,7 +5,7 @@ import pytest
 
 from pointsman.canonical.fidelity import Action, Fidelity
 from pointsman.canonical.parts import AnyPart, Opaque, ReasoningPart, TextPart, ToolCallPart
-from pointsman.canonical.request import Message, Request
+from pointsman.canonical.request import Message, ReasoningOptions, Request
 from pointsman.policy.opaque_state import KEEP_SECONDS, Vault
 from pointsman.policy.opaque_turns import Answerer, make_answerer
 
@@ -41,6 +41,7 @@ def asking(parts: list[AnyPart]) -> Request:
         wire="openai.chat",
         model="m",
         messages=[user, Message(role="assistant", parts=parts, path="messages[1]"), user],
+        reasoning=ReasoningOptions(effort="low"),
     )
 
 
@@ -166,6 +167,15 @@ def test_the_same_words_in_another_conversation_bring_nothing() -> None:
     request.messages[0].parts = [TextPart(text="Look there.")]
     vault.restore("ws_1", request, answerer("anthropic"), 1.0, Fidelity())
     assert shape(request.messages[1].parts) == [("TextPart", None)]
+
+
+def test_a_text_brings_nothing_back_for_who_asks_for_no_thoughts() -> None:
+    vault = keeping([ReasoningPart(text="Hm.", opaque=SIGNATURE), TextPart(text="It is Paris.")])
+    request = asking([TextPart(text="It is Paris.")])
+    for asked in (None, ReasoningOptions(enabled=False), ReasoningOptions(effort="none")):
+        request.reasoning = asked
+        vault.restore("ws_1", request, answerer("anthropic"), 1.0, Fidelity())
+        assert shape(request.messages[1].parts) == [("TextPart", None)]
 
 
 def test_instructions_that_change_do_not_part_a_conversation() -> None:

@@ -23,10 +23,10 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import AnyPart, ToolResultPart
 from pointsman.canonical.request import Message, Request
 from pointsman.policy.opaque_turns import (
-    NO_LOOKUPS,
     Answerer,
     Names,
     Turn,
+    has_calls,
     has_state,
     lookups,
     put_back,
@@ -133,14 +133,14 @@ class Vault:
         What a client carries itself stays, unless memory knows that another maker gave it: that is taken out.
         Gives the turns that `recall` should look up in the store; mostly none.
         """
-        wanted = lookups(request, answerer.wire) if self._store is not None else NO_LOOKUPS
-        if not (self._entries or wanted.calls or wanted.texts):
+        if self._store is None and not self._entries:
             return []
+        wanted = lookups(request, answerer.wire)
         names = Names(self._secret, workspace_id, request)
         stripped: list[Stripped] = []
         for number, message in enumerate(request.messages):
-            if message.role != "assistant":
-                continue
+            if message.role != "assistant" or not (wanted.texts or has_calls(message.parts)):
+                continue  # calls are worth a look into memory at any rate
             keys = names.of(message.parts, number)
             path = message.path or f"messages[{number}]"
             turn = self._find(keys, now)
@@ -149,7 +149,7 @@ class Vault:
                     _take_out(message, path, turn, fidelity)
             elif turn is not None:
                 _give(message, path, turn, answerer, fidelity)
-            elif keys and wanted.of(message.parts) and self._barren.get(keys[0], 0.0) < now:
+            elif self._store is not None and keys and wanted.of(message.parts) and self._barren.get(keys[0], 0.0) < now:
                 newest = wanted.texts and _is_answered_now(request, number)
                 stripped.append(Stripped(message, path, keys, newest))
         return stripped[-MAX_STRIPPED:]
@@ -250,7 +250,8 @@ def _first(found: Mapping[bytes, Kept], keys: list[bytes]) -> Kept | None:
 
 def _is_answered_now(request: Request, number: int) -> bool:
     """Whether only tools' results stand behind this turn."""
-    behind = request.messages[number + 1 :]
-    return bool(behind) and all(
+    messages = request.messages
+    behind = (messages[place] for place in range(number + 1, len(messages)))
+    return number + 1 < len(messages) and all(
         message.role == "user" and any(isinstance(part, ToolResultPart) for part in message.parts) for message in behind
     )

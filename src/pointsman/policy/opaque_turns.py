@@ -47,16 +47,17 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Lookups(msgspec.Struct, frozen=True):
-    """Which turns without state are worth a look into the database: those with calls, those of text alone."""
+    """Which turns can have lost state that is of use: those with calls, those of text alone."""
 
     calls: bool
     texts: bool
 
     def of(self, parts: list[AnyPart]) -> bool:
-        """Whether this turn is worth one."""
-        return self.calls if any(isinstance(part, ToolCallPart) for part in parts) else self.texts
+        """Whether this turn can have."""
+        return self.calls if has_calls(parts) else self.texts
 
 
+_encode: Final = msgspec.msgpack.Encoder().encode
 NO_LOOKUPS: Final = Lookups(False, False)
 
 
@@ -138,6 +139,11 @@ def has_state(parts: list[AnyPart], origin: str) -> bool:
     return any(part.opaque is not None and part.opaque.origin == origin for part in parts)
 
 
+def has_calls(parts: list[AnyPart]) -> bool:
+    """Whether a turn calls tools."""
+    return any(isinstance(part, ToolCallPart) for part in parts)
+
+
 def is_visible(part: AnyPart) -> bool:
     """Whether a part counts among a turn's texts and calls: many clients send an empty text beside calls."""
     return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and bool(part.text or part.opaque))
@@ -181,18 +187,21 @@ class Names:
 
 def _saying(role: str, parts: list[AnyPart]) -> bytes:
     """What a message says, calls and is told by tools, however its arguments are spaced and ordered."""
-    said = "".join(part.text for part in parts if isinstance(part, TextPart)).strip()
-    calls = [[part.name, _ordered(part.arguments)] for part in parts if isinstance(part, ToolCallPart)]
-    results = [
-        "".join(inner.text for inner in part.content if isinstance(inner, TextPart)).strip()
-        for part in parts
-        if isinstance(part, ToolResultPart)
-    ]
+    said, calls, results = "", [], []
+    for part in parts:
+        if isinstance(part, TextPart):
+            said += part.text
+        elif isinstance(part, ToolCallPart):
+            calls.append((part.name, _ordered(part.arguments)))
+        elif isinstance(part, ToolResultPart):
+            results.append("".join(inner.text for inner in part.content if isinstance(inner, TextPart)).strip())
+    said = said.strip()
     if not said and not calls and not results:
         return b""
-    return msgspec.msgpack.encode(
-        [role, _text(said), [[_text(word) for word in call] for call in calls], [_text(result) for result in results]]
-    )
+    try:
+        return _encode((role, said, calls, results))
+    except UnicodeEncodeError:  # half a surrogate pair, which not every JSON reader refuses
+        return repr((role, said, calls, results)).encode("ascii", "backslashreplace")
 
 
 def _ordered(arguments: str) -> str:
