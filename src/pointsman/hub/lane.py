@@ -151,7 +151,8 @@ class HubLane:
         await self._services.client.send(self._access.origin, message, answer, caller)
         if answer.status != 200:
             secret = self._access.reveal()
-            raise self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            error = self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            raise error.of(answer.status, answer.headers, answer.body)
 
     async def _collect(self) -> None:
         entry, answer = self._entry, CollectedAnswer()
