@@ -1,5 +1,7 @@
 """The vault: state that clients strip comes back, to its maker and its owner only."""
 
+import copy
+
 import msgspec
 import pytest
 
@@ -134,6 +136,18 @@ def test_state_that_a_client_carries_to_another_maker_is_taken_out_and_called_dr
     vault.restore("ws_1", request, other, 1.0, fidelity)
     assert shape(request.messages[1].parts) == [(name, None) for name, _ in shape(answer())]
     assert fidelity.counts == {Action.DROPPED: 3}
+
+
+def test_what_is_put_back_for_one_target_is_not_there_when_the_next_one_is_tried() -> None:
+    vault, request = keeping(answer()), asking(stripped())
+    one, two = copy.copy(request), copy.copy(request)
+    one.messages, two.messages = list(request.messages), list(request.messages)
+    vault.restore("ws_1", one, answerer("anthropic"), 1.0, Fidelity())
+    assert shape(one.messages[1].parts) == shape(answer())
+    fidelity = Fidelity()
+    vault.restore("ws_1", two, make_answerer("anthropic", "other.example", 443, "two"), 1.0, fidelity)
+    assert shape(two.messages[1].parts) == shape(stripped())
+    assert fidelity.counts == {Action.APPROXIMATED: 1}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 """
 
 import asyncio
+import copy
 from typing import Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
@@ -94,6 +95,8 @@ class HubLane:
     async def run(self, dialect: Dialect, request: Request, model: str) -> None:
         """Send the request for the upstream's ``model`` and answer the client. Raises GatewayError."""
         exchange = self._exchange
+        request = copy.copy(request)  # another target may get the same one: what is put back for this one is not for it
+        request.messages = list(request.messages)
         identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
         upstream = self._endpoint.upstream(model)
         self._model, self._request = model, request

@@ -131,6 +131,7 @@ class Vault:
         """Put back what the request's assistant turns lack of the state that ``answerer`` gave.
 
         What a client carries itself stays, unless memory knows that another maker gave it: that is taken out.
+        ``request.messages`` gets new messages for those that change: the old ones may be needed for another answerer.
         Gives the turns that `recall` should look up in the store; mostly none.
         """
         if self._store is None and not self._entries:
@@ -146,12 +147,12 @@ class Vault:
             turn = self._find(keys, now)
             if has_state(message.parts, answerer.wire):
                 if turn is not None and turn.maker != answerer.maker:
-                    _take_out(message, path, turn, fidelity)
+                    _take_out(_own_copy(request, number), path, turn, fidelity)
             elif turn is not None:
-                _give(message, path, turn, answerer, fidelity)
+                _give(_own_copy(request, number), path, turn, answerer, fidelity)
             elif self._store is not None and keys and wanted.of(message.parts) and self._barren.get(keys[0], 0.0) < now:
                 newest = wanted.texts and _is_answered_now(request, number)
-                stripped.append(Stripped(message, path, keys, newest))
+                stripped.append(Stripped(_own_copy(request, number), path, keys, newest))
         return stripped[-MAX_STRIPPED:]
 
     async def recall(
@@ -224,6 +225,14 @@ def _decode(data: bytes) -> Turn | None:
         return _turn.decode(data)
     except msgspec.DecodeError:
         return None
+
+
+def _own_copy(request: Request, number: int) -> Message:
+    """A message of the request, and its parts, in place of the same that others may hold."""
+    message = request.messages[number]
+    parts: list[AnyPart] = [msgspec.structs.replace(part) for part in message.parts]
+    copied = request.messages[number] = msgspec.structs.replace(message, parts=parts)
+    return copied
 
 
 def _give(message: Message, path: str, turn: Turn, answerer: Answerer, fidelity: Fidelity) -> None:
