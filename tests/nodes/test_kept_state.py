@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from node_tools import MASTER_KEY, command
 
-from gateway import KEY, UPSTREAM_KEY, wait_until
+from gateway import KEY, UPSTREAM_KEY, running_gateway, wait_until
 from pointsman.policy.opaque_state import UNREAD
 from pointsman.testing import AnthropicMessages, RunningSimulator, running_simulator
 from raw_client import Answer, ask, chat, request
@@ -38,6 +38,11 @@ def claude() -> Iterator[RunningSimulator]:
     """An upstream that signs its thoughts, and refuses those that were changed or left out."""
     with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as running:
         yield running
+
+
+def upstream_row(name: str, place: RunningSimulator) -> dict[str, str]:
+    """A connection to a signing upstream."""
+    return {"id": name, "kind": "anthropic", "base_url": place.origin, "api_key": UPSTREAM_KEY}
 
 
 def start(stack: ExitStack, claude: RunningSimulator, home: Path, **settings: Any) -> ServeProcess:
@@ -204,3 +209,24 @@ def test_a_signature_does_not_go_to_another_host_of_the_same_api(claude: Running
         assert sent_thoughts(other) == []
         notes = json.loads(server.journal.the(answer.request_id).fidelity or "[]")
         assert any(path == "messages[1]" and "only its maker reads" in detail for path, _, detail in notes)
+
+
+def test_when_the_signer_fails_the_next_target_of_a_combo_gets_the_turn_without_its_state(
+    claude: RunningSimulator, tmp_path: Path
+) -> None:
+    with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as other, ExitStack() as stack:
+        targets = ["claude/claude-sonnet-4-5#fault=http_500", "other/claude-sonnet-4-5"]
+        settings = {
+            "connections": [upstream_row("claude", claude), upstream_row("other", other)],
+            "combos": [{"name": "both", "targets": targets, "strategy": "priority"}],
+        }
+        gateway = stack.enter_context(running_gateway(tmp_path, settings))
+        first = ask(gateway.port, chat(messages=[OPENING], **WISH))
+        calls = first.json()["choices"][0]["message"]["tool_calls"]
+        turn = {"role": "assistant", "content": None, "tool_calls": calls}
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": "seen"} for call in calls]
+        claude.log.clear()
+        answer = ask(gateway.port, chat(messages=[OPENING, turn, *results], **{**WISH, "model": "both"}))
+        assert answer.status == 200, answer.body
+        assert len(sent_thoughts(claude)) == 1
+        assert sent_thoughts(other) == []
