@@ -121,12 +121,12 @@ class FixedApi:
         return Reply(status=200, content_type="application/json", headers=(("x-secret-of-upstream", "1"),), body=BODY)
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
-        """Never asked for."""
-        raise NotImplementedError
+        """An error without words, whatever the fault."""
+        return Reply(status=500, content_type="application/json", headers=(), body=b"{}")
 
     def reject_directive(self, message: str) -> Reply:
-        """Never asked for."""
-        raise NotImplementedError
+        """An error without words."""
+        return Reply(status=400, content_type="application/json", headers=(), body=b"{}")
 
 
 @pytest.fixture(scope="module")
