@@ -41,6 +41,7 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     choices: int
     max_output_tokens: int
     request: Request
+    usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
 
 

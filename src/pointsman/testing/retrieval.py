@@ -40,7 +40,7 @@ Handler = Callable[[Json, Behaviour], Json]
 
 
 class RetrievalApi(ABC):
-    """A service of JSON operations. A subclass finds what answers a path in ``route`` and writes its errors in ``error``."""
+    """A service of JSON operations. A subclass says what answers a path (``route``), and how it fails (``error``)."""
 
     key_header = "authorization"
     wrong_key_status = 401

@@ -446,6 +446,7 @@ def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) ->
         quirks=host.quirk_map(),
         options=row.options,
         departures=_departures(host),
+        stream_usage=host.quirks.stream_usage,
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,

@@ -49,12 +49,14 @@ class RawFormat(Protocol):
     """The raw lane of OpenAI's chat API (providers/openai.py), which every request takes that need not be read."""
 
     def build_head(self, path_prefix: str, host: bytes, secret: str | None) -> bytes: ...
-    def build_request(self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw) -> bytes: ...
+    def build_request(
+        self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw, ask_usage: bool = False
+    ) -> bytes: ...
     def parse_response(self, body: bytes) -> Reading: ...
     def parse_error(
         self, status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None
     ) -> GatewayError: ...
-    def StreamReader(self, choices: int = 1, secret: str | None = None) -> StreamReader: ...
+    def StreamReader(self, choices: int = 1, secret: str | None = None, unasked: bool = False) -> StreamReader: ...
 
 
 Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
@@ -101,6 +103,7 @@ class Endpoint(Protocol):
     hub: ProviderFormat
     departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
     operations: Operations
+    stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -143,6 +146,7 @@ class RemoteEndpoint:
         quirks: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
         departures: frozenset[str] = frozenset(),
+        stream_usage: bool = True,
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -158,6 +162,7 @@ class RemoteEndpoint:
         self.operations = operations
         self.wire = hub.WIRE
         self.departures = departures
+        self.stream_usage = stream_usage
         self._quirks = quirks or {}
         self._options = options or {}
         self.base_url = base_url
@@ -288,6 +293,7 @@ class LocalEndpoint:
     provider: str | None = "local"
     access: Access | None = None
     departures: frozenset[str] = frozenset()
+    stream_usage = True
 
     def __init__(
         self,
