@@ -269,8 +269,8 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         access = await endpoint.acquire()
     try:
-        fields, departures = call.fields, endpoint.departures
-        if fields is None or endpoint.wire != dialect.WIRE or (departures and not departures.isdisjoint(fields)):
+        fields = call.fields
+        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)

@@ -14,6 +14,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
+from pointsman.providers.departures import NO_DEPARTURES, Departures
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
-    departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
+    departures: Departures
     operations: Operations
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
 
@@ -145,7 +146,7 @@ class RemoteEndpoint:
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
-        departures: frozenset[str] = frozenset(),
+        departures: Departures = NO_DEPARTURES,
         stream_usage: bool = True,
         provider: str | None = None,
         allow_private: bool = False,
@@ -292,7 +293,7 @@ class LocalEndpoint:
 
     provider: str | None = "local"
     access: Access | None = None
-    departures: frozenset[str] = frozenset()
+    departures = NO_DEPARTURES
     stream_usage = True
 
     def __init__(
