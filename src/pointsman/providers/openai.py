@@ -68,19 +68,19 @@ def build_request(head: bytes, fields: Fields, model: msgspec.Raw, ask_usage: bo
     """
     fields["model"] = model
     if ask_usage:
-        ask_for_usage(fields)
+        fields = asking_for_usage(fields)
     body = _encode(fields)
     return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
 
-def ask_for_usage(fields: Fields) -> None:
-    """Have ``include_usage`` stand in the ``stream_options`` of ``fields``, whose other members stay."""
+def asking_for_usage(fields: Fields) -> Fields:
+    """``fields`` with ``include_usage`` in their ``stream_options``, whose other members stay. A copy: the next
+    upstream that is tried may refuse the member.
+    """
     options = fields.get("stream_options")
     if options is None or options == _NULL:
-        if _NO_OPTIONS_WITH not in fields:
-            fields["stream_options"] = _ASKING
-        return
-    fields["stream_options"] = msgspec.Raw(_encode(_fields.decode(options) | {"include_usage": _TRUE}))
+        return fields if _NO_OPTIONS_WITH in fields else fields | {"stream_options": _ASKING}
+    return fields | {"stream_options": msgspec.Raw(_encode(_fields.decode(options) | {"include_usage": _TRUE}))}
 
 
 def parse_response(body: bytes) -> Answer:
@@ -204,8 +204,8 @@ class StreamReader:
     def __init__(self, choices: int = 1, secret: str | None = None, unasked: bool = False) -> None:
         """``choices`` is how many answers were asked for (``n``); an error event that holds ``secret`` is kept back.
 
-        ``unasked``: usage was asked for by the gateway alone (`ask_for_usage`). What an upstream adds for that is left
-        out of what is given back: the event of usage without a choice, and ``"usage":null`` in the events before it.
+        ``unasked``: usage was asked for by the gateway alone (`asking_for_usage`). What an upstream adds for that is
+        left out of what is given back: the event of usage without a choice, and ``"usage":null`` in those before it.
         """
         self._unasked = unasked
         self._choices = choices
