@@ -81,6 +81,8 @@ MEANINGS = {
     "responses.retention_days": "Kept responses are forgotten after this time.",
     "responses.max_bytes": "A response that is larger with its input is not kept.",
     "responses.max_per_workspace": "Beyond this number a workspace's oldest are forgotten.",
+    "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
+    "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.batch_rows": "Records written to the database in one transaction.",

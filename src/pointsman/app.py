@@ -32,6 +32,8 @@ from pointsman.policy.opaque_state import Vault
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
+from pointsman.server.file_routes import FileRoutes
+from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
@@ -134,6 +136,7 @@ class Server:
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
+        self.files: FileRoutes
         self.address = ""
 
     async def start(self) -> Host:
@@ -152,6 +155,7 @@ class Server:
             admission=self.admission,
             limiter=self.limiter,
             vault=Vault(),
+            files=self._installation.files,
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -170,6 +174,7 @@ class Server:
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
         self._spawn("responses", self.responses.upkeep())
+        self._spawn("files", self.files.upkeep())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -230,6 +235,9 @@ class Server:
         )
         self.responses.add_to(router)
         others.add_to(router)
+        self.files = FileRoutes(self.gateway, self._installation.files, max_bytes=self._settings.files.max_bytes)
+        self.files.add_to(router)
+        FileUploads(self.gateway, self.files, self._installation.master, self._clock).add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)

@@ -6,7 +6,7 @@ and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,15 +21,18 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
-from pointsman.identity.keys import KeyTable
+from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
-from pointsman.routing.catalogue import Catalogue
+from pointsman.policy.stored_files import FileOwner, StoredFiles
+from pointsman.routing.catalogue import Catalogue, Target
 from pointsman.runner import in_task
+from pointsman.storage.database import StorageError
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
+from pointsman.wire.file_references import addresses_in, gemini_file, may_name_files, named_files
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -124,8 +127,11 @@ class Gateway:
         admission: Admission,
         limiter: Limiter,
         vault: Vault,
+        files: StoredFiles | None = None,
     ) -> None:
+        """``files``: whose uploaded files are whose; without it nobody looks for their names in calls."""
         self.vault = vault
+        self.files = files
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -161,17 +167,18 @@ class Entry:
             bytes_in=len(exchange.body),
         )
 
-    def sent(self, endpoint: Endpoint, model: str) -> None:
-        """The call goes to this upstream now: from here on it costs.
+    def sent(self, endpoint: Endpoint, model: str | None) -> None:
+        """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
         A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
         """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
         self._endpoint = endpoint
-        self._model = model
         self._sent_at = self._gateway.clock.monotonic()
-        endpoint.known_price(model)
+        if model is not None:
+            self._model = model
+            endpoint.known_price(model)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -221,11 +228,17 @@ class Entry:
         self.settle(error.status, Outcome.ERROR, error.kind)
 
 
-async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
-    """Answer one inference request. Every error is told in ``dialect``; a cancelled call is settled and re-raised."""
+Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
+
+
+async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Work | None = None) -> None:
+    """Answer one request. Every error is told in ``dialect``; a cancelled call is settled and re-raised.
+
+    ``work`` is what is done for it; usually it is inference.
+    """
     entry = Entry(gateway, dialect, exchange)
     try:
-        await _serve(gateway, dialect, exchange, entry)
+        await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
         body = dialect.render_error(error, exchange.request_id)
         entry.record.bytes_out = len(body)
@@ -242,23 +255,39 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
             gateway.admission.leave()
 
 
-async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
-    snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    """Let a call of ``key`` in, or have it wait. Raises GatewayError: NOT_READY, OVERLOADED."""
+    _try_enter(gateway, entry, key)
+    if not entry.admitted:
+        await gateway.admission.enter(key.priority)
+        entry.admitted = True
+
+
+def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
-    if not gateway.admission.try_enter(key.priority):
+    entry.admitted = gateway.admission.try_enter(key.priority)
+
+
+async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    snapshot, record = gateway.snapshot, entry.record
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    _try_enter(gateway, entry, key)  # `enter`, without its coroutine
+    if not entry.admitted:
         await gateway.admission.enter(key.priority)
-    entry.admitted = True
+        entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
-    target = snapshot.catalogue.resolve(call.model)
+    if gateway.files is not None and may_name_files(exchange.body, dialect.WIRE):
+        target = await _target_with_files(gateway, dialect, exchange, call, key)
+    else:
+        target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.endpoint]
     if snapshot.limits is not None:
         rules = snapshot.limits.rules(key, endpoint.connection_id)
         if rules:
-            await _reserve(gateway, dialect, entry, rules, estimate_tokens(exchange.body, call.max_output_tokens))
+            await reserve(gateway, dialect, entry, rules, estimate_tokens(exchange.body, call.max_output_tokens))
     access = endpoint.access
     if access is None:
         await in_task()
@@ -268,7 +297,10 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         if fields is None or endpoint.wire != dialect.WIRE or (departures and not departures.isdisjoint(fields)):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
-            await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
+            request = dialect.as_request(call, exchange.body)
+            if endpoint.wire == "gemini" and dialect.WIRE != "gemini" and gateway.files is not None:
+                await _check_addresses(gateway, snapshot, request, key, target)
+            await lane.run(dialect, request, target.model)
             return
         message = endpoint.format.build_request(access.head, fields, target.encoded)
         entry.sent(endpoint, target.model)
@@ -280,7 +312,52 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         endpoint.release()
 
 
-async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:
+async def _target_with_files(gateway: Gateway, dialect: Dialect, exchange: Exchange, call: Call, key: Key) -> Target:
+    """Where a call goes whose body may name uploaded files: to where they are. Raises GatewayError: NOT_FOUND for a
+    file that is not the caller's, INVALID_REQUEST when it is not at the connection that was asked for.
+    """
+    snapshot = gateway.snapshot
+    wire = dialect.WIRE if dialect.WIRE in ("anthropic", "gemini") else "openai"
+    names = named_files(exchange.body, dialect.WIRE)
+    if not names:
+        return snapshot.catalogue.resolve(call.model)
+    places = await _locate(gateway, FileOwner(workspace_id=key.workspace_id, wire=wire, key_id=key.id), names)
+    target = snapshot.catalogue.resolve_at(call.model, places.values())
+    _check_places(snapshot, places, target)
+    return target
+
+
+async def _check_addresses(gateway: Gateway, snapshot: Snapshot, request: Request, key: Key, target: Target) -> None:
+    """An address in another API's words may become the name of a Gemini file: it must be the caller's."""
+    found = [gemini_file(address) for address in addresses_in(request)]
+    names = [name for name in dict.fromkeys(found) if name is not None]
+    if names:
+        owner = FileOwner(workspace_id=key.workspace_id, wire="gemini", key_id=key.id)
+        _check_places(snapshot, await _locate(gateway, owner, names), target)
+
+
+async def _locate(gateway: Gateway, owner: FileOwner, names: Sequence[str]) -> dict[str, str]:
+    assert gateway.files is not None
+    await in_task()
+    try:
+        return await gateway.files.locate(owner, names)
+    except StorageError:
+        message = "uploaded files can't be looked up at the moment"
+        raise GatewayError(Kind.NOT_READY, message, retry_after_seconds=5) from None
+
+
+def _check_places(snapshot: Snapshot, places: Mapping[str, str], target: Target) -> None:
+    wanted = target.connection.id
+    account = snapshot.endpoints[target.endpoint].account
+    for name, place in places.items():
+        there = snapshot.endpoints.get(place)
+        if place != wanted and (there is None or account is None or there.account != account):
+            message = f"the file '{name}' is at the connection '{place}', and the model '{target.id}' at '{wanted}'"
+            raise GatewayError(Kind.INVALID_REQUEST, message, param="file_id")
+
+
+async def reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:
+    """Charge a call to its limits, and have the client told where it stands. Raises GatewayError(RATE_LIMITED)."""
     limiter, exchange = gateway.limiter, entry.exchange
     try:
         reservation = limiter.try_reserve(rules, tokens)

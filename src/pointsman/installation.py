@@ -17,12 +17,14 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
+from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.requests import RequestRepository
@@ -61,6 +63,8 @@ class Installation:
             max_per_workspace=kept.max_per_workspace,
         )
         self.responses = StoredResponses(ResponseRepository(database), master, clock, bounds)
+        self.master = master
+        self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
         self.connections = ConnectionService(

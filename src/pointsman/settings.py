@@ -122,6 +122,13 @@ class ResponseSettings(_Section, frozen=True, kw_only=True):
     max_per_workspace: Count = 10_000
 
 
+class FileSettings(_Section, frozen=True, kw_only=True):
+    """``[files]``: uploads that pass to an upstream. Sizes in bytes."""
+
+    max_bytes: Count = 64 * 1024 * 1024
+    allow_unknown: bool = False
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -173,6 +180,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
     responses: ResponseSettings = ResponseSettings()
+    files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
     connections: list[ConnectionSettings] = []

@@ -3,7 +3,7 @@
 import difflib
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -85,6 +85,14 @@ class Catalogue:
         Raises GatewayError(MODEL_NOT_FOUND) with the nearest names, or the candidates of an ambiguous bare name.
         """
         return self._names.get(name) or self._find(name) or self._missing(name)
+
+    def resolve_at(self, name: str, connection_ids: Collection[str]) -> Target:
+        """As `resolve`; of a bare name that several connections have, that of one of ``connection_ids``."""
+        if name not in self._names:
+            for target in self._bare.get(name, ()):
+                if target.connection.id in connection_ids:
+                    return target
+        return self.resolve(name)
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, model = name.partition("/")

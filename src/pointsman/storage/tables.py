@@ -159,6 +159,25 @@ response_events: Final = Table(
     ),
 )
 
+# Whose uploaded file is whose, and at which connection. ``sealed`` is what the upstream told of it, encrypted.
+files: Final = Table(
+    "files",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("wire", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("key_id", Text),
+    Column("size_bytes", BigInteger),
+    Column("purpose", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("sealed", LargeBinary, nullable=False),
+)
+Index(None, files.c.wire, files.c.id)
+Index(None, files.c.expires_at)
+Index(None, files.c.workspace_id, files.c.created_at)
+
 journal_segments: Final = Table(
     "journal_segments",
     metadata,

@@ -1,7 +1,8 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -101,6 +102,7 @@ class Endpoint(Protocol):
     hub: ProviderFormat
     departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
     operations: Operations
+    account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -177,6 +179,7 @@ class RemoteEndpoint:
             tls=tls,
         )
         text = secret.reveal() if secret is not None else None
+        self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
         self._signer: AwsSigner | None = None
         if self.wire == "bedrock" and clock is not None:
@@ -286,6 +289,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    account: Hashable | None = None
     access: Access | None = None
     departures: frozenset[str] = frozenset()
 
