@@ -6,7 +6,7 @@ and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -19,20 +19,20 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
 from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
-from pointsman.policy.stored_files import FileOwner, StoredFiles
-from pointsman.routing.catalogue import Catalogue, Target
+from pointsman.policy.stored_files import StoredFiles
+from pointsman.routing.catalogue import Catalogue
 from pointsman.runner import in_task
-from pointsman.storage.database import StorageError
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
-from pointsman.wire.file_references import addresses_in, gemini_file, may_name_files, named_files
+from pointsman.wire.file_references import may_name_files
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -280,7 +280,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     if gateway.files is not None and may_name_files(exchange.body, dialect.WIRE):
-        target = await _target_with_files(gateway, dialect, exchange, call, key)
+        places = FilePlaces(gateway.files, snapshot, key)
+        target = await places.target(exchange.body, dialect.WIRE, call.model)
     else:
         target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.endpoint]
@@ -298,8 +299,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             request = dialect.as_request(call, exchange.body)
-            if endpoint.wire == "gemini" and dialect.WIRE != "gemini" and gateway.files is not None:
-                await _check_addresses(gateway, snapshot, request, key, target)
+            if gateway.files is not None and may_become_files(dialect.WIRE, endpoint.wire) and kind is HubLane:
+                await FilePlaces(gateway.files, snapshot, key).check_addresses(request, target)
             await lane.run(dialect, request, target.model)
             return
         message = endpoint.format.build_request(access.head, fields, target.encoded)
@@ -310,50 +311,6 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
             await _collect(gateway, entry, endpoint, access, message)
     finally:
         endpoint.release()
-
-
-async def _target_with_files(gateway: Gateway, dialect: Dialect, exchange: Exchange, call: Call, key: Key) -> Target:
-    """Where a call goes whose body may name uploaded files: to where they are. Raises GatewayError: NOT_FOUND for a
-    file that is not the caller's, INVALID_REQUEST when it is not at the connection that was asked for.
-    """
-    snapshot = gateway.snapshot
-    wire = dialect.WIRE if dialect.WIRE in ("anthropic", "gemini") else "openai"
-    names = named_files(exchange.body, dialect.WIRE)
-    if not names:
-        return snapshot.catalogue.resolve(call.model)
-    places = await _locate(gateway, FileOwner(workspace_id=key.workspace_id, wire=wire, key_id=key.id), names)
-    target = snapshot.catalogue.resolve_at(call.model, places.values())
-    _check_places(snapshot, places, target)
-    return target
-
-
-async def _check_addresses(gateway: Gateway, snapshot: Snapshot, request: Request, key: Key, target: Target) -> None:
-    """An address in another API's words may become the name of a Gemini file: it must be the caller's."""
-    found = [gemini_file(address) for address in addresses_in(request)]
-    names = [name for name in dict.fromkeys(found) if name is not None]
-    if names:
-        owner = FileOwner(workspace_id=key.workspace_id, wire="gemini", key_id=key.id)
-        _check_places(snapshot, await _locate(gateway, owner, names), target)
-
-
-async def _locate(gateway: Gateway, owner: FileOwner, names: Sequence[str]) -> dict[str, str]:
-    assert gateway.files is not None
-    await in_task()
-    try:
-        return await gateway.files.locate(owner, names)
-    except StorageError:
-        message = "uploaded files can't be looked up at the moment"
-        raise GatewayError(Kind.NOT_READY, message, retry_after_seconds=5) from None
-
-
-def _check_places(snapshot: Snapshot, places: Mapping[str, str], target: Target) -> None:
-    wanted = target.connection.id
-    account = snapshot.endpoints[target.endpoint].account
-    for name, place in places.items():
-        there = snapshot.endpoints.get(place)
-        if place != wanted and (there is None or account is None or there.account != account):
-            message = f"the file '{name}' is at the connection '{place}', and the model '{target.id}' at '{wanted}'"
-            raise GatewayError(Kind.INVALID_REQUEST, message, param="file_id")
 
 
 async def reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:

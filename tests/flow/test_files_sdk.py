@@ -43,7 +43,7 @@ def simulators() -> Iterator[Simulators]:
 
 @pytest.fixture(scope="module")
 def gateway(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """Two accounts with OpenAI's files, the first of them by both of its APIs, one of each other vendor, one of none."""
+    """Two accounts with OpenAI's files, the first by both of its APIs, one of each other vendor, one of none."""
     kinds = {
         "chat": ("openai", "openai"),
         "native": ("openai-responses", "openai"),
@@ -244,8 +244,8 @@ def test_a_message_may_name_the_callers_file(claude: anthropic.Anthropic, simula
     messages: Any = [{"role": "user", "content": content}]
     claude.beta.messages.create(model="claude/m", max_tokens=9, messages=messages, betas=["files-api-2025-04-14"])
     assert file.id.encode() in simulators["anthropic"].requests[-1].body
+    content[0]["source"]["file_id"] = "file_nobodys"
     with pytest.raises(anthropic.NotFoundError):
-        content[0]["source"]["file_id"] = "file_nobodys"
         claude.beta.messages.create(model="claude/m", max_tokens=9, messages=messages)
 
 
@@ -278,8 +278,8 @@ def test_google_files_are_uploaded_in_parts_read_listed_and_deleted(
     with pytest.raises(google_errors.ClientError) as gone:
         google.files.get(name=file.name)
     assert gone.value.code == 404
+    part = types.Part.from_uri(file_uri=file.uri, mime_type="text/plain")
     with pytest.raises(google_errors.ClientError) as named:
-        part = types.Part.from_uri(file_uri=file.uri, mime_type="text/plain")
         google.models.generate_content(model="google/m", contents=[part])
     assert named.value.code == 404
     for name in more:
@@ -414,6 +414,25 @@ def test_a_call_cant_name_another_tenants_file_however_it_is_written(
     status, answer, _ = ask(gateway, "POST", "/v1/chat/completions", OTHER_KEY, body=body)
     assert status in (400, 404), answer
     assert simulators["openai"].requests == ()
+
+
+def test_tokens_of_another_tenants_file_are_not_counted(
+    gateway: RunningGateway, claude: anthropic.Anthropic, google: genai.Client, simulators: Simulators
+) -> None:
+    file = claude.beta.files.upload(file=("a.pdf", b"%PDF-1.4", "application/pdf"))
+    stored = google.files.upload(file=io.BytesIO(b"x"), config={"mime_type": "text/plain"})
+    content: Any = [{"type": "document", "source": {"type": "file", "file_id": file.id}}]
+    part = types.Part.from_uri(file_uri=str(stored.uri), mime_type="text/plain")
+    for name in ("anthropic", "gemini"):
+        simulators[name].log.clear()
+    with anthropic_client(gateway, OTHER_KEY) as other, pytest.raises(anthropic.NotFoundError):
+        other.messages.count_tokens(model="claude/m", messages=[{"role": "user", "content": content}])
+    with google_client(gateway, OTHER_KEY) as stranger, pytest.raises(google_errors.ClientError) as refused:
+        stranger.models.count_tokens(model="google/m", contents=[part])
+    assert refused.value.code == 404
+    assert simulators["anthropic"].requests == simulators["gemini"].requests == ()
+    claude.beta.files.delete(file.id)
+    google.files.delete(name=str(stored.name))
 
 
 def test_a_film_by_address_cant_be_another_tenants_google_file(
