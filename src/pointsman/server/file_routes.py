@@ -18,6 +18,7 @@ from pointsman.flow import Entry, Gateway, enter, reserve, serve
 from pointsman.hub.file_lane import FileLane, settle_file
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.limits import Reservation, Rules
 from pointsman.policy.stored_files import FileOwner, StoredFiles
 from pointsman.providers.files import FileFormat
 from pointsman.runner import in_task
@@ -69,14 +70,19 @@ class FileCall:
             message = f"the connection '{connection_id}' has no files that clients of this API could use"
             raise GatewayError(Kind.UNSUPPORTED, message, param="provider")
         if snapshot.limits is not None:
-            rules = tuple(one for one in snapshot.limits.rules(self.key, connection_id) if one.unit == "requests")
-            if rules:
-                await reserve(self.gateway, self.dialect, self.entry, rules, 0)  # type: ignore[arg-type]
+            self.entry.reservation = await self._reserve(snapshot.limits.caller_rules(self.key))
+            self.entry.upstream_reservation = await self._reserve(snapshot.limits.connection_rules(connection_id))
         access = endpoint.access or await endpoint.acquire()
         try:
             await work(FileLane(self.gateway, self.entry, self.exchange, endpoint, access), endpoint, files)
         finally:
             endpoint.release()
+
+    async def _reserve(self, rules: Rules) -> Reservation | None:
+        """Of the limits those count that are of requests: no tokens are used."""
+        rules = tuple(rule for rule in rules if rule.unit == "requests")
+        dialect: Any = self.dialect
+        return await reserve(self.gateway, dialect, self.exchange, rules, 0) if rules else None
 
     def respond(self, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Settle, and give the answer."""

@@ -31,8 +31,8 @@ class TokenCounting:
             request: Request = dialect.read_count_request(exchange.body, call)
             files = self._gateway.files
             if files is not None and may_name_files(exchange.body, dialect.WIRE):
-                places = FilePlaces(files, snapshot, key)
-                target = await places.target(exchange.body, dialect.WIRE, request.model)
+                places = FilePlaces(files, snapshot, key.workspace_id)
+                target = (await places.route(exchange.body, dialect.WIRE, request.model)).steps[0].target
             else:
                 target = snapshot.catalogue.resolve(request.model)
             endpoint = snapshot.endpoints[target.connection.id]
