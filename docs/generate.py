@@ -88,6 +88,8 @@ MEANINGS = {
     "vault.max_per_workspace": "Answers of a workspace whose state is in the database; beyond that the oldest goes.",
     "vault.max_bytes": "Bytes of all state in the database; beyond that the oldest goes.",
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
+    "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
+    "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.batch_rows": "Records written to the database in one transaction.",

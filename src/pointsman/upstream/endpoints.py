@@ -1,7 +1,8 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -105,6 +106,7 @@ class Endpoint(Protocol):
     departures: Departures
     operations: Operations
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
+    account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -183,6 +185,7 @@ class RemoteEndpoint:
             tls=tls,
         )
         text = secret.reveal() if secret is not None else None
+        self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
         self._signer: AwsSigner | None = None
         if self.wire == "bedrock" and clock is not None:
@@ -292,6 +295,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    account: Hashable | None = None
     access: Access | None = None
     departures = NO_DEPARTURES
     stream_usage = True
