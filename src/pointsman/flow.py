@@ -65,7 +65,7 @@ class Dialect(halves.Dialect, Protocol):
 
 
 class Exchange(Receiver, Protocol):
-    """A request and the way to answer it (server/edge.py)."""
+    """A request and the way to answer it (server/exchange.py)."""
 
     path: bytes
     headers: dict[bytes, bytes]

@@ -11,7 +11,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
-    from pointsman.server.edge import EdgeConnection
+    from pointsman.server.connection import EdgeConnection
     from pointsman.server.routes import Handler
     from pointsman.server.websockets import WebSocket
 
