@@ -80,6 +80,7 @@ class Exchange(Receiver, Protocol):
     @property
     def responded(self) -> bool: ...
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,10 +228,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
     try:
         await _serve(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        body = dialect.render_error(error, exchange.request_id)
-        entry.record.bytes_out = len(body)
-        entry.fail(error)
-        exchange.respond(error.status, body, extra=gateway.error_headers(error))
+        _tell(gateway, dialect, entry, error)
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -240,6 +238,22 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
     finally:
         if entry.admitted:
             gateway.admission.leave()
+
+
+def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
+    """Answer with the error; a client that was kept waiting has the head of a stream already, and gets it in there."""
+    exchange = entry.exchange
+    if exchange.responded:
+        body = dialect.render_stream_error(error, exchange.request_id)
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.ERROR, error.kind)
+        exchange.write(body)
+        exchange.finish()
+        return
+    body = dialect.render_error(error, exchange.request_id)
+    entry.record.bytes_out = len(body)
+    entry.fail(error)
+    exchange.respond(error.status, body, extra=gateway.error_headers(error))
 
 
 async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
@@ -253,6 +267,8 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
+    if call.stream:
+        exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
     target = snapshot.catalogue.resolve(call.model)
     endpoint = snapshot.endpoints[target.endpoint]
     if snapshot.limits is not None:

@@ -4,6 +4,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
@@ -39,6 +40,7 @@ class Exchange(Receiver, Protocol):
     started_at: int
 
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
 
 
 class Entry(Protocol):
@@ -99,6 +101,8 @@ class HubLane:
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
+        if request.stream:
+            exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE, passage.head)
         alone = getattr(dialect, "answer_without_upstream", None)
         if passage.translated and alone is not None and (ready := alone(request, identity)) is not None:
             self._entry.record.bytes_out = len(ready)

@@ -188,6 +188,7 @@ class EdgeConnection(asyncio.Protocol):
         self._paused = False
         if not self._closing:
             self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
+            self.watch()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(False)
 
@@ -203,6 +204,8 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.abort()
         elif self._tunnel is not None:
             self._tunnel.expired()
+        elif self._exchange is not None:
+            self._exchange.reassure()
         elif not self._begun:
             self.edge.ticker.loop.call_later(LAST_LOOK_SECONDS, self._close_idle)
         else:
@@ -358,6 +361,11 @@ class EdgeConnection(asyncio.Protocol):
             handler = edge.router.find(exchange)
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
         runner.start()
+
+    def watch(self) -> None:
+        """Look after a while whether the client of the request in flight was sent something."""
+        if self._exchange is not None and self._exchange.waits and not self._paused and not self._closing:
+            self.deadline = self.edge.ticker.now + self.edge.settings.stream_silence_seconds
 
     def write(self, data: bytes) -> None:
         """Bytes to the client, held by the transport while it is slow."""

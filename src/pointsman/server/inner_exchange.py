@@ -90,6 +90,10 @@ class HeldExchange:
         """Begin a streamed answer."""
         self._outer.start(status, content_type, extra)
 
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = None) -> None:
+        """The client waits for a stream."""
+        self._outer.keep_alive(content_type, comment, head)
+
     def write(self, data: bytes) -> None:
         """A part of a streamed answer, in whole events."""
         if not self._held:
@@ -162,6 +166,9 @@ class QuietExchange:
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer."""
         self.responded = True
+
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = None) -> None:
+        """Nobody's connection has to be kept open here."""
 
     def write(self, data: bytes) -> None:
         """A part of a streamed answer."""

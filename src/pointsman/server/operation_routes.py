@@ -41,6 +41,7 @@ class SpeakingOperation:
 
     def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None) -> None:
         self.NAME = dialect.NAME
+        self.STREAM_TYPE = self.KEEP_ALIVE = b""  # whether it will be a stream is the upstream's to say
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.write_response = getattr(dialect, "write_response", None)
