@@ -59,6 +59,10 @@ class Dialect(halves.Dialect, Protocol):
         """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
         ...
 
+    def status_of(self, error: GatewayError) -> int:
+        """The HTTP status that the API has for an error."""
+        ...
+
     def as_request(self, call: Call, body: bytes) -> Request:
         """The request in our words, for the hub lane."""
         ...
@@ -75,7 +79,7 @@ class Exchange(Receiver, Protocol):
     started_at: int
     bytes_out: int
     first_byte: float | None
-    limit_head: bytes
+    api_head: bytes
 
     @property
     def responded(self) -> bool: ...
@@ -217,10 +221,6 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
-    def fail(self, error: GatewayError) -> None:
-        """Settle an error that is about to be told to the client."""
-        self.settle(error.status, Outcome.ERROR, error.kind)
-
 
 async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
     """Answer one inference request. Every error is told in ``dialect``; a cancelled call is settled and re-raised."""
@@ -251,9 +251,10 @@ def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError)
         exchange.finish()
         return
     body = dialect.render_error(error, exchange.request_id)
+    status = dialect.status_of(error)
     entry.record.bytes_out = len(body)
-    entry.fail(error)
-    exchange.respond(error.status, body, extra=gateway.error_headers(error))
+    entry.settle(status, Outcome.ERROR, error.kind)
+    exchange.respond(status, body, extra=gateway.error_headers(error))
 
 
 async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
@@ -289,7 +290,11 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         message = endpoint.format.build_request(access.head, fields, target.encoded)
         entry.sent(endpoint, target.model)
         if call.stream:
-            await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
+            whole = await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
+            if whole is not None:
+                HubLane(gateway, entry, exchange, endpoint, access).replay(
+                    dialect, dialect.as_request(call, exchange.body), target.model, whole
+                )
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
@@ -304,11 +309,11 @@ async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rule
             await in_task()
             reservation = await limiter.reserve(rules, tokens)
     except GatewayError:
-        exchange.limit_head = dialect.render_limits(limiter.standing(rules))
+        exchange.api_head += dialect.render_limits(limiter.standing(rules))
         raise
     if reservation is not None:
         entry.reservation = reservation
-        exchange.limit_head = dialect.render_limits(reservation.standing)
+        exchange.api_head += dialect.render_limits(reservation.standing)
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
@@ -329,7 +334,8 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
 
 async def _relay(
     gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, int]
-) -> None:
+) -> bytes | None:
+    """Pass a stream on. An answer that came whole instead is given back: nothing of it has been sent."""
     access, message, choices = prepared
     reader = endpoint.format.StreamReader(choices, access.reveal())
 
@@ -355,5 +361,8 @@ async def _relay(
         raise
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
-    if not answer.streaming:
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+    if answer.streaming:
+        return None
+    reading = endpoint.format.parse_response(answer.body)
+    entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
+    return answer.body

@@ -95,8 +95,7 @@ class HubLane:
     async def run(self, dialect: Dialect, request: Request, model: str) -> None:
         """Send the request for the upstream's ``model`` and answer the client. Raises GatewayError."""
         exchange = self._exchange
-        identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
-        upstream = self._endpoint.upstream(model)
+        upstream, identity = self._endpoint.upstream(model), self._identity()
         self._model, self._request = model, request
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
@@ -124,6 +123,17 @@ class HubLane:
             raise passage.own(error) from None
         finally:
             self._entry.record.fidelity = passage.fidelity.log()
+
+    def replay(self, dialect: Dialect, request: Request, model: str, body: bytes) -> None:
+        """Answer with ``body``, an upstream's whole answer, as the stream that was asked for. Raises GatewayError."""
+        upstream = self._endpoint.upstream(model)
+        self._request = request
+        self._passage = Passage(dialect, self._endpoint.hub, request, upstream, self._identity())
+        self._stream_whole(body)
+
+    def _identity(self) -> Identity:
+        exchange = self._exchange
+        return Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
         """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""
@@ -206,7 +216,28 @@ class HubLane:
             read()
             raise
         if not answer.streaming:
+            self._stream_whole(answer.body)
+
+    def _stream_whole(self, body: bytes) -> None:
+        """Some hosts answer whole although a stream was asked for."""
+        if not body.lstrip().startswith(b"{"):
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+        response = self._passage.parse(body)
+        self._passage.fidelity.synthesised("stream", "the upstream answered whole")
+        self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(body)))
+        self._keep(response)
+        self._stream(response)
+
+    def _stream(self, response: Response) -> None:
+        """A whole answer as a stream."""
+        body, entry = self._passage.stream_of(response), self._entry
+        entry.record.fidelity = self._passage.fidelity.log()
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.SUCCESS)
+        head = self._passage.stream_head()
+        self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
+        self._exchange.write(body)
+        self._exchange.finish()
 
     async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""
@@ -221,16 +252,10 @@ class HubLane:
             raise
         self._entry.read(response.model, response.finish_reason, response.usage, self._produced)
         self._keep(response)
-        if not self._request.stream:
+        if self._request.stream:
+            self._stream(response)
+        else:
             self._respond(self._passage.write(response))
-            return
-        body = self._passage.stream_of(response)
-        self._entry.record.bytes_out = len(body)
-        self._entry.settle(200, Outcome.SUCCESS)
-        head = self._passage.stream_head()
-        self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
-        self._exchange.write(body)
-        self._exchange.finish()
 
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""

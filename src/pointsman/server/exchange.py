@@ -30,8 +30,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "_seen", "_waiting", "body", "bytes_out", "first_byte", "headers", "http11", "keep",
-        "limit_head", "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle",
+        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "first_byte", "headers", "http11",
+        "keep", "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle",
         "websocket",
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Exchange:
         self.state = WAITING
         self.bytes_out = 0
         self.first_byte: float | None = None
-        self.limit_head = b""  # header lines about rate limits
+        self.api_head = b""  # header lines that the client's API has: rate limits, its name for the request
         self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.websocket: WebSocket | None = None  # of a request to change to one
@@ -171,7 +171,7 @@ class Exchange:
                 b"x-request-id: ",
                 self.request_id.encode(),
                 b"\r\n",
-                self.limit_head,
+                self.api_head,
                 extra,
                 framing,
                 b"\r\n" if self.keep else b"connection: close\r\n\r\n",
@@ -195,14 +195,20 @@ def error_headers(error: GatewayError) -> bytes:
 
 
 class ErrorDialect(Protocol):
-    """What is needed of a dialect to tell an error."""
+    """What is needed of a dialect to tell an error; it may have a ``status_of`` of its own."""
 
     def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
 
 
+def own_status(error: GatewayError) -> int:
+    """The status of an error in APIs that give its kind no other."""
+    return error.status
+
+
 def refuse(exchange: Exchange, dialect: ErrorDialect, error: GatewayError) -> None:
     """Tell an error in the client's dialect, where no request was entered in the books."""
-    exchange.respond(error.status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
+    status = getattr(dialect, "status_of", own_status)(error)
+    exchange.respond(status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
 async def run_handler(exchange: Exchange, handler: "Handler") -> None:

@@ -51,13 +51,13 @@ class HeldExchange:
         self._outer.throttle = value
 
     @property
-    def limit_head(self) -> bytes:
-        """Header lines about rate limits."""
-        return self._outer.limit_head
+    def api_head(self) -> bytes:
+        """Header lines that the client's API has."""
+        return self._outer.api_head
 
-    @limit_head.setter
-    def limit_head(self, value: bytes) -> None:
-        self._outer.limit_head = value
+    @api_head.setter
+    def api_head(self, value: bytes) -> None:
+        self._outer.api_head = value
 
     @property
     def bytes_out(self) -> int:
@@ -146,7 +146,7 @@ class QuietExchange:
         self.request_id = request_id
         self.started = like.started
         self.started_at = like.started_at
-        self.limit_head = b""
+        self.api_head = b""
         self.bytes_out = 0
         self.first_byte: float | None = None
         self.throttle: Callable[[bool], None] | None = None

@@ -8,7 +8,7 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
 
@@ -45,6 +45,7 @@ class SpeakingOperation:
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.write_response = getattr(dialect, "write_response", None)
+        self.status_of = own_status
         self.render_error = dialect.render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits

@@ -9,7 +9,7 @@ from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Target
 from pointsman.server.exchange import Exchange, refuse
-from pointsman.server.inference import GEMINI_BASES, dialect_module, query_of, take_query_key
+from pointsman.server.inference import GEMINI_BASES, dialect_module, name_request, query_of, take_query_key
 from pointsman.server.operations import list_models
 from pointsman.server.routes import Handler, Router
 
@@ -56,6 +56,7 @@ class VendorModels:
 
     async def _anthropic(self, exchange: Exchange, write: Callable[[Any, Exchange], bytes]) -> None:
         dialect = dialect_module("anthropic")
+        name_request(exchange, dialect)
         try:
             self._authenticate_if_sent(exchange)
             body = write(dialect, exchange)
