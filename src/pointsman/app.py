@@ -232,6 +232,7 @@ class Server:
         others.add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
+        router.add("GET", "/", vendors.root(mount))
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)

@@ -14,6 +14,7 @@ from pointsman.server.operations import list_models
 from pointsman.server.routes import Handler, Router
 
 RUNNING_SECONDS: Final = 300  # how long Ollama keeps a model loaded by default; ours need no loading
+OLLAMA_RUNS: Final = b"Ollama is running"  # ollama/server/routes.go
 _CAPABILITIES: Final = ("completion", "tools", "vision", "thinking")
 
 
@@ -43,6 +44,17 @@ class VendorModels:
                 await anthropic(exchange)
             else:
                 await (google if b"x-goog-api-key" in exchange.headers else others)(exchange)
+
+        return handle
+
+    def root(self, page: Handler) -> Handler:
+        """For ``/``: what browsers get, and the words by which Ollama's clients know that there is somebody."""
+
+        async def handle(exchange: Exchange) -> None:
+            if b"text/html" in exchange.headers.get(b"accept", b"").lower():
+                await page(exchange)
+            else:
+                exchange.respond(200, OLLAMA_RUNS, b"text/plain; charset=utf-8")
 
         return handle
 
