@@ -30,6 +30,7 @@ from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.server.admission import Admission
+from pointsman.server.chat_socket_routes import ChatSocketRoutes
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.host import Host
@@ -233,6 +234,7 @@ class Server:
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
         router.add("GET", "/", vendors.root(mount))
+        ChatSocketRoutes(self.gateway, router).add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
