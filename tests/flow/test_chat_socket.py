@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.canonical.record import Outcome
 from pointsman.server.chat_socket import MAX_RUNNING
-from pointsman.testing import AnthropicMessages, OpenAIChat, running_simulator
+from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
 from raw_client import ask, request
 
 PATH = "/api/v1/ws"
@@ -20,13 +20,16 @@ ENDS = ("response.completed", "response.cancelled", "response.error", "protocol.
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    with (
-        running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as gpt,
-        running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as claude,
-    ):
+def simulator() -> Iterator[RunningSimulator]:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as claude:
         connections = [
-            {"id": "gpt", "kind": "openai", "base_url": gpt.base_url, "api_key": UPSTREAM_KEY},
+            {"id": "gpt", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY},
             {"id": "claude", "kind": "anthropic", "base_url": claude.origin, "api_key": UPSTREAM_KEY},
         ]
         settings = {"connections": connections, "server": {"max_body_bytes": 100_000}}
@@ -98,6 +101,14 @@ def test_a_browser_sends_its_key_in_the_query(gateway: RunningGateway, name: str
         assert (ready["type"], ready["path"], ready["authType"]) == ("session.ready", PATH, "api_key")
         send(socket)
         assert frames(socket)[-1]["type"] == "response.completed"
+
+
+def test_a_payload_goes_out_as_it_came(simulator: RunningSimulator, socket: ClientConnection) -> None:
+    payload = '{"model":"gpt/sim-model","messages":[{"role":"user","content":"\\u00e9"}],"seed":7,"temperature":1.0}'
+    socket.send(f'{{"type":"request","id":"r1","payload":{payload}}}')
+    assert frames(socket)[-1]["type"] == "response.completed"
+    expected = payload.replace("gpt/", "")[:-1] + ',"stream":true}'
+    assert simulator.requests[-1].body.decode() == expected
 
 
 @pytest.mark.parametrize("model", ["gpt/sim-model", "claude/sim-model"])
@@ -188,6 +199,7 @@ def test_a_request_can_be_cancelled_and_its_upstream_call_ends(
     [
         ("{", "invalid_json"),
         ("[]", "invalid_envelope"),
+        ('{"type":"request","id":"x","payload":[]}', "invalid_payload"),
         ('{"type":"other"}', "unsupported_type"),
         ('{"type":"cancel"}', "invalid_cancel"),
         ('{"type":"cancel","id":"x"}', "unknown_request"),

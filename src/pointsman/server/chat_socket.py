@@ -27,6 +27,8 @@ ENDPOINTS: Final = re.compile(r"(?:/api)?/v1/(?:chat/completions|completions|mes
 Serve = Callable[[QuietExchange], Coroutine[Any, Any, None]]
 NewExchange = Callable[[Exchange, bytes, bytes], QuietExchange]  # like that one, with a body, for a path
 log = structlog.get_logger("pointsman.socket")
+Fields = dict[str, msgspec.Raw]
+_fields: Final = msgspec.json.Decoder(Fields)
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -70,7 +72,7 @@ class ChatSocket:
 
     async def _take(self, text: str) -> None:
         frame = _frame(text)
-        kind, identity = frame.get("type"), frame.get("id")
+        kind, identity = _member(frame, "type"), _member(frame, "id")
         named = isinstance(identity, str) and 0 < len(identity) <= MAX_ID
         if kind == "ping":
             await self._send("pong", None, sessionId=self._exchange.request_id)
@@ -89,11 +91,11 @@ class ChatSocket:
         else:
             raise ProtocolError("unsupported_type", "messages are of type request, cancel or ping", None)
 
-    def _begin(self, identity: str, frame: dict[str, Any]) -> None:
-        endpoint, payload = frame.get("endpoint") or DEFAULT_ENDPOINT, frame.get("payload")
+    def _begin(self, identity: str, frame: Fields) -> None:
+        endpoint, body = _member(frame, "endpoint") or DEFAULT_ENDPOINT, _body(frame.get("payload"))
         if identity in self._running:
             raise ProtocolError("duplicate_request", "a request with this id is running", identity)
-        if not isinstance(payload, dict):
+        if body is None:
             raise ProtocolError("invalid_payload", "a request needs a 'payload', an object", identity)
         if not isinstance(endpoint, str) or ENDPOINTS.fullmatch(endpoint) is None:
             message = "'endpoint' must be one of chat/completions, completions, messages, responses below /v1"
@@ -101,9 +103,7 @@ class ChatSocket:
         if len(self._running) >= MAX_RUNNING:
             message = f"{MAX_RUNNING} requests are running on this socket; wait for one to end"
             raise ProtocolError("too_many_requests", message, identity)
-        if payload.get("stream") is None:
-            payload["stream"] = True
-        quiet = self._new_exchange(self._exchange, _encode(payload), endpoint.encode())
+        quiet = self._new_exchange(self._exchange, body, endpoint.encode())
         self._socket.busy = True
         self._running[identity] = asyncio.ensure_future(self._answer(identity, quiet))
 
@@ -169,14 +169,30 @@ def _told(status: int) -> dict[str, Any]:
     return {"status": status, "ok": status < HTTPStatus.BAD_REQUEST}
 
 
-def _frame(text: str) -> dict[str, Any]:
+def _frame(text: str) -> Fields:
     try:
-        frame = _decode(text)
+        return _fields.decode(text)
+    except msgspec.ValidationError:
+        raise ProtocolError("invalid_envelope", "a message must be a JSON object", None) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         raise ProtocolError("invalid_json", "a message must be valid JSON", None) from None
-    if not isinstance(frame, dict):
-        raise ProtocolError("invalid_envelope", "a message must be a JSON object", None)
-    return frame
+
+
+def _member(frame: Fields, name: str) -> Any:
+    return _value(bytes(frame[name])) if name in frame else None
+
+
+def _body(payload: msgspec.Raw | None) -> bytes | None:
+    """A request's body: its members as they came, and ``stream`` unless it says otherwise; None: no object."""
+    try:
+        members = _fields.decode(payload) if payload is not None else None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    if payload is None or members is None:
+        return None
+    if bytes(members.get("stream", b"null")) != b"null":
+        return bytes(payload)
+    return _encode({**members, "stream": True})
 
 
 def _value(body: bytes) -> Any:
