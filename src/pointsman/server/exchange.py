@@ -31,8 +31,8 @@ class Exchange:
 
     __slots__ = (
         "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "first_byte", "headers", "http11",
-        "keep", "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle",
-        "websocket",
+        "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started", "started_at", "state",
+        "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -53,7 +53,8 @@ class Exchange:
         self.state = WAITING
         self.bytes_out = 0
         self.first_byte: float | None = None
-        self.api_head = b""  # header lines that the client's API has: rate limits, its name for the request
+        self.api_head = b""  # header lines that the client's API has: its name for the request
+        self.limit_head = b""  # header lines about rate limits
         self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.websocket: WebSocket | None = None  # of a request to change to one
@@ -172,6 +173,7 @@ class Exchange:
                 self.request_id.encode(),
                 b"\r\n",
                 self.api_head,
+                self.limit_head,
                 extra,
                 framing,
                 b"\r\n" if self.keep else b"connection: close\r\n\r\n",

@@ -51,13 +51,13 @@ class HeldExchange:
         self._outer.throttle = value
 
     @property
-    def api_head(self) -> bytes:
-        """Header lines that the client's API has."""
-        return self._outer.api_head
+    def limit_head(self) -> bytes:
+        """Header lines about rate limits."""
+        return self._outer.limit_head
 
-    @api_head.setter
-    def api_head(self, value: bytes) -> None:
-        self._outer.api_head = value
+    @limit_head.setter
+    def limit_head(self, value: bytes) -> None:
+        self._outer.limit_head = value
 
     @property
     def bytes_out(self) -> int:
@@ -148,7 +148,7 @@ class QuietExchange:
         self.request_id = request_id
         self.started = like.started
         self.started_at = like.started_at
-        self.api_head = b""
+        self.api_head = self.limit_head = b""
         self.content_type = JSON
         self.broken = False
         self.bytes_out = 0
