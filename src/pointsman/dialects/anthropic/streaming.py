@@ -32,7 +32,7 @@ from pointsman.dialects.anthropic.open_block import OpenBlock, open_block
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import encode_event
 
-_PING: Final = encode_event(b'{"type":"ping"}', "ping")
+PING: Final = encode_event(b'{"type":"ping"}', "ping")
 _STOP: Final = encode_event(b'{"type":"message_stop"}', "message_stop")
 # Members that end with the stream, not with its beginning; message_delta repeats these figures of usage and no others.
 _LATE: Final = frozenset({"container", "context_management", "usage.server_tool_use", "usage.iterations"})
@@ -138,7 +138,7 @@ class StreamRenderer:
             value = piece.get("head", piece)
             frames += encode_event(_encode({"type": kind, "index": self._index, name: value}), kind)
             if "head" in piece and self._index == 0:
-                frames += _PING
+                frames += PING
         return frames
 
     def _close(self) -> bytes:
