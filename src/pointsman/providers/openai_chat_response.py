@@ -115,7 +115,7 @@ class _AnswerReader:
     def read(self, top: Members) -> list[AnyEvent]:
         """The events of one chunk."""
         out: list[AnyEvent] = []
-        choices = list(top.objects("choices"))
+        choices = top.objects("choices")
         used = self._usage(top)
         if not self.begun:
             self._begin(top, bool(choices), out)
@@ -166,7 +166,7 @@ class _AnswerReader:
             found = groq.get("usage")
         if not isinstance(found, dict):
             return None
-        usage, rest = read_usage(Members(found, "usage", wrong_answer))
+        usage, rest = read_usage(found)
         return UsageReported(usage, {"usage": rest} if rest else None)
 
     def _choice(self, item: Members, out: list[AnyEvent]) -> None:

@@ -25,6 +25,8 @@ class ThinkSplitter:
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
         """Pieces as (was thought, text), none of them empty."""
+        if self._state == "start" and not self._held and text and text[0] != "<" and not text[0].isspace():
+            self._state = "said"  # as nearly every text
         if self._state == "said":
             return [(False, text)] if text else []
         self._held += text

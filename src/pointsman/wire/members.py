@@ -5,7 +5,7 @@ A `Members` is one JSON object and its place in the whole. Each ``take`` checks 
 the reader was made with, naming the member by its path (``messages[2].content[0].text``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -60,14 +60,19 @@ class Members:
 
     def string(self, name: str) -> str | None:
         """A string."""
-        return self._typed(name, str)
+        self._taken.add(name)  # here and in `text` without `_typed`: most members are strings
+        value = self.value.get(name)
+        if value is None or type(value) is str:
+            return value
+        raise self.wrong(name, "must be a string")
 
     def text(self, name: str) -> str:
         """A string that must be there."""
-        value = self._typed(name, str)
-        if value is None:
-            raise self.wrong(name, "is missing")
-        return value
+        self._taken.add(name)
+        value = self.value.get(name)
+        if type(value) is str:
+            return value
+        raise self.wrong(name, "is missing" if value is None else "must be a string")
 
     def boolean(self, name: str) -> bool | None:
         """True or false."""
@@ -120,14 +125,17 @@ class Members:
             raise self.wrong(name, "must be a list of strings")
         return found
 
-    def objects(self, name: str) -> "Iterator[Members]":
-        """A list's objects; nothing when it is absent."""
+    def objects(self, name: str) -> "list[Members]":
+        """A list's objects; none when it is absent."""
         found = self._typed(name, list)
-        path = self.at(name)
-        for number, item in enumerate(found or ()):
-            if type(item) is not dict:
-                raise self._complain(f"{path}[{number}]", "must be an object")
-            yield Members(item, f"{path}[{number}]", self._complain)
+        if not found:
+            return []
+        path, complain = self.at(name), self._complain
+        read = [Members(item, f"{path}[{number}]", complain) for number, item in enumerate(found)]
+        for item in read:
+            if type(item.value) is not dict:
+                raise complain(item.path, "must be an object")
+        return read
 
     def raw(self, name: str) -> Any:
         """Whatever stands there; None when it is absent or null."""
