@@ -228,12 +228,13 @@ def run(name: str, bench: Bench, options: argparse.Namespace) -> None:
         profiler.enable()
         bench.requests(10000)
         profiler.disable()
-        pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
+        pstats.Stats(profiler).sort_stats(options.sort).print_stats(90)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lane", choices=LANES)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--sort", default="tottime")
     parser.add_argument("--count", type=int, default=0)
     uvloop.run(measure(parser.parse_args()))

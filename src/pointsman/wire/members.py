@@ -100,10 +100,11 @@ class Members:
 
     def one_of(self, name: str, *allowed: str) -> str | None:
         """One of a few words."""
-        value = self._typed(name, str)
-        if value is not None and value not in allowed:
-            raise self.wrong(name, f"must be one of {', '.join(allowed)}")
-        return value
+        self._taken.add(name)
+        value = self.value.get(name)
+        if value is None or value in allowed:
+            return value  # type: ignore[no-any-return]
+        raise self.wrong(name, f"must be one of {', '.join(allowed)}" if type(value) is str else "must be a string")
 
     def object(self, name: str) -> "Members | None":
         """An object, to be read in turn; what it leaves unread is its own `rest`."""
@@ -170,6 +171,12 @@ def _between(least: int, most: int) -> str:
     if most == MAX_WHOLE:
         return f"at least {least}"
     return f"between {least} and {most}" if least != -MAX_WHOLE else f"at most {most}"
+
+
+def plain_text(part: dict[str, Any]) -> str | None:
+    """The text of a part that is ``{"type": "text", "text": ...}`` and no more, as most parts are; None of others."""
+    text = part.get("text")
+    return text if type(text) is str and len(part) == 2 and part.get("type") == "text" else None
 
 
 def read_request(body: bytes, needs: str) -> Members:

@@ -22,7 +22,7 @@ from pointsman.canonical.parts import (
 )
 from pointsman.wire.anthropic import WIRE
 from pointsman.wire.anthropic.signatures import unwrap
-from pointsman.wire.members import Members
+from pointsman.wire.members import Members, plain_text
 
 _encode: Final = msgspec.json.Encoder().encode
 _TTLS: Final = ("5m", "1h")
@@ -38,6 +38,9 @@ def read_content(holder: Members, name: str = "content") -> list[AnyPart]:
 
 def read_block(block: Members) -> AnyPart:
     """One block. A type that we have no word for is carried whole, for Anthropic alone."""
+    text = plain_text(block.value)
+    if text is not None:
+        return TextPart(text=text, path=block.path)
     kind = block.text("type")
     reader = _READERS.get(kind)
     if reader is None:
@@ -45,7 +48,8 @@ def read_block(block: Members) -> AnyPart:
     extra: Extra = {}
     part = reader(block, extra)
     part.path = block.path
-    part.cache = read_cache(block, extra)
+    if "cache_control" in block.value:
+        part.cache = read_cache(block, extra)
     extra |= block.rest() or {}
     part.extra = extra or None
     return part
