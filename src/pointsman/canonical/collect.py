@@ -35,6 +35,8 @@ from pointsman.canonical.parts import (
 from pointsman.canonical.response import Choice, Response
 from pointsman.errors import GatewayError, Kind
 
+_TEXTS: Final = (TextPart, ReasoningPart, RefusalPart)
+
 
 class Collector:
     """Puts a stream's events together. ``response`` is what came so far; ``error`` how it broke; ``ended``: whole."""
@@ -125,7 +127,7 @@ class Collector:
     def _complete(self, choice: int, index: int) -> None:
         part, key = self._part(choice, index), (choice, index)
         pieces = "".join(self._pieces.pop(key, ()))
-        if isinstance(part, TextPart | ReasoningPart | RefusalPart):
+        if isinstance(part, _TEXTS):
             part.text += pieces
         elif isinstance(part, ToolCallPart):
             part.arguments += pieces

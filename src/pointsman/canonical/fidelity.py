@@ -4,7 +4,6 @@ What is not listed was kept. A dropped field is said aloud: in a response header
 asked for strictness, as an error before anything is sent.
 """
 
-from collections import Counter
 from enum import StrEnum
 from typing import Final
 
@@ -41,7 +40,7 @@ class Fidelity:
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self.counts: Counter[Action] = Counter()
+        self.counts: dict[Action, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -64,7 +63,7 @@ class Fidelity:
 
     def refuse_drops(self) -> None:
         """For strict calls: raises GatewayError(UNSUPPORTED) naming the first dropped field."""
-        if not self.counts[Action.DROPPED]:
+        if Action.DROPPED not in self.counts:
             return
         lost = [note for note in self.notes if note.action is Action.DROPPED]
         raise GatewayError(
@@ -76,7 +75,7 @@ class Fidelity:
 
     def header(self) -> bytes:
         """The compact form: counts, then the paths that lost something. ASCII, bounded."""
-        counts = [f"{action.value}={self.counts[action]}" for action in Action if self.counts[action]]
+        counts = [f"{action.value}={self.counts[action]}" for action in Action if action in self.counts]
         serious = dict.fromkeys(
             note.path for note in self.notes if note.action in (Action.DROPPED, Action.APPROXIMATED)
         )
@@ -91,7 +90,7 @@ class Fidelity:
         return msgspec.json.encode([[note.path, note.action, note.detail] for note in self.notes]).decode()
 
     def _add(self, path: str, action: Action, detail: str) -> None:
-        self.counts[action] += 1
+        self.counts[action] = self.counts.get(action, 0) + 1
         if len(self.notes) < MAX_NOTES:
             self.notes.append(Note(path[:MAX_PATH], action, detail))
 

@@ -11,7 +11,7 @@ from pointsman.canonical.parts import (
     ToolResultPart,
 )
 from pointsman.canonical.request import Message
-from pointsman.wire.members import Members
+from pointsman.wire.members import Members, plain_text
 from pointsman.wire.openai_chat_parts import read_cache, read_call, read_part, read_source
 from pointsman.wire.openai_chat_reasoning import attach_signatures, read_history
 
@@ -119,7 +119,12 @@ def _read_content(item: Members) -> list[AnyPart]:
         return [TextPart(text=content, path=item.at("content"))]
     if not isinstance(content, list):
         raise item.wrong("content", "must be a string or a list of parts")
-    return [read_part(part) for part in item.objects("content")]
+    place = item.at("content")
+    parts: list[AnyPart] = []
+    for number, part in enumerate(content):
+        path, text = f"{place}[{number}]", plain_text(part)
+        parts.append(read_part(item.inner(part, path)) if text is None else TextPart(text=text, path=path))
+    return parts
 
 
 def _mark_last(item: Members, parts: list[AnyPart]) -> None:

@@ -74,6 +74,8 @@ class Vault:
 
     def restore(self, workspace_id: str, request: Request, wire: str, now: float, fidelity: Fidelity) -> None:
         """Put back what the request's assistant turns lack of the state of the API ``wire``."""
+        if not self._entries:
+            return
         for number, message in enumerate(request.messages):
             if message.role != "assistant" or _has_state(message.parts, wire):
                 continue

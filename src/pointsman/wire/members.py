@@ -103,7 +103,7 @@ class Members:
         self._taken.add(name)
         value = self.value.get(name)
         if value is None or value in allowed:
-            return value  # type: ignore[no-any-return]
+            return value
         raise self.wrong(name, f"must be one of {', '.join(allowed)}" if type(value) is str else "must be a string")
 
     def object(self, name: str) -> "Members | None":
@@ -132,11 +132,16 @@ class Members:
         if not found:
             return []
         path, complain = self.at(name), self._complain
-        read = [Members(item, f"{path}[{number}]", complain) for number, item in enumerate(found)]
-        for item in read:
-            if type(item.value) is not dict:
-                raise complain(item.path, "must be an object")
-        return read
+        for number, item in enumerate(found):
+            if type(item) is not dict:
+                raise complain(f"{path}[{number}]", "must be an object")
+        return [Members(item, f"{path}[{number}]", complain) for number, item in enumerate(found)]
+
+    def inner(self, value: Any, path: str) -> "Members":
+        """An object somewhere in this one, at the whole ``path``."""
+        if type(value) is not dict:
+            raise self._complain(path, "must be an object")
+        return Members(value, path, self._complain)
 
     def raw(self, name: str) -> Any:
         """Whatever stands there; None when it is absent or null."""
@@ -173,10 +178,12 @@ def _between(least: int, most: int) -> str:
     return f"between {least} and {most}" if least != -MAX_WHOLE else f"at most {most}"
 
 
-def plain_text(part: dict[str, Any]) -> str | None:
+def plain_text(part: Any) -> str | None:
     """The text of a part that is ``{"type": "text", "text": ...}`` and no more, as most parts are; None of others."""
+    if type(part) is not dict or len(part) != 2 or part.get("type") != "text":
+        return None
     text = part.get("text")
-    return text if type(text) is str and len(part) == 2 and part.get("type") == "text" else None
+    return text if type(text) is str else None
 
 
 def read_request(body: bytes, needs: str) -> Members:

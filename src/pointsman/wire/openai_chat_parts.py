@@ -30,7 +30,7 @@ from pointsman.canonical.parts import (
 )
 from pointsman.canonical.response import FinishReason, TokenLogprob
 from pointsman.canonical.usage import TokenUsage
-from pointsman.wire.members import Members, plain_text
+from pointsman.wire.members import Members
 
 WIRE: Final = "openai.chat"
 MAX_COUNT: Final = 2**40  # tokens; no bill is larger
@@ -118,9 +118,6 @@ def write_cache(mark: CacheMark) -> Extra:
 
 def read_part(item: Members) -> AnyPart:
     """One content part of a message."""
-    text = plain_text(item.value)
-    if text is not None:
-        return TextPart(text=text, path=item.path)
     kind = item.text("type")
     part = _read_known(item, kind)
     if part is None:

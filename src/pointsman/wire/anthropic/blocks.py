@@ -33,14 +33,16 @@ def read_content(holder: Members, name: str = "content") -> list[AnyPart]:
     content = holder.raw(name)
     if type(content) is str:
         return [TextPart(text=content, path=holder.at(name))] if content else []
-    return [read_block(block) for block in holder.objects(name)]
+    place = holder.at(name)
+    parts: list[AnyPart] = []
+    for number, block in enumerate(holder.items(name) or ()):
+        path, text = f"{place}[{number}]", plain_text(block)
+        parts.append(read_block(holder.inner(block, path)) if text is None else TextPart(text=text, path=path))
+    return parts
 
 
 def read_block(block: Members) -> AnyPart:
     """One block. A type that we have no word for is carried whole, for Anthropic alone."""
-    text = plain_text(block.value)
-    if text is not None:
-        return TextPart(text=text, path=block.path)
     kind = block.text("type")
     reader = _READERS.get(kind)
     if reader is None:
