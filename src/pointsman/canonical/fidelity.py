@@ -33,6 +33,9 @@ class Note(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+_NONE: Final = dict.fromkeys(Action, 0)
+
+
 class Fidelity:
     """The ledger of one call."""
 
@@ -40,10 +43,10 @@ class Fidelity:
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self.counts: dict[Action, int] = {}
+        self.counts: dict[Action, int] = _NONE.copy()
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.notes)
 
     def mapped(self, path: str, detail: str) -> None:
         """The same meaning went out in other words, ``detail``."""
@@ -63,7 +66,7 @@ class Fidelity:
 
     def refuse_drops(self) -> None:
         """For strict calls: raises GatewayError(UNSUPPORTED) naming the first dropped field."""
-        if Action.DROPPED not in self.counts:
+        if not self.counts[Action.DROPPED]:
             return
         lost = [note for note in self.notes if note.action is Action.DROPPED]
         raise GatewayError(
@@ -75,7 +78,7 @@ class Fidelity:
 
     def header(self) -> bytes:
         """The compact form: counts, then the paths that lost something. ASCII, bounded."""
-        counts = [f"{action.value}={self.counts[action]}" for action in Action if action in self.counts]
+        counts = [f"{action.value}={self.counts[action]}" for action in Action if self.counts[action]]
         serious = dict.fromkeys(
             note.path for note in self.notes if note.action in (Action.DROPPED, Action.APPROXIMATED)
         )
@@ -90,7 +93,7 @@ class Fidelity:
         return msgspec.json.encode([[note.path, note.action, note.detail] for note in self.notes]).decode()
 
     def _add(self, path: str, action: Action, detail: str) -> None:
-        self.counts[action] = self.counts.get(action, 0) + 1
+        self.counts[action] += 1
         if len(self.notes) < MAX_NOTES:
             self.notes.append(Note(path[:MAX_PATH], action, detail))
 

@@ -65,7 +65,7 @@ class ChoiceReader:
         """The events of one delta (or message) and of what stands beside it."""
         out: list[AnyEvent] = []
         content = delta.raw("content")
-        more = _holds_more(delta.value)
+        more = holds_more(delta.value)
         if more and not delta.value.keys().isdisjoint(NAMES):
             self._read_reasoning(delta, out)
         if isinstance(content, str):
@@ -332,7 +332,7 @@ class ChoiceReader:
             self._extra["message"] = {**self._extra.get("message", {}), **rest}
 
 
-def _holds_more(delta: Extra) -> bool:
+def holds_more(delta: Extra) -> bool:
     """Whether there is anything in a delta beside its content: most hold nothing else."""
     for name, value in delta.items():
         if value is not None and name not in ("role", "content") and (value or name != "annotations"):
