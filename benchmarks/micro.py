@@ -1,7 +1,7 @@
 """Python-only cost of a proxied request and of a streamed event: the real objects, with transports that do nothing.
 
-`python -m benchmarks.micro [--lane NAME] [--profile]` prints microseconds of CPU time on each lane; with --profile, where
-the time of its requests goes. --count sends that many requests once, for tools that count instructions.
+`python -m benchmarks.micro [--lane NAME] [--profile]` prints microseconds of CPU time on each lane; with --profile,
+where the time of its requests goes. --count sends that many requests once, for tools that count instructions.
 """
 
 import argparse
@@ -90,9 +90,7 @@ class Lane:
 
 LANES = {
     "raw": Lane("openai", b"/v1/chat/completions", chat_body("my-openai", stream=False), ANSWER, (FIRST, EVENT, LAST)),
-    "anthropic-to-openai": Lane(
-        "openai", b"/v1/messages", messages_body("my-openai"), ANSWER, (FIRST, EVENT, LAST)
-    ),
+    "anthropic-to-openai": Lane("openai", b"/v1/messages", messages_body("my-openai"), ANSWER, (FIRST, EVENT, LAST)),
     "openai-to-anthropic": Lane(
         "anthropic",
         b"/v1/chat/completions",
