@@ -34,7 +34,7 @@ from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
+from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -51,6 +51,11 @@ class Call(Protocol):
     def choices(self) -> int: ...
     @property
     def max_output_tokens(self) -> int: ...
+    @property
+    def usage_wanted(self) -> bool:
+        """The client asked for what a stream tells of its usage."""
+        ...
+
     @property
     def fields(self) -> dict[str, msgspec.Raw] | None:
         """The body's members as they came, when the fast raw lane can carry them."""
@@ -380,16 +385,18 @@ async def _call(
         await in_task()
         access = await endpoint.acquire()
     try:
-        fields, departures = call.fields, endpoint.departures
-        if fields is None or endpoint.wire != dialect.WIRE or (departures and not departures.isdisjoint(fields)):
+        fields = call.fields
+        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
             return
-        message = endpoint.format.build_request(access.head, fields, target.encoded)
+        unasked = call.stream and endpoint.stream_usage and not call.usage_wanted
+        message = endpoint.format.build_request(access.head, fields, target.encoded, unasked)
         entry.sent(endpoint, target.model)
         if call.stream:
-            await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
+            reader = endpoint.format.StreamReader(call.choices, access.reveal(), unasked)
+            await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
@@ -432,10 +439,9 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
 
 
 async def _relay(
-    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, int]
+    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, StreamReader]
 ) -> None:
-    access, message, choices = prepared
-    reader = endpoint.format.StreamReader(choices, access.reveal())
+    access, message, reader = prepared
 
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)

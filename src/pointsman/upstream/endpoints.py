@@ -15,6 +15,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
+from pointsman.providers.departures import NO_DEPARTURES, Departures
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 
 if TYPE_CHECKING:
@@ -50,12 +51,14 @@ class RawFormat(Protocol):
     """The raw lane of OpenAI's chat API (providers/openai.py), which every request takes that need not be read."""
 
     def build_head(self, path_prefix: str, host: bytes, secret: str | None) -> bytes: ...
-    def build_request(self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw) -> bytes: ...
+    def build_request(
+        self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw, ask_usage: bool = False
+    ) -> bytes: ...
     def parse_response(self, body: bytes) -> Reading: ...
     def parse_error(
         self, status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None
     ) -> GatewayError: ...
-    def StreamReader(self, choices: int = 1, secret: str | None = None) -> StreamReader: ...
+    def StreamReader(self, choices: int = 1, secret: str | None = None, unasked: bool = False) -> StreamReader: ...
 
 
 Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
@@ -101,8 +104,9 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
-    departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
+    departures: Departures
     operations: Operations
+    stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -144,7 +148,8 @@ class RemoteEndpoint:
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
-        departures: frozenset[str] = frozenset(),
+        departures: Departures = NO_DEPARTURES,
+        stream_usage: bool = True,
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -160,6 +165,7 @@ class RemoteEndpoint:
         self.operations = operations
         self.wire = hub.WIRE
         self.departures = departures
+        self.stream_usage = stream_usage
         self._quirks = quirks or {}
         self._options = options or {}
         self.base_url = base_url
@@ -301,7 +307,8 @@ class LocalEndpoint:
 
     provider: str | None = "local"
     access: Access | None = None
-    departures: frozenset[str] = frozenset()
+    departures = NO_DEPARTURES
+    stream_usage = True
 
     def __init__(
         self,
