@@ -178,6 +178,25 @@ def test_tool_choice_in_all_forms(choice: Any, openai: Any, mistral: Any) -> Non
     assert built(asked, "mistral")[0]["tool_choice"] == mistral
 
 
+def test_calls_at_once_are_no_option_where_no_tool_is_left() -> None:
+    body, fidelity = built(
+        plain(
+            tools=[WEATHER],
+            parallel_tool_calls=False,
+            tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+        ),
+        "groq",
+    )
+    assert not {"tools", "parallel_tool_calls"} & body.keys()
+    assert Action.DROPPED in {note.action for note in fidelity.notes if note.path == "parallel_tool_calls"}
+
+
+def test_allowed_tools_without_a_list_are_refused() -> None:
+    with pytest.raises(GatewayError) as caught:
+        read(plain(tools=[WEATHER], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}))
+    assert caught.value.param == "tool_choice.allowed_tools.tools"
+
+
 def test_allowed_tools_are_the_only_ones_where_a_host_has_no_such_choice() -> None:
     asked = plain(tools=[WEATHER, NOTES], tool_choice=copy.deepcopy(FULL["tool_choice"]))
     asked["tool_choice"]["allowed_tools"]["tools"][1:] = []

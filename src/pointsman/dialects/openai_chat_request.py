@@ -203,6 +203,8 @@ def _read_allowed(item: Members) -> ToolChoice:
     if inner is None:
         raise item.wrong("allowed_tools", "is missing")
     mode = inner.one_of("mode", "auto", "required") or "auto"
+    if "tools" not in inner:
+        raise inner.wrong("tools", "is missing")
     names = []
     for tool in inner.objects("tools"):
         held = tool.object(tool.text("type"))

@@ -154,8 +154,6 @@ class _Options:
             self._body[quirks.seed_field] = value
         elif name == "user" and self._request.wire != WIRE:
             self._body[member] = short_name_of_caller(value, path, self._fidelity)
-        elif name == "parallel_tool_calls" and not self._request.tools:
-            self._fidelity.dropped(path, "there are no tools")
         else:
             self._body[member] = value
 
@@ -180,6 +178,8 @@ class _Options:
         written = [one for tool in tools if (one := self._tool(tool)) is not None]
         if written:
             self._body["tools"] = written
+        elif self._body.pop("parallel_tool_calls", None) is not None:
+            self._fidelity.dropped(request.path("parallel_tool_calls"), "there are no tools")
         if choice is not None:
             self._choice(choice, bool(written))
 

@@ -142,7 +142,15 @@ class Members:
         """What nobody has read, nulls left out; None when that is nothing."""
         if len(self._taken) >= len(self.value) and self._taken.issuperset(self.value):
             return None
+        if self._complain is wrong_request:
+            self._refuse_dots()
         return {k: v for k, v in self.value.items() if k not in self._taken and v is not None} or None
+
+    def _refuse_dots(self) -> None:
+        """What is left is carried by its path, in which a dot divides names: ``{"a.b": 1}`` would become another's."""
+        for name in self.value:
+            if "." in name and name not in self._taken:
+                raise self.wrong(name, "can't be carried: there is a dot in the member's name")
 
     def _take(self, name: str) -> Any:
         self._taken.add(name)
