@@ -1,6 +1,6 @@
 """Bytes of a body into the dialects of Chat and of Completions as the hub reads them, and on into three formats.
 
-Holds for any bytes: our own refusals only, told in OpenAI's shape; what was built is JSON; what was built for Chat reads
+Holds for any bytes: our own refusals only, told in OpenAI's shape; what is built is JSON; what is built for Chat reads
 back to a request which is built the same again.
 """
 

@@ -1,7 +1,7 @@
-"""Bytes of a body into the Responses dialect, and what it read into the formats of Responses, Chat and Anthropic.
+"""Bytes of a body into the Responses dialect, and what it read into the formats of Responses and of three others.
 
-Holds for any bytes: our own refusals only, told in OpenAI's shape; the request's settings can be told in an answer; what
-was built is JSON that reads back to a request which is built the same again.
+Holds for any bytes: our own refusals only, told in OpenAI's shape; the request's settings can be told in an answer;
+what was built is JSON that reads back to a request which is built the same again.
 """
 
 import json

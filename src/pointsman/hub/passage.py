@@ -53,7 +53,7 @@ class Passage:
         # Gemini's clients may want a stream as one JSON array, which no upstream is asked for.
         alike = not request.stream or dialect.STREAM_TYPE.startswith(provider_format.STREAM_TYPE)
         self.translated = dialect.WIRE != provider_format.WIRE or not alike
-        self.fidelity = Fidelity() if fidelity is None else fidelity
+        self.fidelity = Fidelity(request.names) if fidelity is None else fidelity
 
     def build(self, body: bytes, *, strict: bool) -> Built:
         """The request for the upstream. Raises GatewayError(UNSUPPORTED) for what can't be carried when ``strict``."""

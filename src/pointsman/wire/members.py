@@ -143,14 +143,14 @@ class Members:
         if len(self._taken) >= len(self.value) and self._taken.issuperset(self.value):
             return None
         if self._complain is wrong_request:
-            self._refuse_dots()
+            self._refuse_names_that_are_no_paths()
         return {k: v for k, v in self.value.items() if k not in self._taken and v is not None} or None
 
-    def _refuse_dots(self) -> None:
-        """What is left is carried by its path, in which a dot divides names: ``{"a.b": 1}`` would become another's."""
+    def _refuse_names_that_are_no_paths(self) -> None:
+        """What is left is carried by its path, in which dots divide names: ``a.b`` would become ``b`` within ``a``."""
         for name in self.value:
-            if "." in name and name not in self._taken:
-                raise self.wrong(name, "can't be carried: there is a dot in the member's name")
+            if (not name or "." in name) and name not in self._taken:
+                raise self.wrong(name, "can't be carried: a member's name must not be empty or hold a dot")
 
     def _take(self, name: str) -> Any:
         self._taken.add(name)

@@ -16,6 +16,18 @@ _ROLES: Final = ("user", "assistant", "system")
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none", "tool": "tool"}
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _TIERS: Final = {"standard_only": STANDARD_TIERS["standard"]}
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "redacted": "data",
+    "tools.parameters": "input_schema",
+    "thinking.max_tokens": "budget_tokens",
+    "thinking.effort": "/output_config.effort",
+    "effort.effort": "/output_config.effort",
+    "thinking.exclude": "display",
+    "thinking.summary": "display",
+    "thinking.adaptive": "type",
+    "thinking.enabled": "type",
+}
 _PATHS: Final = {
     "max_output_tokens": "max_tokens",
     "stop": "stop_sequences",
@@ -73,7 +85,7 @@ def _read(members: Members, call: ClientCall) -> Request:
     messages = _messages(members)
     if not any(message.role != "system" for message in messages):
         raise members.wrong("messages", "is empty; send at least one message")
-    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS))
+    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS), names=NAMES)
     request.cache = read_cache(members, extra)
     request.tools = [_tool(tool) for tool in members.objects("tools")]
     _read_tool_choice(members, request)
