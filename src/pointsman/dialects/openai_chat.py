@@ -19,6 +19,7 @@ NAME: Final = "openai.chat"
 WIRE: Final = "openai.chat"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+UNSAID: Final = frozenset(("stop_sequence", "quotes"))
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LARGE_BODY_BYTES: Final = 64 * 1024

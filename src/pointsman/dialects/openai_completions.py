@@ -35,6 +35,7 @@ NAME: Final = "openai.completions"
 WIRE: Final = "openai.completions"
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "citations", "state", "choice", "extra"))
 MAX_LOGPROBS: Final = 5
 
 Json = dict[str, Any]
@@ -110,8 +111,6 @@ def write_response(response: Response, request: Request, identity: Identity, fid
     out["choices"] = [_choice(choice, request, fidelity) for choice in response.choices]
     if response.usage is not None:
         out["usage"] = write_usage(response.usage)
-    for name in response.extra:
-        fidelity.dropped(f"response.{name}", "not a word of Completions")
     return _encode(out)
 
 

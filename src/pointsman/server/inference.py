@@ -52,6 +52,7 @@ class Speaking:
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.STREAM_TYPE = dialect.STREAM_TYPE
+        self.UNSAID = dialect.UNSAID
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer

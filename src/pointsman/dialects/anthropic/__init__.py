@@ -12,11 +12,13 @@ from pointsman.wire.anthropic import WIRE
 NAME: Final = "anthropic.messages"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
+UNSAID: Final = frozenset(("logprobs", "choice"))
 
 __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "ModelCard",
     "StreamRenderer",

@@ -16,11 +16,13 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "extra"))
 
 __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_count_request",

@@ -13,11 +13,13 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"application/json; charset=UTF-8"
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "extra"))
 
 __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_request",

@@ -22,6 +22,7 @@ __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -36,6 +37,7 @@ NAME: Final = "ollama.chat"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = wire.NDJSON
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice", "extra"))
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _encode: Final = msgspec.json.Encoder().encode

@@ -19,6 +19,7 @@ __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -33,6 +34,7 @@ NAME: Final = "ollama.generate"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = wire.NDJSON
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice", "extra"))
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:

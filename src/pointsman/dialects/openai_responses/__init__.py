@@ -13,11 +13,13 @@ from pointsman.wire.openai_responses import WIRE
 NAME: Final = "openai.responses"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+UNSAID: Final = frozenset(("stop_sequence", "quotes", "choice"))
 
 __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_request",
