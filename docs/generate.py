@@ -117,6 +117,10 @@ MEANINGS = {
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",
+    "combos.name": "The name that clients ask for.",
+    "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
+    "combos.weights": "One number for each target, for strategies that draw by weight.",
+    "combos.strategy": "How they are put in order (docs/routing.md).",
 }
 
 ENVIRONMENT = {

@@ -5,7 +5,9 @@
 
 import asyncio
 import gc
+import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -29,6 +31,7 @@ from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
@@ -152,6 +155,8 @@ class Server:
             admission=self.admission,
             limiter=self.limiter,
             vault=Vault(),
+            health=HealthBook(),
+            seed=partial(random.getrandbits, 64),
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)

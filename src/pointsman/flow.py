@@ -1,13 +1,13 @@
 """The life of one inference request, top to bottom. Read this first.
 
-authenticate -> admit -> parse -> resolve the model -> check limits -> call the upstream -> settle -> answer. However a
-request ends, its record is settled exactly once, before the last byte of the answer leaves: on success, on any error,
-and when the client goes away.
+authenticate -> admit -> parse -> resolve the model -> check limits -> plan -> call an upstream, and another one when it
+fails -> settle -> answer. However a request ends, its record is settled exactly once, before the last byte of the
+answer leaves: on success, on any error, and when the client goes away.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -26,8 +26,13 @@ from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.health import HealthBook
+from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
+from pointsman.routing.targets import Target
+from pointsman.routing.wants import Wants
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
+from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
 
@@ -124,8 +129,13 @@ class Gateway:
         admission: Admission,
         limiter: Limiter,
         vault: Vault,
+        health: HealthBook,
+        seed: Callable[[], int],
     ) -> None:
+        """``seed`` gives 64 random bits for each plan."""
         self.vault = vault
+        self.health = health
+        self.seed = seed
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -140,7 +150,8 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "exchange", "record", "reservation",
+        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "exchange",
+        "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -149,8 +160,12 @@ class Entry:
         self._model = ""
         self._sent_at = 0.0
         self._settled = False
+        self._before: RequestRecord | None = None
         self.admitted = False
-        self.reservation: Reservation | None = None
+        self.attempts: Attempts | None = None
+        self.target: Target | None = None
+        self.reservation: Reservation | None = None  # of the key and its workspace
+        self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange = exchange
         self.record = RequestRecord(
             request_id=exchange.request_id,
@@ -160,6 +175,27 @@ class Entry:
             dialect=dialect.NAME,
             bytes_in=len(exchange.body),
         )
+
+    def turn_to(self, target: Target) -> None:
+        """Another target is tried. What the one before has cost stays counted."""
+        if self.target is not None:
+            self._put_aside()
+        self.target = target
+
+    def _put_aside(self) -> None:
+        record, before = self.record, self._before
+        if self.upstream_reservation is not None:
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.upstream_reservation = None
+        if record.input_tokens or record.output_tokens:
+            if before is None:
+                before = self._before = msgspec.structs.replace(record)
+            else:
+                _add(before, record)
+            for field in COUNTED:
+                setattr(record, field, 0)
+            record.cost_nano_usd = None
+            record.usage_estimated = False
 
     def sent(self, endpoint: Endpoint, model: str) -> None:
         """The call goes to this upstream now: from here on it costs.
@@ -208,8 +244,16 @@ class Entry:
         if self._sent_at:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
+        tokens = record.input_tokens + record.output_tokens if self._sent_at else None
+        if self.upstream_reservation is not None:
+            self.upstream_reservation.settle(tokens)
+        if self._before is not None:
+            _add(record, self._before)
+            tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
-            self.reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.reservation.settle(tokens)
+        if self.attempts is not None:
+            record.attempts = self.attempts.log()
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
         else:
@@ -219,6 +263,20 @@ class Entry:
     def fail(self, error: GatewayError) -> None:
         """Settle an error that is about to be told to the client."""
         self.settle(error.status, Outcome.ERROR, error.kind)
+
+
+COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _add(record: RequestRecord, other: RequestRecord) -> None:
+    """Count what another attempt has used. A cost that isn't known makes the sum unknown."""
+    for field in COUNTED:
+        setattr(record, field, getattr(record, field) + getattr(other, field))
+    used = record.input_tokens or record.output_tokens
+    costs = (record.cost_nano_usd, other.cost_nano_usd)
+    known = [cost for cost in costs if cost is not None]
+    record.cost_nano_usd = sum(known) if len(known) == 2 or not used else None
+    record.usage_estimated = record.usage_estimated or other.usage_estimated
 
 
 async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -253,12 +311,70 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
-    target = snapshot.catalogue.resolve(call.model)
-    endpoint = snapshot.endpoints[target.endpoint]
-    if snapshot.limits is not None:
-        rules = snapshot.limits.rules(key, endpoint.connection_id)
-        if rules:
-            await _reserve(gateway, dialect, entry, rules, estimate_tokens(exchange.body, call.max_output_tokens))
+    route = snapshot.catalogue.route(call.model)
+    if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
+        tokens = estimate_tokens(exchange.body, call.max_output_tokens)
+        entry.reservation = await _reserve(gateway, dialect, exchange, rules, tokens)
+    target = route.only
+    if target is None or not gateway.health.quiet:
+        await in_task()
+        await _attempt(gateway, dialect, entry, call, snapshot, route)
+        return
+    try:
+        await _call(gateway, dialect, entry, call, snapshot, target)
+    except GatewayError as error:
+        Attempts(gateway.health, gateway.clock).note(target, error)
+        raise
+
+
+async def _attempt(
+    gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
+) -> None:
+    """Plan, and try one target after the other."""
+    chosen = _plan(gateway, entry, call, route)
+
+    async def go(target: Target) -> None:
+        entry.turn_to(target)
+        await _call(gateway, dialect, entry, call, snapshot, target)
+
+    entry.attempts = Attempts(gateway.health, gateway.clock)
+    await entry.attempts.run(chosen, go)
+
+
+def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan:
+    now = gateway.clock.now_us()
+    conditions: dict[str, Condition] = {}
+    if not gateway.health.quiet:
+        for step in route.steps:
+            condition = gateway.health.condition(step.target, now)
+            if condition is not None:
+                conditions[step.target.id] = condition
+    wants = Wants(
+        model=call.model,
+        operation=entry.record.operation,
+        input_tokens=estimate_tokens(entry.exchange.body, 0),
+        max_output_tokens=call.max_output_tokens,
+    )
+    chosen = plan(Problem(route=route, wants=wants, conditions=conditions, now=now, seed=gateway.seed()))
+    if not chosen.order:
+        raise GatewayError(
+            Kind.MODEL_NOT_FOUND,
+            f"no target of '{route.name}' can serve this request ({chosen.emptied_by})",
+            param="model",
+        )
+    return chosen
+
+
+async def _call(
+    gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, target: Target
+) -> None:
+    """One call to one target; GatewayError: it failed, and the client has been told nothing yet."""
+    exchange, endpoint = entry.exchange, snapshot.endpoints[target.endpoint]
+    if snapshot.limits is not None and (rules := snapshot.limits.connection_rules(endpoint.connection_id)):
+        tokens = estimate_tokens(exchange.body, call.max_output_tokens)
+        told = exchange.limit_head  # callers see their own limits, and these only when they have none
+        entry.upstream_reservation = await _reserve(gateway, dialect, exchange, rules, tokens)
+        exchange.limit_head = told or exchange.limit_head
     access = endpoint.access
     if access is None:
         await in_task()
@@ -280,8 +396,10 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         endpoint.release()
 
 
-async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:
-    limiter, exchange = gateway.limiter, entry.exchange
+async def _reserve(
+    gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules, tokens: int
+) -> Reservation | None:
+    limiter = gateway.limiter
     try:
         reservation = limiter.try_reserve(rules, tokens)
         if reservation is None:
@@ -291,8 +409,8 @@ async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rule
         exchange.limit_head = dialect.render_limits(limiter.standing(rules))
         raise
     if reservation is not None:
-        entry.reservation = reservation
         exchange.limit_head = dialect.render_limits(reservation.standing)
+    return reservation
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
@@ -303,7 +421,9 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
         entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
         raise
     if answer.status != 200:
-        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
+            answer.status, answer.headers, answer.body
+        )
     reading = endpoint.format.parse_response(answer.body)
     entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
     entry.record.bytes_out = len(answer.body)
@@ -338,6 +458,8 @@ async def _relay(
         read()
         raise
     if answer.status != 200:
-        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
+            answer.status, answer.headers, answer.body
+        )
     if not answer.streaming:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")

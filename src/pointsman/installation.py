@@ -68,7 +68,7 @@ class Installation:
             AliasRepository(database),
             master,
             clock,
-            (settings.connections, settings.models),
+            (settings.connections, settings.models, settings.combos),
             environment,
         )
 

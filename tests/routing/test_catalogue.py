@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.catalogue import Catalogue, Connection
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.targets import Connection
 
 
 def connection(name: str, *models: str) -> Connection:

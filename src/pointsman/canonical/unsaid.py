@@ -27,7 +27,7 @@ _WHY: Final = "the client's API has no place for it"
 class Unsaid:
     """Notes once each what the events of an answer say and the client won't see.
 
-    ``words``: the dialect's, of `WORDS`; ``alike``: the upstream speaks the client's API, so that its own words are written.
+    ``words``: the dialect's, of `WORDS`; ``alike``: the upstream speaks the client's API, so its own words are written.
     """
 
     def __init__(self, words: frozenset[str], fidelity: Fidelity, *, alike: bool) -> None:

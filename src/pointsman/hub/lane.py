@@ -143,7 +143,8 @@ class HubLane:
         await self._services.client.send(self._access.origin, message, answer, caller)
         if answer.status != 200:
             secret = self._access.reveal()
-            raise self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            error = self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            raise error.of(answer.status, answer.headers, answer.body)
 
     async def _collect(self) -> None:
         entry, answer = self._entry, CollectedAnswer()
@@ -153,10 +154,11 @@ class HubLane:
         except asyncio.CancelledError:
             entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
             raise
-        response, body = self._passage.read(answer.body)
+        response = self._passage.parse(answer.body)
+        # Before it is written for the client, which may fail: the upstream's bill does not ask for that.
         entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
         self._keep(response)
-        self._respond(body)
+        self._respond(self._passage.write(response) if self._passage.translated else answer.body)
 
     def _respond(self, body: bytes) -> None:
         entry = self._entry
@@ -201,6 +203,10 @@ class HubLane:
         except asyncio.CancelledError:
             read()
             raise
+        except GatewayError:
+            if reader.usage is not None:
+                read()  # it broke before anything went to the client, and after it had told its cost
+            raise
         if not answer.streaming:
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
 
@@ -230,7 +236,8 @@ class HubLane:
 
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""
-        passage = self._passage.asking(request)
+        # The notes of all calls are alike: those of the first stand in the ledger.
+        passage = self._passage.asking(request, None if self._sent else self._passage.fidelity)
         answer = CollectedAnswer()
         await self._send(self._message(passage), answer)
         self._produced += tokens_of(len(answer.body))

@@ -122,6 +122,7 @@ requests: Final = Table(
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
     Column("fidelity", Text),
+    Column("attempts", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())

@@ -18,8 +18,10 @@ from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, p
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
-from pointsman.routing.catalogue import Catalogue, Connection
-from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.targets import Connection
+from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
@@ -113,7 +115,7 @@ class ConnectionService:
         aliases: AliasRepository,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
+        declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
         environment: Environment,
     ) -> None:
         self._repository = repository
@@ -121,6 +123,7 @@ class ConnectionService:
         self._master = master
         self._clock = clock
         self._file_models = declared[1]
+        self._combos = [combo_of(row) for row in declared[2]]
         self._file = [_from_file(row, index, environment) for index, row in enumerate(declared[0])]
 
     async def add(self, new: NewConnection) -> int:
@@ -201,7 +204,7 @@ class ConnectionService:
             if _problem(one) is not None or (is_local and not local):
                 continue
             connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
-        return Catalogue(connections, await self._alias_table())
+        return Catalogue(connections, await self._alias_table(), self._combos)
 
     async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
@@ -279,6 +282,13 @@ def completed(new: NewConnection) -> NewConnection:
     """``new`` with what the table of hosts knows of its kind: the address, whose prices hold. Raises ConfigError."""
     base_url, provider = _from_table(new.kind, new.base_url, new.provider, "connection")
     return msgspec.structs.replace(new, base_url=base_url, provider=provider)
+
+
+def combo_of(row: ComboSettings) -> Combo:
+    """A combo of the configuration file."""
+    weights = row.weights or [0.0] * len(row.targets)
+    entries = tuple(Entry(target=name, weight=weight) for name, weight in zip(row.targets, weights, strict=True))
+    return Combo(name=row.name, entries=entries, strategy=row.strategy)
 
 
 def _from_table(kind: str, base_url: str | None, provider: str | None, place: str) -> tuple[str | None, str | None]:
