@@ -74,6 +74,8 @@ class ChoiceReader:
             self._read_parts(delta, out)
         if delta.value.get("annotations"):
             self._cite(delta, out)
+        else:
+            delta.ignore("annotations")
         self._read_others(delta, out)
         for item in delta.objects("tool_calls"):
             self._read_call(item, out)
