@@ -15,6 +15,7 @@ import pytest
 from tests.translation.leaf_answers import ANSWERS
 from tests.translation.leaf_probe import Json, Place, Refused, candidates, changed, leaves, path_of
 
+from pointsman.canonical.fidelity import TELEMETRY
 from pointsman.canonical.halves import Dialect, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import ReasoningOptions, Request
@@ -67,6 +68,7 @@ def lost_of(wire: str, dialect: Dialect, body: Json, *, stream: bool) -> list[st
         f"{path_of(place)}={value!r}"
         for place, value in list(leaves(body))
         if not SILENT.fullmatch(path_of(place))
+        and TELEMETRY.isdisjoint(place)
         and not is_named(place, whole)
         and makes_no_difference(wire, dialect, body, place, value, whole, stream=stream)
         and not is_dropped_with_more(wire, dialect, body, place, whole, stream=stream)

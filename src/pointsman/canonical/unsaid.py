@@ -18,9 +18,9 @@ from pointsman.canonical.halves import StreamRenderer
 from pointsman.canonical.parts import Citation, Extra, Opaque, TextPart
 
 # What a dialect may name in its UNSAID: what its answers can't hold and its writers don't note.
-# ``quotes``: of a citation only the address and title; ``choice`` and ``extra``: what an upstream of another API said
-# beyond our words, of one of the answers and of the whole.
-WORDS: Final = ("stop_sequence", "service_tier", "logprobs", "quotes", "citations", "state", "choice", "extra")
+# ``quotes``: of a citation only the address and title; ``choice``: what an upstream of another API said beyond
+# our words of one of the answers.
+WORDS: Final = ("stop_sequence", "service_tier", "logprobs", "quotes", "citations", "state", "choice", "audio_tokens")
 _WHY: Final = "the client's API has no place for it"
 
 
@@ -31,7 +31,7 @@ class Unsaid:
     """
 
     def __init__(self, words: frozenset[str], fidelity: Fidelity, *, alike: bool) -> None:
-        self._words = words - {"choice", "extra"} if alike else words
+        self._words = words - {"choice"} if alike else words
         self._fidelity = fidelity
         self._told: set[str] = set()
 
@@ -40,10 +40,10 @@ class Unsaid:
         match event:
             case Started():
                 self._say("service_tier", event.service_tier is not None)
-                self._names(event.extra, "extra", "response")
             case UsageReported():
                 self._say("service_tier", event.service_tier is not None)
-                self._names(event.extra, "extra", "response")
+                sound = event.usage.input_audio_tokens or event.usage.output_audio_tokens
+                self._say("audio_tokens", bool(sound), "response.usage.audio_tokens")
             case PartStarted():
                 self._state(event.part.opaque)
                 if isinstance(event.part, TextPart):
@@ -65,8 +65,11 @@ class Unsaid:
             self._fidelity.dropped(path, _WHY)
 
     def _names(self, extra: Extra | None, word: str, place: str) -> None:
-        for name in extra or ():
-            self._say(word, True, f"{place}.{name}")
+        for name, value in (extra or {}).items() if word in self._words else ():
+            path = f"{place}.{name}"
+            if path not in self._told:
+                self._told.add(path)
+                self._fidelity.unplaced(path, value, _WHY)
 
     def _state(self, opaque: Opaque | None) -> None:
         if opaque is not None:

@@ -16,7 +16,7 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
-UNSAID: Final = frozenset(("stop_sequence", "service_tier", "extra"))
+UNSAID: Final = frozenset(("stop_sequence", "service_tier"))
 
 __all__ = [
     "NAME",

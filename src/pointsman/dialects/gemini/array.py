@@ -13,7 +13,7 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"application/json; charset=UTF-8"
-UNSAID: Final = frozenset(("stop_sequence", "service_tier", "extra"))
+UNSAID: Final = frozenset(("stop_sequence", "service_tier"))
 
 __all__ = [
     "NAME",

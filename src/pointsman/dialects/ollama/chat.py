@@ -37,7 +37,7 @@ NAME: Final = "ollama.chat"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = wire.NDJSON
-UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice", "extra"))
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _encode: Final = msgspec.json.Encoder().encode

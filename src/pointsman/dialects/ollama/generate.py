@@ -34,7 +34,7 @@ NAME: Final = "ollama.generate"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = wire.NDJSON
-UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice", "extra"))
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:

@@ -13,7 +13,7 @@ from pointsman.wire.openai_responses import WIRE
 NAME: Final = "openai.responses"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
-UNSAID: Final = frozenset(("stop_sequence", "quotes", "choice"))
+UNSAID: Final = frozenset(("stop_sequence", "quotes", "choice", "audio_tokens"))
 
 __all__ = [
     "NAME",
