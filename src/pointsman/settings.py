@@ -55,6 +55,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     body_timeout_seconds: Seconds = 60.0
     keepalive_timeout_seconds: Seconds = 75.0
     write_timeout_seconds: Seconds = 60.0
+    stream_silence_seconds: Delay = 15.0
     shutdown_grace_seconds: Delay = 30.0
     max_decompression_ratio: Count = 100
     tls_certificate: str | None = None
@@ -122,6 +123,25 @@ class ResponseSettings(_Section, frozen=True, kw_only=True):
     max_per_workspace: Count = 10_000
 
 
+class VaultSettings(_Section, frozen=True, kw_only=True):
+    """``[vault]``: reasoning state kept for clients that do not hand it back (docs/translation.md)."""
+
+    durable: bool = True
+    retention_hours: Count = 24
+    memory_bytes: Count = 32 * 1024 * 1024
+    max_entry_bytes: Count = 1024 * 1024
+    max_per_workspace: Count = 20_000
+    max_bytes: Count = 1024 * 1024 * 1024
+    read_timeout_seconds: Seconds = 0.25
+
+
+class FileSettings(_Section, frozen=True, kw_only=True):
+    """``[files]``: uploads that pass to an upstream. Sizes in bytes."""
+
+    max_bytes: Count = 64 * 1024 * 1024
+    allow_unknown: bool = False
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -182,6 +202,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
     responses: ResponseSettings = ResponseSettings()
+    vault: VaultSettings = VaultSettings()
+    files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
     connections: list[ConnectionSettings] = []

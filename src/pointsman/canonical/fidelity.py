@@ -5,6 +5,7 @@ asked for strictness, as an error before anything is sent.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +16,18 @@ from pointsman.errors import GatewayError, Kind
 MAX_NOTES: Final = 256  # a request with more is counted on, not listed
 MAX_PATH: Final = 120
 _SHOWN_IN_HEADER: Final = 8
+# What upstreams say about their own machinery in an answer. It means nothing to a client of another API, whose answer
+# is none the poorer without it: clients of the same API get it, others no note of it. Names as of 2026-11 of OpenAI,
+# Groq, Cerebras, llama.cpp, Ollama, vLLM, SGLang, NVIDIA, Gemini and Bedrock, in this order.
+TELEMETRY: Final = frozenset(
+    (
+        "system_fingerprint", "obfuscation", "prompt_cache_diagnostics",
+        "x_groq", "usage_breakdown", "queue_time", "prompt_time", "completion_time", "total_time",
+        "time_info", "timings", "tokens_per_second",
+        "total_duration", "load_duration", "prompt_eval_duration", "eval_duration",
+        "prompt_token_ids", "token_ids", "kv_transfer_params", "weight_version", "nvext", "trafficType", "metrics",
+    )
+)  # fmt: skip
 
 
 class Action(StrEnum):
@@ -35,16 +48,17 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Fidelity:
-    """The ledger of one call."""
+    """The ledger of one call. ``names``: the client's members that are called otherwise here (`Request.names`)."""
 
-    __slots__ = ("counts", "notes")
+    __slots__ = ("_names", "counts", "notes")
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._names = names or {}
         self.notes: list[Note] = []
         self.counts: Counter[Action] = Counter()
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.notes)
 
     def mapped(self, path: str, detail: str) -> None:
         """The same meaning went out in other words, ``detail``."""
@@ -61,6 +75,11 @@ class Fidelity:
     def dropped(self, path: str, detail: str) -> None:
         """Nothing went out; ``detail`` says why."""
         self._add(path, Action.DROPPED, detail)
+
+    def unplaced(self, path: str, value: object, detail: str) -> None:
+        """A member of an answer has no place in the client's API: dropped, unless it is null or mere `TELEMETRY`."""
+        if value is not None and path.rpartition(".")[2] not in TELEMETRY:
+            self.dropped(path, detail)
 
     def refuse_drops(self) -> None:
         """For strict calls: raises GatewayError(UNSUPPORTED) naming the first dropped field."""
@@ -93,7 +112,20 @@ class Fidelity:
     def _add(self, path: str, action: Action, detail: str) -> None:
         self.counts[action] += 1
         if len(self.notes) < MAX_NOTES:
-            self.notes.append(Note(path[:MAX_PATH], action, detail))
+            self.notes.append(Note((self._named(path) if self._names else path)[:MAX_PATH], action, detail))
+
+    def _named(self, path: str) -> str:
+        """The client's own path of what is called ``path`` in our words."""
+        head, dot, last = path.rpartition(".")
+        if not dot:
+            return path
+        before, _, holder = head.rpartition(".")
+        name = self._names.get(f"{holder.partition('[')[0]}.{last}") or self._names.get(last)
+        if name is None:
+            return path
+        if name.startswith("/"):
+            return name[1:]
+        return f"{before}.{name[3:]}" if name.startswith("../") else f"{head}.{name}"
 
 
 def _plain(path: str) -> str:

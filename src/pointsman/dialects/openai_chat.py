@@ -19,6 +19,8 @@ NAME: Final = "openai.chat"
 WIRE: Final = "openai.chat"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
+UNSAID: Final = frozenset(("stop_sequence", "quotes"))
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LARGE_BODY_BYTES: Final = 64 * 1024
@@ -36,6 +38,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     choices: int
     max_output_tokens: int
+    usage_wanted: bool  # the client asked for a stream's usage
     fields: Fields
 
 
@@ -76,6 +79,7 @@ def parse_request(body: bytes) -> ChatCall:
         stream=request.stream is True,
         choices=choices,
         max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
+        usage_wanted=request.stream_options is not None and request.stream_options.include_usage is True,
         fields=fields,
     )
 

@@ -91,7 +91,7 @@ class AnswerWriter:
         """``out`` and what its upstream said beyond our words: where both speak the same API, else named."""
         for name, value in (extra or {}).items():
             if not self._same:
-                self._fidelity.dropped(f"{place}.{name}", "not a word of Chat Completions")
+                self._fidelity.unplaced(f"{place}.{name}", value, "not a word of Chat Completions")
             elif isinstance(value, dict) and isinstance(out.get(name), dict):
                 out[name] = overlay(out[name], value)
             else:
@@ -124,6 +124,8 @@ class AnswerWriter:
     def message(self, parts: list[AnyPart]) -> Json:
         """The message of these parts."""
         texts = [part for part in parts if isinstance(part, TextPart)]
+        if len(texts) == len(parts) == 1 and texts[0].opaque is None and not texts[0].citations:
+            return {"role": "assistant", "content": texts[0].text, "refusal": None}
         refusals = [part.text for part in parts if isinstance(part, RefusalPart)]
         calls = [part for part in parts if isinstance(part, ToolCallPart)]
         out: Json = {"role": "assistant", "content": "".join(part.text for part in texts) if texts else None}

@@ -1,6 +1,6 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, cast
@@ -14,14 +14,14 @@ from pointsman.canonical.request import Request
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
+from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE, is_openrouter
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
 GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
-OPENROUTER_BASE: Final = "/openrouter/api/v1"
 # Paths below each base, and the dialects that they speak.
 BY_BODY: Final = (
     ("/completions", "openai_completions"),
@@ -41,6 +41,7 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     choices: int
     max_output_tokens: int
     request: Request
+    usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
 
 
@@ -52,9 +53,12 @@ class Speaking:
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.STREAM_TYPE = dialect.STREAM_TYPE
+        self.KEEP_ALIVE = dialect.KEEP_ALIVE
+        self.UNSAID = dialect.UNSAID
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer
+        self.status_of = getattr(dialect, "status_of", own_status)
         self.render_error = dialect.render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
@@ -145,7 +149,10 @@ class InferenceRoutes:
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
-        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", self._by_body("openrouter"))
+        of_openrouter = self._by_body("openrouter")
+        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", of_openrouter)
+        router.add("POST", f"{OPENROUTER_BASE}/messages", self._by_body("anthropic"))
+        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(raw, of_openrouter))
         for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 
@@ -154,12 +161,21 @@ class InferenceRoutes:
 
         async def handle(exchange: Exchange) -> None:
             dialect = dialect_named(module)
+            name_request(exchange, dialect)
             try:
                 call = client_call(exchange)
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
             await serve(self._gateway, Speaking(dialect, call), exchange)
+
+        return handle
+
+    def _shared_chat(self, raw: RawSpeaking, of_openrouter: Handler) -> Handler:
+        """For a path that OpenRouter's clients share with others, who can take the raw lane."""
+
+        def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
+            return of_openrouter(exchange) if is_openrouter(exchange) else serve(self._gateway, raw, exchange)
 
         return handle
 
@@ -182,7 +198,9 @@ class InferenceRoutes:
 
     async def anthropic_count(self, exchange: Exchange) -> None:
         """``/v1/messages/count_tokens``."""
-        await self._counting.count(exchange, dialect_module("anthropic"), ClientCall(headers=exchange.headers))
+        dialect = dialect_module("anthropic")
+        name_request(exchange, dialect)
+        await self._counting.count(exchange, dialect, ClientCall(headers=exchange.headers))
 
     async def gemini(self, exchange: Exchange) -> None:
         """``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
@@ -204,6 +222,13 @@ class InferenceRoutes:
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+def name_request(exchange: Exchange, dialect: object) -> None:
+    """Tell the request's id in the header that the client's API has for it, if it has one of its own."""
+    lines: Callable[[str], bytes] | None = getattr(dialect, "request_lines", None)
+    if lines is not None:
+        exchange.api_head = lines(exchange.request_id)
 
 
 def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:

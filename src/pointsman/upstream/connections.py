@@ -13,7 +13,8 @@ from pointsman.canonical.halves import Upstream
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import azure_openai, openai, openai_chat
+from pointsman.providers import azure_openai, openai
+from pointsman.providers.departures import departures_of, quirks_of
 from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, provider_format
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
@@ -435,16 +436,10 @@ def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, E
     return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
 
 
-def _departures(host: Host) -> frozenset[str]:
-    """What requests of OpenAI's chat API may hold that this host takes otherwise."""
-    if host.format != openai_chat.WIRE:
-        return frozenset()
-    return openai_chat.departures(Upstream(model="", quirks=host.quirk_map()))
-
-
 def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
+    quirks = quirks_of(host, row.options)
     return RemoteEndpoint(
         row.id,
         base_url,
@@ -453,9 +448,10 @@ def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) ->
         prices,
         hub=provider_format(host.format),
         operations=operations_of(host),
-        quirks=host.quirk_map(),
+        quirks=quirks,
         options=row.options,
-        departures=_departures(host),
+        departures=departures_of(host, quirks),
+        stream_usage=host.quirks.stream_usage,
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
