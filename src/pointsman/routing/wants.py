@@ -59,6 +59,7 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preferences: Preferences = NO_PREFERENCES
     models: tuple[str, ...] = ()
     service_tier: str | None = None
+    tiers: frozenset[str] = frozenset()  # the tiers whose endpoints may compete, beside the default one
     session: str | None = None
     conversation: str | None = None
     cache_marks: bool = False  # the prompt is marked for an upstream's cache: staying where it lies is worth something

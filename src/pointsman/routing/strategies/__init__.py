@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pointsman.routing.plan import Problem, Step
 
 # name: module
-STRATEGIES: Final = {"priority": "priority"}
+STRATEGIES: Final = {"priority": "priority", "openrouter": "openrouter"}
 
 
 class Strategy(Protocol):
