@@ -254,7 +254,7 @@ def _service_tier(problem: "Problem") -> Sieve | None:
 
 def _has_tier(target: Target, wants: "Wants", named: tuple[str, ...]) -> bool:
     tier = target.facts.service_tier
-    return tier is None or tier == wants.service_tier or any(provider_matches(slug, target) for slug in named)
+    return tier is None or tier in wants.tiers or any(provider_matches(slug, target) for slug in named)
 
 
 # name, what of `ModelFacts` it looks at, and how it is made

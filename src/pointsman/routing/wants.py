@@ -62,6 +62,7 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preferences: Preferences = NO_PREFERENCES
     models: tuple[str, ...] = ()
     service_tier: str | None = None
+    tiers: frozenset[str] = frozenset()  # the tiers whose endpoints may compete, beside the default one
     allowed_models: tuple[str, ...] | None = None
     allowed_providers: tuple[str, ...] | None = None
     task: str | None = None

@@ -27,6 +27,7 @@ STRATEGIES: Final = {
     "context-relay": "context_relay",
     "auto": "auto",
     "fusion": "fusion",
+    "openrouter": "openrouter",
 }
 
 
