@@ -29,10 +29,10 @@ from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
-from pointsman.routing.plan import Condition, Problem, Route, plan
+from pointsman.routing.plan import Problem, Route, plan
 from pointsman.routing.targets import Target
-from pointsman.routing.wants import Wants
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
@@ -387,7 +387,17 @@ async def _attempt(
     gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
 ) -> None:
     """Plan, and try one target after the other."""
-    problem = problem_of(gateway, call, entry.exchange.body, entry.record.operation, route)
+    asked = Asked(
+        model=call.model,
+        operation=entry.record.operation,
+        body=entry.exchange.body,
+        headers=entry.exchange.headers,
+        input_tokens=estimate_tokens(entry.exchange.body, 0),
+        max_output_tokens=call.max_output_tokens,
+        fields=call.fields,
+        request=getattr(call, "request", None),
+    )
+    problem = problem_of(gateway, asked, route)
     chosen = plan(problem)
     gateway.decisions.keep(problem, chosen, entry.record, entry.exchange)
 
@@ -401,23 +411,22 @@ async def _attempt(
         gateway.decisions.answered(route, entry.target)
 
 
-def problem_of(gateway: Gateway, call: Call, body: bytes, operation: str, route: Route) -> Problem:
+def problem_of(gateway: Gateway, asked: Asked, route: Route) -> Problem:
     """All that decides where a request goes, as it is now. Leaves nothing behind."""
-    now = gateway.clock.now_us()
-    conditions: dict[str, Condition] = {}
+    now, conditions = gateway.clock.now_us(), {}
     if not gateway.health.quiet:
         for step in route.steps:
             condition = gateway.health.condition(step.target, now)
             if condition is not None:
                 conditions[step.target.id] = condition
-    wants = Wants(
-        model=call.model,
-        operation=operation,
-        input_tokens=estimate_tokens(body, 0),
-        max_output_tokens=call.max_output_tokens,
+    return Problem(
+        route=route,
+        wants=wants_of(asked, route),
+        conditions=conditions,
+        memory=gateway.decisions.memory(route),
+        now=now,
+        seed=gateway.seed(),
     )
-    memory = gateway.decisions.memory(route)
-    return Problem(route=route, wants=wants, conditions=conditions, memory=memory, now=now, seed=gateway.seed())
 
 
 async def _call(
