@@ -163,6 +163,7 @@ class Server:
             health=HealthBook(),
             seed=partial(random.getrandbits, 64),
             default_model=settings.routing.default_model,
+            keep_plans=settings.journal.plan_days > 0,
         )
         self.meter.listen(self.gateway.planner.observe)
         self.gateway.planner.catch_up = self.meter.catch_up

@@ -18,6 +18,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
+from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
@@ -32,7 +33,7 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.health import HealthBook
 from pointsman.routing.metadata import Told, wanted
-from pointsman.routing.plan import Route
+from pointsman.routing.plan import Problem, Route, plan
 from pointsman.routing.targets import Target, target_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -158,6 +159,7 @@ class Gateway:
         vault: Vault,
         health: HealthBook,
         seed: Callable[[], int],
+        keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
     ) -> None:
@@ -169,6 +171,7 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.decisions = Decisions(keep_plans)
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -450,20 +453,12 @@ async def _attempt(
     wishes: Wishes | None,
 ) -> None:
     """Plan, and try one target after the other."""
-    exchange, planner = entry.exchange, gateway.planner
-    now = gateway.clock.now_us()
-    asked = Asked(
-        model=call.model,
-        operation=entry.record.operation,
-        body=exchange.body,
-        headers=exchange.headers,
-        input_tokens=estimate_tokens(exchange.body, 0),
-        max_output_tokens=call.max_output_tokens,
-        fields=call.fields,
-        request=call.request,
-        wishes=wishes,
-    )
-    planned = entry.planned = planner.plan(asked, route, entry.record.workspace_id, now)
+    exchange, planner, record = entry.exchange, gateway.planner, entry.record
+    asked = asked_of(call, exchange.body, record.operation, exchange.headers, wishes)
+    problem = problem_of(gateway, asked, route, record.workspace_id)
+    chosen = plan(problem)
+    entry.planned = Planned(problem, chosen)
+    gateway.decisions.keep(problem, chosen, record, exchange)
 
     async def go(target: Target) -> None:
         nonlocal call
@@ -475,11 +470,35 @@ async def _attempt(
 
     attempts = entry.attempts = Attempts(gateway.health, gateway.clock)
     try:
-        await attempts.run(planned.plan, go)
+        await attempts.run(chosen, go)
     except GatewayError as error:
         describe_failure(error, attempts.tried, call.model, planner.namer)
         raise
-    planner.answered(planned, entry.target, entry.record, gateway.clock.now_us())
+    if entry.target is not None:
+        gateway.decisions.answered(route, entry.target)
+        planner.answered(problem, entry.target, record, gateway.clock.now_us())
+
+
+def asked_of(
+    call: Call, body: bytes, operation: str, headers: Mapping[bytes, bytes], wishes: Wishes | None = None
+) -> Asked:
+    """A request, for routing to see what it asks."""
+    return Asked(
+        model=call.model,
+        operation=operation,
+        body=body,
+        headers=headers,
+        input_tokens=estimate_tokens(body, 0),
+        max_output_tokens=call.max_output_tokens,
+        fields=call.fields,
+        request=call.request,
+        wishes=wishes,
+    )
+
+
+def problem_of(gateway: Gateway, asked: Asked, route: Route, account: str = "") -> Problem:
+    """All that decides where a request of ``account`` goes, as it is now. Leaves nothing behind."""
+    return gateway.planner.problem(asked, route, account, gateway.decisions.memory(route), gateway.clock.now_us())
 
 
 async def _call(

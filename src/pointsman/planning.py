@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,11 +11,10 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.providers.hosts import GENERIC, hosts
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked, wants_of
-from pointsman.routing.explain import unavailable
 from pointsman.routing.health import HealthBook
 from pointsman.routing.measurements import Measurements, Sample
 from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
-from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step, plan
+from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step
 from pointsman.routing.sticky import Conversation, StickyBook
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
@@ -30,12 +29,11 @@ OUTAGES: Final = frozenset(
 LEAST_TOKENS: Final = 2  # of an answer whose speed says something
 
 
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan, what it was made from, and the conversation that may stay where it is answered."""
+class Planned(NamedTuple):
+    """A plan, and what it was made from."""
 
     problem: Problem
     plan: RoutePlan
-    conversation: Conversation | None = None
 
 
 class Planner:
@@ -50,24 +48,21 @@ class Planner:
         self.sticky = StickyBook()
         self.catch_up: Callable[[], None] = _nothing  # has what is over, and not yet counted, told to `observe`
 
-    def plan(self, asked: Asked, route: Route, account: str, now: int) -> Planned:
-        """The plan of a request. Raises GatewayError that tells why there is no target."""
+    def problem(self, asked: Asked, route: Route, account: str, memory: Memory, now: int) -> Problem:
+        """All that decides where a request of ``account`` goes. ``memory`` is the route's."""
         self.catch_up()
         wants = wants_of(asked, route)
-        conversation = _conversation(wants, route, account)
-        sticky = self.sticky.find(conversation, now) if conversation is not None else None
-        problem = Problem(
+        conversation = conversation_of(wants, route, account)
+        if conversation is not None and (sticky := self.sticky.find(conversation, now)) is not None:
+            memory = msgspec.structs.replace(memory, sticky=sticky)
+        return Problem(
             route=route,
             wants=wants,
             conditions=self._conditions(route, now),
-            memory=Memory(sticky=sticky) if sticky is not None else Memory(),
+            memory=memory,
             now=now,
             seed=self._seed(),
         )
-        made = plan(problem)
-        if not made.order:
-            raise unavailable(problem, made)
-        return Planned(problem=problem, plan=made, conversation=conversation)
 
     def _conditions(self, route: Route, now: int) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
@@ -79,13 +74,13 @@ class Planner:
                 conditions[step.target.id] = found
         return conditions
 
-    def answered(self, planned: Planned, target: Target | None, record: RequestRecord, now: int) -> None:
+    def answered(self, problem: Problem, target: Target, record: RequestRecord, now: int) -> None:
         """A planned request was answered by ``target``: the conversation stays there, if that is worth something."""
-        conversation = planned.conversation
-        if conversation is None or target is None or record.outcome is not Outcome.SUCCESS:
+        conversation = conversation_of(problem.wants, problem.route, record.workspace_id)
+        if conversation is None or record.outcome is not Outcome.SUCCESS:
             return
         cached = record.cache_read_tokens or record.cache_write_tokens
-        if (cached or planned.problem.wants.session is not None) and _cache_pays(target):
+        if (cached or problem.wants.session is not None) and _cache_pays(target):
             self.sticky.keep(conversation, target.id, now)
 
     def observe(self, records: Sequence[RequestRecord]) -> None:
@@ -106,7 +101,8 @@ def _nothing() -> None:
     return
 
 
-def _conversation(wants: Wants, route: Route, account: str) -> Conversation | None:
+def conversation_of(wants: Wants, route: Route, account: str) -> Conversation | None:
+    """What tells a conversation from others, where it may stay at a target; None: it may not, or has no choice."""
     name = wants.session or wants.conversation
     if route.strategy != OPENROUTER or name is None or wants.preferences.order or len(route.steps) < 2:
         return None

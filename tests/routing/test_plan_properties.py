@@ -3,10 +3,10 @@
 import random
 
 import pytest
+from benchmarks.plans import random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.plans import random_problem
 from pointsman.routing.plan import plan
 from pointsman.routing.replay import MOST_BYTES, dump, load
 from pointsman.routing.strategies import STRATEGIES, strategy

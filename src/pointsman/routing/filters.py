@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from pointsman.routing.measures import cost_of, expected_tokens
+from pointsman.routing.providers import provider_matches
 from pointsman.routing.targets import PriceTag, Target
 
 if TYPE_CHECKING:
@@ -40,22 +41,6 @@ def active(problem: "Problem") -> list[tuple[str, Sieve]]:
 def facts_read(problem: "Problem") -> set[str]:
     """The members of `ModelFacts` that the filters of this problem look at."""
     return {fact for _, facts, make in FILTERS if make(problem) is not None for fact in facts}
-
-
-def provider_matches(slug: str, target: Target) -> bool:
-    """Whether a provider's slug means this target: its vendor, its connection, or ``vendor/variant`` exactly.
-
-    A variant is a tag of the connection, a quantisation or a service tier; an endpoint of a tier must be named in full.
-    """
-    slug = slug.lower()
-    connection, facts = target.connection, target.facts
-    vendor = connection.vendor.lower()
-    if facts.service_tier is not None:
-        return slug == f"{vendor}/{facts.service_tier}"
-    if slug in (vendor, connection.id.lower()):
-        return True
-    base, slash, variant = slug.partition("/")
-    return bool(slash) and base == vendor and (variant == facts.quantization or variant in connection.tags)
 
 
 def _allowed_models(problem: "Problem") -> Sieve | None:

@@ -1,15 +1,37 @@
 """What a request leaves behind for the next one of its route: turns, decks, who answered last. Pure; see `Memory`."""
 
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from pointsman.routing.draws import Draws
-from pointsman.routing.plan import Memory, Problem, RoutePlan
+from pointsman.routing.plan import NO_MEMORY, Memory, Problem, Route, RoutePlan
 from pointsman.routing.strategies import auto
 
 if TYPE_CHECKING:
     from pointsman.routing.targets import Target
+
+MOST_ROUTES: Final = 10_000
+
+
+class MemoryBook:
+    """The memories of routes by name, those used longest ago forgotten first."""
+
+    def __init__(self) -> None:
+        self._memories: OrderedDict[str, Memory] = OrderedDict()
+
+    def of(self, route: Route) -> Memory:
+        """What requests of this route have left behind."""
+        return self._memories.get(route.name, NO_MEMORY)
+
+    def keep(self, route: Route, memory: Memory) -> None:
+        """Remember this for the next request of the route."""
+        memories = self._memories
+        memories[route.name] = memory
+        memories.move_to_end(route.name)
+        if len(memories) > MOST_ROUTES:
+            memories.popitem(last=False)
 
 
 def planned(problem: Problem, plan: RoutePlan) -> Memory:
