@@ -66,8 +66,8 @@ def test_a_decision_is_kept_with_its_request_and_made_again(site: tuple[RunningG
         replay = load(kept)
         assert replay.identical()
         assert replay.order[0] == first
-        told = client.get(f"/api/pointsman/route/plans/{request_id}").json()
-        assert told["identical"] is True
+        told = client.get("/api/pointsman/route/replay", params={"request_id": request_id}).json()
+        assert told.get("identical") is True, told
         assert told["plan"]["order"][0]["target"] == first
 
 
@@ -75,7 +75,9 @@ def test_a_request_without_a_choice_keeps_no_decision(site: tuple[RunningGateway
     gateway, client = site
     request_id = ask(client, "one/m").headers["x-request-id"]
     assert kept_of(gateway, request_id) is None
-    assert client.get(f"/api/pointsman/route/plans/{request_id}").status_code == 404
+    told = client.get("/api/pointsman/route/replay", params={"request_id": request_id})
+    assert (told.status_code, "routing decision" in told.text) == (404, True)
+    assert client.get("/api/pointsman/route/replay").json()["error"]["param"] == "request_id"
 
 
 def test_the_log_holds_no_decision(site: tuple[RunningGateway, httpx.Client]) -> None:

@@ -74,7 +74,7 @@ def replay_route(
 
 
 async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, Path | None]") -> None:
-    from pointsman.dry_run import read_asked
+    from pointsman.dry_run import read_asked, route_of
     from pointsman.routing.demands import wants_of
     from pointsman.routing.explain import explained
     from pointsman.routing.plan import Problem
@@ -85,7 +85,7 @@ async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, 
         enabled = installation.settings.local.enabled
         installed = weights_status(installation.data_dir).installed
         catalogue = await installation.connections.catalogue(local=enabled, local_installed=installed)
-        route = catalogue.route(asked.model)
+        route = route_of(asked, catalogue)
         now = installation.clock.now_us()
         told = explained(Problem(route=route, wants=wants_of(asked, route), now=now, seed=now))
     if as_json:

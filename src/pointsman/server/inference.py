@@ -44,6 +44,11 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
 
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What nobody has read."""
+        return self.request.extra
+
 
 class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""

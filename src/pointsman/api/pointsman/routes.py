@@ -6,7 +6,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.dry_run import read_asked
+from pointsman.dry_run import read_asked, route_of
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway, problem_of
 from pointsman.identity.keys import Key
@@ -16,6 +16,7 @@ from pointsman.routing.replay import replayed
 from pointsman.storage.requests import RequestRepository
 
 ADMIN: Final = "admin"
+MAX_ID: Final = 100
 
 
 class RouteExplanations:
@@ -32,18 +33,21 @@ class RouteExplanations:
         async def explain_route(request: Request[Any, Any, Any]) -> Response[bytes]:
             self._admit(request)
             asked = read_asked(await request.body())
-            route = self._gateway.snapshot.catalogue.route(asked.model)
+            route = route_of(asked, self._gateway.snapshot.catalogue)
             return _json(explained(problem_of(self._gateway, asked, route)))
 
-        @get("/api/pointsman/route/plans/{request_id:str}")
-        async def kept_plan(request: Request[Any, Any, Any], request_id: str) -> Response[bytes]:
+        @get("/api/pointsman/route/replay")
+        async def replay_route(request: Request[Any, Any, Any]) -> Response[bytes]:
             key = self._admit(request)
+            request_id = request.query_params.get("request_id") or ""
+            if not 1 <= len(request_id) <= MAX_ID:
+                raise GatewayError(Kind.INVALID_REQUEST, "'request_id' is missing or too long", param="request_id")
             kept = await self._requests.find_plan(request_id, key.workspace_id)
             if kept is None:
                 raise GatewayError(Kind.NOT_FOUND, "no routing decision is kept of this request")
-            return _json({"request_id": request_id[:100], **replayed(kept)})
+            return _json({"request_id": request_id, **replayed(kept)})
 
-        return [explain_route, kept_plan]
+        return [explain_route, replay_route]
 
     def _admit(self, request: Request[Any, Any, Any]) -> Key:
         headers = {name: value for name, value in request.scope["headers"]}
