@@ -81,6 +81,15 @@ MEANINGS = {
     "responses.retention_days": "Kept responses are forgotten after this time.",
     "responses.max_bytes": "A response that is larger with its input is not kept.",
     "responses.max_per_workspace": "Beyond this number a workspace's oldest are forgotten.",
+    "vault.durable": "Keep reasoning state in the database too, encrypted: for other workers and nodes, and for later.",
+    "vault.retention_hours": "Reasoning state is forgotten after this time.",
+    "vault.memory_bytes": "Memory of each process for it; beyond that the oldest goes.",
+    "vault.max_entry_bytes": "State of one answer that is larger is not kept.",
+    "vault.max_per_workspace": "Answers of a workspace whose state is in the database; beyond that the oldest goes.",
+    "vault.max_bytes": "Bytes of all state in the database; beyond that the oldest goes.",
+    "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
+    "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
+    "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.batch_rows": "Records written to the database in one transaction.",
@@ -113,10 +122,15 @@ MEANINGS = {
     "connections.ca_file": "Certificates in PEM form to trust instead of the system's. Read again when it changes.",
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
-    "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama).",
+    "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
+    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't).",
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",
+    "combos.name": "The name that clients ask for.",
+    "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
+    "combos.weights": "One number for each target, for strategies that draw by weight.",
+    "combos.strategy": "How they are put in order (docs/routing.md).",
 }
 
 ENVIRONMENT = {

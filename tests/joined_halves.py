@@ -14,7 +14,7 @@ from pointsman.canonical.events import AnyEvent
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import ClientCall, Upstream
 from pointsman.canonical.identity import Identity
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.testing import Api, Behaviour
 from pointsman.testing.reply import Event, EventKind, Reply, Request
 
@@ -56,14 +56,17 @@ class Joined:
         try:
             return self._answer(dialect, request, behaviour)
         except GatewayError as error:
-            body = dialect.render_error(error, "req_1")
-            return Reply(status=error.status, content_type="application/json", headers=(), body=body)
+            return _told(dialect, error)
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
-        raise NotImplementedError
+        """The upstream's refusal, in the client's words."""
+        reply = self._upstream.refuse(fault, request, behaviour)
+        error = self._provider.parse_error(reply.status, {}, reply.body, KEY)
+        return _told(self._dialects[request.path.partition("?")[0]], error)
 
     def reject_directive(self, message: str) -> Reply:
-        raise NotImplementedError
+        """In the words of the first dialect: whose request it was isn't told."""
+        return _told(next(iter(self._dialects.values())), GatewayError(Kind.INVALID_REQUEST, message))
 
     def _answer(self, dialect: Any, request: Request, behaviour: Behaviour) -> Reply:
         self.fidelity = fidelity = Fidelity()
@@ -99,6 +102,11 @@ class Joined:
         found = parser.finish()
         if data := b"".join(map(renderer.feed, found)):
             yield Event(EventKind.DELTA, data)
+
+
+def _told(dialect: Any, error: GatewayError) -> Reply:
+    body = dialect.render_error(error, "req_1")
+    return Reply(status=error.status, content_type="application/json", headers=(), body=body)
 
 
 def parsed(parser: Any, stream: bytes, cuts: list[int]) -> list[AnyEvent]:

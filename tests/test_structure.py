@@ -173,3 +173,8 @@ def test_every_make_target_says_what_it_does() -> None:
     assert phony is not None
     listed = {line.split()[1] for line in help_text.splitlines()}
     assert listed == set(phony[1].split())
+
+
+def test_no_half_merged_text_is_kept() -> None:
+    mark = re.compile(rb"^(?:<{7}|>{7}) ", re.MULTILINE)
+    assert [str(path) for path in tracked_files() if mark.search(path.read_bytes())] == []

@@ -5,7 +5,9 @@
 
 import asyncio
 import gc
+import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -30,9 +32,12 @@ from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
+from pointsman.server.file_routes import FileRoutes
+from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
@@ -135,6 +140,7 @@ class Server:
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
+        self.files: FileRoutes
         self.address = ""
 
     async def start(self) -> Host:
@@ -152,7 +158,10 @@ class Server:
             error_headers=error_headers,
             admission=self.admission,
             limiter=self.limiter,
-            vault=Vault(),
+            vault=self._vault(),
+            files=self._installation.files,
+            health=HealthBook(),
+            seed=partial(random.getrandbits, 64),
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -171,11 +180,23 @@ class Server:
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
         self._spawn("responses", self.responses.upkeep())
+        self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._spawn("files", self.files.upkeep())
         keep_freed_memory()
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
+
+    def _vault(self) -> Vault:
+        settings, states = self._settings.vault, self._installation.states
+        return Vault(
+            settings.memory_bytes,
+            keep_seconds=settings.retention_hours * 3600.0,
+            max_entry_bytes=settings.max_entry_bytes,
+            secret=states.names_secret,
+            store=states if settings.durable else None,
+        )
 
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
@@ -199,6 +220,7 @@ class Server:
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
+        self._installation.states.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -232,6 +254,9 @@ class Server:
         )
         self.responses.add_to(router)
         others.add_to(router)
+        self.files = FileRoutes(self.gateway, self._installation.files, max_bytes=self._settings.files.max_bytes)
+        self.files.add_to(router)
+        FileUploads(self.gateway, self.files, self._installation.master, self._clock).add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
@@ -281,13 +306,19 @@ class Server:
             "pointsman_journal_parked_records": (
                 "Records waiting for the journal.", lambda: self.ledger.parked, "sum"
             ),
+            "pointsman_vault_memory_bytes": (
+                "Reasoning state in memory.", lambda: self.gateway.vault.bytes, "sum"
+            ),
+            "pointsman_vault_queued_writes": (
+                "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
+            ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip
         for name, (text, read, merge) in gauges.items():
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter = self.limiter
+        limiter, states = self.limiter, self._installation.states
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -295,6 +326,12 @@ class Server:
                 "Failures of the limits' store, and calls let through without a limit because of them.",
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+            "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
+            "pointsman_vault_reads": (
+                "Looks into the database for reasoning state that memory has not.",
+                "result",
+                lambda: states.reads,
             ),
         }
         for name, (text, label, counts) in counters.items():

@@ -9,9 +9,10 @@ GatewayError(kind, message, param, retry_after_seconds)
 ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Kind(StrEnum):
@@ -70,6 +71,14 @@ STATUS: Final = MappingProxyType(
 )
 
 
+class Refusal(NamedTuple):
+    """An upstream's answer that was an error: for routing to judge, never to be shown."""
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
 class GatewayError(Exception):
     """A failure that is told to the client.
 
@@ -98,6 +107,12 @@ class GatewayError(Exception):
         self.allow = allow  # the methods that a path has, with METHOD_NOT_ALLOWED
         # An upstream's own 4xx answer in the client's dialect, already cleared of the gateway's secrets: sent as it is.
         self.upstream_body = upstream_body
+        self.refusal: Refusal | None = None
+
+    def of(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> "GatewayError":
+        """This error, with the upstream's answer that it was read from."""
+        self.refusal = Refusal(status, headers, body)
+        return self
 
 
 class ConfigError(Exception):

@@ -1,13 +1,13 @@
 """The life of one inference request, top to bottom. Read this first.
 
-authenticate -> admit -> parse -> resolve the model -> check limits -> call the upstream -> settle -> answer. However a
-request ends, its record is settled exactly once, before the last byte of the answer leaves: on success, on any error,
-and when the client goes away.
+authenticate -> admit -> parse -> resolve the model -> check limits -> plan -> call an upstream, and another one when it
+fails -> settle -> answer. However a request ends, its record is settled exactly once, before the last byte of the
+answer leaves: on success, on any error, and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,17 +19,25 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
-from pointsman.identity.keys import KeyTable
+from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.health import HealthBook
+from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
+from pointsman.routing.targets import Target
+from pointsman.routing.wants import Wants
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
+from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import Access, Endpoint, Endpoints
+from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
+from pointsman.wire.file_references import may_name_files
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -46,6 +54,11 @@ class Call(Protocol):
     def choices(self) -> int: ...
     @property
     def max_output_tokens(self) -> int: ...
+    @property
+    def usage_wanted(self) -> bool:
+        """The client asked for what a stream tells of its usage."""
+        ...
+
     @property
     def fields(self) -> dict[str, msgspec.Raw] | None:
         """The body's members as they came, when the fast raw lane can carry them."""
@@ -124,8 +137,17 @@ class Gateway:
         admission: Admission,
         limiter: Limiter,
         vault: Vault,
+        health: HealthBook,
+        seed: Callable[[], int],
+        files: StoredFiles | None = None,
     ) -> None:
+        """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
+        looks for their names in calls.
+        """
+        self.files = files
         self.vault = vault
+        self.health = health
+        self.seed = seed
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -140,7 +162,8 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "exchange", "record", "reservation",
+        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "exchange",
+        "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -149,8 +172,12 @@ class Entry:
         self._model = ""
         self._sent_at = 0.0
         self._settled = False
+        self._before: RequestRecord | None = None
         self.admitted = False
-        self.reservation: Reservation | None = None
+        self.attempts: Attempts | None = None
+        self.target: Target | None = None
+        self.reservation: Reservation | None = None  # of the key and its workspace
+        self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange = exchange
         self.record = RequestRecord(
             request_id=exchange.request_id,
@@ -161,17 +188,39 @@ class Entry:
             bytes_in=len(exchange.body),
         )
 
-    def sent(self, endpoint: Endpoint, model: str) -> None:
-        """The call goes to this upstream now: from here on it costs.
+    def turn_to(self, target: Target) -> None:
+        """Another target is tried. What the one before has cost stays counted."""
+        if self.target is not None:
+            self._put_aside()
+        self.target = target
+
+    def _put_aside(self) -> None:
+        record, before = self.record, self._before
+        if self.upstream_reservation is not None:
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.upstream_reservation = None
+        if record.input_tokens or record.output_tokens:
+            if before is None:
+                before = self._before = msgspec.structs.replace(record)
+            else:
+                _add(before, record)
+            for field in COUNTED:
+                setattr(record, field, 0)
+            record.cost_nano_usd = None
+            record.usage_estimated = False
+
+    def sent(self, endpoint: Endpoint, model: str | None) -> None:
+        """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
         A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
         """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
         self._endpoint = endpoint
-        self._model = model
         self._sent_at = self._gateway.clock.monotonic()
-        endpoint.known_price(model)
+        if model is not None:
+            self._model = model
+            endpoint.known_price(model)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -208,8 +257,16 @@ class Entry:
         if self._sent_at:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
+        tokens = record.input_tokens + record.output_tokens if self._sent_at else None
+        if self.upstream_reservation is not None:
+            self.upstream_reservation.settle(tokens)
+        if self._before is not None:
+            _add(record, self._before)
+            tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
-            self.reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.reservation.settle(tokens)
+        if self.attempts is not None:
+            record.attempts = self.attempts.log()
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
         else:
@@ -221,11 +278,31 @@ class Entry:
         self.settle(error.status, Outcome.ERROR, error.kind)
 
 
-async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
-    """Answer one inference request. Every error is told in ``dialect``; a cancelled call is settled and re-raised."""
+COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _add(record: RequestRecord, other: RequestRecord) -> None:
+    """Count what another attempt has used. A cost that isn't known makes the sum unknown."""
+    for field in COUNTED:
+        setattr(record, field, getattr(record, field) + getattr(other, field))
+    used = record.input_tokens or record.output_tokens
+    costs = (record.cost_nano_usd, other.cost_nano_usd)
+    known = [cost for cost in costs if cost is not None]
+    record.cost_nano_usd = sum(known) if len(known) == 2 or not used else None
+    record.usage_estimated = record.usage_estimated or other.usage_estimated
+
+
+Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
+
+
+async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Work | None = None) -> None:
+    """Answer one request. Every error is told in ``dialect``; a cancelled call is settled and re-raised.
+
+    ``work`` is what is done for it; usually it is inference.
+    """
     entry = Entry(gateway, dialect, exchange)
     try:
-        await _serve(gateway, dialect, exchange, entry)
+        await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
         body = dialect.render_error(error, exchange.request_id)
         entry.record.bytes_out = len(body)
@@ -242,46 +319,129 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
             gateway.admission.leave()
 
 
-async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
-    snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    """Let a call of ``key`` in, or have it wait. Raises GatewayError: NOT_READY, OVERLOADED."""
+    _try_enter(gateway, entry, key)
+    if not entry.admitted:
+        await gateway.admission.enter(key.priority)
+        entry.admitted = True
+
+
+def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
-    if not gateway.admission.try_enter(key.priority):
+    entry.admitted = gateway.admission.try_enter(key.priority)
+
+
+async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    snapshot, record = gateway.snapshot, entry.record
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    _try_enter(gateway, entry, key)  # `enter`, without its coroutine
+    if not entry.admitted:
         await gateway.admission.enter(key.priority)
-    entry.admitted = True
+        entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
-    target = snapshot.catalogue.resolve(call.model)
-    endpoint = snapshot.endpoints[target.endpoint]
-    if snapshot.limits is not None:
-        rules = snapshot.limits.rules(key, endpoint.connection_id)
-        if rules:
-            await _reserve(gateway, dialect, entry, rules, estimate_tokens(exchange.body, call.max_output_tokens))
+    if gateway.files is not None and may_name_files(exchange.body):
+        places = FilePlaces(gateway.files, snapshot, key.workspace_id)
+        route = await places.route(exchange.body, dialect.WIRE, call.model)
+    else:
+        route = snapshot.catalogue.route(call.model)
+    if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
+        tokens = estimate_tokens(exchange.body, call.max_output_tokens)
+        entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
+    target = route.only
+    if target is None or not gateway.health.quiet:
+        await in_task()
+        await _attempt(gateway, dialect, entry, call, snapshot, route)
+        return
+    try:
+        await _call(gateway, dialect, entry, call, snapshot, target)
+    except GatewayError as error:
+        Attempts(gateway.health, gateway.clock).note(target, error)
+        raise
+
+
+async def _attempt(
+    gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
+) -> None:
+    """Plan, and try one target after the other."""
+    chosen = _plan(gateway, entry, call, route)
+
+    async def go(target: Target) -> None:
+        entry.turn_to(target)
+        await _call(gateway, dialect, entry, call, snapshot, target)
+
+    entry.attempts = Attempts(gateway.health, gateway.clock)
+    await entry.attempts.run(chosen, go)
+
+
+def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan:
+    now = gateway.clock.now_us()
+    conditions: dict[str, Condition] = {}
+    if not gateway.health.quiet:
+        for step in route.steps:
+            condition = gateway.health.condition(step.target, now)
+            if condition is not None:
+                conditions[step.target.id] = condition
+    wants = Wants(
+        model=call.model,
+        operation=entry.record.operation,
+        input_tokens=estimate_tokens(entry.exchange.body, 0),
+        max_output_tokens=call.max_output_tokens,
+    )
+    chosen = plan(Problem(route=route, wants=wants, conditions=conditions, now=now, seed=gateway.seed()))
+    if not chosen.order:
+        raise GatewayError(
+            Kind.MODEL_NOT_FOUND,
+            f"no target of '{route.name}' can serve this request ({chosen.emptied_by})",
+            param="model",
+        )
+    return chosen
+
+
+async def _call(
+    gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, target: Target
+) -> None:
+    """One call to one target; GatewayError: it failed, and the client has been told nothing yet."""
+    exchange, endpoint = entry.exchange, snapshot.endpoints[target.endpoint]
+    if snapshot.limits is not None and (rules := snapshot.limits.connection_rules(endpoint.connection_id)):
+        tokens = estimate_tokens(exchange.body, call.max_output_tokens)
+        told = exchange.limit_head  # callers see their own limits, and these only when they have none
+        entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
+        exchange.limit_head = told or exchange.limit_head
     access = endpoint.access
     if access is None:
         await in_task()
         access = await endpoint.acquire()
     try:
-        fields, departures = call.fields, endpoint.departures
-        if fields is None or endpoint.wire != dialect.WIRE or (departures and not departures.isdisjoint(fields)):
+        fields = call.fields
+        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
-            await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
+            request = dialect.as_request(call, exchange.body)
+            if gateway.files is not None and may_become_files(dialect.WIRE, endpoint.wire) and kind is HubLane:
+                await FilePlaces(gateway.files, snapshot, entry.record.workspace_id).check_addresses(request, target)
+            await lane.run(dialect, request, target.model)
             return
-        message = endpoint.format.build_request(access.head, fields, target.encoded)
+        unasked = call.stream and endpoint.stream_usage and not call.usage_wanted
+        message = endpoint.format.build_request(access.head, fields, target.encoded, unasked)
         entry.sent(endpoint, target.model)
         if call.stream:
-            await _relay(gateway, dialect, entry, endpoint, (access, message, call.choices))
+            reader = endpoint.format.StreamReader(call.choices, access.reveal(), unasked)
+            await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
         endpoint.release()
 
 
-async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rules, tokens: int) -> None:
-    limiter, exchange = gateway.limiter, entry.exchange
+async def reserve(
+    gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules, tokens: int
+) -> Reservation | None:
+    """Charge a call to limits, and have the client told where it stands. Raises GatewayError(RATE_LIMITED)."""
+    limiter = gateway.limiter
     try:
         reservation = limiter.try_reserve(rules, tokens)
         if reservation is None:
@@ -291,8 +451,8 @@ async def _reserve(gateway: Gateway, dialect: Dialect, entry: Entry, rules: Rule
         exchange.limit_head = dialect.render_limits(limiter.standing(rules))
         raise
     if reservation is not None:
-        entry.reservation = reservation
         exchange.limit_head = dialect.render_limits(reservation.standing)
+    return reservation
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
@@ -303,7 +463,9 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
         entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
         raise
     if answer.status != 200:
-        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
+            answer.status, answer.headers, answer.body
+        )
     reading = endpoint.format.parse_response(answer.body)
     entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
     entry.record.bytes_out = len(answer.body)
@@ -312,10 +474,9 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
 
 
 async def _relay(
-    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, int]
+    gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, StreamReader]
 ) -> None:
-    access, message, choices = prepared
-    reader = endpoint.format.StreamReader(choices, access.reveal())
+    access, message, reader = prepared
 
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
@@ -338,6 +499,8 @@ async def _relay(
         read()
         raise
     if answer.status != 200:
-        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal())
+        raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
+            answer.status, answer.headers, answer.body
+        )
     if not answer.streaming:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")

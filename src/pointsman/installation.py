@@ -17,14 +17,18 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.state_store import StateBounds, StateStore
+from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
+from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
+from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
 from pointsman.upstream.connections import ConnectionService
@@ -61,6 +65,16 @@ class Installation:
             max_per_workspace=kept.max_per_workspace,
         )
         self.responses = StoredResponses(ResponseRepository(database), master, clock, bounds)
+        vault = settings.vault
+        state_bounds = StateBounds(
+            lifetime_seconds=vault.retention_hours * 3600.0,
+            max_per_workspace=vault.max_per_workspace,
+            max_bytes=vault.max_bytes,
+            read_seconds=vault.read_timeout_seconds,
+        )
+        self.states = StateStore(StateRepository(database), master, clock, state_bounds)
+        self.master = master
+        self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
         self.connections = ConnectionService(
@@ -68,7 +82,7 @@ class Installation:
             AliasRepository(database),
             master,
             clock,
-            (settings.connections, settings.models),
+            (settings.connections, settings.models, settings.combos),
             environment,
         )
 
@@ -111,14 +125,15 @@ def _make_data_dir(path: Path) -> None:
 
 
 class Housekeeping:
-    """What one process alone does for a data directory: its lock, the projector and the local model."""
+    """What one process alone does for a data directory: its lock, the projector, the local model, old state's end."""
 
     def __init__(self, installation: Installation) -> None:
         settings = installation.settings
         self._installation = installation
         self._lock: IO[str] = _lock_data_dir(installation.data_dir)
         self._interval_seconds = settings.journal.interval_seconds
-        self._projecting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self.first_key: Secret | None = None
         self.projector = Projector(
             installation.database,
@@ -136,9 +151,13 @@ class Housekeeping:
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
 
     def start(self) -> None:
-        """Begin to project."""
-        work = supervised("projector", self.projector.run(self._interval_seconds))
-        self._projecting = asyncio.get_running_loop().create_task(work, name="projector")
+        """Begin to project, and to sweep the vault."""
+        works = {
+            "projector": self.projector.run(self._interval_seconds),
+            "vault": self._installation.states.sweep_until(self._stopping),
+        }
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(supervised(name, work), name=name) for name, work in works.items()]
 
     def show_gauges(self, meter: Meter) -> None:
         """The figures of the projector."""
@@ -147,10 +166,10 @@ class Housekeeping:
         meter.gauge("pointsman_journal_damaged", "Unreadable journal pieces.", lambda: projector.counts.damaged)
 
     async def stop(self) -> None:
-        """End the projector after the batch in hand: it may hold a transaction."""
+        """End both after the batch in hand: they may hold a transaction."""
         self.projector.stop()
-        if self._projecting is not None:
-            await self._projecting
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
 
     async def aclose(self) -> None:
         """Stop the local programs, project what is left for some seconds, give the lock back. The journal is closed."""

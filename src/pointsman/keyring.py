@@ -75,31 +75,45 @@ class MasterKey:
 
     def seal(self, purpose: str, owner: str, secret: Secret) -> bytes:
         """Encrypt ``secret`` for ``purpose`` and the row ``owner``: format byte, nonce, ciphertext with tag."""
+        return self.seal_bytes(purpose, owner, secret.reveal().encode())
+
+    def seal_bytes(self, purpose: str, owner: str, data: bytes) -> bytes:
+        """As `seal`, for what is no text."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._sealer(purpose).encrypt(nonce, secret.reveal().encode(), owner.encode())
-        return _FORMAT + nonce + sealed
+        return _FORMAT + nonce + self._sealer(purpose).encrypt(nonce, data, owner.encode())
 
     def open(self, purpose: str, owner: str, sealed: bytes) -> Secret:
         """Decrypt what `seal` wrote.
 
         Raises ConfigError when the master key is another one, or the value was changed or moved between rows.
         """
+        try:
+            return Secret(self.open_bytes(purpose, owner, sealed).decode())
+        except UnicodeDecodeError as error:
+            raise _unreadable(owner) from error
+
+    def open_bytes(self, purpose: str, owner: str, sealed: bytes) -> bytes:
+        """Decrypt what `seal_bytes` wrote. Raises ConfigError as `open` does."""
         nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
             if sealed[:1] != _FORMAT:
                 raise InvalidTag
-            return Secret(self._sealer(purpose).decrypt(nonce, ciphertext, owner.encode()).decode())
+            return self._sealer(purpose).decrypt(nonce, ciphertext, owner.encode())
         except (InvalidTag, ValueError) as error:
-            raise ConfigError(
-                f"the stored secret of '{owner}' can't be decrypted: it was sealed with another master key "
-                "(POINTSMAN_SECRET_KEY or secret.key in the data directory), or it was changed"
-            ) from error
+            raise _unreadable(owner) from error
 
     def _sealer(self, purpose: str) -> AESGCM:
         sealer = self._sealers.get(purpose)
         if sealer is None:
             sealer = self._sealers[purpose] = AESGCM(self.derive(purpose))
         return sealer
+
+
+def _unreadable(owner: str) -> ConfigError:
+    return ConfigError(
+        f"the stored secret of '{owner}' can't be decrypted: it was sealed with another master key "
+        "(POINTSMAN_SECRET_KEY or secret.key in the data directory), or it was changed"
+    )
 
 
 def load_master_key(data_dir: Path, configured: Secret | None) -> MasterKey:

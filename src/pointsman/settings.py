@@ -122,6 +122,25 @@ class ResponseSettings(_Section, frozen=True, kw_only=True):
     max_per_workspace: Count = 10_000
 
 
+class VaultSettings(_Section, frozen=True, kw_only=True):
+    """``[vault]``: reasoning state kept for clients that do not hand it back (docs/translation.md)."""
+
+    durable: bool = True
+    retention_hours: Count = 24
+    memory_bytes: Count = 32 * 1024 * 1024
+    max_entry_bytes: Count = 1024 * 1024
+    max_per_workspace: Count = 20_000
+    max_bytes: Count = 1024 * 1024 * 1024
+    read_timeout_seconds: Seconds = 0.25
+
+
+class FileSettings(_Section, frozen=True, kw_only=True):
+    """``[files]``: uploads that pass to an upstream. Sizes in bytes."""
+
+    max_bytes: Count = 64 * 1024 * 1024
+    allow_unknown: bool = False
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -157,6 +176,15 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
     target: str
 
 
+class ComboSettings(_Section, frozen=True, kw_only=True):
+    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them."""
+
+    name: str
+    targets: list[str]
+    weights: list[float] = []
+    strategy: str = "priority"
+
+
 class StorageSettings(_Section, frozen=True, kw_only=True):
     """``[storage]``: where data lives; the environment's URLs win."""
 
@@ -173,10 +201,13 @@ class Settings(_Section, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
     responses: ResponseSettings = ResponseSettings()
+    vault: VaultSettings = VaultSettings()
+    files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
+    combos: list[ComboSettings] = []
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,6 +297,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
         raise ConfigError(f"{source}: {error}") from error
     _check_server(settings.server, f"{source}: server")
     _check_connections(settings, source)
+    _check_combos(settings.combos, source)
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:
@@ -309,6 +341,21 @@ def _check_server(server: ServerSettings, place: str) -> None:
             ip_network(network)
         except ValueError as error:
             raise ConfigError(f"{place}.trusted_proxies[{index}]: {error}") from None
+
+
+def _check_combos(combos: list[ComboSettings], source: str) -> None:
+    seen: set[str] = set()
+    for index, row in enumerate(combos):
+        place = f"{source}: combos[{index}]"
+        if row.name in seen:
+            raise ConfigError(f"{place}.name: '{row.name}' is declared twice")
+        if not row.targets:
+            raise ConfigError(f"{place}.targets: must name at least one target")
+        if row.weights and len(row.weights) != len(row.targets):
+            raise ConfigError(f"{place}.weights: there must be one for each of the {len(row.targets)} targets")
+        if any(not 0 <= weight <= 1e9 for weight in row.weights):
+            raise ConfigError(f"{place}.weights: must be numbers from 0")
+        seen.add(row.name)
 
 
 def _check_connections(settings: Settings, source: str) -> None:

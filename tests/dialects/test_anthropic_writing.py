@@ -259,13 +259,16 @@ def test_a_failure_closes_the_stream_with_an_error_event() -> None:
 
 def test_what_is_lost_is_named() -> None:
     second = Choice(index=1, parts=[TextPart(text="y")], finish_reason=FinishReason.STOP)
-    answer = response(ImagePart(source=Source(data="A")), extra={"system_fingerprint": "fp"})
+    answer = response(
+        ImagePart(source=Source(data="A")), extra={"citations": ["https://a.example"], "system_fingerprint": "fp"}
+    )
     answer.choices.append(second)
     _, whole = written(answer)
     _, streamed = frames(list(replay(answer)))
     for fidelity in (whole, streamed):
         told = {note.path: note.action.value for note in fidelity.notes}
-        assert told["content[0]"] == told["system_fingerprint"] == "dropped"
+        assert told["content[0]"] == told["citations"] == "dropped"
+        assert "system_fingerprint" not in told  # telemetry
         assert any(path.startswith("choices") for path in told)
 
 

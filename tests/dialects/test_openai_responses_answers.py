@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -497,4 +498,51 @@ def test_what_another_api_says_of_its_usage_is_no_usage_of_a_response() -> None:
     whole = json.loads(last)["response"]
     assert (whole["usage"]["input_tokens"], whole["usage"]["total_tokens"]) == (5, 7)
     assert "load_duration" not in whole
-    assert {note.path for note in fidelity.notes} == {"response.usage", "response.load_duration"}
+    assert {note.path for note in fidelity.notes} == {"response.usage.billed_units"}  # durations are telemetry
+
+
+BEYOND: dict[str, Any] = {
+    "conversation": {"id": "conv_1"},
+    "moderation": {"flagged": False},
+    "tool_usage": {"web_search": {"num_requests": 2}},
+}
+
+
+def _told_beyond() -> bytes:
+    whole = json.loads(simulated(CALLS["text"]))
+    whole |= BEYOND
+    whole["usage"] |= {"cost": 0.5, "odd_member": 1}
+    whole["usage"]["input_tokens_details"]["audio_tokens"] = 4
+    return json.dumps(whole).encode()
+
+
+def test_members_and_usage_beyond_our_words_stay_for_clients_of_the_same_api_whole_and_streamed() -> None:
+    response = provider.parse_response(_told_beyond(), WHO)
+    fidelity = Fidelity()
+    whole = json.loads(dialect.write_response(response, plain(), WHO, fidelity))
+    renderer = dialect.StreamRenderer(plain(), WHO, Fidelity())
+    stream = b"".join(renderer.feed(event) for event in replay(response))
+    for told in (whole, json.loads(stream.rpartition(b"data: ")[2])["response"]):
+        assert {name: told[name] for name in BEYOND} == BEYOND
+        assert told["usage"]["cost"] == 0.5
+        assert told["usage"]["input_tokens_details"]["audio_tokens"] == 4
+    assert {note.path for note in fidelity.notes} == {"response.usage.odd_member"}
+
+
+@pytest.mark.parametrize("name", ["anthropic", "gemini", "openai_chat", "openai_completions", "ollama.chat"])
+def test_members_and_usage_beyond_our_words_are_noted_for_clients_of_other_apis(name: str) -> None:
+    response = provider.parse_response(_told_beyond(), WHO)
+    fidelity = Fidelity()
+    import_module(f"pointsman.dialects.{name}").write_response(response, plain(), WHO, fidelity)
+    noted = {note.path.removeprefix("response.") for note in fidelity.notes}
+    assert {"conversation", "moderation", "tool_usage", "usage"} <= noted
+
+
+def test_telemetry_and_nulls_of_another_api_are_not_worth_a_note() -> None:
+    fidelity = Fidelity()
+    for name in ("system_fingerprint", "x_groq", "timings"):
+        fidelity.unplaced(f"response.{name}", {"id": "x"}, "no place")
+    fidelity.unplaced("response.prompt_logprobs", None, "no place")
+    assert not fidelity
+    fidelity.unplaced("response.citations", ["https://a.example"], "no place")
+    assert [note.path for note in fidelity.notes] == ["response.citations"]

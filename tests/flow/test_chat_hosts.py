@@ -169,6 +169,24 @@ def test_several_choices_come_from_a_host_that_gives_one(gpt: openai.OpenAI) -> 
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
 
 
+def test_what_is_left_out_of_several_calls_is_named_as_well(gpt: openai.OpenAI) -> None:
+    raw = gpt.chat.completions.with_raw_response.create(
+        model="groq/sim-model", messages=HELLO, n=2, logit_bias={"1": 5}
+    )
+    assert len(raw.parse().choices) == 2
+    assert "logit_bias" in raw.headers["x-pointsman-fidelity"]
+
+
+def test_calls_beside_a_failed_one_are_counted(gpt: openai.OpenAI, gateway: RunningGateway) -> None:
+    whole = gpt.chat.completions.create(model="groq/sim-model#tokens=5", messages=HELLO)
+    assert whole.usage is not None
+    with pytest.raises(openai.InternalServerError) as caught:
+        gpt.chat.completions.create(model="groq/sim-model#tokens=5,fault=http_500,fail_first=1", messages=HELLO, n=3)
+    record = gateway.journal.the(caught.value.response.headers["x-request-id"])
+    assert record.output_tokens == 2 * whole.usage.completion_tokens
+    assert record.input_tokens == 2 * whole.usage.prompt_tokens
+
+
 def test_a_plain_chat_still_passes_untouched(gpt: openai.OpenAI, upstreams: dict[str, RunningSimulator]) -> None:
     raw = gpt.chat.completions.with_raw_response.create(
         model="groq/sim-model", messages=HELLO, temperature=0.5, extra_headers={"x-pointsman-strict": "1"}

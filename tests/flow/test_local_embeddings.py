@@ -11,9 +11,6 @@ import openai
 import pytest
 
 from gateway import KEY, RunningGateway, running_gateway
-from pointsman.upstream import minilm
-
-pytestmark = pytest.mark.skipif(not minilm.installed(), reason="the extra 'embed' is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pointsman.accounting.counters import MINUTE_US, CountersError, MemoryCounte
 from pointsman.canonical.limits import Limits
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
-from pointsman.policy.limits import Limiter, LimitTable, Reservation
+from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 
 KEY = Key(id="key_1", name="one", role="inference", workspace_id="default")
 OTHER = Key(id="key_2", name="two", role="inference", workspace_id="default")
@@ -24,9 +24,13 @@ class Desk:
         self.limiter = Limiter(MemoryCounters(), self.clock)
         self.table = LimitTable(self.limiter.counters, connections={"up": connection}, **tables)  # type: ignore[arg-type]
 
+    def rules(self, key: Key, connection: str) -> Rules:
+        """Every limit of a call."""
+        return (*self.table.caller_rules(key), *self.table.connection_rules(connection))
+
     def call(self, key: Key = KEY, tokens: int = 1, connection: str = "up") -> Reservation:
         """Take a call in."""
-        reservation = self.limiter.try_reserve(self.table.rules(key, connection), tokens)
+        reservation = self.limiter.try_reserve(self.rules(key, connection), tokens)
         assert reservation is not None
         return reservation
 
@@ -69,10 +73,10 @@ def test_a_refused_call_consumes_nothing_anywhere() -> None:
         workspaces=Limits(requests_per_day=5),
         connection=Limits(tokens_per_minute=10),
     )
-    before = desk.limiter.standing(desk.table.rules(KEY, "up"))
+    before = desk.limiter.standing(desk.rules(KEY, "up"))
     for _ in range(20):
         desk.refused(tokens=11)
-    assert desk.limiter.standing(desk.table.rules(KEY, "up")) == before
+    assert desk.limiter.standing(desk.rules(KEY, "up")) == before
     for _ in range(5):
         desk.call(tokens=2)
 
@@ -89,13 +93,13 @@ def test_keys_are_counted_apart_and_a_workspace_together() -> None:
 def test_a_key_s_own_limits_win_over_the_defaults_one_by_one() -> None:
     desk = Desk(keys=Limits(requests_per_minute=1, tokens_per_minute=50))
     own = Key(id="key_3", name="x", role="inference", workspace_id="default", limits=Limits(requests_per_minute=3))
-    limits = {rule.unit: rule.limit for rule in desk.table.rules(own, "up")}
+    limits = {rule.unit: rule.limit for rule in desk.rules(own, "up")}
     assert limits == {"requests": 3, "tokens": 50}
 
 
 def test_without_a_limit_there_are_no_rules() -> None:
     desk = Desk(connection=Limits(requests_per_minute=1))
-    assert desk.table.rules(KEY, "another") == ()
+    assert desk.rules(KEY, "another") == ()
 
 
 def test_tokens_are_corrected_at_settlement() -> None:
@@ -165,7 +169,7 @@ class AwayCounters(MemoryCounters):
 
 def test_without_its_store_limits_are_open_or_closed_as_configured() -> None:
     counters = AwayCounters()
-    rules = LimitTable(counters, keys=Limits(requests_per_minute=1)).rules(KEY, "up")
+    rules = LimitTable(counters, keys=Limits(requests_per_minute=1)).caller_rules(KEY)
     limiter = Limiter(counters, DrivenClock(), "open")
     assert asyncio.run(limiter.reserve(rules, 1)) is None
     assert limiter.unlimited == 1

@@ -39,9 +39,10 @@ SEPARATORS = ((",", ":"), (", ", ": "), (" , ", " : "), (",\t", ":\t"))
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole stream and what must be read in it."""
+    """A whole stream and what must be read in it. ``silent``: the same without usage that nobody asked for."""
 
     data: bytes
+    silent: bytes
     choices: int
     events: int
     usage: TokenUsage | None
@@ -106,23 +107,36 @@ def streams(draw: st.DrawFn) -> Stream:
     elif where == "last event":
         events[-1]["usage"] = USAGE
     done = draw(st.booleans())
-    data = encode_stream(
-        events,
-        done=done,
-        newline=draw(st.sampled_from(["\n", "\r\n"])),
-        space=draw(st.sampled_from(["", " "])),
-        separators=draw(st.sampled_from(SEPARATORS)),
-        ascii_only=draw(st.booleans()),
-        comment=draw(st.sampled_from([None, "ping", "", "OPENROUTER PROCESSING", '"usage"'])),
-    )
+    separators = draw(st.sampled_from(SEPARATORS))
+    style: dict[str, Any] = {
+        "done": done,
+        "newline": draw(st.sampled_from(["\n", "\r\n"])),
+        "space": draw(st.sampled_from(["", " "])),
+        "separators": separators,
+        "ascii_only": draw(st.booleans()),
+    }
+    comment = draw(st.sampled_from([None, "ping", "", "OPENROUTER PROCESSING", '"usage"']))
     return Stream(
-        data=data,
+        data=encode_stream(events, **style, comment=comment),
+        silent=_silent(events, style, comment),
         choices=count,
         events=len(events) + done,
         usage=None if where == "none" else READ_USAGE,
         finish_reason=reason,
         done=done,
     )
+
+
+def _silent(events: list[dict[str, Any]], style: dict[str, Any], comment: str | None) -> bytes:
+    kept = [event for event in events if event["choices"]]
+    if style["separators"] in SEPARATORS[:2]:  # as hosts write JSON
+        kept = [{name: value for name, value in event.items() if (name, value) != ("usage", None)} for event in kept]
+    whole = encode_stream(kept, **style, comment=comment)
+    if len(kept) < len(events) and comment is not None:  # a comment is an event of its own, and stays
+        mark = f": {comment}{style['newline'] * 2}".encode()
+        place = whole.rfind(mark) if style["done"] else len(whole)
+        whole = whole[:place] + mark + whole[place:]
+    return whole
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -136,9 +150,9 @@ def readings(reader: StreamReader) -> tuple[object, ...]:
     return (reader.usage, reader.finish_reason, reader.model, reader.events, reader.done, reader.failed)
 
 
-def read(pieces: list[bytes], choices: int = 1) -> tuple[StreamReader, bytes]:
+def read(pieces: list[bytes], choices: int = 1, unasked: bool = False) -> tuple[StreamReader, bytes]:
     """Feed all pieces; gives the reader and what may be forwarded, without `finish`."""
-    reader = StreamReader(choices)
+    reader = StreamReader(choices, None, unasked)
     return reader, b"".join([reader.feed(piece) for piece in pieces])
 
 
@@ -153,6 +167,30 @@ def test_any_chunking_gives_the_same_readings_and_bytes(stream: Stream, places: 
     assert readings(reader) == readings(whole)
     assert reader.finish() == (b"" if stream.done else b"data: [DONE]\n\n")
     assert reader.done
+
+
+@given(stream=streams(), places=st.lists(st.integers(min_value=0), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_usage_that_the_client_did_not_ask_for_is_left_out_and_nothing_else(stream: Stream, places: list[int]) -> None:
+    reader, forwarded = read(cut(stream.data, places), stream.choices, unasked=True)
+    assert forwarded == stream.silent
+    whole, _ = read([stream.data], stream.choices)
+    assert readings(reader) == readings(whole)
+
+
+def test_usage_stays_where_it_shares_an_event_with_a_choice_or_an_error() -> None:
+    for event in (
+        chunk([delta(0, "", "stop")], usage=USAGE),
+        chunk([], usage=USAGE, error={"message": "no"}),
+        chunk([], prompt_filter_results=[]),
+    ):
+        data = encode_stream([event])
+        assert read([data], unasked=True)[1] == data
+
+
+def test_a_text_that_looks_like_the_member_stays() -> None:
+    data = encode_stream([chunk([delta(0, ',"usage":null, "usage": null')], usage=None)])
+    assert read([data], unasked=True)[1] == data.replace(b',"usage":null}', b"}")
 
 
 @given(stream=streams())

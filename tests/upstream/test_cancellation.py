@@ -5,6 +5,10 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.http1 import Sink
+from pointsman.upstream.origins import Origin, Proxy
 from upstream_peers import (
     ANSWER,
     Names,
@@ -17,10 +21,6 @@ from upstream_peers import (
     until,
     upstream_client,
 )
-
-from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.http1 import Sink
-from pointsman.upstream.origins import Origin, Proxy
 
 HALF = ANSWER[:-1]
 

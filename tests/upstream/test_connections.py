@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upstream_peers import Authority
 
 from pointsman.accounting.prices import PriceService
 from pointsman.clock import SystemClock
@@ -21,6 +20,7 @@ from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService, NewCo
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.origins import TlsFiles
 from pointsman.upstream.proxies import parse_proxy
+from upstream_peers import Authority
 
 MASTER = MasterKey(b"m" * 32)
 URL = "https://api.example.com/v1"
@@ -44,7 +44,7 @@ class Place:
             AliasRepository(self.database),
             more.get("master", MASTER),
             SystemClock(),
-            (rows or [], models or []),
+            (rows or [], models or [], []),
             environment,
         )
 

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import pytest
+
 from upstream_peers import ANSWER, Names, Peer, deaf_address, get, listening, run, until, upstream_client
 
 HEAD, BODY = ANSWER[:-2], ANSWER[-2:]

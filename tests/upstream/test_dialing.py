@@ -6,6 +6,13 @@ import ssl
 from pathlib import Path
 
 import pytest
+
+from pointsman.errors import GatewayError
+from pointsman.upstream import dialing
+from pointsman.upstream.dialing import judged
+from pointsman.upstream.egress import check_remote_name
+from pointsman.upstream.origins import Proxy, TlsFiles
+from pointsman.upstream.resolver import Address, Resolved
 from upstream_peers import (
     CLOSING,
     Authority,
@@ -20,13 +27,6 @@ from upstream_peers import (
     until,
     upstream_client,
 )
-
-from pointsman.errors import GatewayError
-from pointsman.upstream import dialing
-from pointsman.upstream.dialing import judged
-from pointsman.upstream.egress import check_remote_name
-from pointsman.upstream.origins import Proxy, TlsFiles
-from pointsman.upstream.resolver import Address, Resolved
 
 UNTRUSTED = "the upstream's TLS certificate is not trusted"
 

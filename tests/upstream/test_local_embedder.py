@@ -1,4 +1,4 @@
-"""The local embedder in its own process: real weights, real vectors. Skipped where the extra is not installed."""
+"""The local embedder in its own process: real weights, real vectors."""
 
 import asyncio
 import json
@@ -11,12 +11,9 @@ import pytest
 
 from pointsman.canonical.embeddings import unpack
 from pointsman.clock import SystemClock
-from pointsman.upstream import minilm
 from pointsman.upstream.local_embedder import EMBEDDER, make_embedder
 from pointsman.upstream.local_model import LocalEndpoint, LocalModel, LocalState
 from pointsman.upstream.local_weights import LocalModelUnavailable
-
-needs_model = pytest.mark.skipif(not minilm.installed(), reason="the extra 'embed' is not installed")
 
 
 def post(endpoint: LocalEndpoint, path: str, body: object, key: str | None = None) -> tuple[int, Any]:
@@ -49,7 +46,6 @@ def with_embedder(work: Callable[[Callable[..., Awaitable[Any]]], Awaitable[None
     asyncio.run(run())
 
 
-@needs_model
 def test_near_texts_have_near_vectors_in_both_encodings() -> None:
     texts = ["The cat sits outside", "A feline is outdoors", "Stock prices fell sharply"]
 
@@ -72,7 +68,6 @@ def test_near_texts_have_near_vectors_in_both_encodings() -> None:
     with_embedder(work)
 
 
-@needs_model
 def test_the_fitting_document_ranks_first_even_behind_a_long_one() -> None:
     documents = ["bananas are yellow", "filler words " * 600 + " Paris is the capital of France", "rain tomorrow"]
 
@@ -87,7 +82,6 @@ def test_the_fitting_document_ranks_first_even_behind_a_long_one() -> None:
     with_embedder(work)
 
 
-@needs_model
 def test_wrong_requests_are_refused_in_openai_shape() -> None:
     async def work(ask: Callable[..., Awaitable[Any]]) -> None:
         for body, param in (
@@ -104,7 +98,6 @@ def test_wrong_requests_are_refused_in_openai_shape() -> None:
     with_embedder(work)
 
 
-@needs_model
 def test_without_intact_weights_it_refuses_and_says_what_to_do(tmp_path: Path) -> None:
     weights = tmp_path / "model.onnx"
     weights.write_bytes(b"not a model")

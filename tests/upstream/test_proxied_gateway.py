@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upstream_peers import ProxyPeer, listening
-
 from gateway import running_gateway
 from pointsman.testing import OpenAIChat, running_simulator
 from raw_client import ask, chat
+from upstream_peers import ProxyPeer, listening
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from upstream_peers import Names, run, until
 
 from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError
@@ -11,6 +10,7 @@ from pointsman.settings import UpstreamSettings
 from pointsman.ticker import Ticker
 from pointsman.upstream import resolver as resolver_module
 from pointsman.upstream.resolver import STALE_SECONDS, Resolver
+from upstream_peers import Names, run, until
 
 
 class Place:

@@ -15,6 +15,18 @@ from pointsman.errors import GatewayError, Kind
 MAX_NOTES: Final = 256  # a request with more is counted on, not listed
 MAX_PATH: Final = 120
 _SHOWN_IN_HEADER: Final = 8
+# What upstreams say about their own machinery in an answer. It means nothing to a client of another API, whose answer
+# is none the poorer without it: clients of the same API get it, others no note of it. Names as of 2026-11 of OpenAI,
+# Groq, Cerebras, llama.cpp, Ollama, vLLM, SGLang, NVIDIA, Gemini and Bedrock, in this order.
+TELEMETRY: Final = frozenset(
+    (
+        "system_fingerprint", "obfuscation", "prompt_cache_diagnostics",
+        "x_groq", "usage_breakdown", "queue_time", "prompt_time", "completion_time", "total_time",
+        "time_info", "timings", "tokens_per_second",
+        "total_duration", "load_duration", "prompt_eval_duration", "eval_duration",
+        "prompt_token_ids", "token_ids", "kv_transfer_params", "weight_version", "nvext", "trafficType", "metrics",
+    )
+)  # fmt: skip
 
 
 class Action(StrEnum):
@@ -61,6 +73,11 @@ class Fidelity:
     def dropped(self, path: str, detail: str) -> None:
         """Nothing went out; ``detail`` says why."""
         self._add(path, Action.DROPPED, detail)
+
+    def unplaced(self, path: str, value: object, detail: str) -> None:
+        """A member of an answer has no place in the client's API: dropped, unless it is null or mere `TELEMETRY`."""
+        if value is not None and path.rpartition(".")[2] not in TELEMETRY:
+            self.dropped(path, detail)
 
     def refuse_drops(self) -> None:
         """For strict calls: raises GatewayError(UNSUPPORTED) naming the first dropped field."""

@@ -64,9 +64,23 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     local,
     logs,
     models,
+    route,
     serve,
     simulate,
     translate,
 )
 
-__all__ = ["app", "chat", "connections", "keys", "local", "logs", "main", "models", "serve", "simulate", "translate"]
+__all__ = [
+    "app",
+    "chat",
+    "connections",
+    "keys",
+    "local",
+    "logs",
+    "main",
+    "models",
+    "route",
+    "serve",
+    "simulate",
+    "translate",
+]

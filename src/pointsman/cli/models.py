@@ -11,7 +11,8 @@ from pointsman.cli.options import AsJson, ConfigFile, DataDir, opened
 from pointsman.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from pointsman.routing.catalogue import Catalogue, Connection
+    from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.targets import Connection
 
 INSTALL = "not installed: pointsman local install"
 INSTALL_EMBEDDER = "not installed: pip install 'pointsman[embed]'"

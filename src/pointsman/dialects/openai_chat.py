@@ -37,6 +37,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     choices: int
     max_output_tokens: int
+    usage_wanted: bool  # the client asked for a stream's usage
     fields: Fields
 
 
@@ -77,6 +78,7 @@ def parse_request(body: bytes) -> ChatCall:
         stream=request.stream is True,
         choices=choices,
         max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
+        usage_wanted=request.stream_options is not None and request.stream_options.include_usage is True,
         fields=fields,
     )
 

@@ -91,7 +91,7 @@ class AnswerWriter:
         """``out`` and what its upstream said beyond our words: where both speak the same API, else named."""
         for name, value in (extra or {}).items():
             if not self._same:
-                self._fidelity.dropped(f"{place}.{name}", "not a word of Chat Completions")
+                self._fidelity.unplaced(f"{place}.{name}", value, "not a word of Chat Completions")
             elif isinstance(value, dict) and isinstance(out.get(name), dict):
                 out[name] = overlay(out[name], value)
             else:

@@ -147,7 +147,7 @@ class StreamRenderer:
             if name in ("system_fingerprint", "provider"):
                 out[name] = value
             else:
-                self._fidelity.dropped(f"response.{name}", "chunks have no such member")
+                self._fidelity.unplaced(f"response.{name}", value, "chunks have no such member")
         self._head = b'data: %b,"choices":[' % _encode(out)[:-1]
 
     def _chunk(self, choice: int, delta: Json, more: bytes = b',"logprobs":null', reason: str | None = None) -> bytes:
@@ -321,8 +321,8 @@ class StreamRenderer:
         state = self._of(event.choice)
         out = self._role(event.choice, True)
         reason = self._writer.reason(event.finish_reason, bool(state.calls), state.refused)
-        for name in event.extra or ():
-            self._fidelity.dropped(f"response.choices[{event.choice}].{name}", "chunks have no such member")
+        for name, value in (event.extra or {}).items():
+            self._fidelity.unplaced(f"response.choices[{event.choice}].{name}", value, "chunks have no such member")
         return out + self._chunk(event.choice, {}, reason=reason)
 
     def _last(self) -> bytes:

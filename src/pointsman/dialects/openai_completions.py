@@ -110,8 +110,8 @@ def write_response(response: Response, request: Request, identity: Identity, fid
     out["choices"] = [_choice(choice, request, fidelity) for choice in response.choices]
     if response.usage is not None:
         out["usage"] = write_usage(response.usage)
-    for name in response.extra:
-        fidelity.dropped(f"response.{name}", "not a word of Completions")
+    for name, value in response.extra.items():
+        fidelity.unplaced(f"response.{name}", value, "not a word of Completions")
     return _encode(out)
 
 

@@ -6,7 +6,7 @@ it; if it is still wrong the client gets an error, never an answer that only loo
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -56,9 +56,17 @@ async def emulate(
             )
         one.choices = None
         fidelity.mapped(request.path("choices"), f"{count} calls")
-        answers = await asyncio.gather(*(_bound(one, wanted, ask, fidelity, object_mode) for _ in range(count)))
-        return merged(answers)
+        return merged(await _all(_bound(one, wanted, ask, fidelity, object_mode) for _ in range(count)))
     return await _bound(one, wanted, ask, fidelity, object_mode)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, Response]]) -> list[Response]:
+    """The answers of all calls. When one fails the others are waited for: they cost, and what they cost is counted."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Response)]
 
 
 async def _bound(request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, object_mode: bool) -> Response:

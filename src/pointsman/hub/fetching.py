@@ -20,6 +20,7 @@ from pointsman.upstream.origins import Origin
 MAX_FETCHES: Final = 20  # of one request
 MAX_REDIRECTS: Final = 3
 MAX_BYTES: Final = 20 * 1024 * 1024  # of one picture or file, as OpenAI has it
+MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024  # of all of one request, which is what Anthropic takes in a body
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 
@@ -51,18 +52,25 @@ async def fetch_parts(client: UpstreamClient, parts: list[AnyPart], fidelity: Fi
         raise GatewayError(
             Kind.INVALID_REQUEST, f"more than {MAX_FETCHES} pictures or files are given by address", param="messages"
         )
+    left = MAX_TOTAL_BYTES
     for part in parts:
         if isinstance(part, ImagePart | FilePart) and part.source is not None and part.source.url is not None:
             try:
-                part.source = await fetch(client, part.source.url, allow_private=allow_private)
+                part.source, size = await fetch(client, part.source.url, allow_private=allow_private)
+                left -= size
+                if left < 0:
+                    most = MAX_TOTAL_BYTES // 1024 // 1024
+                    raise GatewayError(
+                        Kind.INVALID_REQUEST, f"together with those before it, it is larger than {most} MB"
+                    )
             except GatewayError as error:
                 message = f"'{part.path}' names an address that can't be fetched: {error.message}"
                 raise GatewayError(Kind.INVALID_REQUEST, message, param=part.path or None) from None
             fidelity.mapped(part.path, "fetched and sent as bytes")
 
 
-async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False) -> Source:
-    """The bytes at an address, in base64. Raises GatewayError."""
+async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False) -> tuple[Source, int]:
+    """The bytes at an address, in base64, and how many they are. Raises GatewayError."""
     for _ in range(MAX_REDIRECTS + 1):
         answer = await _get(client, url, allow_private)
         location = answer.headers.get(b"location")
@@ -74,7 +82,7 @@ async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False
     if len(answer.body) > MAX_BYTES:
         raise GatewayError(Kind.INVALID_REQUEST, f"it is larger than {MAX_BYTES // 1024 // 1024} MB")
     media_type = answer.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-    return Source(data=base64.b64encode(answer.body).decode("ascii"), media_type=media_type or None)
+    return Source(data=base64.b64encode(answer.body).decode("ascii"), media_type=media_type or None), len(answer.body)
 
 
 async def _get(client: UpstreamClient, url: str, allow_private: bool) -> CollectedAnswer:

@@ -4,6 +4,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 """
 
 import asyncio
+import copy
 from typing import Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
@@ -22,6 +23,7 @@ from pointsman.hub.emulation import added, emulate, missing
 from pointsman.hub.fetching import addressed, fetch_parts
 from pointsman.hub.passage import Passage
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.opaque_turns import Answerer, make_answerer
 from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, Receiver
 from pointsman.upstream.client import UpstreamClient
@@ -46,7 +48,7 @@ class Entry(Protocol):
 
     record: RequestRecord
 
-    def sent(self, endpoint: Endpoint, model: str) -> None: ...
+    def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -93,6 +95,8 @@ class HubLane:
     async def run(self, dialect: Dialect, request: Request, model: str) -> None:
         """Send the request for the upstream's ``model`` and answer the client. Raises GatewayError."""
         exchange = self._exchange
+        request = copy.copy(request)  # another target may get the same one: what is put back for this one is not for it
+        request.messages = list(request.messages)
         identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
         upstream = self._endpoint.upstream(model)
         self._model, self._request = model, request
@@ -123,13 +127,20 @@ class HubLane:
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
         """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""
-        services, fidelity = self._services, self._passage.fidelity
-        now = services.clock.monotonic()
-        services.vault.restore(self._entry.record.workspace_id, self._request, self._endpoint.wire, now, fidelity)
+        services, fidelity, workspace = self._services, self._passage.fidelity, self._entry.record.workspace_id
+        now, answerer = services.clock.monotonic(), self._answerer()
+        stripped = services.vault.restore(workspace, self._request, answerer, now, fidelity)
+        if stripped:
+            await in_task()
+            await services.vault.recall(workspace, stripped, answerer, now, fidelity)
         parts = addressed(self._request, lacks)
         if parts:
             await in_task()
             await fetch_parts(services.client, parts, fidelity, allow_private=False)
+
+    def _answerer(self) -> Answerer:
+        origin = self._access.origin
+        return make_answerer(self._endpoint.wire, origin.host, origin.port, self._endpoint.connection_id)
 
     def _message(self, passage: Passage) -> bytes:
         strict = self._exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false")
@@ -143,7 +154,8 @@ class HubLane:
         await self._services.client.send(self._access.origin, message, answer, caller)
         if answer.status != 200:
             secret = self._access.reveal()
-            raise self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            error = self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
+            raise error.of(answer.status, answer.headers, answer.body)
 
     async def _collect(self) -> None:
         entry, answer = self._entry, CollectedAnswer()
@@ -153,10 +165,11 @@ class HubLane:
         except asyncio.CancelledError:
             entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
             raise
-        response, body = self._passage.read(answer.body)
+        response = self._passage.parse(answer.body)
+        # Before it is written for the client, which may fail: the upstream's bill does not ask for that.
         entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
         self._keep(response)
-        self._respond(body)
+        self._respond(self._passage.write(response) if self._passage.translated else answer.body)
 
     def _respond(self, body: bytes) -> None:
         entry = self._entry
@@ -170,8 +183,9 @@ class HubLane:
         if self._passage.translated and hides_thoughts(self._request, response):
             self._passage.fidelity.dropped("response.reasoning", "the upstream has thought, and shows nothing of it")
         if self._passage.translated and response.choices:
-            now = self._services.clock.monotonic()
-            self._services.vault.keep(self._entry.record.workspace_id, response.choices[0].parts, now)
+            services, workspace = self._services, self._entry.record.workspace_id
+            parts, now = response.choices[0].parts, services.clock.monotonic()
+            services.vault.keep(workspace, self._request, self._answerer(), parts, now)
 
     async def _relay(self) -> None:
         entry, passage = self._entry, self._passage
@@ -200,6 +214,10 @@ class HubLane:
             await self._send(message, answer)
         except asyncio.CancelledError:
             read()
+            raise
+        except GatewayError:
+            if reader.usage is not None:
+                read()  # it broke before anything went to the client, and after it had told its cost
             raise
         if not answer.streaming:
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
@@ -230,7 +248,8 @@ class HubLane:
 
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""
-        passage = self._passage.asking(request)
+        # The notes of all calls are alike: those of the first stand in the ledger.
+        passage = self._passage.asking(request, None if self._sent else self._passage.fidelity)
         answer = CollectedAnswer()
         await self._send(self._message(passage), answer)
         self._produced += tokens_of(len(answer.body))

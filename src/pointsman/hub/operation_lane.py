@@ -159,7 +159,10 @@ class OperationLane:
             self._read(None, None)  # the upstream worked on it: the input, at least, is used
             raise
         if answer.status != 200:
-            raise self._format.parse_error(answer.status, answer.headers, answer.body, self._access.reveal())
+            error: GatewayError = self._format.parse_error(
+                answer.status, answer.headers, answer.body, self._access.reveal()
+            )
+            raise error.of(answer.status, answer.headers, answer.body)
 
     def _read(self, model: str | None, usage: TokenUsage | None) -> None:
         """What the answer told. Tokens that it did not tell are guessed. What is paid by the second, the letter or the

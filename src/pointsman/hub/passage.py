@@ -6,29 +6,18 @@ raw lane is in flow.py): the request's body with its model changed, the answer u
 
 from typing import Final
 
-import msgspec
-
 from pointsman.canonical.collect import replay
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Dialect, ProviderFormat, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
-from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import end_of_events
 from pointsman.hub.answer import StreamHead
 from pointsman.hub.reader import CarryingReader, PassageReader, TranslatingReader
 
 FIDELITY_HEADER: Final = b"x-pointsman-fidelity"
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer told about itself."""
-
-    model: str | None = None
-    finish_reason: str | None = None
-    usage: TokenUsage | None = None
 
 
 class Passage:
@@ -64,20 +53,15 @@ class Passage:
             self.fidelity.refuse_drops()
         return built
 
-    def asking(self, request: Request) -> "Passage":
-        """A passage like this one for another request, whose notes nobody reads."""
-        other = Passage(self._dialect, self._format, request, self._upstream, self._identity)
+    def asking(self, request: Request, fidelity: Fidelity | None) -> "Passage":
+        """A passage like this one for another request; its notes go to ``fidelity``, or are read by nobody."""
+        other = Passage(self._dialect, self._format, request, self._upstream, self._identity, fidelity)
         other.translated = self.translated
         return other
 
     def parse(self, body: bytes) -> Response:
         """A whole answer in our words."""
         return self._format.parse_response(body, self._identity)
-
-    def read(self, body: bytes) -> tuple[Response, bytes]:
-        """A whole answer, and its bytes for the client."""
-        response = self._format.parse_response(body, self._identity)
-        return response, self.write(response) if self.translated else body
 
     def write(self, response: Response) -> bytes:
         """An answer in our words, for the client."""
@@ -113,11 +97,6 @@ class Passage:
     def head(self) -> bytes:
         """Header lines for the client: what translation did to the request, so far."""
         return b"%b: %b\r\n" % (FIDELITY_HEADER, self.fidelity.header()) if self.fidelity else b""
-
-
-def reading_of(response: Response) -> Reading:
-    """What a whole answer told about itself."""
-    return Reading(model=response.model, finish_reason=response.finish_reason, usage=response.usage)
 
 
 def end_of_lines(data: bytes) -> int:

@@ -1,5 +1,6 @@
 """Watches a streamed answer go by, and writes it anew for the client where its API is another."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from pointsman.canonical.events import (
@@ -16,7 +17,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError
 
 
-class PassageReader:
+class PassageReader(ABC):
     """The same members as the raw lane's reader (providers/openai.py), over any two halves.
 
     ``error`` is how the answer broke. The client has been told of it in the bytes that `feed` or `finish` gave, unless
@@ -48,12 +49,13 @@ class PassageReader:
         """The upstream closed cleanly: whether its answer is whole is the parser's to say."""
         return self._pass(self._parser.finish(), b"", last=True)
 
+    @abstractmethod
     def fail(self, error: GatewayError) -> bytes:
         """The connection broke: the error as the client's API has it in a stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write(self, events: list[AnyEvent], data: bytes, *, last: bool) -> bytes:
-        raise NotImplementedError
+        """The bytes for the client; ``events`` are those that ``data`` completed."""
 
     def _pass(self, events: list[AnyEvent], data: bytes, *, last: bool) -> bytes:
         for event in events:

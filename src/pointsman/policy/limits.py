@@ -56,20 +56,25 @@ class LimitTable:
         self._counters = counters
         self._keys = keys
         self._workspaces = workspaces
-        self._connections = connections or {}
-        self._found: dict[tuple[str, str], Rules] = {}
+        self._of_callers: dict[str, Rules] = {}
+        self._of_connections = {
+            connection_id: self._rules("connection", connection_id, limits)
+            for connection_id, limits in (connections or {}).items()
+        }
 
-    def rules(self, key: Key, connection_id: str) -> Rules:
-        """The limits of a call by this key to this connection; empty: none."""
-        place = (key.id, connection_id)
-        found = self._found.get(place)
+    def caller_rules(self, key: Key) -> Rules:
+        """The limits of a call by this key, its own and its workspace's; empty: none."""
+        found = self._of_callers.get(key.id)
         if found is None:
-            found = self._found[place] = (
+            found = self._of_callers[key.id] = (
                 *self._rules("key", key.id, key.limits.over(self._keys) if key.limits is not None else self._keys),
                 *self._rules("workspace", key.workspace_id, self._workspaces),
-                *self._rules("connection", connection_id, self._connections.get(connection_id, NO_LIMITS)),
             )
         return found
+
+    def connection_rules(self, connection_id: str) -> Rules:
+        """The limits of a call to this connection, whoever makes it; empty: none."""
+        return self._of_connections.get(connection_id, ())
 
     def _rules(self, scope: Literal["key", "workspace", "connection"], owner: str, limits: Limits) -> Rules:
         rules = []

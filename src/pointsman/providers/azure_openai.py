@@ -15,7 +15,6 @@ API_VERSION: Final = "2024-10-21"  # the last dated version that is generally av
 _DEPLOYMENT: Final = b"{deployment}"
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
-_encode: Final = msgspec.json.Encoder().encode
 _name: Final = msgspec.json.Decoder(str)
 
 
@@ -58,13 +57,11 @@ class AzureOpenAI:
         ]
         return "\r\n".join(lines).encode("latin-1")
 
-    def build_request(self, head: bytes, fields: Fields, model: msgspec.Raw) -> bytes:
-        """The whole HTTP request: ``fields`` with ``model`` put in its place, every other value as it came."""
+    def build_request(self, head: bytes, fields: Fields, model: msgspec.Raw, ask_usage: bool = False) -> bytes:
+        """As `openai.build_request`, with the deployment in the path."""
         if self._template is not None:
             head = head.replace(_DEPLOYMENT, quoted(_name.decode(model)).encode("ascii"), 1)
-        fields["model"] = model
-        body = _encode(fields)
-        return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        return openai.build_request(head, fields, model, ask_usage)
 
 
 def build_models_request(path_prefix: str, host: bytes, secret: str | None, template: str | None) -> bytes:

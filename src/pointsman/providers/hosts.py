@@ -31,7 +31,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     whether it may stand there; ``required``: it must, beside tool calls (else 400). ``prefill``: how an answer
     is begun for the model (a trailing assistant message, or one marked ``prefix`` or ``partial``), None: not at all.
     ``call_ids``: Mistral takes exactly nine letters and digits. ``thought_signatures``: Google's own, on calls.
-    ``cache_marks``: ``cache_control`` may stand on parts. ``text_as_string``: content of parts must be one string.
+    ``cache_marks``: ``cache_control`` may stand on parts; None: nobody knows (`carries_marks`).
+    ``text_as_string``: content of parts must be one string.
     ``stream_usage``: it takes ``stream_options``.
     """
 
@@ -53,10 +54,16 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reasoning_history: Literal["never", "allowed", "required"] = "allowed"
     prefill: Literal["trailing", "prefix", "partial"] | None = "trailing"
     thought_signatures: bool = False
-    cache_marks: bool = True
+    cache_marks: bool | None = None
     text_as_string: bool = False
     stream_usage: bool = True
     refused: tuple[str, ...] = ()
+
+    def carries_marks(self, same: bool) -> bool:
+        """Whether cache marks are sent. To a host that nothing is known of they go from clients of the ``same`` API
+        alone: they wrote them for it, others never heard of it.
+        """
+        return same if self.cache_marks is None else self.cache_marks
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

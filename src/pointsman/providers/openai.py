@@ -29,7 +29,14 @@ _any: Final = msgspec.json.Decoder()
 _sound: Final = msgspec.json.Decoder(SoundResponse)
 _usage: Final = msgspec.json.Decoder(Usage)
 _odd_usage: Final = msgspec.json.Decoder(OddUsage)
+_fields: Final = msgspec.json.Decoder(Fields)
+_ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
+_TRUE: Final = msgspec.Raw(b"true")
+_NULL: Final = msgspec.Raw(b"null")
+# Azure's member for answers out of one's own documents; beside it, it refuses `stream_options`.
+_NO_OPTIONS_WITH: Final = "data_sources"
 _SECONDS: Final = re.compile(rb"^\d{1,9}(\.\d+)?$")
+_EVENT: Final = re.compile(rb".*?\n\r?\n|.+", re.DOTALL)  # one event of a stream, its blank line included
 # Statuses that say the account or its key is at fault: the gateway's business, not the caller's.
 ACCOUNT_STATUSES: Final = frozenset((401, 402, 403, 407))
 
@@ -56,9 +63,14 @@ def build_head(path_prefix: str, host: bytes, secret: str | None) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
-def build_request(head: bytes, fields: Fields, model: msgspec.Raw) -> bytes:
-    """The whole HTTP request: ``fields`` with ``model`` put in its place, every other value as it came."""
+def build_request(head: bytes, fields: Fields, model: msgspec.Raw, ask_usage: bool = False) -> bytes:
+    """The whole HTTP request: ``fields`` with ``model`` put in its place, every other value as it came.
+
+    ``ask_usage``: the stream is to end with its usage, for which the client did not ask.
+    """
     fields["model"] = model
+    if ask_usage:
+        fields = asking_for_usage(fields)
     if len(fields.get("messages", b"")) > LARGE_BYTES:
         return _build_large(head, fields)
     body = _encode(fields)
@@ -72,6 +84,16 @@ def _build_large(head: bytes, fields: Fields) -> bytes:
         parts += (b"," if parts else b"{", _encode(name), b":", value)
     parts.append(b"}")
     return b"".join((head, b"%d\r\n\r\n" % sum(map(len, parts)), *parts))
+
+
+def asking_for_usage(fields: Fields) -> Fields:
+    """``fields`` with ``include_usage`` in their ``stream_options``, whose other members stay. A copy: the next
+    upstream that is tried may refuse the member.
+    """
+    options = fields.get("stream_options")
+    if options is None or options == _NULL:
+        return fields if _NO_OPTIONS_WITH in fields else fields | {"stream_options": _ASKING}
+    return fields | {"stream_options": msgspec.Raw(_encode(_fields.decode(options) | {"include_usage": _TRUE}))}
 
 
 def parse_response(body: bytes) -> Answer:
@@ -182,7 +204,8 @@ class StreamReader:
     """Watches a stream of chat completion chunks go by, without parsing every one.
 
     `feed` gives back what may be forwarded: whole events only, so that an error can always follow in an event of its
-    own. The bytes are never changed. Any chunking of the same bytes gives the same readings.
+    own. The bytes are never changed, but for usage that the client did not ask for. Any chunking of the same bytes
+    gives the same readings and the same bytes.
     """
 
     __slots__ = (
@@ -192,6 +215,7 @@ class StreamReader:
         "_pieces",
         "_seam",
         "_secret",
+        "_unasked",
         "_unread",
         "done",
         "events",
@@ -201,8 +225,13 @@ class StreamReader:
         "usage",
     )
 
-    def __init__(self, choices: int = 1, secret: str | None = None) -> None:
-        """``choices`` is how many answers were asked for (``n``); an error event that holds ``secret`` is kept back."""
+    def __init__(self, choices: int = 1, secret: str | None = None, unasked: bool = False) -> None:
+        """``choices`` is how many answers were asked for (``n``); an error event that holds ``secret`` is kept back.
+
+        ``unasked``: usage was asked for by the gateway alone (`asking_for_usage`). What an upstream adds for that is
+        left out of what is given back: the event of usage without a choice, and ``"usage":null`` in those before it.
+        """
+        self._unasked = unasked
         self._choices = choices
         self._secret = secret
         self._ended: set[int] = set()
@@ -226,8 +255,17 @@ class StreamReader:
             data = self._take_events(data)
         if data:
             self.events += data.count(b"\ndata:") + data.startswith(b"data:")  # a JSON text has no raw line feed
-            if self._unread or b"[DONE]" in data or b'"error"' in data or _tells(data):
+            told = data.count(b'"usage"')
+            if told and self._unasked:
+                # Outside of a JSON text, and only there, these bytes are a member; inside, quotes have a backslash.
+                data = data.replace(b',"usage":null', b"").replace(b', "usage": null', b"")
+                told = data.count(b'"usage"')
+            if told:
+                told -= data.count(b'"usage":null') + data.count(b'"usage": null')
+            if told or self._unread or b"[DONE]" in data or b'"error"' in data or _ends(data):
                 self._read(data)
+                if told and self._unasked:
+                    data = _without_usage(data)
         return data
 
     def _take_events(self, data: bytes) -> bytes:
@@ -297,11 +335,25 @@ class StreamReader:
                     self.finish_reason = choice.finish_reason
 
 
-def _tells(data: bytes) -> bool:
-    """True when an event may hold a finish reason or usage: one of the two members is there and not null."""
-    return data.count(b'"finish_reason"') != data.count(b'"finish_reason":null') + data.count(
-        b'"finish_reason": null'
-    ) or data.count(b'"usage"') != data.count(b'"usage":null') + data.count(b'"usage": null')
+def _ends(data: bytes) -> bool:
+    """True when an event may hold a finish reason: the member is there and not null."""
+    return data.count(b'"finish_reason"') != data.count(b'"finish_reason":null') + data.count(b'"finish_reason": null')
+
+
+def _without_usage(data: bytes) -> bytes:
+    """Whole events without those that tell usage and hold no choice."""
+    return b"".join([event for event in _EVENT.findall(data) if not _is_usage(event)])
+
+
+def _is_usage(event: bytes) -> bool:
+    for line in event.splitlines():
+        if line.startswith(b"data:") and b'"usage"' in line:
+            try:
+                told = _response.decode(line[5:])
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                return False
+            return told.choices == [] and is_given(told.usage) and not is_given(told.error)
+    return False
 
 
 def _end_of_events(data: bytes) -> int:

@@ -32,6 +32,7 @@ from pointsman.wire.openai_chat_parts import (
 )
 
 Json = dict[str, Any]
+NO_MARKS: Final = "this host is not known to read cache marks"
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _FORMATS: Final = {media: name for name, media in AUDIO_TYPES.items()} | {"audio/mp3": "mp3", "audio/x-wav": "wav"}
 
@@ -154,11 +155,11 @@ class MessageWriter:
 
     def _mark(self, out: Json, part: AnyPart) -> None:
         """A cache mark where the host reads them; OpenAI's own is among the part's extra members."""
-        if self._quirks.cache_marks:
+        if self._quirks.carries_marks(self._same):
             assert part.cache is not None
             out["cache_control"] = write_cache(part.cache)
         elif not (self._same and part.extra and "prompt_cache_breakpoint" in part.extra):
-            self._fidelity.dropped(f"{part.path}.cache_control", "this host caches by itself")
+            self._fidelity.dropped(f"{part.path}.cache_control", NO_MARKS)
 
     def _known(self, part: AnyPart) -> Json | None:
         match part:

@@ -13,7 +13,7 @@ from pointsman.providers.azure_openai import API_VERSION, chat_path
 from pointsman.providers.caller_name import short_name_of_caller
 from pointsman.providers.hosts import Quirks, read_quirks
 from pointsman.providers.openai import CHAT_PATH
-from pointsman.providers.openai_chat_messages import MessageWriter
+from pointsman.providers.openai_chat_messages import NO_MARKS, MessageWriter
 from pointsman.wire.openai_chat import Fields
 from pointsman.wire.openai_chat_parts import WIRE, overlay, write_cache
 
@@ -76,6 +76,19 @@ def departures(upstream: Upstream) -> frozenset[str]:
     return frozenset(found)
 
 
+def marks(upstream: Upstream) -> tuple[bytes, ...]:
+    """What inside a request's members makes the difference that `departures` tells of whole members: JSON texts that
+    stand in its body, as values or as names. Other texts with the same letters have a backslash before their quotes.
+    """
+    quirks = read_quirks(upstream.quirks)
+    found = []
+    if not quirks.developer_role:
+        found.append(b'"developer"')
+    if quirks.cache_marks is False:
+        found.append(b'"cache_control"')
+    return tuple(found)
+
+
 def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:
     """The host's request. Every leaf of ``request`` is in it or in ``fidelity``."""
     quirks = read_quirks(upstream.quirks)
@@ -134,10 +147,10 @@ class _Options:
         if request.max_output_tokens is not None:
             body[self._quirks.max_tokens_field] = request.max_output_tokens
         if request.cache is not None:
-            if self._quirks.cache_marks:
+            if self._quirks.carries_marks(self._request.wire == WIRE):
                 body["cache_control"] = write_cache(request.cache)
             else:
-                self._fidelity.dropped(request.path("cache"), "this host caches by itself")
+                self._fidelity.dropped(request.path("cache"), NO_MARKS)
         self._tools()
         self._format()
         if request.reasoning is not None:
@@ -223,10 +236,10 @@ class _Options:
         if tool.namespace is not None:
             self._fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
         if tool.cache is not None:
-            if self._quirks.cache_marks:
+            if self._quirks.carries_marks(self._request.wire == WIRE):
                 out["cache_control"] = write_cache(tool.cache)
             else:
-                self._fidelity.dropped(f"{tool.path}.cache_control", "this host caches by itself")
+                self._fidelity.dropped(f"{tool.path}.cache_control", NO_MARKS)
         if tool.extra and self._request.wire == WIRE:
             out.update(overlay(out, tool.extra))
         else:

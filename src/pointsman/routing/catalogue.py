@@ -3,12 +3,13 @@
 import difflib
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-import msgspec
-
 from pointsman.errors import GatewayError, Kind
+from pointsman.routing.combos import Combo, route_of
+from pointsman.routing.plan import Route, Step
+from pointsman.routing.targets import Connection, Target, target_of
 
 SUGGESTIONS: Final = 3
 MAX_COMPARED: Final = 100
@@ -16,55 +17,19 @@ MAX_COMPARED_LENGTH: Final = 100
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """One account at an upstream, as routing sees it: no credential, no address. No ``models`` means any.
-
-    ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
-    those that are reached in a way of their own.
-    """
-
-    id: str
-    kind: str
-    provider: str | None = None
-    models: tuple[str, ...] = ()
-    priority: int = 0
-    created_at: int = 0
-    hidden: tuple[str, ...] = ()
-    apart: tuple[str, ...] = ()
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes: a connection and the model's name there. ``encoded`` is that name as JSON, ``endpoint`` the
-    key of the way there.
-    """
-
-    connection: Connection
-    model: str
-    encoded: msgspec.Raw
-    endpoint: str
-
-    @property
-    def listed(self) -> bool:
-        """Whether it is offered in lists."""
-        return self.model not in self.connection.hidden
-
-    @property
-    def id(self) -> str:
-        """The full id, ``connection/model``."""
-        return f"{self.connection.id}/{self.model}"
-
-
 class Catalogue:
-    """Resolves model ids: an alias, then ``connection/model``, then a bare name that only one connection has."""
+    """Resolves model ids: a combo, an alias, ``connection/model``, then a bare name that only one connection has."""
 
-    def __init__(self, connections: Iterable[Connection], aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, connections: Iterable[Connection], aliases: Mapping[str, str], combos: Iterable[Combo] = ()
+    ) -> None:
         self.connections = {connection.id: connection for connection in connections}
         self.aliases = dict(aliases)
         self._targets: dict[str, Target] = {}
         self._bare: dict[str, list[Target]] = {}
         for connection in self.connections.values():
             for model in dict.fromkeys(connection.models):
-                target = _target(connection, model)
+                target = target_of(connection, model)
                 self._targets[target.id] = target
                 self._bare.setdefault(model, []).append(target)
         unique = {name: found[0] for name, found in self._bare.items() if len(found) == 1 and self._find(name) is None}
@@ -73,24 +38,43 @@ class Catalogue:
             found = self._names.get(meaning) or self._find(meaning)
             if found is not None:
                 self._names[name] = found
+        self.combos = {combo.name: combo for combo in combos}
+        self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._names.items()}
+        for combo in self.combos.values():
+            route = route_of(combo, lambda name: self._names.get(name) or self._find(name))
+            if route.steps:
+                self._routes[combo.name] = route
 
     @property
     def targets(self) -> list[Target]:
         """Every known model, by full id."""
         return list(self._targets.values())
 
+    def route(self, name: str) -> Route:
+        """Where requests for a model id may go. Raises GatewayError(MODEL_NOT_FOUND) as `resolve` does."""
+        return self._routes.get(name) or route_to(name, self.resolve(name))
+
+    def route_at(self, name: str, connection_ids: Collection[str]) -> Route:
+        """As `route`; of a bare name that several connections have, to that of one of ``connection_ids``."""
+        if name not in self._routes:
+            for target in self._bare.get(name, ()):
+                if target.connection.id in connection_ids:
+                    return route_to(name, target)
+        return self.route(name)
+
     def resolve(self, name: str) -> Target:
-        """The target of a requested model id.
+        """The one target of a requested model id; of a combo the first.
 
         Raises GatewayError(MODEL_NOT_FOUND) with the nearest names, or the candidates of an ambiguous bare name.
         """
-        return self._names.get(name) or self._find(name) or self._missing(name)
+        route = self._routes.get(name)
+        return route.steps[0].target if route is not None else self._find(name) or self._missing(name)
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, model = name.partition("/")
         connection = self.connections.get(prefix)
         if slash and model and connection is not None and not connection.models:
-            return _target(connection, model)
+            return target_of(connection, model)
         return None
 
     def _missing(self, name: str) -> Target:
@@ -116,19 +100,15 @@ class Catalogue:
             lower = candidate.lower()
             return sum(word in lower for word in words), -abs(len(candidate) - len(name))
 
-        candidates = dict.fromkeys([*self.aliases, *self._targets, *self._bare])
+        candidates = dict.fromkeys([*self.combos, *self.aliases, *self._targets, *self._bare])
         closest = heapq.nlargest(MAX_COMPARED, candidates, in_common) if len(candidates) > MAX_COMPARED else candidates
         short = [candidate for candidate in closest if len(candidate) <= 2 * MAX_COMPARED_LENGTH]
         return [f"'{near}'" for near in difflib.get_close_matches(name, short, SUGGESTIONS, 0.5)]
 
 
-def _target(connection: Connection, model: str) -> Target:
-    return Target(
-        connection=connection,
-        model=model,
-        encoded=msgspec.Raw(msgspec.json.encode(model)),
-        endpoint=f"{connection.id}/{model}" if model in connection.apart else connection.id,
-    )
+def route_to(name: str, target: Target) -> Route:
+    """The route to one target."""
+    return Route(name=name, steps=(Step(target=target),))
 
 
 def _shown(name: str) -> str:

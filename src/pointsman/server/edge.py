@@ -324,7 +324,7 @@ class EdgeConnection(asyncio.Protocol):
             raise _no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
-            raise _body_too_large(limits.max_body_bytes)
+            self._check_size(int(length))
         coding = headers.get(b"transfer-encoding")
         if coding is not None:
             self._check_transfer(coding)
@@ -376,10 +376,19 @@ class EdgeConnection(asyncio.Protocol):
         self._size += len(body)
         self._unframed = 0
         if self._size > self.edge.settings.max_body_bytes:
-            raise _body_too_large(self.edge.settings.max_body_bytes)
+            self._check_size(self._size)
         if self._decoder is not None:
             body = self._decoder.decode(body)
         self._body.append(body)
+
+    def _check_size(self, size: int) -> None:
+        """Refuse a body that is larger than any other, unless its path takes it."""
+        path, _, query = self._url.partition(b"?")
+        more = self.edge.router.body_limits.get(path)
+        limit = more(self._headers, query) if more is not None else None
+        usual = self.edge.settings.max_body_bytes
+        if limit is None or size > max(limit, usual):
+            raise _body_too_large(max(limit or 0, usual), "files.max_bytes" if limit is not None else None)
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
@@ -550,5 +559,6 @@ def _head_too_large() -> GatewayError:
     return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
 
 
-def _body_too_large(limit_bytes: int) -> GatewayError:
-    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes")
+def _body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
+    named = f" ({setting})" if setting is not None else ""
+    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")

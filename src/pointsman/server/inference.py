@@ -1,6 +1,6 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, cast
@@ -17,11 +17,11 @@ from pointsman.flow import Call, Gateway, serve
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
+from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE, is_openrouter
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
 GEMINI_BASES: Final = ("/v1beta", "/api/v1beta")
-OPENROUTER_BASE: Final = "/openrouter/api/v1"
 # Paths below each base, and the dialects that they speak.
 BY_BODY: Final = (
     ("/completions", "openai_completions"),
@@ -41,6 +41,7 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     choices: int
     max_output_tokens: int
     request: Request
+    usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
 
 
@@ -145,7 +146,10 @@ class InferenceRoutes:
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
-        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", self._by_body("openrouter"))
+        of_openrouter = self._by_body("openrouter")
+        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", of_openrouter)
+        router.add("POST", f"{OPENROUTER_BASE}/messages", self._by_body("anthropic"))
+        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(raw, of_openrouter))
         for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 
@@ -160,6 +164,14 @@ class InferenceRoutes:
                 refuse(exchange, dialect, error)
                 return
             await serve(self._gateway, Speaking(dialect, call), exchange)
+
+        return handle
+
+    def _shared_chat(self, raw: RawSpeaking, of_openrouter: Handler) -> Handler:
+        """For a path that OpenRouter's clients share with others, who can take the raw lane."""
+
+        def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
+            return of_openrouter(exchange) if is_openrouter(exchange) else serve(self._gateway, raw, exchange)
 
         return handle
 

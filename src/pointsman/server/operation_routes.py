@@ -11,6 +11,7 @@ from pointsman.flow import Call, Gateway, serve
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
+from pointsman.server.views import OPENROUTER_BASE, is_openrouter
 
 # Path below the bases, the module of the dialect there, and its name in it where there are several.
 ROUTES: Final = (
@@ -33,18 +34,20 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     choices: int = 1
     max_output_tokens: int = 0
+    usage_wanted: bool = True
     fields: None = None
 
 
 class SpeakingOperation:
     """An operation's dialect with what one request says beside its body."""
 
-    def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None) -> None:
+    def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None, *, errors: Any = None) -> None:
+        """``errors``: whose errors the client reads, when not the dialect's own."""
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.write_response = getattr(dialect, "write_response", None)
-        self.render_error = dialect.render_error
+        self.render_error = (errors or dialect).render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self._read = dialect.read_request
@@ -72,7 +75,7 @@ class OperationRoutes:
 
     def add_to(self, router: Router) -> None:
         """Serve every operation below each base."""
-        for base in BASES:
+        for base in (*BASES, OPENROUTER_BASE):
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
         router.add("POST", "/api/embed", self._handler("ollama.embed", None))
@@ -96,7 +99,8 @@ class OperationRoutes:
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
-            speaking: Any = SpeakingOperation(dialect, call, provider)
+            errors = dialect_module("openrouter") if is_openrouter(exchange) else None
+            speaking: Any = SpeakingOperation(dialect, call, provider, errors=errors)
             await serve(self._gateway, speaking, exchange)
 
         return handle

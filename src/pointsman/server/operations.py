@@ -14,7 +14,8 @@ from pointsman.accounting.telemetry import Sums
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
-from pointsman.routing.catalogue import Catalogue, Target
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.targets import Target
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
 from pointsman.wire.openai_chat import ModelList, ModelObject

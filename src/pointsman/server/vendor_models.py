@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pointsman.errors import GatewayError
 from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
-from pointsman.routing.catalogue import Target
+from pointsman.routing.targets import Target
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import GEMINI_BASES, dialect_module, query_of, take_query_key
 from pointsman.server.operations import list_models

@@ -122,6 +122,7 @@ requests: Final = Table(
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
     Column("fidelity", Text),
+    Column("attempts", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
@@ -158,6 +159,38 @@ response_events: Final = Table(
         ["workspace_id", "response_id"], ["responses.workspace_id", "responses.id"], ondelete="CASCADE"
     ),
 )
+
+# Reasoning state of recent answers (policy/opaque_state.py). ``key`` is a keyed hash; ``sealed`` is encrypted, ``size``
+# its bytes. All live equally long, so the order of expiry is the order of age.
+opaque_states: Final = Table(
+    "opaque_states",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index(None, opaque_states.c.expires_at, opaque_states.c.size)
+Index(None, opaque_states.c.workspace_id, opaque_states.c.expires_at)
+# Whose uploaded file is whose, and at which connection. ``sealed`` is what the upstream told of it, encrypted.
+files: Final = Table(
+    "files",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("wire", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("key_id", Text),
+    Column("size_bytes", BigInteger),
+    Column("purpose", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("sealed", LargeBinary, nullable=False),
+)
+Index(None, files.c.wire, files.c.id)
+Index(None, files.c.expires_at)
+Index(None, files.c.workspace_id, files.c.created_at)
 
 journal_segments: Final = Table(
     "journal_segments",

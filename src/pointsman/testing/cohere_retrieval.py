@@ -5,7 +5,7 @@ from typing import Final
 
 from .behaviour import Behaviour
 from .openai_request import Json
-from .retrieval import Handler, Refused, RetrievalApi, check_members, choice_in, count_in, texts_in, tokens_told
+from .retrieval import Handler, ListedApi, Refused, check_members, choice_in, count_in, texts_in, tokens_told
 from .vectors import packed, ranking, tokens_in, vector_of
 
 MAX_TEXTS: Final = 96
@@ -22,7 +22,7 @@ _EMBED: Final = frozenset(
 _RERANK: Final = frozenset({"model", "query", "documents", "top_n", "max_tokens_per_doc", "priority"})
 
 
-class CohereRetrieval(RetrievalApi):
+class CohereRetrieval(ListedApi):
     """``POST /v2/embed`` and ``POST /v2/rerank``. ``api_key``: when set, any other key gets 401."""
 
     bad_body_status = 400

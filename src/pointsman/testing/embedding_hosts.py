@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from .behaviour import Behaviour
 from .openai_request import Json
 from .reply import Request
-from .retrieval import Handler, Refused, RetrievalApi, count_in, texts_in, tokens_told
+from .retrieval import Handler, ListedApi, Refused, RetrievalApi, count_in, texts_in, tokens_told
 from .vectors import packed, tokens_in, vector_of
 
 MISTRAL_DIMENSIONS: Final = 1024
@@ -29,7 +29,7 @@ _STATUS_NAMES: Final = {
 }  # fmt: skip
 
 
-class MistralEmbeddings(RetrievalApi):
+class MistralEmbeddings(ListedApi):
     """Mistral's ``POST /v1/embeddings``, which refuses every member that it doesn't know with 422."""
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -29,6 +29,7 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
     ``reasoning``: where an answer has what was thought; ``hidden``: in no place but usage. ``thinks_when``: always,
     unless turned off, or only when asked with an effort. ``echo``: assistant messages with tool calls must hold their
     reasoning. ``usage_in``: an event of its own, the event with the finish reason, or Groq's ``x_groq``.
+    ``developer``: it knows that role; else it refuses it. ``refuses_marks``: no ``cache_control`` on parts and tools.
     ``also``: members it knows beyond OpenAI's; ``unknown``: what it does with others.
     """
 
@@ -38,6 +39,8 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
     )
     thinks_when: Literal["always", "unless_off", "asked"] = "asked"
     echo: bool = False
+    developer: bool = False
+    refuses_marks: bool = False
     usage_in: Literal["own_event", "finish_event", "x_groq"] = "own_event"
     also: frozenset[str] = frozenset()
     unknown: Literal["refuse", "ignore", "detail", "property"] = "ignore"
@@ -61,6 +64,10 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
         unknown = unknown_argument({name: value for name, value in request.items() if name not in self.also})
         if unknown is not None:
             self._refuse(unknown, request[unknown])
+        if not self.developer:
+            _check_roles(request)
+        if self.refuses_marks:
+            _check_marks(request)
         if self.echo and self.thinks(request):
             self._check_echo(request)
         if self.reasoning == "reasoning_details":
@@ -114,6 +121,26 @@ def short_id(identity: str) -> str:
     return sha256(identity.encode()).hexdigest()[:9]
 
 
+def _check_roles(request: Json) -> None:
+    for position, message in enumerate(request["messages"]):
+        if message.get("role") == "developer":
+            raise InvalidRequest(
+                f"developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - "
+                f"'messages.[{position}].role'"
+            )
+
+
+def _check_marks(request: Json) -> None:
+    places = [(f"messages[{number}]", one) for number, one in enumerate(request["messages"])]
+    places += [(f"tools[{number}]", one) for number, one in enumerate(objects_in(request, "tools"))]
+    for path, holder in tuple(places):
+        places += [(f"{path}.content[{number}]", one) for number, one in enumerate(objects_in(holder, "content"))]
+    for path, holder in places:
+        if "cache_control" in holder:
+            param = f"{path}.cache_control"
+            raise InvalidRequest(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+
+
 def _check_signatures(request: Json) -> None:
     for position, message in enumerate(request["messages"]):
         for detail in objects_in(message, "reasoning_details"):
@@ -135,7 +162,7 @@ def _check_short_ids(request: Json) -> None:
                 )
 
 
-OPENAI: Final = Flavour(name="openai", unknown="refuse", padded=True)
+OPENAI: Final = Flavour(name="openai", unknown="refuse", padded=True, developer=True, refuses_marks=True)
 _ALL: Final = (
     OPENAI,
     Flavour(
@@ -150,7 +177,7 @@ _ALL: Final = (
         name="moonshot", reasoning="reasoning_content", thinks_when="unless_off", echo=True, usage_in="finish_event"
     ),
     Flavour(name="qwen", reasoning="reasoning_content"),
-    Flavour(name="groq", reasoning="reasoning", usage_in="x_groq", unknown="property",
+    Flavour(name="groq", reasoning="reasoning", usage_in="x_groq", unknown="property", refuses_marks=True,
             also=frozenset(("reasoning_format", "include_reasoning", "citation_options", "search_settings"))),
     Flavour(
         name="mistral",

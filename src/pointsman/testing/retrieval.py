@@ -2,6 +2,7 @@
 
 import hmac
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Final
@@ -38,8 +39,8 @@ class Refused(ValueError):
 Handler = Callable[[Json, Behaviour], Json]
 
 
-class RetrievalApi:
-    """A service of JSON operations. A subclass names its paths in ``handlers`` and its errors in ``error``."""
+class RetrievalApi(ABC):
+    """A service of JSON operations. A subclass says what answers a path (``route``), and how it fails (``error``)."""
 
     key_header = "authorization"
     wrong_key_status = 401
@@ -54,13 +55,13 @@ class RetrievalApi:
         self._numbers = count(1)
         self._run = os.urandom(8).hex()
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """What answers a POST on each path."""
-        raise NotImplementedError
+    @abstractmethod
+    def route(self, path: str) -> Handler | None:
+        """What answers a POST on a path, or None."""
 
+    @abstractmethod
     def error(self, status: int, message: str) -> Json:
         """The service's error object."""
-        raise NotImplementedError
 
     def headers(self) -> Headers:
         """Headers of every answer."""
@@ -98,10 +99,6 @@ class RetrievalApi:
             return self._refusal(refusal)
         return self._reply(200, answer, self.headers())
 
-    def route(self, path: str) -> Handler | None:
-        """What answers a path, or None."""
-        return self.handlers().get(path)
-
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
         """The service's error for a fault that refuses."""
         status, message = FAULT_STATUSES[fault]
@@ -130,6 +127,18 @@ class RetrievalApi:
             body=msgspec.json.encode(body),
             failure=msgspec.json.encode(self.error(500, "internal server error")),
         )
+
+
+class ListedApi(RetrievalApi):
+    """A service whose paths are all known."""
+
+    @abstractmethod
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers a POST on each path."""
+
+    def route(self, path: str) -> Handler | None:
+        """From the list."""
+        return self.handlers().get(path)
 
 
 def texts_in(value: object, name: str, most: int) -> list[str]:

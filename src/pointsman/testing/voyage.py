@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from .behaviour import Behaviour
 from .openai_request import Json
-from .retrieval import Handler, Refused, RetrievalApi, choice_in, count_in, texts_in, tokens_told
+from .retrieval import Handler, ListedApi, Refused, choice_in, count_in, texts_in, tokens_told
 from .vectors import packed, ranking, tokens_in, vector_of
 
 VOYAGE_DIMENSIONS: Final = (256, 512, 1024, 2048)
@@ -22,7 +22,7 @@ _JINA_EMBED: Final = frozenset(
 _JINA_RERANK: Final = frozenset({"query", "documents", "model", "top_n", "return_documents"})
 
 
-class VoyageRetrieval(RetrievalApi):
+class VoyageRetrieval(ListedApi):
     """Voyage's ``POST /v1/embeddings`` and ``/v1/rerank``. Wrong requests get 400 with ``detail``."""
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -55,7 +55,7 @@ class VoyageRetrieval(RetrievalApi):
         return _list(body, rows, _usage(behaviour, [str(body["query"]), *documents]))
 
 
-class JinaRetrieval(RetrievalApi):
+class JinaRetrieval(ListedApi):
     """Jina's ``POST /v1/embeddings`` and ``/v1/rerank``. Wrong requests get 422 with ``detail``."""
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -13,13 +13,16 @@ from pointsman.canonical.halves import Upstream
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import azure_openai, openai, openai_chat
+from pointsman.providers import azure_openai, openai
+from pointsman.providers.departures import departures_of, quirks_of
 from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, provider_format
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
-from pointsman.routing.catalogue import Catalogue, Connection
-from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.targets import Connection
+from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
@@ -113,7 +116,7 @@ class ConnectionService:
         aliases: AliasRepository,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
+        declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
         environment: Environment,
     ) -> None:
         self._repository = repository
@@ -121,6 +124,7 @@ class ConnectionService:
         self._master = master
         self._clock = clock
         self._file_models = declared[1]
+        self._combos = [combo_of(row) for row in declared[2]]
         self._file = [_from_file(row, index, environment) for index, row in enumerate(declared[0])]
 
     async def add(self, new: NewConnection) -> int:
@@ -201,7 +205,7 @@ class ConnectionService:
             if _problem(one) is not None or (is_local and not local):
                 continue
             connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
-        return Catalogue(connections, await self._alias_table())
+        return Catalogue(connections, await self._alias_table(), self._combos)
 
     async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
@@ -279,6 +283,13 @@ def completed(new: NewConnection) -> NewConnection:
     """``new`` with what the table of hosts knows of its kind: the address, whose prices hold. Raises ConfigError."""
     base_url, provider = _from_table(new.kind, new.base_url, new.provider, "connection")
     return msgspec.structs.replace(new, base_url=base_url, provider=provider)
+
+
+def combo_of(row: ComboSettings) -> Combo:
+    """A combo of the configuration file."""
+    weights = row.weights or [0.0] * len(row.targets)
+    entries = tuple(Entry(target=name, weight=weight) for name, weight in zip(row.targets, weights, strict=True))
+    return Combo(name=row.name, entries=entries, strategy=row.strategy)
 
 
 def _from_table(kind: str, base_url: str | None, provider: str | None, place: str) -> tuple[str | None, str | None]:
@@ -425,16 +436,10 @@ def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, E
     return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
 
 
-def _departures(host: Host) -> frozenset[str]:
-    """What requests of OpenAI's chat API may hold that this host takes otherwise."""
-    if host.format != openai_chat.WIRE:
-        return frozenset()
-    return openai_chat.departures(Upstream(model="", quirks=host.quirk_map()))
-
-
 def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
+    quirks = quirks_of(host, row.options)
     return RemoteEndpoint(
         row.id,
         base_url,
@@ -443,9 +448,10 @@ def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) ->
         prices,
         hub=provider_format(host.format),
         operations=operations_of(host),
-        quirks=host.quirk_map(),
+        quirks=quirks,
         options=row.options,
-        departures=_departures(host),
+        departures=departures_of(host, quirks),
+        stream_usage=host.quirks.stream_usage,
         provider=row.provider,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,

@@ -1,7 +1,8 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
+from pointsman.providers.departures import NO_DEPARTURES, Departures
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 
 if TYPE_CHECKING:
@@ -49,12 +51,14 @@ class RawFormat(Protocol):
     """The raw lane of OpenAI's chat API (providers/openai.py), which every request takes that need not be read."""
 
     def build_head(self, path_prefix: str, host: bytes, secret: str | None) -> bytes: ...
-    def build_request(self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw) -> bytes: ...
+    def build_request(
+        self, head: bytes, fields: dict[str, msgspec.Raw], model: msgspec.Raw, ask_usage: bool = False
+    ) -> bytes: ...
     def parse_response(self, body: bytes) -> Reading: ...
     def parse_error(
         self, status: int, headers: dict[bytes, bytes], body: bytes, secret: str | None
     ) -> GatewayError: ...
-    def StreamReader(self, choices: int = 1, secret: str | None = None) -> StreamReader: ...
+    def StreamReader(self, choices: int = 1, secret: str | None = None, unasked: bool = False) -> StreamReader: ...
 
 
 Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
@@ -99,8 +103,10 @@ class Endpoint(Protocol):
     access: Access | None
     wire: str
     hub: ProviderFormat
-    departures: frozenset[str]  # members that the upstream takes otherwise than the API it speaks has them
+    departures: Departures
     operations: Operations
+    stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
+    account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -142,7 +148,8 @@ class RemoteEndpoint:
         operations: Operations = NO_OPERATIONS,
         quirks: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
-        departures: frozenset[str] = frozenset(),
+        departures: Departures = NO_DEPARTURES,
+        stream_usage: bool = True,
         provider: str | None = None,
         allow_private: bool = False,
         max_concurrent: int | None = None,
@@ -158,6 +165,7 @@ class RemoteEndpoint:
         self.operations = operations
         self.wire = hub.WIRE
         self.departures = departures
+        self.stream_usage = stream_usage
         self._quirks = quirks or {}
         self._options = options or {}
         self.base_url = base_url
@@ -177,6 +185,7 @@ class RemoteEndpoint:
             tls=tls,
         )
         text = secret.reveal() if secret is not None else None
+        self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
         self._signer: AwsSigner | None = None
         if self.wire == "bedrock" and clock is not None:
@@ -286,8 +295,10 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    account: Hashable | None = None
     access: Access | None = None
-    departures: frozenset[str] = frozenset()
+    departures = NO_DEPARTURES
+    stream_usage = True
 
     def __init__(
         self,

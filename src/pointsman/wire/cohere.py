@@ -55,6 +55,17 @@ def read_usage(found: Any) -> TokenUsage | None:
     return TokenUsage(input_tokens=read, output_tokens=_count(counted.get("output_tokens")), cache_read_tokens=cached)
 
 
+def usage_beyond(found: Any) -> dict[str, Any]:
+    """What ``usage`` says beyond tokens (a search is billed by the piece), as members of an answer."""
+    told: dict[str, Any] = {}
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if name == "billed_units" and isinstance(value, dict):
+            value = {unit: count for unit, count in value.items() if unit not in ("input_tokens", "output_tokens")}
+        if value and name not in ("tokens", "cached_tokens"):
+            told[name] = value
+    return {"usage": told} if told else {}
+
+
 def read_citations(found: Any) -> list[Citation]:
     """One citation for each of its sources; the first has the citation as Cohere wrote it."""
     if not isinstance(found, dict):

@@ -91,7 +91,7 @@ def put_extra(message: dict[str, Any], extra: Extra, fidelity: Fidelity) -> None
     """What an upstream said beyond our words: in its place when it is Anthropic's, else noted."""
     for path, value in extra.items():
         if path not in _MEMBERS:
-            fidelity.dropped(path, "Anthropic's answers have no such member")
+            fidelity.unplaced(path, value, "Anthropic's answers have no such member")
         elif path.startswith("usage."):
             message["usage"].setdefault(path.removeprefix("usage."), value)
         else:

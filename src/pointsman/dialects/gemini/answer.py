@@ -48,15 +48,18 @@ def write_response(response: Response, request: Request, identity: Identity, fid
     """A whole answer as generateContent gives it."""
     frame = Frame(response.id or identity.derive("", length=22), response.model or request.model)
     candidates = [candidate_of(choice, request, fidelity) for choice in response.choices if not is_blocked(choice)]
-    extra = told(response.extra, ANSWER_EXTRA)
+    extra = told(response.extra, ANSWER_EXTRA, fidelity)
     for choice in response.choices:
         extra.update(told(choice.extra, ANSWER_EXTRA))
     made = frame.around(candidates, usage_of(response.usage, extra.pop("usageMetadata", None), fidelity))
     return _encode({**made, **extra})
 
 
-def told(extra: Json | None, known: frozenset[str]) -> Json:
-    """Of what an upstream said beyond our words, that which Gemini's answers have a place for."""
+def told(extra: Json | None, known: frozenset[str], fidelity: Fidelity | None = None) -> Json:
+    """Of what an upstream said beyond our words, that which Gemini's answers have a place for; the rest is noted."""
+    for name, value in (extra or {}).items():
+        if fidelity is not None and name not in known:
+            fidelity.unplaced(f"response.{name}", value, "Gemini's answers have no such member")
     return {key: value for key, value in (extra or {}).items() if key in known}
 
 

@@ -122,7 +122,7 @@ class StreamRenderer:
 
     def _finish(self) -> bytes:
         response = self._collector.response
-        extra = told(response.extra, ANSWER_EXTRA)
+        extra = told(response.extra, ANSWER_EXTRA, self._fidelity)
         for choice in response.choices:
             extra.update(told(choice.extra, ANSWER_EXTRA))
         usage = usage_of(response.usage, extra.pop("usageMetadata", None), self._fidelity)

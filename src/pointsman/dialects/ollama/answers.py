@@ -24,6 +24,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.parts import (
     AnyPart,
+    Extra,
     ImagePart,
     ReasoningPart,
     RefusalPart,
@@ -72,7 +73,7 @@ def whole_answer(response: Response, request: Request, identity: Identity, fidel
     answer |= shape(piece)
     answer |= {"done": True, "done_reason": done_reason(reason)}
     answer |= _counts(response.usage, fidelity)
-    answer |= {name: value for name, value in response.extra.items() if name in OWN_MEMBERS}
+    answer |= _own(response.extra, fidelity)
     if response.choices and response.choices[0].logprobs:
         answer["logprobs"] = write_logprobs(response.choices[0].logprobs)
     return _encode(answer)
@@ -141,7 +142,7 @@ class Lines:
                 self._head = _head(event.model or self._request.model, event.created or self._identity.created)
             case UsageReported():
                 self._usage = event.usage
-                self._extra = {name: value for name, value in (event.extra or {}).items() if name in OWN_MEMBERS}
+                self._extra = _own(event.extra, self._fidelity)
             case ChoiceEnded(choice=0):
                 self._ending = event
             case Failed():
@@ -206,6 +207,14 @@ class Lines:
 
 def _head(model: str, created: int) -> dict[str, Any]:
     return {"model": model, "created_at": write_time(created)}
+
+
+def _own(extra: Extra | None, fidelity: Fidelity) -> dict[str, Any]:
+    """Of what an upstream said beyond our words, that which Ollama's answers have; the rest is noted."""
+    for name, value in (extra or {}).items():
+        if name not in OWN_MEMBERS:
+            fidelity.unplaced(f"response.{name}", value, "Ollama's answers have no such member")
+    return {name: value for name, value in (extra or {}).items() if name in OWN_MEMBERS}
 
 
 def _counts(usage: TokenUsage | None, fidelity: Fidelity) -> dict[str, Any]:

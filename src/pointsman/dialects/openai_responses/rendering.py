@@ -46,8 +46,8 @@ from pointsman.dialects.openai_responses.responses import (
 )
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import encode_event
-from pointsman.wire.openai_responses import WIRE, own_id
-from pointsman.wire.openai_responses.usage import write_usage
+from pointsman.wire.openai_responses import RESPONSE_MEMBERS, WIRE, own_id
+from pointsman.wire.openai_responses.usage import USAGE_MEMBERS, write_usage
 
 # The events between the beginning and the end of items that OpenAI's own tools make.
 _STEPS: Final = {
@@ -84,6 +84,7 @@ class ResponseBuilder:
         self._call: OpenCall | None = None
         self._reasoning: OpenReasoning | None = None
         self._finish: FinishReason | None = None
+        self._usage_told: Extra = {}  # beyond our words, until there is a usage to put it in
         self._mute = False  # the open part's main text can't be shown
         self._begun = self.over = False
 
@@ -136,6 +137,7 @@ class ResponseBuilder:
                 self.response["usage"] = write_usage(event.usage)
                 self.response["service_tier"] = event.service_tier or self.response["service_tier"]
                 self._merge(event.extra)
+                self._merge_usage(self.response["usage"])
             case Ended():
                 self._begin()
                 self._close_all(self._status_of_last())
@@ -159,10 +161,22 @@ class ResponseBuilder:
     def _merge(self, extra: Extra | None) -> None:
         """What an upstream says beyond our words: members that a response has, unless we have words for them."""
         for name, value in (extra or {}).items():
-            if name in self.response and name not in _OUR_WORDS:
+            if name == "usage" and isinstance(value, dict):
+                self._usage_told.update(value)
+            elif name in RESPONSE_MEMBERS or (name in self.response and name not in _OUR_WORDS):
                 self.response[name] = value
             else:
-                self._fidelity.dropped(f"response.{name}", "a response has no such member")
+                self._fidelity.unplaced(f"response.{name}", value, "a response has no such member")
+
+    def _merge_usage(self, usage: Extra) -> None:
+        told, self._usage_told = self._usage_told, {}
+        for name, value in told.items():
+            if name not in USAGE_MEMBERS:
+                self._fidelity.unplaced(f"response.usage.{name}", value, "a response's usage has no such member")
+            elif isinstance(value, dict):
+                usage[name] = {**usage.get(name, {}), **value}
+            else:
+                usage[name] = value
 
     def _begin(self) -> None:
         if not self._begun:
@@ -172,6 +186,7 @@ class ResponseBuilder:
             self._emit("response.in_progress", {"response": snapshot})
 
     def _finish_response(self) -> None:
+        self._merge_usage(self.response["usage"] or {})
         self.over = True
         self._emit(_END.get(self.response["status"], "response.completed"), {"response": self.response})
 

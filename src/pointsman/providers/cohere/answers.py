@@ -10,7 +10,7 @@ from pointsman.canonical.parts import AnyPart, Citation, ReasoningPart, TextPart
 from pointsman.canonical.response import Choice, FinishReason, Response
 from pointsman.errors import GatewayError, Kind
 from pointsman.providers.refusals import cleared, refusal
-from pointsman.wire.cohere import BROKEN, REASONS, WIRE, read_citations, read_logprobs, read_usage
+from pointsman.wire.cohere import BROKEN, REASONS, WIRE, read_citations, read_logprobs, read_usage, usage_beyond
 from pointsman.wire.members import Members, read_answer
 
 _PLAN: Final = "PLAN"
@@ -42,7 +42,7 @@ def parse_response(body: bytes, identity: Identity) -> Response:
         id=members.string("id"),
         choices=[choice],
         usage=usage,
-        extra={} if usage is None else {"usage": found},
+        extra=usage_beyond(found),
     )
 
 

@@ -20,7 +20,7 @@ from pointsman.canonical.parts import AnyPart, ReasoningPart, TextPart
 from pointsman.errors import GatewayError, Kind
 from pointsman.framing.sse import ServerSentEvent, SseSplitter
 from pointsman.providers.cohere.answers import call_part, finish_reason
-from pointsman.wire.cohere import read_citations, read_logprobs, read_usage
+from pointsman.wire.cohere import read_citations, read_logprobs, read_usage, usage_beyond
 from pointsman.wire.members import Members, read_answer
 
 _DONE: Final = b"[DONE]"
@@ -166,7 +166,7 @@ class StreamParser:
         self._start(None)
         found = delta.raw("usage")
         if (usage := read_usage(found)) is not None:
-            self._events.append(UsageReported(usage, {"usage": found}))
+            self._events.append(UsageReported(usage, usage_beyond(found) or None))
         self._events += (ChoiceEnded(0, reason, native), Ended())
         self._over = True
 

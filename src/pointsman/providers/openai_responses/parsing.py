@@ -9,10 +9,10 @@ from pointsman.canonical.response import Choice, FinishReason, Response, TokenLo
 from pointsman.errors import GatewayError, Kind
 from pointsman.providers.openai_responses.failures import failure_of
 from pointsman.wire.members import Members, read_answer
-from pointsman.wire.openai_responses import WIRE
+from pointsman.wire.openai_responses import RESPONSE_MEMBERS, WIRE
 from pointsman.wire.openai_responses.content import read_logprobs
 from pointsman.wire.openai_responses.items import read_output
-from pointsman.wire.openai_responses.usage import read_usage
+from pointsman.wire.openai_responses.usage import read_usage, usage_beyond
 
 _REASONS: Final = MappingProxyType(
     {
@@ -22,10 +22,6 @@ _REASONS: Final = MappingProxyType(
         "steered": FinishReason.PAUSE,
     }
 )
-# What a response says beyond the request's own settings and our words.
-_BEYOND: Final = (
-    "conversation", "input_transformations", "moderation", "prompt_cache_diagnostics", "tool_usage",
-)  # fmt: skip
 
 
 def parse_response(body: bytes, identity: Identity) -> Response:
@@ -89,7 +85,8 @@ def created_of(members: Members) -> int | None:
 
 def beyond(members: Members) -> Extra:
     """What an upstream of this API says and we have no word for."""
-    return {name: members.value[name] for name in _BEYOND if members.value.get(name) is not None}
+    told = {name: members.value[name] for name in RESPONSE_MEMBERS if members.value.get(name) is not None}
+    return told | usage_beyond(members)
 
 
 def all_logprobs(members: Members) -> list[TokenLogprob]:

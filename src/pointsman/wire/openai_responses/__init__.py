@@ -19,6 +19,10 @@ CLIENT_ITEMS: Final = frozenset(
 # Items that answers are made of besides messages, calls and reasoning: only this API knows them.
 CALL_KINDS: Final = {"function_call": "function", "custom_tool_call": "custom"}
 RESULT_KINDS: Final = {"function_call_output": "function", "custom_tool_call_output": "custom"}
+# What a response says beyond its request's settings and our words.
+RESPONSE_MEMBERS: Final = (
+    "conversation", "input_transformations", "moderation", "prompt_cache_diagnostics", "tool_usage",
+)  # fmt: skip
 _OURS: Final = "pm"  # OpenAI's own ids go on in hexadecimal
 
 

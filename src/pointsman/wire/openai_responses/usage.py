@@ -1,9 +1,32 @@
 """Usage of a response."""
 
+from typing import Any, Final
+
 from pointsman.canonical.parts import Extra
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError
 from pointsman.wire.members import Members
+
+# What a response's usage has beyond our words: its own members, xAI's and OpenRouter's.
+USAGE_MEMBERS: Final = (
+    "input_tokens_details", "output_tokens_details", "num_sources_used", "num_server_side_tools_used",
+    "cost_in_usd_ticks", "cost", "cost_details", "is_byok",
+)  # fmt: skip
+_COUNTED: Final = frozenset(("cached_tokens", "cache_write_tokens", "reasoning_tokens", "text_tokens"))
+
+
+def usage_beyond(response: Members) -> Extra:
+    """What the usage of a response says and `TokenUsage` doesn't, by its names."""
+    usage = response.value.get("usage")
+    if not isinstance(usage, dict):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in usage.items():
+        if isinstance(value, dict):
+            value = {inner: one for inner, one in value.items() if inner not in _COUNTED and one}
+        if value and name not in ("input_tokens", "output_tokens", "total_tokens"):
+            found[name] = value
+    return {"usage": found} if found else {}
 
 
 def read_usage(response: Members) -> TokenUsage | None:

@@ -1,0 +1,21 @@
+"""How capable a model a request asks for, judged from its words in some tens of microseconds: a tier, a score and the
+reasons. Pure: the caller keeps the memory of a conversation.
+"""
+
+from pointsman.routing.complexity.facts import TIERS, Tier
+from pointsman.routing.complexity.profiles import PROFILES, Budget, profile_budget
+from pointsman.routing.complexity.scoring import Complexity, ConversationMemory, Signal, remember, score, tier_of
+
+__all__ = [
+    "PROFILES",
+    "TIERS",
+    "Budget",
+    "Complexity",
+    "ConversationMemory",
+    "Signal",
+    "Tier",
+    "profile_budget",
+    "remember",
+    "score",
+    "tier_of",
+]

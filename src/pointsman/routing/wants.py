@@ -1,0 +1,64 @@
+"""What a request asks of routing, in any client's words."""
+
+from typing import Literal
+
+import msgspec
+
+SortBy = Literal["price", "throughput", "latency", "exacto"]
+
+
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bounds for percentiles: tokens a second, or seconds to the first token."""
+
+    p50: float | None = None
+    p75: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+class Preferences(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """OpenRouter's ``provider`` object, checked. Providers are named by slug (``openai``, ``google-vertex/us-east5``),
+    prices are pico-USD per token, request or picture.
+    """
+
+    order: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    allow_fallbacks: bool = True
+    require_parameters: bool = False
+    deny_data_collection: bool = False
+    zdr: bool = False
+    distillable: bool = False
+    quantizations: tuple[str, ...] = ()
+    sort: SortBy | None = None
+    across_models: bool = False  # sort over all models of the request, not model by model
+    max_price: dict[str, int] = {}
+    min_throughput: Percentiles | None = None
+    max_latency: Percentiles | None = None
+
+
+NO_PREFERENCES = Preferences()
+
+
+class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request, as far as routing is concerned: no word of its content.
+
+    ``input_tokens`` is an estimate. ``inputs`` are the modalities in it beside text, ``parameters`` the members it has,
+    by OpenRouter's names. ``session`` is the client's own name for a conversation, ``conversation`` a digest that stays
+    the same over its turns. ``models`` are fallbacks in the client's own order.
+    """
+
+    model: str
+    operation: str = "chat"
+    input_tokens: int = 0
+    max_output_tokens: int = 0
+    inputs: frozenset[str] = frozenset()
+    outputs: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
+    tools: bool = False
+    preferences: Preferences = NO_PREFERENCES
+    models: tuple[str, ...] = ()
+    service_tier: str | None = None
+    session: str | None = None
+    conversation: str | None = None
+    cache_marks: bool = False  # the prompt is marked for an upstream's cache: staying where it lies is worth something

@@ -1,0 +1,116 @@
+"""One target fails, the next one answers: through a whole gateway, onto simulators that fail on demand."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from pointsman.canonical.record import Outcome
+from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
+
+HELLO: Any = [{"role": "user", "content": "hello there"}]
+# Before any answer has begun.
+EARLY = (
+    "unauthorized", "rate_limit", "rate_limit_bare", "http_500", "http_503", "reset", "close", "html",
+    "oversized_headers",
+)  # fmt: skip
+
+
+LIMITED = "sim-model#fault=rate_limit,retry_after"
+
+
+class Site:
+    """A gateway before two OpenAI upstreams and one of Anthropic's."""
+
+    def __init__(self, gateway: RunningGateway, first: RunningSimulator, second: RunningSimulator) -> None:
+        self.gateway = gateway
+        self.first = first
+        self.second = second
+        self.client = openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5)
+
+
+def combo(name: str, *targets: str) -> dict[str, Any]:
+    """A combo of the configuration."""
+    return {"name": name, "targets": list(targets)}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        first = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)))
+        second = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)))
+        claude = stack.enter_context(running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)))
+        rows = [
+            {"id": "one", "kind": "openai", "base_url": first.base_url, "api_key": UPSTREAM_KEY},
+            {"id": "two", "kind": "openai", "base_url": second.base_url, "api_key": UPSTREAM_KEY},
+            {"id": "claude", "kind": "anthropic", "base_url": claude.origin, "api_key": UPSTREAM_KEY},
+        ]
+        faults = [combo(fault, f"one/sim-model#fault={fault}", "two/sim-model") for fault in EARLY]
+        combos = [
+            *faults,
+            combo("mixed", "one/sim-model#fault=http_500", "claude/sim-model"),
+            combo("mistake", "one/sim-model#fault=bad_request", "two/sim-model"),
+            combo("hopeless", "one/sim-model#fault=http_500", "two/sim-model#fault=rate_limit"),
+            combo("limited", f"one/{LIMITED}=9", f"two/{LIMITED}=4"),
+        ]  # fmt: skip
+        gateway = stack.enter_context(running_gateway(tmp_path, {"connections": rows, "combos": combos}))
+        found = Site(gateway, first, second)
+        yield found
+        found.client.close()
+
+
+@pytest.mark.parametrize("fault", EARLY)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_second_target_answers_when_the_first_fails(site: Site, fault: str, stream: bool) -> None:
+    raw = site.client.chat.completions.with_raw_response.create(model=fault, messages=HELLO, stream=stream)
+    answer: Any = raw.parse()
+    if stream:
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+    else:
+        text = answer.choices[0].message.content
+    assert text == "echo: hello there"
+    record = site.gateway.journal.the(raw.headers["x-request-id"])
+    assert (record.connection_id, record.outcome, record.status) == ("two", Outcome.SUCCESS, 200)
+    [attempt] = msgspec.json.decode(record.attempts or "")
+    assert attempt[0] == f"one/sim-model#fault={fault}"
+    assert [len(site.first.requests), len(site.second.requests)] == [1, 1]
+
+
+def test_a_target_with_another_api_takes_over(site: Site) -> None:
+    answer = site.client.chat.completions.create(model="mixed", messages=HELLO)
+    assert answer.choices[0].message.content == "echo: hello there"
+
+
+def test_the_callers_own_mistake_is_not_tried_elsewhere(site: Site) -> None:
+    with pytest.raises(openai.BadRequestError):
+        site.client.chat.completions.create(model="mistake", messages=HELLO)
+    assert not site.second.requests
+
+
+def test_total_failure_names_every_target_and_what_was_wrong(site: Site) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        site.client.chat.completions.create(model="hopeless", messages=HELLO)
+    told = str(caught.value)
+    for part in ("none of 2 targets", "one/sim-model", "HTTP 500", "two/sim-model", "HTTP 429"):
+        assert part in told
+    record = site.gateway.journal.the(caught.value.response.headers["x-request-id"])
+    assert record.outcome is Outcome.ERROR
+    assert len(msgspec.json.decode(record.attempts or "")) == 2
+
+
+def test_when_all_are_limited_the_earliest_end_is_told(site: Site) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        site.client.chat.completions.create(model="limited", messages=HELLO)
+    assert caught.value.response.headers["retry-after"] == "4"
+
+
+def test_a_target_that_has_just_failed_is_left_alone(site: Site) -> None:
+    for _ in range(3):
+        site.client.chat.completions.create(model="http_500", messages=HELLO)
+    assert len(site.first.requests) == 1
+    assert len(site.second.requests) == 3
