@@ -37,6 +37,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     choices: int
     max_output_tokens: int
+    outline: bytes | None
     usage_wanted: bool  # the client asked for a stream's usage
     fields: Fields
 
@@ -56,9 +57,9 @@ def parse_request(body: bytes) -> ChatCall:
         if len(body) < LARGE_BODY_BYTES:
             request = _request.decode(body)
             fields = _fields.decode(body)
-            ambiguous = _is_ambiguous(body, fields)
+            ambiguous, outline = _is_ambiguous(body, fields), None
         else:
-            request, fields, ambiguous = _read_large(body)
+            request, fields, ambiguous, outline = _read_large(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
     if ambiguous:
@@ -80,21 +81,22 @@ def parse_request(body: bytes) -> ChatCall:
         max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
         usage_wanted=request.stream_options is not None and request.stream_options.include_usage is True,
         fields=fields,
+        outline=outline,
     )
 
 
-def _read_large(body: bytes) -> tuple[ChatRequest, Fields, bool]:
-    """A large body: what is read, its members, and whether it is ambiguous. Its long strings are stepped over."""
+def _read_large(body: bytes) -> tuple[ChatRequest, Fields, bool, bytes | None]:
+    """A large body: what is read, its members, whether it is ambiguous, its outline. Long strings are stepped over."""
     short = shorten(body)
     if short is not None:
         try:
             request, fields = _request.decode(short.text), _fields.decode(short.text)
             ambiguous = _is_ambiguous(short.text, fields)  # a mark's quotes can't stand inside a string
-            return request, {name: short.whole(value) for name, value in fields.items()}, ambiguous
+            return request, {name: short.whole(value) for name, value in fields.items()}, ambiguous, short.text
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             pass  # what is wrong is told from the body as it came
     fields = _fields.decode(body)
-    return _request.decode(_without_contents(fields)), fields, _is_ambiguous(body, fields)
+    return _request.decode(_without_contents(fields)), fields, _is_ambiguous(body, fields), None
 
 
 def _without_contents(fields: Fields) -> bytes:
