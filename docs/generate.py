@@ -45,6 +45,9 @@ MEANINGS = {
     "server.body_timeout_seconds": "A request's body must arrive within this time.",
     "server.keepalive_timeout_seconds": "An idle client connection is closed after this time.",
     "server.write_timeout_seconds": "A client that takes nothing for this long is cut off.",
+    "server.stream_silence_seconds": (
+        "A stream that is silent for this long, or up to twice that, gets a comment. 0: never."
+    ),
     "server.shutdown_grace_seconds": "At shutdown, requests in flight get this long to finish.",
     "upstream.connect_timeout_seconds": "To resolve the name and connect, through a proxy if there is one.",
     "upstream.tls_handshake_timeout_seconds": "For https: to shake hands.",

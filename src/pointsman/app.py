@@ -34,6 +34,7 @@ from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
+from pointsman.server.chat_socket_routes import ChatSocketRoutes
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
@@ -259,6 +260,8 @@ class Server:
         FileUploads(self.gateway, self.files, self._installation.master, self._clock).add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
+        router.add("GET", "/", vendors.root(mount))
+        ChatSocketRoutes(self.gateway, router).add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)

@@ -77,13 +77,17 @@ class Dialect(halves.Dialect, Protocol):
         """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
         ...
 
+    def status_of(self, error: GatewayError) -> int:
+        """The HTTP status that the API has for an error."""
+        ...
+
     def as_request(self, call: Call, body: bytes) -> Request:
         """The request in our words, for the hub lane."""
         ...
 
 
 class Exchange(Receiver, Protocol):
-    """A request and the way to answer it (server/edge.py)."""
+    """A request and the way to answer it (server/exchange.py)."""
 
     path: bytes
     headers: dict[bytes, bytes]
@@ -98,6 +102,7 @@ class Exchange(Receiver, Protocol):
     @property
     def responded(self) -> bool: ...
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,10 +283,6 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
-    def fail(self, error: GatewayError) -> None:
-        """Settle an error that is about to be told to the client."""
-        self.settle(error.status, Outcome.ERROR, error.kind)
-
 
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -309,10 +310,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     try:
         await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        body = dialect.render_error(error, exchange.request_id)
-        entry.record.bytes_out = len(body)
-        entry.fail(error)
-        exchange.respond(error.status, body, extra=gateway.error_headers(error))
+        _tell(gateway, dialect, entry, error)
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -322,6 +320,23 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     finally:
         if entry.admitted:
             gateway.admission.leave()
+
+
+def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
+    """Answer with the error; a client that was kept waiting has the head of a stream already, and gets it in there."""
+    exchange = entry.exchange
+    if exchange.responded:
+        body = dialect.render_stream_error(error, exchange.request_id)
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.ERROR, error.kind)
+        exchange.write(body)
+        exchange.finish()
+        return
+    body = dialect.render_error(error, exchange.request_id)
+    status = dialect.status_of(error)
+    entry.record.bytes_out = len(body)
+    entry.settle(status, Outcome.ERROR, error.kind)
+    exchange.respond(status, body, extra=gateway.error_headers(error))
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
@@ -348,6 +363,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
+    if call.stream:
+        exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
     if gateway.files is not None and may_name_files(call.outline or exchange.body):
         places = FilePlaces(gateway.files, snapshot, key.workspace_id)
         route = await places.route(exchange.body, dialect.WIRE, call.model)
@@ -435,7 +452,11 @@ async def _call(
         entry.sent(endpoint, target.model)
         if call.stream:
             reader = endpoint.format.StreamReader(call.choices, access.reveal(), unasked)
-            await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
+            whole = await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
+            if whole is not None:
+                HubLane(gateway, entry, exchange, endpoint, access).replay(
+                    dialect, dialect.as_request(call, exchange.body), target.model, whole
+                )
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
@@ -480,7 +501,8 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
 
 async def _relay(
     gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, StreamReader]
-) -> None:
+) -> bytes | None:
+    """Pass a stream on. An answer that came whole instead is given back: nothing of it has been sent."""
     access, message, reader = prepared
 
     def read() -> None:
@@ -507,5 +529,8 @@ async def _relay(
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
             answer.status, answer.headers, answer.body
         )
-    if not answer.streaming:
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+    if answer.streaming:
+        return None
+    reading = endpoint.format.parse_response(answer.body)
+    entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
+    return answer.body

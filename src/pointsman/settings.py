@@ -55,6 +55,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     body_timeout_seconds: Seconds = 60.0
     keepalive_timeout_seconds: Seconds = 75.0
     write_timeout_seconds: Seconds = 60.0
+    stream_silence_seconds: Delay = 15.0
     shutdown_grace_seconds: Delay = 30.0
     max_decompression_ratio: Count = 100
     tls_certificate: str | None = None

@@ -56,7 +56,7 @@ class Fidelity:
         self.counts: Counter[Action] = Counter()
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.notes)
 
     def mapped(self, path: str, detail: str) -> None:
         """The same meaning went out in other words, ``detail``."""

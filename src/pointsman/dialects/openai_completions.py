@@ -35,6 +35,7 @@ NAME: Final = "openai.completions"
 WIRE: Final = "openai.completions"
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
 MAX_LOGPROBS: Final = 5
 
 Json = dict[str, Any]

@@ -1,6 +1,8 @@
 """Writes a request of our own words for a host that speaks Chat Completions, with the host's departures."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -32,13 +34,19 @@ _PLAIN: Final[Mapping[str, str]] = {
     "modalities": "modalities", "audio": "audio", "prediction": "prediction", "web_search": "web_search_options",
     "parallel_tool_calls": "parallel_tool_calls",
 }  # fmt: skip
+_values: Final = attrgetter(*_PLAIN)
 _FOREIGN: Final = frozenset(("top_k", "min_p", "top_a", "repetition_penalty"))  # never OpenAI's: the host may say no
+KNOWN_QUIRKS: Final = 512  # as many rows as are kept ready in hosts.py
 _NOWHERE: Final = {"max_tool_calls": "Chat Completions has no such limit", "betas": "Anthropic's alone"}
 
 
 def lacks(upstream: Upstream) -> frozenset[str]:
     """What the host has no way to say."""
-    quirks = read_quirks(upstream.quirks)
+    return _lacking(read_quirks(upstream.quirks))
+
+
+@lru_cache(maxsize=KNOWN_QUIRKS)
+def _lacking(quirks: Quirks) -> frozenset[str]:
     found = set()
     if quirks.one_choice:
         found.add("choices")
@@ -137,10 +145,9 @@ class _Options:
             body["stream"] = True
             if self._quirks.stream_usage:
                 body["stream_options"] = {"include_usage": True}
-        for name, member in _PLAIN.items():
-            value = getattr(request, name)
+        for name, value in zip(_PLAIN, _values(request), strict=True):
             if value is not None:
-                self._plain(name, member, value)
+                self._plain(name, _PLAIN[name], value)
         for name, why in _NOWHERE.items():
             if getattr(request, name):
                 self._fidelity.dropped("anthropic-beta" if name == "betas" else request.path(name), why)

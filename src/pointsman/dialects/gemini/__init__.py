@@ -16,8 +16,10 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
+KEEP_ALIVE: Final = b"\r\n"  # an empty line: Google's Python SDK takes a comment for JSON
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",

@@ -13,8 +13,10 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"application/json; charset=UTF-8"
+KEEP_ALIVE: Final = b""  # an array of JSON has no comments
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",

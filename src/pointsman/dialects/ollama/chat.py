@@ -19,6 +19,7 @@ from pointsman.wire import ollama as wire
 from pointsman.wire.members import Members
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
@@ -36,6 +37,7 @@ NAME: Final = "ollama.chat"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = wire.NDJSON
+KEEP_ALIVE: Final = b""  # lines of JSON have no comments
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _encode: Final = msgspec.json.Encoder().encode

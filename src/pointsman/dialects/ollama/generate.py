@@ -16,6 +16,7 @@ from pointsman.wire import members as reading
 from pointsman.wire import ollama as wire
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
@@ -33,6 +34,7 @@ NAME: Final = "ollama.generate"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = wire.NDJSON
+KEEP_ALIVE: Final = b""  # lines of JSON have no comments
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:

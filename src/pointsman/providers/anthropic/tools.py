@@ -94,8 +94,10 @@ def _tool(tool: Tool, request: Request, fidelity: Fidelity) -> Json | None:
         written["strict"] = tool.strict
     if tool.namespace is not None:
         fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
-    written |= mark(tool.cache)
-    put_back(written, tool.extra, tool.path, request.wire == WIRE, fidelity)
+    if tool.cache is not None:
+        written |= mark(tool.cache)
+    if tool.extra:
+        put_back(written, tool.extra, tool.path, request.wire == WIRE, fidelity)
     return written
 
 
