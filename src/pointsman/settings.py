@@ -164,7 +164,6 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     tokens_per_minute: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None
-    tags: list[str] = []
     proxy: Secret | None = None  # env:NAME, file:PATH or the URL itself: it may hold a password
     ca_file: str | None = None
     client_certificate: str | None = None
