@@ -38,6 +38,7 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int = 0
     usage_wanted: bool = True
     fields: None = None
+    outline: None = None
 
     @property
     def members(self) -> Mapping[str, Any]:
