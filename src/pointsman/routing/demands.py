@@ -153,7 +153,7 @@ def _text(fields: Fields, name: str) -> str | None:
 
 
 def _modalities(content: msgspec.Raw) -> Iterable[str]:
-    if memoryview(content)[:1] != b"[":
+    if not bytes(memoryview(content)[:1]) == b"[":
         return ()
     try:
         return {PARTS[part.type] for part in _parts.decode(content) if part.type in PARTS}
