@@ -255,6 +255,8 @@ class Entry:
         record.status = status
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
+        if outcome is Outcome.ERROR and status == 200 and kind is not None:
+            self._broke(kind)
         now, exchange = self._gateway.clock.monotonic(), self.exchange
         record.duration_us = int((now - exchange.started) * 1e6)
         if exchange.first_byte is not None:
@@ -368,11 +370,12 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
-    target = route.only
-    if target is None or not gateway.health.quiet:
+    target, health = route.only, gateway.health
+    if target is None or not (health.quiet or health.clear(target)):
         await in_task()
         await _attempt(gateway, dialect, entry, call, snapshot, route)
         return
+    entry.target = target
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
     except GatewayError as error:
