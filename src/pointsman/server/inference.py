@@ -54,6 +54,7 @@ class Speaking:
         self.OPERATION = dialect.OPERATION
         self.STREAM_TYPE = dialect.STREAM_TYPE
         self.KEEP_ALIVE = dialect.KEEP_ALIVE
+        self.UNSAID = dialect.UNSAID
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer
