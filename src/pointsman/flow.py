@@ -6,7 +6,7 @@ answer leaves: on success, on any error, and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -280,6 +280,23 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
+    def _broke(self, kind: Kind) -> None:
+        """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
+        if self.target is not None and self._sent_at:
+            attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock)
+            attempts.broke(self.target, kind)
+
+    def listen(self, answer: CollectedAnswer) -> None:
+        """Learn the account's limits from the head of this answer."""
+        gateway, endpoint, target = self._gateway, self._endpoint, self.target
+        if endpoint is None or target is None:
+            return
+
+        def learn(headers: Mapping[bytes, bytes]) -> None:
+            endpoint.look_at = gateway.health.learn(target.connection, headers, gateway.clock.now_us())
+
+        answer.look = learn
+
 
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -481,6 +498,8 @@ async def reserve(
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
     answer = CollectedAnswer()
+    if endpoint.look_at <= entry.exchange.started_at:
+        entry.listen(answer)
     try:
         await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
     except asyncio.CancelledError:
@@ -518,6 +537,8 @@ async def _relay(
         return dialect.render_stream_error(error, entry.exchange.request_id)
 
     answer = StreamedAnswer(entry.exchange, reader, settle, render)
+    if endpoint.look_at <= entry.exchange.started_at:
+        entry.listen(answer)
     try:
         await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
     except asyncio.CancelledError:

@@ -26,7 +26,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     ``next``: another target may do better. ``again``: the same one may, at once. ``larger``: only one with a larger
     window. ``seconds``: how long the one at fault is left alone; None: longer each time. ``most``: twice as long each
     further time, up to this. ``midnight``: until the next midnight UTC. ``terminal``: a state that is shown until a
-    call succeeds or an operator resets it. ``trips``: counts for the provider's breaker, as ``network`` once in a while.
+    call succeeds or an operator resets it. ``trips``: counts for the provider's breaker, ``network`` ones but rarely.
     ``listed``: what a model list tells: nothing; ``down``, that it goes on when there is none to be had; ``up``, also
     that it is over when there is one.
     """

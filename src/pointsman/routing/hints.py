@@ -127,15 +127,13 @@ def wait_seconds(headers: Mapping[bytes, bytes], body: bytes, now: int) -> float
 
 
 def _exhausted(headers: Mapping[bytes, bytes], now: int) -> float | None:
-    """The end of what has nothing left; when something is left everywhere, or nothing says so, the first end."""
-    ends, all_ends = [], []
+    """The end of all that has nothing left; where nothing tells what is left, the first end."""
+    ends, unsaid = [], []
     for _, _, remaining, reset in counted(headers):
         seconds = wait(reset, now)
-        if seconds is not None:
-            all_ends.append(seconds)
-            if remaining == 0:
-                ends.append(seconds)
-    return max(ends) if ends else min(all_ends, default=None)
+        if seconds is not None and not remaining:
+            (unsaid if remaining is None else ends).append(seconds)
+    return max(ends) if ends else min(unsaid, default=None)
 
 
 def counted(headers: Mapping[bytes, bytes]) -> Iterator[tuple[str, float | None, float | None, str]]:
