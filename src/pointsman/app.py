@@ -29,6 +29,7 @@ from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.health import HealthBook
@@ -58,6 +59,7 @@ from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
+from pointsman.upstream.probing import Prober
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -137,6 +139,8 @@ class Server:
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.meter = Meter()
+        self.health = HealthBook(settings.resilience)
+        self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -149,6 +153,7 @@ class Server:
         if house is not None:
             await house.ensure_first_key()
         self.ticker.start()
+        await self.sharing.load()
         self.gateway = Gateway(
             clock=self._clock,
             client=self.client,
@@ -160,7 +165,7 @@ class Server:
             limiter=self.limiter,
             vault=self._vault(),
             files=self._installation.files,
-            health=HealthBook(),
+            health=self.health,
             seed=partial(random.getrandbits, 64),
         )
         mount = ManagementMount(self._load_management)
@@ -182,10 +187,23 @@ class Server:
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
+        self._patient.add(self._spawn("health", self.sharing.run()))
+        if self._link is None or self._link.first:
+            self._spawn("probes", self._prober().run())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
+
+    def _prober(self) -> Prober:
+        return Prober(
+            self.health,
+            self.client,
+            self._installation.connections,
+            self._clock,
+            find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
+            chance=random.Random().random,
+        )
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
@@ -220,6 +238,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self.sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -313,6 +332,12 @@ class Server:
             "pointsman_vault_queued_writes": (
                 "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
             ),
+            "pointsman_connections_cooling": (
+                "Accounts that are left alone now.", lambda: self.health.standing(self._clock.now_us())[0], "max"
+            ),
+            "pointsman_providers_open": (
+                "Providers that are not asked now.", lambda: self.health.standing(self._clock.now_us())[1], "max"
+            ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip
         for name, (text, read, merge) in gauges.items():
@@ -328,6 +353,7 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
+            "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
@@ -342,6 +368,8 @@ class Server:
 
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
+        resilience = await self._installation.resilience.current()
+        self.health.settings, self.health.protected = resilience.settings, resilience.protection
         for target in snapshot.catalogue.targets:
             snapshot.endpoints[target.endpoint].known_price(target.model)  # looked up before the first call
         return snapshot

@@ -40,7 +40,8 @@ class Cooldown(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why something is left alone, until when, and how often in a row it has failed. Instants in us.
 
     ``at``: when it failed last. ``mark``: the connection's at that time. ``listed``: what its model list can tell
-    of it (see `Failure`). ``prober`` and ``probe_until`` are of the one call on trial, this process' own business.
+    of it (see `Failure`), ``reached`` that it could be had. ``prober`` and ``probe_until`` are of the one call on
+    trial, this process' own business.
     """
 
     until: int = 0
@@ -50,6 +51,7 @@ class Cooldown(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: int = 0
     mark: str = ""
     listed: Listed = ""
+    reached: bool = False
     prober: int = 0
     probe_until: int = 0
 
@@ -215,6 +217,8 @@ class HealthBook:
             seconds = self._seconds(target.connection, failure, found, now, hint_seconds)
         found.until, found.at = now + int(seconds * SECOND), now
         found.word, found.terminal, found.listed = failure.word, failure.terminal, failure.listed
+        if found.reached and found.listed:
+            found.listed = "down"  # there was a list, and calls fail all the same
         found.prober = found.probe_until = 0
         self.quiet = False
         self._count(scope if scope == "model" else "cooldown")
@@ -259,14 +263,14 @@ class HealthBook:
         return [
             (name, found.until)
             for name, found in self._connections.items()
-            if found.listed == "up" or (found.listed == "down" and found.until - now < SECOND)
+            if found.until > now - SECOND and (found.listed == "up" or (found.listed and found.until < now + SECOND))
         ]
 
     def reached(self, connection: Connection, now: int) -> None:
         """The model list of a connection could be had: it may be tried again. What it failed before is remembered."""
         found = self._connections.get(connection.id)
         if found is not None and found.listed == "up" and found.until > now:
-            found.until = now
+            found.until, found.reached = now, True
             self._note("connection", connection.id, now)
         breaker = self._breakers.get(connection.vendor)
         if breaker is not None and breaker.reached(now, self._breaker_rules(connection)):
@@ -348,6 +352,12 @@ class HealthBook:
             _view(scope, name, one, now) for scope, table in self._tables.items() for name, one in table.items()
         ] + [_breaker_view(name, breaker, now) for name, breaker in self._breakers.items()]
         return sorted(found, key=lambda view: (-view.at, view.scope, view.name))
+
+    def standing(self, now: int) -> tuple[int, int]:
+        """How many connections are left alone, and how many providers."""
+        alone = {*(name for table in (self._connections, self._quota_low) for name, one in table.items()
+                   if one.until > now)}  # fmt: skip
+        return len(alone), sum(breaker.look(now) == "OPEN" for breaker in self._breakers.values())
 
     # parts
 

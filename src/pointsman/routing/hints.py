@@ -128,7 +128,8 @@ def wait_seconds(headers: Mapping[bytes, bytes], body: bytes, now: int) -> float
 
 def _exhausted(headers: Mapping[bytes, bytes], now: int) -> float | None:
     """The end of all that has nothing left; where nothing tells what is left, the first end."""
-    ends, unsaid = [], []
+    ends: list[float] = []
+    unsaid: list[float] = []
     for _, _, remaining, reset in counted(headers):
         seconds = wait(reset, now)
         if seconds is not None and not remaining:

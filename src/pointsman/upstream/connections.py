@@ -1,6 +1,7 @@
 """Connections: where they come from (file or database), how they are kept, and what is built of them."""
 
 import difflib
+import hmac
 import ipaddress
 from collections.abc import Iterable
 from typing import Final
@@ -45,6 +46,7 @@ from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
 PROXY_PURPOSE: Final = "connection-proxy"
+MARK_PURPOSE: Final = "connection-mark"
 LOCAL_KIND: Final = "local"
 API_KEY: Final = "api-key"  # the header that Azure takes a key in
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
@@ -204,8 +206,14 @@ class ConnectionService:
             is_local = one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
+            connection = _local(one.row, local_installed) if is_local else _connection(one.row)
+            connections.append(msgspec.structs.replace(connection, mark=self._mark(one)))
         return Catalogue(connections, await self._alias_table(), self._combos)
+
+    def _mark(self, one: _Declared) -> str:
+        """What tells a credential and address from others, and nothing about them."""
+        told = f"{one.row.base_url}\0{one.secret.reveal() if one.secret is not None else ''}"
+        return hmac.digest(self._master.derive(MARK_PURPOSE), told.encode(), "sha256").hex()[:16]
 
     async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
@@ -275,7 +283,8 @@ async def fetch_models(client: UpstreamClient, probe: Probe) -> tuple[str, ...]:
     await client.send(probe.origin, probe.message, answer)
     if answer.status != 200:
         text = probe.secret.reveal() if probe.secret is not None else None
-        raise provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
+        error = provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
+        raise error.of(answer.status, answer.headers, answer.body)
     return parse_model_list(answer.body, listing)
 
 
