@@ -292,7 +292,14 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
-        services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
+        services = ManagementServices(
+            gateway=self.gateway,
+            requests=self._installation.requests,
+            resilience=self._installation.resilience,
+            sharing=self.sharing,
+            apply=self._installation.await_revision,
+            checks=self._health,
+        )
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 

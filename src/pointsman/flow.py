@@ -26,6 +26,7 @@ from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.sessions import SESSION_HEADERS, SessionTable
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
@@ -152,6 +153,7 @@ class Gateway:
         self.files = files
         self.vault = vault
         self.health = health
+        self.sessions = SessionTable()
         self.seed = seed
         self.clock = clock
         self.client = client
@@ -272,6 +274,9 @@ class Entry:
             tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
             self.reservation.settle(tokens)
+        asked = exchange.headers
+        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
+            self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
         if self.attempts is not None:
             record.attempts = self.attempts.log()
         if record.key_id is None:
@@ -298,6 +303,7 @@ class Entry:
         answer.look = learn
 
 
+FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
