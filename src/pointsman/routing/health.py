@@ -152,7 +152,7 @@ class HealthBook:
             held.append(breaker)
         for found in held:
             found.prober, found.probe_until = self._tickets, now + PROBE
-        return self._tickets
+        return self._tickets if held else 0
 
     def leave(self, target: Target, ticket: int) -> None:
         """The call is over and has proved nothing: another may be made on trial."""
