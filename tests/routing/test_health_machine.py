@@ -181,4 +181,4 @@ class Health(RuleBasedStateMachine):
 
 
 TestHealth = Health.TestCase
-TestHealth.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestHealth.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

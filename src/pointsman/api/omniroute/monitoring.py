@@ -29,6 +29,7 @@ MAX_LIMIT: Final = 1000
 MAX_OFFSET: Final = 10_000
 TOP: Final = 8
 MAX_SHOWN: Final = 200
+ABSENT: Final = ("model_not_found", "model_retired", "no_model_access", "not_acceptable")  # nobody's failure
 
 
 class Monitoring:
@@ -133,7 +134,8 @@ def status(views: list[View], connections: Collection[str], checks: Mapping[str,
         return "unhealthy"
     failing = down or any(view.scope == "provider" and view.state != "CLOSED" for view in views)
     lasting = any(view.state in ("banned", "credits_exhausted", "error") for view in views)
-    return "degraded" if failing or lasting else "healthy"
+    limited = any(view.scope == "model" and not view.usable and view.reason not in ABSENT for view in views)
+    return "degraded" if failing or lasting or limited else "healthy"
 
 
 def _breaker(view: View, now: int) -> dict[str, Any]:
