@@ -18,9 +18,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RequestQueue(_Section, frozen=True, kw_only=True):
-    """``[resilience.request_queue]``: learned limits of accounts. Only the first is obeyed; the rest is kept for
-    OmniRoute's clients (docs/decisions/0012-health.md).
-    """
+    """``[resilience.request_queue]``: learned limits of accounts (docs/decisions/0012-health.md)."""
 
     auto_enable_api_key_providers: bool = True
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
@@ -37,10 +35,18 @@ class CooldownProfile(_Section, frozen=True, kw_only=True):
     max_backoff_steps: Annotated[int, msgspec.Meta(ge=0, le=32)] = 5
 
 
+class OAuthCooldown(CooldownProfile, frozen=True, kw_only=True):
+    """The same for accounts that were signed in: what their providers say of waiting is seldom true."""
+
+    base_cooldown_ms: CooldownMs = 5000
+    use_upstream_retry_hints: bool = False
+    max_backoff_steps: Annotated[int, msgspec.Meta(ge=0, le=32)] = 8
+
+
 class ConnectionCooldown(_Section, frozen=True, kw_only=True):
     """By how the account is known to its provider."""
 
-    oauth: CooldownProfile = CooldownProfile(base_cooldown_ms=5000, use_upstream_retry_hints=False, max_backoff_steps=8)
+    oauth: OAuthCooldown = OAuthCooldown()
     apikey: CooldownProfile = CooldownProfile()
 
 
@@ -57,10 +63,18 @@ class BreakerProfile(_Section, frozen=True, kw_only=True):
             raise ValueError("degradation_threshold must be smaller than failure_threshold")
 
 
+class OAuthBreaker(BreakerProfile, frozen=True, kw_only=True):
+    """The same for accounts that were signed in."""
+
+    failure_threshold: Threshold = 8
+    degradation_threshold: Threshold = 5
+    reset_timeout_ms: Annotated[int, msgspec.Meta(ge=1000, le=DAY_MS)] = 60_000
+
+
 class ProviderBreaker(_Section, frozen=True, kw_only=True):
     """By how accounts are known to the provider."""
 
-    oauth: BreakerProfile = BreakerProfile(failure_threshold=8, degradation_threshold=5, reset_timeout_ms=60_000)
+    oauth: OAuthBreaker = OAuthBreaker()
     apikey: BreakerProfile = BreakerProfile()
 
 
