@@ -1,7 +1,6 @@
 """Connections: where they come from (file or database), how they are kept, and what is built of them."""
 
 import difflib
-import hmac
 import ipaddress
 from collections.abc import Iterable
 from typing import Final
@@ -207,13 +206,9 @@ class ConnectionService:
             if _problem(one) is not None or (is_local and not local):
                 continue
             connection = _local(one.row, local_installed) if is_local else _connection(one.row)
-            connections.append(msgspec.structs.replace(connection, mark=self._mark(one)))
+            told = f"{one.row.base_url} {one.secret.reveal() if one.secret is not None else ''}"
+            connections.append(msgspec.structs.replace(connection, mark=self._master.mark(MARK_PURPOSE, told)))
         return Catalogue(connections, await self._alias_table(), self._combos)
-
-    def _mark(self, one: _Declared) -> str:
-        """What tells a credential and address from others, and nothing about them."""
-        told = f"{one.row.base_url}\0{one.secret.reveal() if one.secret is not None else ''}"
-        return hmac.digest(self._master.derive(MARK_PURPOSE), told.encode(), "sha256").hex()[:16]
 
     async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
