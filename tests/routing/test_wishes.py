@@ -116,7 +116,13 @@ def wants(sent: bytes, headers: dict[bytes, bytes] | None = None) -> Wants:
     """What a chat request asks of routing."""
     fields = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
     asked = Asked(
-        model="m", operation="chat", body=sent, headers=headers or {}, input_tokens=9, max_output_tokens=0, fields=fields
+        model="m",
+        operation="chat",
+        body=sent,
+        headers=headers or {},
+        input_tokens=9,
+        max_output_tokens=0,
+        fields=fields,
     )
     step = Step(target=target_of(Connection(id="c", kind="openai"), "m"))
     return wants_of(asked, Route(name="m", steps=(step,)))
