@@ -285,7 +285,7 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
     options = [kind for kind in typing.get_args(hint) if kind is not type(None)]
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{option}`" for option in options)
-    if typing.get_origin(hint) is list:
+    if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}
     return words[options[0] if options else hint]

@@ -65,7 +65,8 @@ class Catalogue:
                 self._add(target_of(connection, model, self.facts.facts(connection, model)))
         self.combos = {combo.name: combo for combo in combos}
         self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._targets.items()}
-        self._combos = {combo.name: route for combo in self.combos.values() if (route := self._combo_route(combo))}
+        self._combos: dict[str, Route] = {}
+        self._combos |= {combo.name: route for combo in self.combos.values() if (route := self._combo_route(combo))}
         self._steps: tuple[Callable[[str], Route | None], ...] = (
             self._open, self._combos.get, self._word, self._alias, self._of_slug, self._at_provider, self._of_bare,
             self._undated, self._at_vendor, self._variant,
@@ -207,16 +208,14 @@ class Catalogue:
             return self._head(head) if "claude" in head else None
         if "@" in name or ":" in name or is_dated(name) or not self._slugs or name in self._bare:
             return None
-        slug = capabilities().slug(name)
-        if slug is None or ("/" in name and plain_name(name) != plain_name(slug)):
-            return None
-        return self._of_slug(slug)
+        slug = _known(name)
+        return self._of_slug(slug) if slug is not None else None
 
     def _at_vendor(self, name: str) -> Route | None:
         """A known model that is in nobody's list: at its own vendor's connections that are open to any."""
         if name in self._bare or not any(not one.models for one in self.connections.values()):
             return None
-        slug = capabilities().slug(name)
+        slug = _known(name)
         if slug is None:
             return None
         author, _, model = slug.partition("/")
@@ -290,6 +289,13 @@ class Catalogue:
 def route_to(name: str, target: Target) -> Route:
     """The route to one target."""
     return Route(name=name, steps=(Step(target=target),))
+
+
+def _known(name: str) -> str | None:
+    """``author/model`` of a name of a known model; an author in the name must be the model's own."""
+    slug = capabilities().slug(name)
+    author, slash, _ = name.lower().partition("/")
+    return None if slug is not None and slash and author != slug.partition("/")[0] else slug
 
 
 def _names_of(connection: Connection) -> set[str]:
