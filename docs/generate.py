@@ -95,10 +95,12 @@ MEANINGS = {
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
+    "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
     "journal.batch_rows": "Records written to the database in one transaction.",
     "journal.interval_seconds": "How often the journal is carried into the database.",
     "log.level": "Least severe lines that are written to standard error.",
     "log.requests": "Write a line for every request. It holds no prompt, answer or key.",
+    "routing.default_model": "The model of requests that name none. Without it they are refused.",
     "routing.ambiguous": (
         "What a bare model name means that several connections have for models that have nothing to do with each other:"
         " `refuse` names the candidates, `route` tries them one after another (docs/model-names.md)."

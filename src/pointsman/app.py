@@ -173,7 +173,11 @@ class Server:
             files=self._installation.files,
             health=HealthBook(),
             seed=partial(random.getrandbits, 64),
+            default_model=settings.routing.default_model,
+            keep_plans=settings.journal.plan_days > 0,
         )
+        self.meter.listen(self.gateway.planner.observe)
+        self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()

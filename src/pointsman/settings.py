@@ -99,6 +99,7 @@ class JournalSettings(_Section, frozen=True, kw_only=True):
 
     segment_bytes: Count = 64 * 1024 * 1024
     retention_days: Delay = 7.0
+    plan_days: Delay = 2.0
     batch_rows: Count = 200
     interval_seconds: Delay = 0.1
 
@@ -193,6 +194,7 @@ class RoutingSettings(_Section, frozen=True, kw_only=True):
     ambiguous: typing.Literal["refuse", "route"] = "refuse"
     model_lists: bool = True
     model_list_hours: Seconds = 24.0
+    default_model: str | None = None
 
 
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
