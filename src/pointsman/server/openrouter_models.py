@@ -68,6 +68,8 @@ class OpenRouterModels:
                     self._authenticate(exchange)
                 body, kind = write(exchange, base)
             except GatewayError as error:
+                if error.kind is Kind.MODEL_NOT_FOUND:  # 400 where one is called, but here it is what was looked for
+                    error = GatewayError(Kind.NOT_FOUND, error.message, param=error.param)
                 refuse(exchange, dialect_module("openrouter"), error)
                 return
             exchange.respond(200, body, kind)
