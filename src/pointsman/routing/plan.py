@@ -4,7 +4,7 @@ Pure: everything that decides stands in the `Problem`, chance included (a seed).
 so a stored problem can be replayed, and reasons need to be put into words only when someone asks for them (explain.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,6 +17,7 @@ from pointsman.routing.wants import Wants
 
 Kind = Literal["model", "combo", "profile", "auto"]
 HEALTH: Final = "health"
+RESERVED: Final = 15 * 60 * 1_000_000  # us; who is left alone for longer (an empty account) is not tried even at last
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,13 +97,15 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The targets in the order in which they are tried, and those that are not, each with the filter that took it out.
 
     ``emptied_by`` names the filter that left nothing. ``last_resort``: none is in good health, so the one that is to
-    recover first is tried all the same.
+    recover first is tried all the same. ``reserve``: left out for their health, but tried before the request fails,
+    the one that is to recover first in front: a target that failed a moment ago may be well again by now.
     """
 
     order: tuple[Target, ...]
     excluded: tuple[tuple[str, str], ...] = ()
     emptied_by: str | None = None
     last_resort: bool = False
+    reserve: tuple[Target, ...] = ()
 
 
 def plan(problem: Problem) -> RoutePlan:
@@ -121,7 +124,17 @@ def plan(problem: Problem) -> RoutePlan:
         left = set(map(id, usable))
         excluded += [(step.target.id, HEALTH) for step in steps if id(step) not in left]
     order = tuple([step.target for step in _ordered(usable, problem)])
-    return RoutePlan(order=order, excluded=tuple(excluded), last_resort=last_resort)
+    reserve = _reserve(steps, usable, problem) if len(usable) != len(steps) else ()
+    return RoutePlan(order=order, excluded=tuple(excluded), last_resort=last_resort, reserve=reserve)
+
+
+def _reserve(steps: Sequence[Step], usable: Sequence[Step], problem: Problem) -> tuple[Target, ...]:
+    """The targets left out for their health that are not to be left alone for long."""
+    used = set(map(id, usable))
+    left = [step.target for step in steps if id(step) not in used]
+    until = {target.id: problem.conditions[target.id].until for target in left}
+    near = [target for target in left if until[target.id] - problem.now <= RESERVED]
+    return tuple(sorted(near, key=lambda target: until[target.id]))
 
 
 def _in_health(steps: list[Step], conditions: Mapping[str, Condition]) -> tuple[list[Step], bool]:

@@ -40,7 +40,7 @@ class Attempts:
         Raises GatewayError: the caller's own mistake as it is, else one that names every target and what was wrong.
         """
         larger_than: int | None = None
-        for target in plan.order:
+        for target in (*plan.order, *plan.reserve):
             window = target.facts.context_tokens
             if larger_than is not None and window is not None and window <= larger_than:
                 continue
