@@ -39,7 +39,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a response holds: ``summary`` of the reasoning when there is some (empty: hidden), then calls or words.
 
-    ``searched``: the web was searched first. ``cut``: the limit on tokens ended it.
+    ``searched``: the web was searched first. ``cut``: the limit on tokens ended it, or with
+    ``filtered`` a content filter.
     """
 
     words: Words
