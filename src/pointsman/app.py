@@ -30,6 +30,7 @@ from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.health import HealthBook
@@ -43,6 +44,7 @@ from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
@@ -59,13 +61,15 @@ from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
+from pointsman.upstream.model_lists import ModelLists
+from pointsman.upstream.price_watch import PriceWatch
+from pointsman.upstream.probing import Prober
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
 COUNTER_FLUSH_SECONDS: Final = 0.5
-MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
 
@@ -131,13 +135,23 @@ class Server:
         self.projector = self.house.projector if self.house is not None else None
         self.children = self._local_children() if settings.local.enabled else None
         self.prices = PriceService()
+        self.unpriced = PriceWatch(self.prices)
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
+        self.lists = ModelLists(
+            self.client,
+            installation.model_lists,
+            installation.connections.open_probes,
+            self._clock,
+            hours=settings.routing.model_list_hours,
+        )
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.meter = Meter()
+        self.health = HealthBook(settings.resilience)
+        self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -150,6 +164,7 @@ class Server:
         if house is not None:
             await house.ensure_first_key()
         self.ticker.start()
+        await self.sharing.load()
         self.gateway = Gateway(
             clock=self._clock,
             client=self.client,
@@ -161,9 +176,13 @@ class Server:
             limiter=self.limiter,
             vault=self._vault(),
             files=self._installation.files,
-            health=HealthBook(),
+            health=self.health,
             seed=partial(random.getrandbits, 64),
+            default_model=settings.routing.default_model,
+            keep_plans=settings.journal.plan_days > 0,
         )
+        self.meter.listen(self.gateway.planner.observe)
+        self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()
@@ -175,6 +194,8 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.routing.model_lists:
+            self._spawn("model lists", self.lists.run())
         if house is not None:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
@@ -183,11 +204,24 @@ class Server:
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
+        self._patient.add(self._spawn("health", self.sharing.run()))
+        if self._link is None or self._link.first:
+            self._spawn("probes", self._prober().run())
         keep_freed_memory()
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
+
+    def _prober(self) -> Prober:
+        return Prober(
+            self.health,
+            self.client,
+            self._installation.connections,
+            self._clock,
+            find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
+            chance=random.Random().random,
+        )
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
@@ -222,6 +256,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self.sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -263,11 +298,11 @@ class Server:
         router.add("GET", "/", vendors.root(mount))
         ChatSocketRoutes(self.gateway, router).add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
-        for base in MODEL_BASES:
-            listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
-            one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-            router.add("GET", base, listed)
-            router.add("GET", f"{base}/*", one)
+        listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
+        one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
+        router.add("GET", "/v1/models", listed)
+        router.add("GET", "/v1/models/*", one)
+        OpenRouterModels(self.gateway).add_to(router, listed, one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -275,7 +310,14 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
-        services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
+        services = ManagementServices(
+            gateway=self.gateway,
+            requests=self._installation.requests,
+            resilience=self._installation.resilience,
+            sharing=self.sharing,
+            apply=self._installation.await_revision,
+            checks=self._health,
+        )
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 
@@ -315,6 +357,15 @@ class Server:
             "pointsman_vault_queued_writes": (
                 "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
             ),
+            "pointsman_unpriced_models": (
+                "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
+            ),
+            "pointsman_connections_cooling": (
+                "Accounts that are left alone now.", lambda: self.health.standing(self._clock.now_us())[0], "max"
+            ),
+            "pointsman_providers_open": (
+                "Providers that are not asked now.", lambda: self.health.standing(self._clock.now_us())[1], "max"
+            ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip
         for name, (text, read, merge) in gauges.items():
@@ -330,6 +381,7 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
+            "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
@@ -344,8 +396,10 @@ class Server:
 
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
-        for target in snapshot.catalogue.targets:
-            snapshot.endpoints[target.endpoint].known_price(target.model)  # looked up before the first call
+        resilience = await self._installation.resilience.current()
+        self.health.settings, self.health.protected = resilience.settings, resilience.protection
+        self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
+        self.lists.wake()
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:
@@ -353,12 +407,14 @@ class Server:
         revision = await installation.configuration.revision()
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
-        connections = installation.connections
+        connections, prices = installation.connections, self.prices
+        local = self.children is not None
+        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices)
         return Snapshot(
             revision=revision,
             keys=keys,
-            catalogue=await connections.catalogue(local=self.children is not None, local_installed=installed),
-            endpoints=await connections.endpoints(self.children, self.prices),
+            catalogue=catalogue,
+            endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
@@ -372,6 +428,7 @@ class Server:
                 revision = await self._installation.configuration.revision()
                 installed_now = weights_status(self._installation.data_dir).installed
                 changed = revision != self.gateway.snapshot.revision or installed_now != installed
+                changed = self.unpriced.has_changed() or changed
                 if changed:
                     installed = installed_now
                     self.gateway.snapshot = await self._snapshot()

@@ -6,7 +6,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 import asyncio
 import copy
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
 from pointsman.canonical.collect import Collector
@@ -50,7 +50,9 @@ class Entry(Protocol):
 
     record: RequestRecord
 
+    def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
+    def listen(self, answer: CollectedAnswer) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -137,7 +139,9 @@ class HubLane:
 
     def _identity(self) -> Identity:
         exchange = self._exchange
-        return Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
+        return Identity(
+            request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=self._entry.aside
+        )
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
         """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""
@@ -165,6 +169,8 @@ class HubLane:
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
         caller = self._entry.record.key_id or ""
+        if self._endpoint.look_at <= self._exchange.started_at:
+            self._entry.listen(answer)
         await self._services.client.send(self._access.origin, message, answer, caller)
         if answer.status != 200:
             secret = self._access.reveal()

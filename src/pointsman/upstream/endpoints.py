@@ -1,7 +1,7 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
@@ -107,6 +107,7 @@ class Endpoint(Protocol):
     hub: ProviderFormat
     departures: Departures
     operations: Operations
+    look_at: int  # from then on (us) an answer's headers are worth a look: they tell what is left of the limits
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
     account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
@@ -161,6 +162,7 @@ class RemoteEndpoint:
     ) -> None:
         """``clock`` is for hosts whose requests are signed."""
         self.connection_id = connection_id
+        self.look_at = 0
         self.provider = provider
         self.format = provider_format
         self.hub = hub
@@ -171,6 +173,7 @@ class RemoteEndpoint:
         self._quirks = quirks or {}
         self._options = options or {}
         self.base_url = base_url
+        self.own_price: Callable[[str], Price | None] | None = None  # what wins over the price data, by model
         self._prices = prices
         self._price_table = prices.table(provider, base_url)
         parts = urlsplit(base_url)
@@ -222,6 +225,8 @@ class RemoteEndpoint:
 
     def known_price(self, model: str) -> Price | Pending | None:
         """From the table of prices in memory."""
+        if self.own_price is not None and (own := self.own_price(model)) is not None:
+            return own
         price = self._price_table.get(model, PENDING)
         if price is PENDING:
             self._prices.ask(self.provider, self.base_url, model)
@@ -229,6 +234,8 @@ class RemoteEndpoint:
 
     async def price(self, model: str) -> Price | None:
         """From the price data, by provider or base URL."""
+        if self.own_price is not None and (own := self.own_price(model)) is not None:
+            return own
         return await self._prices.find(self.provider, self.base_url, model)
 
 
@@ -323,6 +330,7 @@ class LocalEndpoint:
         operations: Operations = NO_OPERATIONS,
     ) -> None:
         self.connection_id = connection_id
+        self.look_at = 2**63
         self.format = provider_format
         self.hub = hub
         self.operations = operations
