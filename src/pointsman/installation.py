@@ -29,6 +29,7 @@ from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.requests import RequestRepository
@@ -37,6 +38,7 @@ from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
+from pointsman.upstream.model_facts import FactSources
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -81,6 +83,7 @@ class Installation:
         self.health_rows = HealthRepository(database)
         self.resilience = ResilienceService(self.health_rows, settings.resilience)
         self.keys = KeyService(self.key_rows, master, clock)
+        self.model_lists = ModelListRepository(database)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -88,6 +91,8 @@ class Installation:
             clock,
             (settings.connections, settings.models, settings.combos),
             environment,
+            facts=FactSources(self.model_lists, settings.facts),
+            ambiguous=settings.routing.ambiguous,
         )
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
@@ -145,6 +150,7 @@ class Housekeeping:
             installation.clock,
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
+            plan_days=settings.journal.plan_days,
             high_rate=Burst(installation.data_dir, installation.database_url),
         )
         self.children = _make_children(installation) if settings.local.enabled else {}

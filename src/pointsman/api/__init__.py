@@ -14,6 +14,7 @@ from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
@@ -42,9 +43,10 @@ def build_management(services: ManagementServices) -> Litestar:
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
         *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
     ]
+    routes = RouteExplanations(services.gateway, services.requests)
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *health],
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health],
             exception_handlers={
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,
