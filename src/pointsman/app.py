@@ -357,14 +357,14 @@ class Server:
             "pointsman_vault_queued_writes": (
                 "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
             ),
+            "pointsman_unpriced_models": (
+                "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
+            ),
             "pointsman_connections_cooling": (
                 "Accounts that are left alone now.", lambda: self.health.standing(self._clock.now_us())[0], "max"
             ),
             "pointsman_providers_open": (
                 "Providers that are not asked now.", lambda: self.health.standing(self._clock.now_us())[1], "max"
-            ),
-            "pointsman_unpriced_models": (
-                "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
             ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip

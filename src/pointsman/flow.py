@@ -176,9 +176,9 @@ class Gateway:
         self.files = files
         self.vault = vault
         self.health = health
-        self.sessions = SessionTable()
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
         self.decisions = Decisions(keep_plans)
+        self.sessions = SessionTable()
         self.clock = clock
         self.client = client
         self.ledger = ledger

@@ -38,12 +38,12 @@ def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    routes = RouteExplanations(services.gateway, services.requests)
     health: list[Any] = [
         *ResilienceViews(services.gateway, services.resilience, services.sharing, services.apply).handlers(),
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
         *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
     ]
-    routes = RouteExplanations(services.gateway, services.requests)
     return Litestar.from_config(
         AppConfig(
             route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health],
