@@ -508,6 +508,7 @@ async def _attempt(
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
+        gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
 
 def asked_of(

@@ -69,8 +69,9 @@ class Planner:
     def _conditions(self, route: Route, now: int) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
         quiet, health, measured = self._health.quiet, self._health.condition, self.measurements.condition
+        learned = self._health.quotas
         for step in route.steps:
-            base = None if quiet else health(step.target, now)
+            base = None if quiet and not learned else health(step.target, now)
             found = measured(step.target.id, now, base)
             if found is not None:
                 conditions[step.target.id] = found
