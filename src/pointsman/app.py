@@ -344,7 +344,9 @@ class Server:
         return Snapshot(
             revision=revision,
             keys=keys,
-            catalogue=await connections.catalogue(local=self.children is not None, local_installed=installed),
+            catalogue=await connections.catalogue(
+                local=self.children is not None, local_installed=installed, book=await installation.combos.book()
+            ),
             endpoints=await connections.endpoints(self.children, self.prices),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.combos import Combo, route_of
+from pointsman.routing.combos import ComboBook, chain_routes, combo_routes
 from pointsman.routing.plan import Route, Step
 from pointsman.routing.targets import Connection, Target, target_of
 
@@ -21,7 +21,7 @@ class Catalogue:
     """Resolves model ids: a combo, an alias, ``connection/model``, then a bare name that only one connection has."""
 
     def __init__(
-        self, connections: Iterable[Connection], aliases: Mapping[str, str], combos: Iterable[Combo] = ()
+        self, connections: Iterable[Connection], aliases: Mapping[str, str], book: ComboBook | None = None
     ) -> None:
         self.connections = {connection.id: connection for connection in connections}
         self.aliases = dict(aliases)
@@ -38,12 +38,27 @@ class Catalogue:
             found = self._names.get(meaning) or self._find(meaning)
             if found is not None:
                 self._names[name] = found
-        self.combos = {combo.name: combo for combo in combos}
+        book = book or ComboBook()
+        self.combos = {combo.name: combo for combo in book.combos}
         self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._names.items()}
-        for combo in self.combos.values():
-            route = route_of(combo, lambda name: self._names.get(name) or self._find(name))
-            if route.steps:
-                self._routes[combo.name] = route
+        self._routes |= chain_routes(book.chains, self)
+        self._routes |= combo_routes(self.combos, self, book.fallback)
+
+    def named(self, name: str) -> Target | None:
+        """The target of a full id, an alias, or a bare name that only one connection has; never a combo's."""
+        return self._names.get(name) or self._find(name)
+
+    def offered(self, provider: str, model: str | None) -> list[Target]:
+        """The targets of a model (None: of all) at connections of this id or vendor, in the connections' order."""
+        found: list[Target] = []
+        for connection in self.connections.values():
+            if provider not in (connection.id, connection.vendor):
+                continue
+            if model is None:
+                found += [self._targets[f"{connection.id}/{name}"] for name in dict.fromkeys(connection.models)]
+            elif (target := self.named(f"{connection.id}/{model}")) is not None:
+                found.append(target)
+        return [target for target in found if target.listed]
 
     @property
     def targets(self) -> list[Target]:

@@ -63,8 +63,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def only(self) -> Target | None:
-        """The target, when there is no choice."""
-        return self.steps[0].target if len(self.steps) == 1 else None
+        """The target, when there is no choice and nothing to be done to the call."""
+        return self.steps[0].target if len(self.steps) == 1 and self.kind == "model" else None
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

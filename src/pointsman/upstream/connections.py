@@ -20,9 +20,9 @@ from pointsman.providers.hosts import Host, address_of, effective_host, find_hos
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Catalogue
-from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.combos import ComboBook
 from pointsman.routing.targets import Connection
-from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
@@ -116,7 +116,7 @@ class ConnectionService:
         aliases: AliasRepository,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
+        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
         environment: Environment,
     ) -> None:
         self._repository = repository
@@ -124,7 +124,6 @@ class ConnectionService:
         self._master = master
         self._clock = clock
         self._file_models = declared[1]
-        self._combos = [combo_of(row) for row in declared[2]]
         self._file = [_from_file(row, index, environment) for index, row in enumerate(declared[0])]
 
     async def add(self, new: NewConnection) -> int:
@@ -193,7 +192,7 @@ class ConnectionService:
         """Every connection, those of the file first."""
         return [_info(declared) for declared in await self._all()]
 
-    async def catalogue(self, *, local: bool, local_installed: bool) -> Catalogue:
+    async def catalogue(self, *, local: bool, local_installed: bool, book: ComboBook | None = None) -> Catalogue:
         """The model names of the present configuration; of connections with a problem there are none.
 
         With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
@@ -205,7 +204,7 @@ class ConnectionService:
             if _problem(one) is not None or (is_local and not local):
                 continue
             connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
-        return Catalogue(connections, await self._alias_table(), self._combos)
+        return Catalogue(connections, await self._alias_table(), book)
 
     async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
@@ -283,13 +282,6 @@ def completed(new: NewConnection) -> NewConnection:
     """``new`` with what the table of hosts knows of its kind: the address, whose prices hold. Raises ConfigError."""
     base_url, provider = _from_table(new.kind, new.base_url, new.provider, "connection")
     return msgspec.structs.replace(new, base_url=base_url, provider=provider)
-
-
-def combo_of(row: ComboSettings) -> Combo:
-    """A combo of the configuration file."""
-    weights = row.weights or [0.0] * len(row.targets)
-    entries = tuple(Entry(target=name, weight=weight) for name, weight in zip(row.targets, weights, strict=True))
-    return Combo(name=row.name, entries=entries, strategy=row.strategy)
 
 
 def _from_table(kind: str, base_url: str | None, provider: str | None, place: str) -> tuple[str | None, str | None]:
