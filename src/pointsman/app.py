@@ -52,6 +52,7 @@ from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
+from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
@@ -273,7 +274,14 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
-        services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
+        installation = self._installation
+        services = ManagementServices(
+            gateway=self.gateway,
+            requests=installation.requests,
+            combos=installation.combos,
+            combo_figures=ComboFigureRepository(installation.database),
+            apply=installation.await_revision,
+        )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
 

@@ -198,6 +198,7 @@ class Entry:
         if self.target is not None:
             self._put_aside()
         self.target = target
+        self.record.target = target.id
 
     def _put_aside(self) -> None:
         record, before = self.record, self._before
@@ -380,11 +381,29 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         raise
 
 
+async def ask_target(
+    gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry, *, key: Key, target: Target
+) -> None:
+    """Ask one target for ``key``, whatever routing would say; a `Work` for calls of the gateway itself."""
+    await enter(gateway, entry, key)
+    call = dialect.parse_request(exchange.body)
+    entry.record.request_model, entry.record.stream = call.model, call.stream
+    entry.turn_to(target)
+    try:
+        await _call(gateway, dialect, entry, call, gateway.snapshot, target)
+    except GatewayError as error:
+        Attempts(gateway.health, gateway.clock).note(target, error)
+        raise
+    gateway.health.succeeded(target, gateway.clock.now_us())
+
+
 async def _attempt(
     gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
 ) -> None:
     """Plan, and try one target after the other."""
     chosen = _plan(gateway, entry, call, route)
+    if route.kind == "combo":
+        entry.record.combo = route.name
 
     async def go(target: Target) -> None:
         entry.turn_to(target)

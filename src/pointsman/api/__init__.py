@@ -8,10 +8,16 @@ from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
+from pointsman.api.omniroute import management
+from pointsman.api.omniroute.combo_figures import ComboFigures
+from pointsman.api.omniroute.combo_test import ComboTest
+from pointsman.api.omniroute.combos import Apply, ComboOptions, Combos
 from pointsman.api.omniroute.translator import Translator
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
+from pointsman.policy.combos import ComboService
+from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
 
 
@@ -20,16 +26,29 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    combos: ComboService
+    combo_figures: ComboFigureRepository
+    apply: Apply  # waits until every server works with a revision
 
 
 def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    combos: list[Any] = [
+        *Combos(services.gateway, services.combos, services.apply).handlers(),
+        *ComboOptions(services.gateway, services.combos, services.apply).handlers(),
+        *ComboFigures(services.gateway, services.combo_figures).handlers(),
+        *ComboTest(services.gateway).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers()],
-            exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
+            route_handlers=[request_logs.handler(), *translator.handlers(), *combos],
+            exception_handlers={
+                GatewayError: _gateway_error,
+                HTTPException: _http_error,
+                management.ManagementError: management.render,
+            },
             openapi_config=None,
             logging_config=None,
             request_max_body_size=None,  # the edge has limits of its own

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.combos import ComboBook, chain_routes, combo_routes
+from pointsman.routing.combos import LAST, REF, ComboBook, chain_routes, combo_routes
 from pointsman.routing.plan import Route, Step
 from pointsman.routing.targets import Connection, Target, target_of
 
@@ -59,6 +59,11 @@ class Catalogue:
             elif (target := self.named(f"{connection.id}/{model}")) is not None:
                 found.append(target)
         return [target for target in found if target.listed]
+
+    def combo_steps(self, name: str) -> list[Step]:
+        """The steps of a combo, without the fallback that all share; none when nothing in it is known."""
+        route = self._routes.get(REF + name)
+        return [step for step in route.steps if step.group != LAST] if route is not None else []
 
     @property
     def targets(self) -> list[Target]:
