@@ -95,6 +95,7 @@ MEANINGS = {
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
+    "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
     "journal.batch_rows": "Records written to the database in one transaction.",
     "journal.interval_seconds": "How often the journal is carried into the database.",
     "log.level": "Least severe lines that are written to standard error.",

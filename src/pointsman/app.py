@@ -164,6 +164,7 @@ class Server:
             files=self._installation.files,
             health=HealthBook(),
             seed=partial(random.getrandbits, 64),
+            keep_plans=settings.journal.plan_days > 0,
         )
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)

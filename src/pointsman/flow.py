@@ -18,6 +18,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
+from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
@@ -29,7 +30,7 @@ from pointsman.policy.opaque_state import Vault
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
-from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
+from pointsman.routing.plan import Condition, Problem, Route, plan
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
 from pointsman.runner import in_task
@@ -149,6 +150,7 @@ class Gateway:
         vault: Vault,
         health: HealthBook,
         seed: Callable[[], int],
+        keep_plans: bool = True,
         files: StoredFiles | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
@@ -158,6 +160,7 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.seed = seed
+        self.decisions = Decisions(keep_plans)
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -406,7 +409,9 @@ async def _attempt(
     gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
 ) -> None:
     """Plan, and try one target after the other."""
-    chosen = _plan(gateway, entry, call, route)
+    problem = problem_of(gateway, call, entry.exchange.body, entry.record.operation, route)
+    chosen = plan(problem)
+    gateway.decisions.keep(problem, chosen, entry.record, entry.exchange)
     if route.kind == "combo":
         entry.record.combo = route.name
 
@@ -416,9 +421,12 @@ async def _attempt(
 
     entry.attempts = Attempts(gateway.health, gateway.clock)
     await entry.attempts.run(chosen, go)
+    if entry.target is not None:
+        gateway.decisions.answered(route, entry.target)
 
 
-def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan:
+def problem_of(gateway: Gateway, call: Call, body: bytes, operation: str, route: Route) -> Problem:
+    """All that decides where a request goes, as it is now. Leaves nothing behind."""
     now = gateway.clock.now_us()
     conditions: dict[str, Condition] = {}
     if not gateway.health.quiet:
@@ -428,18 +436,12 @@ def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan
                 conditions[step.target.id] = condition
     wants = Wants(
         model=call.model,
-        operation=entry.record.operation,
-        input_tokens=estimate_tokens(entry.exchange.body, 0),
+        operation=operation,
+        input_tokens=estimate_tokens(body, 0),
         max_output_tokens=call.max_output_tokens,
     )
-    chosen = plan(Problem(route=route, wants=wants, conditions=conditions, now=now, seed=gateway.seed()))
-    if not chosen.order:
-        raise GatewayError(
-            Kind.MODEL_NOT_FOUND,
-            f"no target of '{route.name}' can serve this request ({chosen.emptied_by})",
-            param="model",
-        )
-    return chosen
+    memory = gateway.decisions.memory(route)
+    return Problem(route=route, wants=wants, conditions=conditions, memory=memory, now=now, seed=gateway.seed())
 
 
 async def _call(

@@ -144,6 +144,7 @@ class Housekeeping:
             installation.clock,
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
+            plan_days=settings.journal.plan_days,
             high_rate=Burst(installation.data_dir, installation.database_url),
         )
         self.children = _make_children(installation) if settings.local.enabled else {}

@@ -98,6 +98,7 @@ class JournalSettings(_Section, frozen=True, kw_only=True):
 
     segment_bytes: Count = 64 * 1024 * 1024
     retention_days: Delay = 7.0
+    plan_days: Delay = 2.0
     batch_rows: Count = 200
     interval_seconds: Delay = 0.1
 

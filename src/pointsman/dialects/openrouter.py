@@ -91,7 +91,8 @@ def _error(error: GatewayError) -> dict[str, Any]:
     metadata: dict[str, Any] = {"error_type": ERROR_TYPES[error.kind]}
     if error.param is not None:
         metadata["param"] = error.param
-    return {"code": error.status, "message": error.message, "metadata": metadata}
+    told = {"code": error.status, "message": error.message, "metadata": metadata}
+    return told if error.availability is None else {**told, "availability": error.availability}
 
 
 def _chunk_of(error: GatewayError, request_id: str, model: str, created: int) -> bytes:
