@@ -24,12 +24,14 @@ from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
+from pointsman.hub.combo_runs import ComboRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.health import HealthBook
@@ -54,6 +56,7 @@ from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
 from pointsman.storage.combo_figures import ComboFigureRepository
+from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
@@ -138,6 +141,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
+        self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
         self.gateway: Gateway
         self.edge: Edge
@@ -151,6 +155,7 @@ class Server:
         if house is not None:
             await house.ensure_first_key()
         self.ticker.start()
+        await self.combo_memory.share()
         self.gateway = Gateway(
             clock=self._clock,
             client=self.client,
@@ -164,6 +169,7 @@ class Server:
             files=self._installation.files,
             health=HealthBook(),
             seed=partial(random.getrandbits, 64),
+            combos=ComboRuns(self.combo_memory),
             keep_plans=settings.journal.plan_days > 0,
         )
         mount = ManagementMount(self._load_management)
@@ -180,6 +186,7 @@ class Server:
         if house is not None:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
+        self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
         self._spawn("responses", self.responses.upkeep())
@@ -224,6 +231,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self.combo_memory.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)

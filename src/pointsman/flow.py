@@ -20,6 +20,7 @@ from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.combo_runs import ComboRun, ComboRuns
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
@@ -150,6 +151,7 @@ class Gateway:
         vault: Vault,
         health: HealthBook,
         seed: Callable[[], int],
+        combos: ComboRuns,
         keep_plans: bool = True,
         files: StoredFiles | None = None,
     ) -> None:
@@ -160,7 +162,8 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.seed = seed
-        self.decisions = Decisions(keep_plans)
+        self.decisions = Decisions(keep_plans, combos.memory)
+        self.combos = combos
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -410,19 +413,28 @@ async def _attempt(
 ) -> None:
     """Plan, and try one target after the other."""
     problem = problem_of(gateway, call, entry.exchange.body, entry.record.operation, route)
+    run: ComboRun | None = None
+    if route.kind == "combo":
+        run = gateway.combos.begin(snapshot.catalogue.combos[route.name], route, (dialect, call), entry)
+        dialect, call = run.speaking
+        problem = run.at_its_place(problem)
     chosen = plan(problem)
     gateway.decisions.keep(problem, chosen, entry.record, entry.exchange)
-    if route.kind == "combo":
-        entry.record.combo = route.name
 
     async def go(target: Target) -> None:
         entry.turn_to(target)
-        await _call(gateway, dialect, entry, call, snapshot, target)
+        if run is None:
+            await _call(gateway, dialect, entry, call, snapshot, target)
+        else:
+            async with run.place(target):
+                await _call(gateway, dialect, entry, call, snapshot, target)
 
     entry.attempts = Attempts(gateway.health, gateway.clock)
     await entry.attempts.run(chosen, go)
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
+        if run is not None:
+            run.answered(entry.target)
 
 
 def problem_of(gateway: Gateway, call: Call, body: bytes, operation: str, route: Route) -> Problem:

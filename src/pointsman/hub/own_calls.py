@@ -22,6 +22,7 @@ class OwnCall(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int = 0
     usage_wanted: bool = True
     fields: None = None
+    outline: None = None
 
 
 class OwnDialect:

@@ -13,6 +13,7 @@ import msgspec
 from pointsman.errors import GatewayError, Kind
 
 Scope = Literal["request", "model", "connection", "provider"]
+INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
 MAX_TEXT: Final = 4096  # bytes of a refusal that are looked at
 
 
@@ -85,6 +86,8 @@ _BY_TEXT: Final = (
 def classify(error: GatewayError) -> Failure:
     """What ``error`` means. One that the gateway itself raised is held against nobody."""
     refusal = error.refusal
+    if error.param == INVALID_ANSWER:
+        return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:
         if error.kind is Kind.RATE_LIMITED:
             return _BUSY_HERE

@@ -110,9 +110,7 @@ def named_model(body: bytes, default: str | None) -> bytes:
 def checked_session(name: str | None, member: str) -> str | None:
     """A conversation's name. Raises GatewayError(INVALID_REQUEST) for one that is too long."""
     if name is not None and len(name) > MAX_SESSION:
-        raise GatewayError(
-            Kind.INVALID_REQUEST, f"'{member}' is longer than {MAX_SESSION} characters", param=member
-        )
+        raise GatewayError(Kind.INVALID_REQUEST, f"'{member}' is longer than {MAX_SESSION} characters", param=member)
     return name or None
 
 
