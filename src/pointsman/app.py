@@ -170,8 +170,11 @@ class Server:
             health=HealthBook(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            default_model=settings.routing.default_model,
             keep_plans=settings.journal.plan_days > 0,
         )
+        self.meter.listen(self.gateway.planner.observe)
+        self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()

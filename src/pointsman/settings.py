@@ -164,6 +164,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     tokens_per_minute: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None
+    tags: list[str] = []
     proxy: Secret | None = None  # env:NAME, file:PATH or the URL itself: it may hold a password
     ca_file: str | None = None
     client_certificate: str | None = None
@@ -187,6 +188,12 @@ class ComboSettings(_Section, frozen=True, kw_only=True):
     strategy: str = "priority"
 
 
+class RoutingSettings(_Section, frozen=True, kw_only=True):
+    """``[routing]``: what holds for every request."""
+
+    default_model: str | None = None
+
+
 class StorageSettings(_Section, frozen=True, kw_only=True):
     """``[storage]``: where data lives; the environment's URLs win."""
 
@@ -207,6 +214,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
+    routing: RoutingSettings = RoutingSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []

@@ -13,6 +13,7 @@ from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import Apply, ComboOptions, Combos
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
@@ -35,6 +36,7 @@ def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    routes = RouteExplanations(services.gateway, services.requests)
     combos: list[Any] = [
         *Combos(services.gateway, services.combos, services.apply).handlers(),
         *ComboOptions(services.gateway, services.combos, services.apply).handlers(),
@@ -43,7 +45,7 @@ def build_management(services: ManagementServices) -> Litestar:
     ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *combos],
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *combos],
             exception_handlers={
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,

@@ -41,7 +41,7 @@ def altered(combo: Combo, dialect: Any, call: Any, body: bytes) -> tuple[Any, An
         max_output_tokens=call.max_output_tokens,
         usage_wanted=call.usage_wanted,
     )
-    return AlteredDialect(dialect, request, check), own
+    return AlteredDialect(dialect, own, check), own
 
 
 def rewritten(combo: Combo, request: Request) -> Request:

@@ -57,19 +57,23 @@ class AlteredDialect:
 
     REWRITES = True
 
-    def __init__(self, dialect: Any, request: Request, check: Callable[[Response], None] | None) -> None:
+    def __init__(self, dialect: Any, call: "OwnCall", check: Callable[[Response], None] | None) -> None:
         """``check`` raises GatewayError for an answer that is none: then another target is tried."""
         self._dialect = dialect
-        self._request = request
+        self._own = call
         self._check = check
-        self.HOLDS = check is not None and request.stream
+        self.HOLDS = check is not None and call.stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dialect, name)
 
+    def parse_request(self, body: bytes) -> "OwnCall":
+        """The altered call, whatever the body says."""
+        return self._own
+
     def as_request(self, call: Any, body: bytes) -> Request:
         """The altered request."""
-        return self._request
+        return self._own.request  # type: ignore[no-any-return]
 
     def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
         """The answer for the client, if it is one. Raises GatewayError(UPSTREAM_ERROR)."""

@@ -118,6 +118,7 @@ def combo_routes(combos: Mapping[str, Combo], models: Models, fallback: str | No
             strategy=combo.strategy if combo.strategy in STRATEGIES else "priority",
             steps=tuple(steps),
             settings=combo.settings,
+            combo=combo.name,
         )
         found[combo.name] = found[REF + combo.name] = route
     return found
@@ -191,10 +192,11 @@ def _find(name: str, models: Models) -> list[Target]:
     if name.endswith(ANY):
         return models.offered(name.removesuffix(ANY), None)
     target = models.named(name)
-    if target is not None:
+    if target is not None and target.id == name:
         return [target]
     provider, _, model = name.partition("/")
-    return models.offered(provider, model) if model else []
+    found = models.offered(provider, model) if model else []
+    return found or ([target] if target is not None else [])
 
 
 def chain_routes(chains: Mapping[str, tuple[str, ...]], models: Models) -> dict[str, Route]:

@@ -82,18 +82,18 @@ def wants_of(asked: Asked, route: Route) -> Wants:
     """What it asks of routing. Raises GatewayError(INVALID_REQUEST) for a session's name that is too long."""
     wishes, request = asked.wishes, asked.request
     preferences = wishes.preferences if wishes is not None else NO_PREFERENCES
+    read: dict[str, Any] = {}
     if asked.fields is not None:
         read = _of_fields(asked.fields)
     elif isinstance(request, Request):
         read = _of_request(request)
-    else:
-        read = {}
     tier = read.pop("tier", None)
     tier = TIER_WORDS.get(tier, tier)
     tier = tier if tier in TIERS else None
     tiers = TIERS.get(tier or "", frozenset())
     if not preferences.order:
         tiers |= tiers_of(route.settings.get(SETTING, ()))
+    key, conversation = read.pop("cache_key", None), read.pop("conversation", None)
     return Wants(
         model=asked.model,
         operation=asked.operation,
@@ -103,9 +103,10 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         models=wishes.models if wishes is not None else (),
         service_tier=tier,
         tiers=tiers,
-        session=_session(asked) or read.pop("cache_key", None),
+        session=_session(asked),
+        conversation=key or conversation,
         cache_marks=CACHE_MARK in asked.body,
-        **{name: value for name, value in read.items() if name != "cache_key"},
+        **read,
     )
 
 
@@ -152,7 +153,7 @@ def _text(fields: Fields, name: str) -> str | None:
 
 
 def _modalities(content: msgspec.Raw) -> Iterable[str]:
-    if not bytes(content[:1]) == b"[":
+    if memoryview(content)[:1] != b"[":
         return ()
     try:
         return {PARTS[part.type] for part in _parts.decode(content) if part.type in PARTS}
@@ -188,8 +189,8 @@ def _of_request(request: Request) -> dict[str, Any]:
 
 def _kinds(parts: list[AnyPart]) -> Iterable[str]:
     for part in parts:
-        if isinstance(part, ToolResultPart) and isinstance(part.content, list):
-            yield from _kinds(part.content)  # type: ignore[arg-type]
+        if isinstance(part, ToolResultPart):
+            yield from _kinds(part.content)
         for kind, modality in KINDS:
             if isinstance(part, kind):
                 yield modality

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.plan import Condition, Problem, RoutePlan, Step
+from pointsman.routing.plan import Condition, Problem, RoutePlan, Step, plan
 from pointsman.routing.strategies import why
 from pointsman.routing.targets import Target
 
@@ -73,6 +73,16 @@ def explain(problem: Problem, made: RoutePlan) -> dict[str, Any]:
         "now": _instant(problem.now),
         "seed": str(problem.seed),
     }
+
+
+def explained(problem: Problem) -> dict[str, Any]:
+    """A problem's plan and its reasons; with the error that a caller would be told when nothing can serve it."""
+    made = plan(problem)
+    told = explain(problem, made)
+    if not made.order:
+        error = unavailable(problem, made)
+        told["error"] = {"status": error.status, "message": error.message, "availability": error.availability}
+    return told
 
 
 def header(problem: Problem, made: RoutePlan) -> bytes:

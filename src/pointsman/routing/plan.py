@@ -76,6 +76,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = "priority"
     steps: tuple[Step, ...]
     settings: dict[str, Any] = {}
+    combo: str | None = None  # whose it is, by whatever name it was asked for
 
     @property
     def only(self) -> Target | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from pointsman.routing import filters
+from pointsman.routing.explain import explained
 from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step, plan
 from pointsman.routing.strategies import facts_of
 from pointsman.routing.targets import Connection, ModelFacts, target_of
@@ -129,6 +130,14 @@ def load(data: bytes) -> Replay:
         return Replay(problem=problem, order=tuple(names[place] for place in stored.order))
     except (msgspec.DecodeError, msgspec.ValidationError, zlib.error, IndexError, TypeError) as error:
         raise ValueError(f"a stored plan can't be read: {error}") from error
+
+
+def replayed(kept: bytes) -> dict[str, Any]:
+    """A kept decision, made again: the plan with its reasons, and whether it is identical to the original."""
+    replay = load(kept)
+    if replay.problem is None:
+        return {"identical": None, "note": replay.note, "plan": None}
+    return {"identical": replay.identical(), "bytes": len(kept), "plan": explained(replay.problem)}
 
 
 def _route(route: Route, read: frozenset[str] | None) -> tuple[bytes, dict[str, int]]:

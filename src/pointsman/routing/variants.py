@@ -23,7 +23,8 @@ TIERS: Final = {"nitro": "priority", "floor": "flex"}
 
 def split_variants(name: str) -> tuple[str, tuple[str, ...]]:
     """A model's name without the variants behind it, and these in their order. Several may stand one after another."""
-    head, found = name, []
+    head = name
+    found: list[str] = []
     while True:
         rest, colon, last = head.rpartition(":")
         if not colon or not rest or last not in VARIANTS:

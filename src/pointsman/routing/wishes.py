@@ -94,16 +94,18 @@ def read_wishes(body: bytes, wire: str) -> Wishes:
     )
 
 
-def named_model(body: bytes, default: str | None) -> bytes:
-    """A body without a model, with one: the first of its ``models``, or the default.
-
-    Raises GatewayError(INVALID_REQUEST) when it has one, or when there is neither.
+def named_model(body: bytes, default: str | None) -> bytes | None:
+    """A body that names no model, with one: the first of its ``models``, or the default. None: it names one, or there
+    is none to name.
     """
-    top = read_request(body, "'model'")
-    models = _models(top) if top.value.get("model") is None else ()
+    try:
+        top = read_request(body, "'model'")
+        models = _models(top)
+    except GatewayError:
+        return None
     chosen = models[0] if models else default
     if chosen is None or top.value.get("model") is not None:
-        raise GatewayError(Kind.INVALID_REQUEST, "'model' is missing", param="model")
+        return None
     return _encode(_fields.decode(body) | {"model": _encoded(chosen)})
 
 
