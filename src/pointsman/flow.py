@@ -16,14 +16,18 @@ from pointsman.accounting.pricing import Price
 from pointsman.canonical import halves
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
+from pointsman.canonical.response import Response
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.combo_runs import ComboRun, ComboRuns
 from pointsman.hub.file_places import FilePlaces, may_become_files
+from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
+from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.own_calls import AlteredDialect
 from pointsman.identity.keys import Key, KeyTable
 from pointsman.planning import Planned, Planner, aside, describe_failure, told_of, wished_route
 from pointsman.policy.authentication import authenticate
@@ -34,7 +38,7 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.health import HealthBook
 from pointsman.routing.metadata import Told, wanted
-from pointsman.routing.plan import Problem, Route, plan
+from pointsman.routing.plan import Problem, Route, RoutePlan, plan
 from pointsman.routing.targets import Target, target_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -243,6 +247,13 @@ class Entry:
             record.cost_nano_usd = None
             record.usage_estimated = False
 
+    def absorb(self, other: RequestRecord) -> None:
+        """Count what another call for the same request has used."""
+        if self._before is None:
+            self._before = msgspec.structs.replace(other)
+        else:
+            _add(self._before, other)
+
     def sent(self, endpoint: Endpoint, model: str | None) -> None:
         """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
@@ -329,6 +340,19 @@ class Entry:
         else:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
+
+
+class PartEntry(Entry):
+    """The books of a call that is one of several for a request: counted there, never written by itself."""
+
+    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
+        """Nothing more is counted; later calls do nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        if self.upstream_reservation is not None:
+            record = self.record
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
 
 
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -490,6 +514,9 @@ async def _attempt(
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
 
+    if chosen.panel and run is not None and dialect.OPERATION not in OPERATIONS:
+        dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
+
     async def go(target: Target) -> None:
         nonlocal call
         entry.turn_to(target)
@@ -513,6 +540,52 @@ async def _attempt(
         if run is not None:
             run.answered(entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
+
+
+async def _fuse(
+    gateway: Gateway,
+    speaking: tuple[Dialect, Call],
+    entry: Entry,
+    snapshot: Snapshot,
+    decided: tuple[Route, RoutePlan],
+) -> tuple[Dialect, Call, RoutePlan]:
+    """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered."""
+    (dialect, call), (route, chosen) = speaking, decided
+    exchange, request = entry.exchange, dialect.as_request(call, entry.exchange.body)
+    own = panel_call(request, call.model)
+
+    async def ask(target: Target) -> Response | None:
+        kept = KeptExchange(
+            exchange.request_id, exchange.body, exchange.path, exchange.headers, (exchange.started, exchange.started_at)
+        )
+        capture: Any = PanelDialect(dialect, own)
+        part = PartEntry(gateway, capture, kept)
+        part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.turn_to(target)
+        try:
+            await _call(gateway, capture, part, own, snapshot, target)
+            gateway.health.succeeded(target, gateway.clock.now_us())
+        except GatewayError as error:
+            Attempts(gateway.health, gateway.clock).note(target, error)
+            raise
+        finally:
+            part.settle(0, Outcome.SUCCESS)
+            entry.absorb(part.record)
+        return capture.response  # type: ignore[no-any-return]
+
+    found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
+    if not found.answers:
+        raise nobody_answered(found.reasons)
+    named = route.settings.get("judgeModel")
+    judge = snapshot.catalogue.named(named) if named else None
+    first = judge or found.answers[0][0]
+    order = (first, *(target for target in chosen.order if target.id != first.id))
+    chosen = msgspec.structs.replace(chosen, order=order)
+    if len(found.answers) == 1 and judge is None:
+        return dialect, call, chosen
+    judging = judge_call(request, call, found.answers)
+    altered: Any = AlteredDialect(dialect, judging, getattr(dialect, "look_at", None))
+    return altered, judging, chosen
 
 
 def asked_of(

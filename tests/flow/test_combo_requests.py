@@ -140,3 +140,33 @@ def test_a_full_target_is_passed_over(running: Site) -> None:
         answer = running.ask("narrow")
         assert answer.choices[0].message.content == "echo: hello there"
         assert len(running.upstreams[1].requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_judge_makes_one_answer_of_a_panels_and_all_is_counted_once(running: Site, stream: bool) -> None:
+    running.make("panel", "one/first", "two/second", strategy="fusion", config={"judgeModel": "two/judge"})
+    answer = running.ask("panel", stream=stream)
+    if stream:
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+    else:
+        text = answer.choices[0].message.content
+    assert "[Source 1]" in text  # the simulator repeats the last turn
+    assert "[Source 2]" in text
+    bodies = [msgspec.json.decode(one.body) for upstream in running.upstreams for one in upstream.requests]
+    assert sorted(body["model"] for body in bodies) == ["first", "judge", "second"]
+    [record] = [one for one in running.gateway.journal.records() if one.combo == "panel"]
+    assert record.target == "two/judge"
+    asked = [body for body in bodies if body["model"] != "judge"]
+    assert not any(body.get("stream") for body in asked)
+    alone = running.gateway.journal.records()[-1]
+    assert record.input_tokens > 3
+    assert alone.request_id == record.request_id
+
+
+def test_one_answer_of_a_panel_is_enough_and_none_is_an_error_that_names_all(running: Site) -> None:
+    running.make("none", "one/a#fault=bad_request", "two/b#fault=bad_request", strategy="fusion")
+    with pytest.raises(openai.InternalServerError, match=r"one/a.*=status_400, two/b.*=status_400") as caught:
+        running.ask("none")
+    assert caught.value.status_code == 503
+    running.make("half", "one/m#fault=http_500", "two/m", strategy="fusion")
+    assert running.ask("half").choices[0].message.content == "echo: hello there"

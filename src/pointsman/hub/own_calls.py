@@ -1,6 +1,6 @@
 """Calls that differ from what the client's dialect says of them: the gateway's own, and those it has altered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,6 +23,11 @@ class OwnCall(msgspec.Struct, frozen=True, kw_only=True):
     usage_wanted: bool = True
     fields: None = None
     outline: None = None
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """Nothing more for routing to read."""
+        return {}
 
 
 class OwnDialect:
