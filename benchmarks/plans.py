@@ -8,6 +8,7 @@ import argparse
 import gc
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from pointsman.routing.plan import Condition, Memory, Problem, QuotaWindow, Route, Step, plan
@@ -85,13 +86,13 @@ def random_problem(chance: random.Random, count: int, strategy: str, *, wishes: 
     )
 
 
-def decision_us(problem: Problem, rounds: int) -> float:
-    """The best mean of five runs, in microseconds."""
+def best_us(work: Callable[[], object], rounds: int) -> float:
+    """The best mean of ten runs, in microseconds."""
     best = float("inf")
-    for _ in range(5):
+    for _ in range(10):
         begun = time.process_time()
         for _ in range(rounds):
-            plan(problem)
+            work()
         best = min(best, (time.process_time() - begun) / rounds)
     return best * 1e6
 
@@ -103,8 +104,13 @@ def show_decisions() -> None:
         cells = []
         for size in SIZES:
             problem = random_problem(random.Random(7), size, name)
-            cells.append(f"{decision_us(problem, 20_000 // size):12.1f}")
+            cells.append(f"{best_us(lambda: plan(problem), 8_000 // size):12.1f}")  # noqa: B023 - called at once
         print(f"{name:20s}" + "".join(cells))
+    for size in SIZES:
+        problem = random_problem(random.Random(7), size, "round-robin")
+        made = plan(problem)
+        us = best_us(lambda: dump(problem, made), 8_000 // size)  # noqa: B023 - called at once
+        print(f"kept, {size} candidates: {us:.1f} us, {len(dump(problem, made))} bytes")
 
 
 def replay(count: int) -> None:

@@ -1,6 +1,7 @@
 """Writes src/pointsman/routing/data/models.json: what models can do. Facts only, from two public packages under MIT.
 
-    pip download --no-deps litellm && unzip -p litellm-*.whl litellm/model_prices_and_context_window_backup.json > l.json
+    pip download --no-deps litellm
+    unzip -p litellm-*.whl litellm/model_prices_and_context_window_backup.json > l.json
     python docs/generate_models.py l.json LITELLM_VERSION DATE
 
 genai-prices (installed) gives the names ``author/model`` and context windows, LiteLLM's table limits, modalities,
@@ -23,19 +24,23 @@ OUT = Path(__file__).resolve().parent.parent / "src/pointsman/routing/data/model
 MAX_TOKENS = 100_000_000
 # LiteLLM's providers: our host, and the author of models that only this provider's rows name.
 PROVIDERS: dict[str, tuple[str, str | None]] = {
-    "openai": ("openai", "openai"), "text-completion-openai": ("openai", "openai"), "anthropic": ("anthropic", "anthropic"),
+    "openai": ("openai", "openai"), "text-completion-openai": ("openai", "openai"),
+    "anthropic": ("anthropic", "anthropic"),
     "gemini": ("gemini", "google"), "mistral": ("mistral", "mistralai"), "xai": ("xai", "x-ai"),
     "cohere": ("cohere", "cohere"), "cohere_chat": ("cohere", "cohere"), "deepseek": ("deepseek", "deepseek"),
     "moonshot": ("moonshot", "moonshotai"), "zai": ("zai", "z-ai"), "perplexity": ("perplexity", "perplexity"),
     "minimax": ("minimax", "minimax"), "voyage": ("voyage", "voyageai"), "jina_ai": ("jina", "jina-ai"),
     "ai21": ("ai21", "ai21"), "dashscope": ("alibaba", "qwen"), "meta": ("meta-llama", "meta-llama"),
-    "azure": ("azure", None), "azure_ai": ("azure", None), "bedrock": ("bedrock", None), "bedrock_converse": ("bedrock", None),
+    "azure": ("azure", None), "azure_ai": ("azure", None), "bedrock": ("bedrock", None),
+    "bedrock_converse": ("bedrock", None),
     "groq": ("groq", None), "together_ai": ("together", None), "fireworks_ai": ("fireworks", None),
     "cerebras": ("cerebras", None), "deepinfra": ("deepinfra", None), "novita": ("novita", None),
     "nebius": ("nebius", None), "sambanova": ("sambanova", None), "databricks": ("databricks", None),
     "hyperbolic": ("hyperbolic", None), "nscale": ("nscale", None), "scaleway": ("scaleway", None),
-    "ovhcloud": ("ovhcloud", None), "lambda_ai": ("lambda", None), "wandb": ("wandb", None), "morph": ("morph", "morph"),
-    "gmi": ("gmi", None), "publicai": ("publicai", None), "baseten": ("baseten", None), "snowflake": ("snowflake", None),
+    "ovhcloud": ("ovhcloud", None), "lambda_ai": ("lambda", None), "wandb": ("wandb", None),
+    "morph": ("morph", "morph"),
+    "gmi": ("gmi", None), "publicai": ("publicai", None), "baseten": ("baseten", None),
+    "snowflake": ("snowflake", None),
     "vercel_ai_gateway": ("vercel", None), "volcengine": ("volcengine", None), "aihubmix": ("aihubmix", None),
     "opencode_go": ("opencode-go", None), "cloudflare": ("cloudflare", None), "vertex_ai": ("vertex", None),
     "vertex_ai-language-models": ("vertex", "google"), "vertex_ai-anthropic_models": ("vertex", None),

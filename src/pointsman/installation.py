@@ -29,6 +29,7 @@ from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.requests import RequestRepository
@@ -37,6 +38,7 @@ from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
+from pointsman.upstream.model_facts import FactSources
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -79,6 +81,7 @@ class Installation:
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
+        self.model_lists = ModelListRepository(database)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -86,6 +89,8 @@ class Installation:
             clock,
             (settings.connections, settings.models),
             environment,
+            facts=FactSources(self.model_lists, settings.facts),
+            ambiguous=settings.routing.ambiguous,
         )
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
 

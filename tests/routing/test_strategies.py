@@ -1,12 +1,17 @@
 """What each strategy does, told by the order of targets."""
 
+import random
 from typing import Any
 
+import msgspec
 import pytest
+from benchmarks.plans import random_problem
 
 from pointsman.routing import memory
 from pointsman.routing.measures import HOUR
 from pointsman.routing.plan import NO_MEMORY, Condition, Memory, Problem, QuotaWindow, Route, Step, plan
+from pointsman.routing.strategies.auto_factors import measured
+from pointsman.routing.strategies.auto_sum import weighted_sum
 from pointsman.routing.strategies.auto_weights import DEFAULT, PACKS, chosen_weights
 from pointsman.routing.strategies.context_relay import handoff_due
 from pointsman.routing.targets import Connection, ModelFacts, PriceTag, target_of
@@ -230,3 +235,23 @@ def test_own_weights_are_made_to_sum_to_one_and_none_are_the_default() -> None:
 def test_steps_of_a_smaller_group_come_first_in_every_strategy() -> None:
     steps = [Step(target=one.target, group=int(one.target.connection.id == "a")) for one in ABC]
     assert all(order("random", steps, seed=seed)[-1] == "a" for seed in range(20))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_quick_sum_is_the_sum_of_the_factors(seed: int) -> None:
+    problem = random_problem(random.Random(seed), 20, "auto")
+    if seed % 3 == 0:
+        problem = msgspec.structs.replace(problem, conditions={})
+    if seed % 2:
+        wants = msgspec.structs.replace(problem.wants, difficulty=None, cache_marks=True)
+        sticky = Memory(sticky=problem.route.steps[3].target.id)
+        problem = msgspec.structs.replace(problem, wants=wants, memory=sticky)
+    steps = list(problem.route.steps)
+    weights = {name: number + 1.0 for number, name in enumerate(DEFAULT)}
+    weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    found = measured(steps, problem, frozenset(weights))
+    for index, score in enumerate(weighted_sum(steps, problem, weights)):
+        parts = [
+            weights[name] * (values if isinstance(values, float) else values[index]) for name, values in found.items()
+        ]
+        assert score == pytest.approx(sum(parts))

@@ -110,9 +110,10 @@ class Capabilities:
             row = _over(_row.decode(here), row)
         if row is None:
             return ModelFacts()
+        variant = _VARIANT.search(model.lower())
         return ModelFacts(
             author=slug.partition("/")[0] if slug is not None else None,
-            slug=slug,
+            slug=slug + (variant.group() if variant is not None else "") if slug is not None else None,
             name=row.n,
             context_tokens=row.c,
             max_output_tokens=row.o,

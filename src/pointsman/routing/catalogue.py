@@ -227,16 +227,14 @@ class Catalogue:
             return self._head(head) if "claude" in head else None
         if "@" in name or ":" in name or is_dated(name) or not self._slugs or name in self._bare:
             return None
-        slug = capabilities().slug(name)
-        if slug is None or ("/" in name and plain_name(name) != plain_name(slug)):
-            return None
-        return self._of_slug(slug)
+        slug = _known(name)
+        return self._of_slug(slug) if slug is not None else None
 
     def _at_vendor(self, name: str) -> Route | None:
         """A known model that is in nobody's list: at its own vendor's connections that are open to any."""
         if name in self._bare or not any(not one.models for one in self.connections.values()):
             return None
-        slug = capabilities().slug(name)
+        slug = _known(name)
         if slug is None:
             return None
         author, _, model = slug.partition("/")
@@ -310,6 +308,13 @@ class Catalogue:
 def route_to(name: str, target: Target) -> Route:
     """The route to one target."""
     return Route(name=name, steps=(Step(target=target),))
+
+
+def _known(name: str) -> str | None:
+    """``author/model`` of a name of a known model; an author in the name must be the model's own."""
+    slug = capabilities().slug(name)
+    author, slash, _ = name.lower().partition("/")
+    return None if slug is not None and slash and author != slug.partition("/")[0] else slug
 
 
 def _names_of(connection: Connection) -> set[str]:

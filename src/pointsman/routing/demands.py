@@ -1,4 +1,4 @@
-"""What a request asks of routing (`Wants`), read from it in whatever form it has: members as they came, or our words."""
+"""What a request asks of routing (`Wants`), read from it in either form: members as they came, or our words."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -153,7 +153,7 @@ def _text(fields: Fields, name: str) -> str | None:
 
 
 def _modalities(content: msgspec.Raw) -> Iterable[str]:
-    if memoryview(content)[:1] != b"[":
+    if bytes(memoryview(content)[:1]) != b"[":
         return ()
     try:
         return {PARTS[part.type] for part in _parts.decode(content) if part.type in PARTS}

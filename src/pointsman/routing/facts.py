@@ -1,7 +1,7 @@
-"""Facts of models at connections, put together from several sources. What a later source says wins over an earlier one.
+"""Facts of models at connections, put together from several sources. A later source wins over an earlier one.
 
-In rising precedence: price data, the shipped file (capabilities.py), the upstream's own list, the operator's words. Each
-source fills in what it knows; members it doesn't know stay as the source before it has them.
+In rising precedence: price data, the shipped file (capabilities.py), the upstream's own list, the operator's words.
+Each source fills in what it knows; members it doesn't know stay as the source before it has them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -116,10 +116,12 @@ class FactBook:
         """All that is known of a model at a connection."""
         return merged(self.layers(connection, model))
 
+    def has_own(self, connection_id: str) -> bool:
+        """Whether `own_price` may know something of a connection's models."""
+        return bool(self._exact or self._patterns or connection_id in self._listed)
+
     def own_price(self, connection: Connection, model: str) -> PriceTag | None:
         """A price that is better than the price data's: the operator's, or the upstream's own. None: there is none."""
-        if not (self._exact or self._patterns or connection.id in self._listed):
-            return None
         layers = [one for one in self.layers(connection, model) if one.source in (LISTED, OPERATOR)]
         return merged(layers).price
 

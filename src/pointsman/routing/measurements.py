@@ -1,8 +1,8 @@
 """How fast and how reliably targets answer: windows over the last minutes, and over a day. Pure: time is passed in.
 
-Per target there are slots of 15 seconds for half an hour, with counts and two histograms, and slots of five minutes with
-counts for a day. A percentile is read from a histogram whose bounds lie 8 % apart, so it is right to 4 %. A target that
-nothing is asked of for a day is forgotten, and so is the one asked longest ago when there are too many.
+Per target there are slots of 15 seconds for half an hour, with counts and two histograms, and slots of five minutes
+with counts for a day. A percentile is read from a histogram whose bounds lie 8 % apart, so it is right to 4 %. A target
+that nothing is asked of for a day is forgotten, and so is the one asked longest ago when there are too many.
 """
 
 from collections import OrderedDict, deque
@@ -208,7 +208,7 @@ def _add(slot: Slot, other: Slot) -> None:
 
 
 def _slot(slots: deque[Slot], number: int) -> Slot:
-    """The slot of a time. Attempts end in any order: one older than the newest slot goes to its own, if there is one."""
+    """The slot of a time. Attempts end in any order: one older than the newest goes to its own, if there is one."""
     if not slots or slots[-1].number < number:
         slots.append(Slot(number=number))
         return slots[-1]

@@ -1,4 +1,4 @@
-"""Words that stand for a choice of models instead of one (``auto``, ``openrouter/auto``), and who makes their routes."""
+"""Words that stand for a choice of models instead of one (``auto``, ``openrouter/auto``), and what makes routes."""
 
 from collections.abc import Callable
 from types import MappingProxyType

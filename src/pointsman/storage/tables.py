@@ -271,6 +271,18 @@ combo_resets: Final = Table(
     Column("reset_at", BigInteger, nullable=False),
 )
 
+# Upstreams' own lists of models (upstream/model_lists.py). ``models`` is JSON.
+model_lists: Final = Table(
+    "model_lists",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("fetched_at", BigInteger),
+    Column("models", Text, nullable=False),
+    Column("problem", Text),
+)
+
 journal_segments: Final = Table(
     "journal_segments",
     metadata,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from pointsman.routing.measures import cost_of, expected_tokens, rotated
 from pointsman.routing.strategies import cost_optimized, lkgp
 from pointsman.routing.strategies.auto_factors import FACTORS, measured
+from pointsman.routing.strategies.auto_sum import weighted_sum
 from pointsman.routing.strategies.auto_weights import chosen_tiers, chosen_weights
 
 if TYPE_CHECKING:
@@ -57,19 +58,7 @@ def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step
 
 def scores(steps: "list[Step]", problem: "Problem") -> list[float]:
     """Each step's score, 0 to 1."""
-    weights = chosen_weights(problem.route.settings)
-    constant = 0.0
-    varying: dict[int, tuple[float, list[float]]] = {}  # what two factors share is added once
-    for name, values in measured(steps, problem, frozenset(weights)).items():
-        if isinstance(values, float):
-            constant += weights[name] * values
-        else:
-            before = varying.get(id(values))
-            varying[id(values)] = (weights[name] + (before[0] if before else 0.0), values)
-    total = [constant] * len(steps)
-    for weight, values in varying.values():
-        total = [so_far + weight * value for so_far, value in zip(total, values, strict=True)]
-    return [0.0 if score < 0 else 1.0 if score > 1 else score for score in total]
+    return weighted_sum(steps, problem, chosen_weights(problem.route.settings))
 
 
 def resting(problem: "Problem") -> dict[str, tuple[int, int]]:

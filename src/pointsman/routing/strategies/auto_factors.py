@@ -90,11 +90,13 @@ def _stability(steps: "list[Step]", found: "list[Condition | None]", problem: "P
 
 def _task_fit(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
     task = problem.wants.task or "medium"
-    known = _known_fits
-    return [
-        fit if (fit := known.get((task, step.target.model))) is not None else _fit(task, step.target.model)
-        for step in steps
-    ]
+    return [fit_of(task, step.target.model) for step in steps]
+
+
+def fit_of(task: str, model: str) -> float:
+    """How well a model of this name suits a task."""
+    found = _known_fits.get((task, model))
+    return _fit(task, model) if found is None else found
 
 
 def _fit(task: str, model: str) -> float:
@@ -109,24 +111,25 @@ def _account_tier(steps: "list[Step]", found: "list[Condition | None]", problem:
     """A better account first, and one whose quota comes back soon: the tier stands among the connection's tags."""
     tags = [step.target.connection.tags for step in steps]
     plain = 0.8 * ACCOUNT_TIERS["standard"]
-    tiers = [plain if not one else 0.8 * _tier(one) for one in tags]
+    tiers = [plain if not one else 0.8 * account_tier(one) for one in tags]
     if not problem.conditions:
         return tiers
     now = problem.now
     return [
-        tier if one is None or not one.windows else min(1.0, tier + 0.2 * _sooner(one, now))
+        tier if one is None or not one.windows else min(1.0, tier + 0.2 * sooner(one, now))
         for tier, one in zip(tiers, found, strict=True)
     ]
 
 
-def _tier(tags: frozenset[str]) -> float:
+def account_tier(tags: frozenset[str]) -> float:
+    """What an account is worth by the tier among its connection's tags."""
     for tag, value in ACCOUNT_TIERS.items():
         if tag in tags:
             return value
     return ACCOUNT_TIERS["standard"]
 
 
-def _sooner(condition: "Condition", now: int) -> float:
+def sooner(condition: "Condition", now: int) -> float:
     """How soon the first of its quotas is whole again: 1 now, 0 in a month or at an unknown time."""
     first = inf
     for window in condition.windows:
@@ -160,21 +163,25 @@ def _context(steps: "list[Step]", found: "list[Condition | None]", problem: "Pro
 
 
 def _density(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
-    """Vendors with several accounts can take more."""
+    crowds = density(steps)
+    return 0.0 if crowds is None else [crowds[step.target.connection.id] for step in steps]
+
+
+def density(steps: "list[Step]") -> dict[str, float] | None:
+    """By connection: vendors with several accounts can take more. None: no vendor has several."""
     vendors = {(one := step.target.connection).id: one.provider or one.kind for step in steps}
     accounts: dict[str, int] = {}
     for vendor in vendors.values():
         accounts[vendor] = accounts.get(vendor, 0) + 1
     if len(accounts) == len(vendors):
-        return 0.0
-    by_connection = {name: min(1.0, (accounts[vendor] - 1) / 10) for name, vendor in vendors.items()}
-    return [by_connection[step.target.connection.id] for step in steps]
+        return None
+    return {name: min(1.0, (accounts[vendor] - 1) / 10) for name, vendor in vendors.items()}
 
 
 def _resets(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
     """The sooner a quota is whole again, the less it has to be spared."""
     now = problem.now
-    return [HALF if one is None or not one.windows else _sooner(one, now) for one in found]
+    return [HALF if one is None or not one.windows else sooner(one, now) for one in found]
 
 
 def _cache(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
