@@ -42,9 +42,10 @@ class Site:
         assert answer.status_code == 201, answer.text
 
     def ask(self, model: str, messages: Any = HELLO, **rest: Any) -> Any:
-        """One request."""
+        """One request; of a stream its chunks."""
         with openai.OpenAI(base_url=f"{self.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
-            return client.chat.completions.create(model=model, messages=messages, **rest)
+            answer = client.chat.completions.create(model=model, messages=messages, **rest)
+            return list(answer) if rest.get("stream") else answer
 
     def where(self, model: str, messages: Any = HELLO, **rest: Any) -> int:
         """Which upstream answered a request."""
