@@ -1,5 +1,6 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,13 +12,18 @@ from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
-from pointsman.api.omniroute.combos import Apply, ComboOptions, Combos
+from pointsman.api.omniroute.combos import ComboOptions, Combos
+from pointsman.api.omniroute.monitoring import Monitoring
+from pointsman.api.omniroute.rate_limits import RateLimits
+from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.policy.combos import ComboService
+from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
 
@@ -29,7 +35,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRepository
     combos: ComboService
     combo_figures: ComboFigureRepository
+    resilience: ResilienceService
+    sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
+    checks: Callable[[], Mapping[str, str]]
 
 
 def build_management(services: ManagementServices) -> Litestar:
@@ -43,9 +52,14 @@ def build_management(services: ManagementServices) -> Litestar:
         *ComboFigures(services.gateway, services.combo_figures).handlers(),
         *ComboTest(services.gateway).handlers(),
     ]
+    health: list[Any] = [
+        *ResilienceViews(services.gateway, services.resilience, services.sharing, services.apply).handlers(),
+        *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
+        *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *combos],
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health, *combos],
             exception_handlers={
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,
