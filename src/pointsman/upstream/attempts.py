@@ -56,14 +56,15 @@ class Attempts:
         raise self._exhausted()
 
     def _ready(self, plan: RoutePlan) -> Iterator[Target]:
-        """The targets that may be called now; when none may, for they failed meanwhile, the first all the same."""
-        found = False
+        """The targets that may be called now, and at last those that failed meanwhile and the plan's reserve."""
+        failed = []
         for target in plan.order:
             if plan.last_resort or self._health.ready(target, self._clock.now_us()):
-                found = True
                 yield target
-        if not found:
-            yield plan.order[0]
+            else:
+                failed.append(target)
+        yield from failed
+        yield from plan.reserve
 
     async def _try(self, target: Target, go: Callable[[Target], Awaitable[None]]) -> Failure | None:
         began, now = self._clock.monotonic(), self._clock.now_us()
