@@ -41,7 +41,7 @@ from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
-from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.management import AsgiApp, ManagementMount, Plane, served_paths
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
@@ -275,7 +275,7 @@ class Server:
 
         services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
         application = build_management(services)
-        return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
+        return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
 
     def _local_children(self) -> LocalChildren | None:
         """This machine's models: our own programs, or as a worker the supervisor's."""
