@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pointsman.keyring import Secret
     from pointsman.settings import Environment
     from pointsman.upstream.client import UpstreamClient
-    from pointsman.upstream.connections import ConnectionInfo, NewConnection
+    from pointsman.upstream.connections import ConnectionInfo
+    from pointsman.upstream.declared import NewConnection
     from pointsman.upstream.origins import Origin
 
 PROBE_CONNECT_SECONDS = 5.0
@@ -84,7 +85,7 @@ def add(
 
     from pointsman.keyring import Secret
     from pointsman.settings import read_environment
-    from pointsman.upstream.connections import NewConnection, completed
+    from pointsman.upstream.declared import NewConnection, completed
     from pointsman.upstream.origins import TlsFiles
 
     environment = read_environment(data_dir)
@@ -189,7 +190,8 @@ def _ask_hidden(question: str) -> str:
 async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:
     """The upstream's own list of models; empty, with the reason told, when it can't be had."""
     from pointsman.errors import GatewayError
-    from pointsman.upstream.connections import fetch_models, probe_new
+    from pointsman.upstream.connections import probe_new
+    from pointsman.upstream.probes import fetch_models
 
     note("asking the upstream for its models ...")
     try:
@@ -276,7 +278,7 @@ def try_out(connection_id: ConnectionId, data_dir: DataDir = None, config: Confi
 
 async def _test(connection_id: str, data_dir: Path | None, config: Path | None) -> None:
     from pointsman.errors import ConfigError, GatewayError
-    from pointsman.upstream.connections import fetch_models
+    from pointsman.upstream.probes import fetch_models
 
     async with opened(data_dir, config) as installation:
         info = await installation.connections.find(connection_id)

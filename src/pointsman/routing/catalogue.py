@@ -25,6 +25,10 @@ class Catalogue:
     ) -> None:
         self.connections = {connection.id: connection for connection in connections}
         self.aliases = dict(aliases)
+        self._prefixes: dict[str, Connection] = {}
+        for connection in sorted(self.connections.values(), key=lambda one: one.priority):
+            if connection.prefix is not None:
+                self._prefixes.setdefault(connection.prefix, connection)
         self._targets: dict[str, Target] = {}
         self._bare: dict[str, list[Target]] = {}
         for connection in self.connections.values():
@@ -33,7 +37,12 @@ class Catalogue:
                 self._targets[target.id] = target
                 self._bare.setdefault(model, []).append(target)
         unique = {name: found[0] for name, found in self._bare.items() if len(found) == 1 and self._find(name) is None}
-        self._names: dict[str, Target] = unique | self._targets
+        prefixed = {
+            f"{prefix}/{model}": self._targets[f"{connection.id}/{model}"]
+            for prefix, connection in self._prefixes.items()
+            for model in connection.models
+        }
+        self._names: dict[str, Target] = prefixed | unique | self._targets
         for name, meaning in self.aliases.items():
             found = self._names.get(meaning) or self._find(meaning)
             if found is not None:
@@ -72,8 +81,8 @@ class Catalogue:
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, model = name.partition("/")
-        connection = self.connections.get(prefix)
-        if slash and model and connection is not None and not connection.models:
+        connection = self.connections.get(prefix) or self._prefixes.get(prefix)
+        if slash and model and connection is not None and not connection.models and connection.offers(model):
             return target_of(connection, model)
         return None
 

@@ -1,4 +1,4 @@
-"""What the connections API keeps: names, tags, headers, further keys, results of tests, and nodes of compatible APIs."""
+"""What the connections API keeps: names, tags, headers, further keys, results of tests, and compatible APIs."""
 
 import sqlalchemy as sa
 from alembic import op
