@@ -273,7 +273,14 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
-        services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
+        installation = self._installation
+        services = ManagementServices(
+            gateway=self.gateway,
+            requests=installation.requests,
+            connections=installation.connections,
+            provider_nodes=installation.provider_nodes,
+            await_revision=installation.await_revision,
+        )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
 

@@ -29,12 +29,14 @@ from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
+from pointsman.upstream.provider_nodes import ProviderNodeService
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -85,6 +87,7 @@ class Installation:
             (settings.connections, settings.models, settings.combos),
             environment,
         )
+        self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
         """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""

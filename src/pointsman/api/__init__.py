@@ -1,5 +1,6 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -8,11 +9,19 @@ from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
+from pointsman.api.omniroute.agy_files import AgyFiles
+from pointsman.api.omniroute.configured import Configured
+from pointsman.api.omniroute.management import ManagementError, render
+from pointsman.api.omniroute.provider_nodes import ProviderNodes
+from pointsman.api.omniroute.provider_tests import ProviderTests
+from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.translator import Translator
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.storage.requests import RequestRepository
+from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.provider_nodes import ProviderNodeService
 
 
 class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,16 +29,27 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    connections: ConnectionService
+    provider_nodes: ProviderNodeService
+    await_revision: Callable[[int], Awaitable[bool]]
 
 
 def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    configured = Configured(services.gateway, services.connections, services.provider_nodes, services.await_revision)
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers()],
-            exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
+            route_handlers=[
+                request_logs.handler(),
+                *translator.handlers(),
+                *Providers(configured).handlers(),
+                *ProviderTests(configured).handlers(),
+                *ProviderNodes(configured).handlers(),
+                *AgyFiles(configured).handlers(),
+            ],
+            exception_handlers={ManagementError: render, GatewayError: _gateway_error, HTTPException: _http_error},
             openapi_config=None,
             logging_config=None,
             request_max_body_size=None,  # the edge has limits of its own

@@ -141,6 +141,12 @@ class ConnectionService:
                 return revision
         raise ConfigError(f"the connection '{connection_id}' is being changed by somebody else; try again")
 
+    async def preview(self, connection_id: str, change: Callable[[NewConnection], NewConnection]) -> NewConnection:
+        """What `update` would store; raises ConfigError as it does."""
+        new = completed(change(self._sealer.clear(await self._stored(connection_id))))
+        check_fields(new)
+        return new
+
     async def _stored(self, connection_id: str) -> ConnectionRow:
         self._refuse_declared(connection_id)
         row = await self._repository.find(connection_id)
