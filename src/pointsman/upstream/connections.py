@@ -82,6 +82,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     extra_keys: int = 0
     proxy: str | None = None
     has_authorities: bool = False
+    options: dict[str, str] = {}
     created_at: int = 0
     updated_at: int = 0
 
@@ -413,6 +414,7 @@ def _info(declared: Declared) -> ConnectionInfo:
         headers=tuple(declared.headers),
         extra_keys=len(declared.extra),
         proxy=shown_proxy(proxy) if proxy is not None else None,
+        options=row.options,
         has_authorities=row.ca_certificates is not None or row.ca_file is not None,
         created_at=row.created_at,
         updated_at=row.updated_at,

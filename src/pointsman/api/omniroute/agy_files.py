@@ -1,7 +1,7 @@
 """``/api/providers/agy-auth``: token files of a vendor's own program.
 
-Files are read and checked as the contract has it, but no connection is made of them: such a token works only for whoever
-says that it is that program, which this gateway does not (see docs/connections.md). Every answer says so.
+Files are read and checked as the contract has it, but no connection is made of them: such a token works only for
+whoever says that it is that program, which this gateway does not (see docs/connections.md). Every answer says so.
 """
 
 import io

@@ -15,9 +15,7 @@ from pointsman.storage.database import AlreadyExistsError
 from pointsman.upstream.connections import ConnectionService, DeclaredInFileError, UnknownConnectionError
 from pointsman.upstream.provider_nodes import ProviderNodeService, UnknownNodeError
 
-NOT_CONFIRMED: Final = (
-    "stored, but not every server has confirmed it yet; each takes it when it next reads the database"
-)
+NOT_CONFIRMED: Final = "stored, but not every server has confirmed it yet; each takes it when it next reads"
 _PLACE: Final = re.compile(r"(?:connection|node)\.(?P<field>[a-z_]+)(?P<rest>[^:]*): (?P<message>.*)", re.DOTALL)
 # Our fields by the contract's names, where those are more than another way of writing.
 _NAMES: Final = {

@@ -180,7 +180,7 @@ class ProviderTests:
             {"id": target.model, "name": target.model, "provider": target.connection.kind,
              "connectionId": target.connection.id, "fullModel": target.id, "source": "manual"}
             for target in self._configured.gateway.snapshot.catalogue.targets
-            if target.listed and provider in (None, target.connection.kind, target.connection.id, target.connection.prefix)
+            if target.listed and provider in (None, *_names(target.connection))
         ]  # fmt: skip
         page = rows[offset : offset + limit]
         return {"models": page, "modelCompatOverrides": [], "total": len(rows), "limit": limit, "offset": offset}
@@ -207,6 +207,10 @@ def _named(info: ConnectionInfo) -> dict[str, Any]:
         "connectionName": info.name or info.id,
         "authType": "apikey" if info.has_secret else "none",
     }
+
+
+def _names(connection: Connection) -> tuple[str | None, ...]:
+    return connection.kind, connection.id, connection.prefix
 
 
 def _listed(info: ConnectionInfo, models: tuple[str, ...]) -> list[dict[str, str]]:

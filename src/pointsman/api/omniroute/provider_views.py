@@ -58,7 +58,15 @@ def client_view(info: ConnectionInfo, test: ConnectionTest | None) -> dict[str, 
 
 def _data(info: ConnectionInfo) -> dict[str, Any]:
     """What the program's shape has in a member of its own."""
-    data = {"baseUrl": info.base_url, "prefix": info.prefix, "tags": info.tags, "excludedModels": info.excluded_models}
+    data = {
+        "baseUrl": info.base_url,
+        "prefix": info.prefix,
+        "chatPath": info.options.get("chat_path"),
+        "modelsPath": info.options.get("models_path"),
+        "options": info.options,
+        "tags": info.tags,
+        "excludedModels": info.excluded_models,
+    }
     return {name: value for name, value in data.items() if value}
 
 

@@ -1,6 +1,7 @@
 """``/api/providers``: connections are made, listed, changed and removed; every running server knows it at once."""
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -209,7 +210,7 @@ def _new_id(name: str, known: list[ConnectionInfo]) -> str:
     return next(one for one in _numbered(plain or "connection", "-") if one not in taken)
 
 
-def _numbered(text: str, joint: str) -> Any:
+def _numbered(text: str, joint: str) -> Iterator[str]:
     yield text
     number = 2
     while True:
