@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from litestar import Response, delete, get, post, route
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from msgspec import UNSET
 
 from pointsman.api.omniroute.configured import Configured, note, told
@@ -42,11 +43,11 @@ class ProviderNodes:
             return await self._create(request)
 
         @route("/api/provider-nodes/{node_id:str}", http_method=["PATCH", "PUT"])
-        async def update_node(request: HttpRequest, node_id: str) -> Response[bytes]:
+        async def update_node(request: HttpRequest, node_id: FromPath[str]) -> Response[bytes]:
             return await self._update(request, node_id)
 
         @delete("/api/provider-nodes/{node_id:str}", status_code=200)
-        async def delete_node(request: HttpRequest, node_id: str) -> Response[bytes]:
+        async def delete_node(request: HttpRequest, node_id: FromPath[str]) -> Response[bytes]:
             key = self._configured.admit(request)
             with told():
                 revision, gone = await self._configured.nodes.remove(node_id)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from pointsman.api.omniroute.configured import Configured, note, told
 from pointsman.api.omniroute.management import HttpRequest, answer, invalid, read_object, whole_number
@@ -39,7 +40,7 @@ class ProviderTests:
         """The routes for Litestar."""
 
         @post("/api/providers/{connection_id:str}/test", status_code=200)
-        async def test_connection(request: HttpRequest, connection_id: str) -> Response[bytes]:
+        async def test_connection(request: HttpRequest, connection_id: FromPath[str]) -> Response[bytes]:
             self._configured.admit(request)
             with told():
                 info = await self._connections.find(connection_id)
@@ -54,7 +55,7 @@ class ProviderTests:
             return await self.validate(request)
 
         @get("/api/providers/{connection_id:str}/models")
-        async def list_models(request: HttpRequest, connection_id: str) -> Response[bytes]:
+        async def list_models(request: HttpRequest, connection_id: FromPath[str]) -> Response[bytes]:
             self._configured.admit(request)
             with told():
                 info = await self._connections.find(connection_id)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, delete, get, post, route
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from pointsman.api.omniroute.configured import Configured, note, told
 from pointsman.api.omniroute.management import HttpRequest, answer, invalid, read_object, whole_number
@@ -50,17 +51,17 @@ class Providers:
             return await self._create(request)
 
         @get("/api/providers/{connection_id:str}")
-        async def get_connection(request: HttpRequest, connection_id: str) -> Response[bytes]:
+        async def get_connection(request: HttpRequest, connection_id: FromPath[str]) -> Response[bytes]:
             self._configured.admit(request)
             with told():
                 return answer({"connection": await self._shown(connection_id)})
 
         @route("/api/providers/{connection_id:str}", http_method=["PATCH", "PUT"])
-        async def update_connection(request: HttpRequest, connection_id: str) -> Response[bytes]:
+        async def update_connection(request: HttpRequest, connection_id: FromPath[str]) -> Response[bytes]:
             return await self._update(request, connection_id)
 
         @delete("/api/providers/{connection_id:str}", status_code=200)
-        async def delete_connection(request: HttpRequest, connection_id: str) -> Response[bytes]:
+        async def delete_connection(request: HttpRequest, connection_id: FromPath[str]) -> Response[bytes]:
             key = self._configured.admit(request)
             with told():
                 revision = await self._connections.remove(connection_id)
