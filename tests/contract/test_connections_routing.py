@@ -152,7 +152,8 @@ def test_what_makes_no_sense_is_refused_with_the_fields_name(admin: Admin, simul
         ({"provider": "opnai"}, "provider"), ({"provider": "local"}, "provider"), ({"url": "ftp://x"}, "url"),
         ({"url": "http://10.0.0.1", "allowPrivate": False}, "url"), ({"maxConcurrent": -1}, "maxConcurrent"),
         ({"maxConcurrent": "4"}, "maxConcurrent"), ({"apiKey": "two words"}, "apiKey"), ({"name": ""}, "name"),
-        ({"authType": "oauth"}, "authType"), ({"url": "https://a.example", "caCertificates": "no pem"}, "caCertificates"),
+        ({"authType": "oauth"}, "authType"), ({"tags": ["a\nb"]}, "tags"),
+        ({"url": "https://a.example", "caCertificates": "no pem"}, "caCertificates"),
         ({"models": [""]}, "models[0]"), ({"isActive": "yes"}, "isActive"), ({"proxy": "ftp://h:1"}, "proxy"),
     ):  # fmt: skip
         named = admin.fault("POST", "/api/providers", {**good, **wrong})

@@ -59,6 +59,7 @@ def main() -> None:
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     chat,
+    connection_changes,
     connections,
     keys,
     local,
@@ -73,6 +74,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 __all__ = [
     "app",
     "chat",
+    "connection_changes",
     "connections",
     "keys",
     "local",

@@ -24,6 +24,7 @@ HEADERS_PURPOSE: Final = "connection-headers"
 EXTRA_PURPOSE: Final = "connection-extra-keys"
 LOCAL_KIND: Final = "local"
 MAX_EXTRA_KEYS: Final = 64
+MAX_TEXT: Final = 200  # characters of a name or a tag
 MAX_AUTHORITIES: Final = 256 * 1024  # characters of certificates that come over the API
 # Fields that are the same in the clear and stored.
 _PLAIN: Final = (
@@ -159,6 +160,9 @@ def completed(new: NewConnection) -> NewConnection:
 def check_fields(new: NewConnection) -> None:
     """Whether a completed connection makes sense in itself; raises ConfigError that names the field at fault."""
     check_connection(new.id, new.kind, new.base_url, "connection")
+    for field, texts in (("name", (new.name,)), ("display_name", (new.display_name,)), ("tags", new.tags)):
+        if any(text is not None and not _is_plain(text) for text in texts):
+            raise ConfigError(f"connection.{field}: must be 1 to {MAX_TEXT} printable characters")
     if new.base_url is not None and not new.allow_private:
         refuse_private_literal(new.base_url)
     if new.secret is not None and not fits_a_header(new.secret.reveal()):
@@ -174,6 +178,10 @@ def check_fields(new: NewConnection) -> None:
         raise ConfigError(f"connection.ca_certificates: {MAX_AUTHORITIES} characters at most")
     read_proxy(new.proxy, new.base_url, "connection.proxy")
     read_tls(new.tls, new.base_url, "connection")
+
+
+def _is_plain(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable() and len(text) <= MAX_TEXT
 
 
 def check_path(path: str | None, place: str) -> None:
