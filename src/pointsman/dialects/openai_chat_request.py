@@ -14,6 +14,28 @@ from pointsman.wire.openai_chat_parts import WIRE, read_cache
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LEGACY_TOOLS: Final = "functions"
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "detail": "image_url.detail",
+    "filename": "file.filename",
+    "thought_signature": "extra_content.google.thought_signature",
+    "reasoning_details.thought_signature": "data",
+    "redacted": "data",
+    "encrypted": "data",
+    "thinking.max_tokens": "budget_tokens",
+    "thinking.effort": "/reasoning_effort",
+    "reasoning_effort.effort": "/reasoning_effort",
+    "reasoning_effort.exclude": "/include_reasoning",
+    "thinking.exclude": "/include_reasoning",
+    "thinking.enabled": "type",
+    "tools.strict": "function.strict",
+    "tools.parameters": "function.parameters",
+    "tools.format": "custom.format",
+    "response_format.name": "json_schema.name",
+    "response_format.schema": "json_schema.schema",
+    "response_format.strict": "json_schema.strict",
+    "response_format.description": "json_schema.description",
+}
 
 # What each part of a request is said with.
 _TOOLS: Final = frozenset(("tools", LEGACY_TOOLS))
@@ -58,7 +80,7 @@ def read_request(body: bytes, call: ClientCall) -> Request:
     if not reader.messages:
         raise top.wrong("messages", "is missing or empty; send at least one message")
     top.ignore("model")
-    request = Request(wire=WIRE, model=model, messages=reader.messages, paths={}, extra={})
+    request = Request(wire=WIRE, model=model, messages=reader.messages, paths={}, names=NAMES, extra={})
     stream = top.boolean("stream")
     request.stream = bool(stream if call.stream is None else call.stream)
     read_sampling(top, request)
@@ -214,6 +236,8 @@ def _read_allowed(item: Members) -> ToolChoice:
     if inner is None:
         raise item.wrong("allowed_tools", "is missing")
     mode = inner.one_of("mode", "auto", "required") or "auto"
+    if "tools" not in inner:
+        raise inner.wrong("tools", "is missing")
     names = []
     for tool in inner.objects("tools"):
         held = tool.object(tool.text("type"))

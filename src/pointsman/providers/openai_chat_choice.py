@@ -74,6 +74,10 @@ class ChoiceReader:
         elif isinstance(content, list):
             self._read_parts(delta, out)
         if more:
+            if delta.value.get("annotations"):
+                self._cite(delta, out)
+            else:
+                delta.ignore("annotations")
             self._read_others(delta, out)
             for item in delta.objects("tool_calls"):
                 self._read_call(item, out)
@@ -232,6 +236,13 @@ class ChoiceReader:
         out.append(OpaqueSet(self._number, index, opaque))
         self._close("reasoning", out)
 
+    def _cite(self, delta: Members, out: list[AnyEvent]) -> None:
+        """Sources of the open text, before calls end it; those of a text that is over stay as they are."""
+        self._flush(out)
+        index = self._open.get("text")
+        if index is not None:
+            out += [CitationAdded(self._number, index, read_annotation(item)) for item in delta.objects("annotations")]
+
     def _read_others(self, delta: Members, out: list[AnyEvent]) -> None:
         refusal = delta.string("refusal")
         if refusal:
@@ -321,12 +332,7 @@ class ChoiceReader:
         self._read_call(Members({"index": 0, "function": legacy.value}, legacy.path, wrong_answer), out)
 
     def _read_beside(self, delta: Members, out: list[AnyEvent]) -> None:
-        if delta.value.get("annotations"):
-            index = self._open.get("text")
-            for item in delta.objects("annotations"):
-                if index is not None:
-                    out.append(CitationAdded(self._number, index, read_annotation(item)))
-        delta.ignore("role", "annotations")
+        delta.ignore("role")
         rest = delta.rest()
         if rest:
             self._extra["message"] = {**self._extra.get("message", {}), **rest}

@@ -177,7 +177,7 @@ class MessageWriter:
                 return self._file(part)
             case AudioPart():
                 return self._audio(part)
-            case VideoPart():
+            case VideoPart() if part.source.file_id is None:
                 return {"type": "video_url", "video_url": {"url": write_source(part.source, "video/mp4")}}
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
@@ -291,6 +291,9 @@ class MessageWriter:
     def _reasoning(self, message: Message, out: Json, calling: bool) -> None:
         parts = [part for part in message.parts if isinstance(part, ReasoningPart)]
         quirks = self._quirks
+        for part in parts:
+            for name in part.extra or ():
+                self._fidelity.dropped(f"{part.path}.{name}", "no such member of reasoning here")
         if quirks.reasoning_history == "never":
             for part in parts:
                 self._fidelity.dropped(part.path, "this host takes no reasoning back")
@@ -298,7 +301,7 @@ class MessageWriter:
         if quirks.reasoning_member == "reasoning_details":
             details: list[Extra] = []
             for part in parts:
-                opaque = None if part.opaque is not None and part.opaque.origin == WIRE else part.opaque
+                opaque = None if part.opaque is not None and part.opaque.kind == "reasoning_content" else part.opaque
                 details += write_details(part.text, part.summary, opaque, len(details))
             if details:
                 out["reasoning_details"] = details
@@ -319,6 +322,8 @@ class MessageWriter:
             return part.text or opaque.data
         if opaque is not None:
             self._fidelity.dropped(f"{part.path}.{opaque.kind}", f"state of {opaque.origin}")
+        if part.text and part.summary:
+            self._fidelity.dropped(f"{part.path}.summary", "the reasoning itself is sent")
         return part.text or "\n\n".join(part.summary or ())
 
     def _thinking_part(self, out: Json, text: str) -> None:

@@ -43,6 +43,7 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
+    outline: None = None
 
 
 class Speaking:
@@ -54,6 +55,7 @@ class Speaking:
         self.OPERATION = dialect.OPERATION
         self.STREAM_TYPE = dialect.STREAM_TYPE
         self.KEEP_ALIVE = dialect.KEEP_ALIVE
+        self.UNSAID = dialect.UNSAID
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer

@@ -156,7 +156,15 @@ class Members:
         """What nobody has read, nulls left out; None when that is nothing."""
         if len(self._taken) >= len(self.value) and self._taken.issuperset(self.value):
             return None
+        if self._complain is wrong_request:
+            self._refuse_names_that_are_no_paths()
         return {k: v for k, v in self.value.items() if k not in self._taken and v is not None} or None
+
+    def _refuse_names_that_are_no_paths(self) -> None:
+        """What is left is carried by its path, in which dots divide names: ``a.b`` would become ``b`` within ``a``."""
+        for name in self.value:
+            if (not name or "." in name) and name not in self._taken:
+                raise self.wrong(name, "can't be carried: a member's name must not be empty or hold a dot")
 
     def _take(self, name: str) -> Any:
         self._taken.add(name)

@@ -193,7 +193,7 @@ def _merge(first: Extra | None, second: Extra | None) -> Extra | None:
 def read_call(item: Members, identifier: str) -> ToolCallPart:
     """A tool call of a message; ``identifier`` is its id when it came without."""
     item.ignore("index")
-    kind = item.string("type") or "function"
+    kind = item.one_of("type", "function", "custom") or "function"
     given = item.string("id") or identifier
     inner = _inner(item, "custom" if kind == "custom" else "function")
     opaque = read_thought_signature(item)
@@ -236,19 +236,22 @@ def write_thought_signature(opaque: Opaque) -> Extra:
 
 def read_opaque(detail: Members) -> Opaque | None:
     """The state in one entry of ``reasoning_details``; None when it holds none."""
-    origin = ORIGINS.get(detail.string("format") or "", WIRE)
+    form = detail.string("format")
+    origin = ORIGINS.get(form or "", WIRE)
+    if form in (FORMATS.get(origin), "unknown"):
+        form = None
     name = detail.string("id")
     if detail.value.get("type") == "reasoning.encrypted":
         data = detail.string("data")
         kind = {"anthropic": "redacted", "gemini": "thought_signature"}.get(origin, "encrypted")
-        return Opaque(origin=origin, kind=kind, data=data, id=name) if data else None  # type: ignore[arg-type]
+        return Opaque(origin=origin, kind=kind, data=data, id=name, form=form) if data else None  # type: ignore[arg-type]
     signature = detail.string("signature")
-    return Opaque(origin=origin, kind="signature", data=signature, id=name) if signature else None
+    return Opaque(origin=origin, kind="signature", data=signature, id=name, form=form) if signature else None
 
 
 def write_details(text: str, summary: list[str] | None, opaque: Opaque | None, index: int) -> list[Extra]:
     """``reasoning_details`` for one stretch of reasoning, the first of them numbered ``index``."""
-    form = FORMATS.get(opaque.origin, "unknown") if opaque is not None else "unknown"
+    form = (opaque.form or FORMATS.get(opaque.origin, "unknown")) if opaque is not None else "unknown"
     common: Extra = {"format": form, "id": opaque.id if opaque is not None else None}
     signature = opaque.data if opaque is not None and opaque.kind == "signature" else None
     found: list[Extra] = [{"type": "reasoning.summary", "summary": one, **common} for one in summary or ()]

@@ -19,12 +19,14 @@ NAME: Final = "anthropic.messages"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = PING
+UNSAID: Final = frozenset(("logprobs", "choice"))
 
 __all__ = [
     "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "ModelCard",
     "StreamRenderer",

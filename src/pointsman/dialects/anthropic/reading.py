@@ -18,6 +18,18 @@ _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none", "tool": "t
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _TIERS: Final = {"standard_only": STANDARD_TIERS["standard"]}
 _REASONING: Final = frozenset(("thinking", "output_config", "output_format"))
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "redacted": "data",
+    "tools.parameters": "input_schema",
+    "thinking.max_tokens": "budget_tokens",
+    "thinking.effort": "/output_config.effort",
+    "effort.effort": "/output_config.effort",
+    "thinking.exclude": "display",
+    "thinking.summary": "display",
+    "thinking.adaptive": "type",
+    "thinking.enabled": "type",
+}
 _PATHS: Final = {
     "max_output_tokens": "max_tokens",
     "stop": "stop_sequences",
@@ -102,7 +114,7 @@ def _read(members: Members, call: ClientCall) -> Request:
     messages = _messages(members)
     if not any(message.role != "system" for message in messages):
         raise members.wrong("messages", "is empty; send at least one message")
-    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS))
+    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS), names=NAMES)
     given = members.value
     if "cache_control" in given:
         request.cache = read_cache(members, extra)

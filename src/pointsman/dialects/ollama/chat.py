@@ -23,6 +23,7 @@ __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -38,6 +39,7 @@ WIRE: Final = wire.WIRE
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = wire.NDJSON
 KEEP_ALIVE: Final = b""  # lines of JSON have no comments
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _encode: Final = msgspec.json.Encoder().encode

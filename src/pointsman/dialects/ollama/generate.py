@@ -20,6 +20,7 @@ __all__ = [
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -35,6 +36,7 @@ WIRE: Final = wire.WIRE
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = wire.NDJSON
 KEEP_ALIVE: Final = b""  # lines of JSON have no comments
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:

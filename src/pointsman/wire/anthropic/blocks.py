@@ -114,7 +114,8 @@ def _document(block: Members, extra: Extra) -> AnyPart:
     kind = source.value.get("type")
     if kind == "text":
         part.text = source.text("data")
-        source.ignore("type", "media_type")
+        source.ignore("type")
+        source.one_of("media_type", "text/plain")
         keep_rest(source, "source", extra)
     elif kind == "content":
         part.text = "\n".join(_texts(source))
