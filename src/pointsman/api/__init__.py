@@ -16,6 +16,7 @@ from pointsman.api.omniroute.provider_nodes import ProviderNodes
 from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
@@ -38,12 +39,14 @@ def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    routes = RouteExplanations(services.gateway, services.requests)
     configured = Configured(services.gateway, services.connections, services.provider_nodes, services.await_revision)
     return Litestar.from_config(
         AppConfig(
             route_handlers=[
                 request_logs.handler(),
                 *translator.handlers(),
+                *routes.handlers(),
                 *Providers(configured).handlers(),
                 *ProviderTests(configured).handlers(),
                 *ProviderNodes(configured).handlers(),

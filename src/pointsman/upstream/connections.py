@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pointsman.accounting.price_lookup import Question
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
@@ -17,8 +18,9 @@ from pointsman.providers.hosts import Host, effective_host
 from pointsman.providers.openai_paths import OpenAIAt
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
-from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.targets import Connection
 from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
@@ -37,6 +39,7 @@ from pointsman.upstream.declared import (
 from pointsman.upstream.endpoints import Endpoint, LocalChildren, LocalEndpoint, Prices, RawFormat, RemoteEndpoint
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
+from pointsman.upstream.model_facts import FactSources, own_prices
 from pointsman.upstream.origins import Proxy, TlsFiles
 from pointsman.upstream.probes import API_KEY, Finding, Probe, Ways, probe
 
@@ -98,7 +101,12 @@ class ConnectionService:
         clock: Clock,
         declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
         environment: Environment,
+        *,
+        facts: FactSources | None = None,
+        ambiguous: Ambiguous = "refuse",
     ) -> None:
+        self._facts = facts
+        self._ambiguous = ambiguous
         self._repository = repository
         self._aliases = aliases
         self._sealer = Sealer(master)
@@ -197,35 +205,68 @@ class ConnectionService:
         """Every connection, those of the file first."""
         return [_info(declared) for declared in await self._all(disabled=True)]
 
-    async def catalogue(self, *, local: bool, local_installed: bool) -> Catalogue:
+    async def catalogue(self, *, local: bool, local_installed: bool, prices: Prices | None = None) -> Catalogue:
         """The model names of the present configuration; of connections with a problem there are none.
 
         With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
-        offered in lists only when it is installed.
+        offered in lists only when it is installed. ``prices`` are part of what is known of the models.
         """
         connections: list[Connection] = []
+        served: dict[str, Served] = {}
+        tables = {}
         aliases = await self._alias_table()
         for one in await self._all(local=local):
-            is_local = one.row.kind == LOCAL_KIND
+            row, is_local = one.row, one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            connection = _local(one.row, local_installed) if is_local else _connection(one.row)
+            connection = _local(row, local_installed) if is_local else _connection(row)
             if connection is None:
                 continue
             connections.append(connection)
-            if one.row.default_model is not None:  # the connection's own name is its default model's
-                aliases.setdefault(one.row.id, f"{one.row.id}/{one.row.default_model}")
-        return Catalogue(connections, aliases, self._combos)
+            if row.default_model is not None:  # the connection's own name is its default model's
+                aliases.setdefault(row.id, f"{row.id}/{row.default_model}")
+            if row.base_url is not None:
+                host = effective_host(row.kind, row.base_url)
+                served[row.id] = Served(host=host.id, wire=host.format)
+                if prices is not None:
+                    tables[row.id] = prices.table(row.provider, row.base_url)
+        book = await self._facts.book(served, tables) if self._facts is not None else None
+        return Catalogue(connections, aliases, self._combos, book, ambiguous=self._ambiguous)
 
-    async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
-        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
+    async def price_questions(self, catalogue: Catalogue) -> list[Question]:
+        """What to ask the price data about the offered models; it knows nothing of this machine's own."""
+        places = {one.row.id: (one.row.provider, one.row.base_url) for one in await self._all() if one.row.base_url}
+        return [
+            Question(provider=places[found][0], base_url=places[found][1], model=target.model)
+            for target in catalogue.targets
+            if (found := target.connection.id) in places
+        ]
+
+    async def open_probes(self) -> dict[str, Probe]:
+        """How to ask the connections that are open to any model for their lists, by id."""
+        return {
+            one.row.id: _probe_of(one, one.row.base_url)
+            for one in await self._all()
+            if not one.row.models and one.row.base_url is not None and _problem(one) is None
+        }
+
+    async def endpoints(
+        self, children: LocalChildren | None, prices: Prices, book: FactBook | None = None
+    ) -> dict[str, Endpoint]:
+        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off. Prices
+        in ``book`` win over the price data's.
+        """
         found: dict[str, Endpoint] = {}
         for one in await self._all(local=children is not None):
             problem = _problem(one)
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                found[one.row.id] = _remote(one, one.row.base_url, prices, self._clock)
+                endpoint = _remote(one, one.row.base_url, prices, self._clock)
+                connection = _connection(one.row)
+                if book is not None and connection is not None:
+                    endpoint.own_price = own_prices(book, connection)
+                found[one.row.id] = endpoint
             elif children is not None:
                 found |= _local_endpoints(one.row.id, children)
         return found
@@ -243,12 +284,9 @@ class ConnectionService:
         if connection_id not in found:
             raise _unknown(connection_id, found)
         declared = found[connection_id]
-        row = declared.row
-        if row.base_url is None:
+        if declared.row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        host = effective_host(row.kind, row.base_url)
-        ways = _ways(declared)
-        return probe(row.base_url, declared.secret, host, allow_private=row.allow_private, ways=ways)
+        return _probe_of(declared, declared.row.base_url)
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -287,13 +325,15 @@ def probe_new(new: NewConnection) -> Probe:
     return probe(url, new.secret, host, allow_private=new.allow_private, ways=ways)
 
 
-def _ways(declared: Declared) -> Ways:
-    return Ways(
+def _probe_of(declared: Declared, base_url: str) -> Probe:
+    host = effective_host(declared.row.kind, base_url)
+    ways = Ways(
         proxy=declared.proxy,
         tls=declared.tls,
         headers=declared.header_lines(),
         models_path=declared.row.options.get("models_path"),
     )
+    return probe(base_url, declared.secret, host, allow_private=declared.row.allow_private, ways=ways)
 
 
 def _unknown(connection_id: str, known: Iterable[str]) -> UnknownConnectionError:
@@ -321,7 +361,7 @@ def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, E
     return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
 
 
-def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
+def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> RemoteEndpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
     quirks = quirks_of(host, row.options)

@@ -3,7 +3,7 @@
 Source: the API reference at platform.openai.com/docs/api-reference/chat, as of 2026-11.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -162,12 +162,13 @@ class ChatResponse(msgspec.Struct, frozen=True):
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """The inside of OpenAI's error object."""
+    """The inside of OpenAI's error object. ``availability`` is ours, after OpenRouter's: why nothing could serve it."""
 
     message: str
     type: str
     param: str | None = None
     code: str | None = None
+    availability: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
