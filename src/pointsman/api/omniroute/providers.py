@@ -47,7 +47,7 @@ class Providers:
             return answer(await self._page(request, client_view))
 
         @post("/api/providers")
-        async def create_connection(request: HttpRequest) -> Response[bytes]:
+        async def make_connection(request: HttpRequest) -> Response[bytes]:
             return await self._create(request)
 
         @get("/api/providers/{connection_id:str}")
@@ -73,7 +73,7 @@ class Providers:
         return [
             list_connections,
             list_for_clients,
-            create_connection,
+            make_connection,
             get_connection,
             update_connection,
             delete_connection,
