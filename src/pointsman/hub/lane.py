@@ -52,6 +52,7 @@ class Entry(Protocol):
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
+    def listen(self, answer: CollectedAnswer) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -168,6 +169,8 @@ class HubLane:
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
         caller = self._entry.record.key_id or ""
+        if self._endpoint.look_at <= self._exchange.started_at:
+            self._entry.listen(answer)
         await self._services.client.send(self._access.origin, message, answer, caller)
         if answer.status != 200:
             secret = self._access.reveal()

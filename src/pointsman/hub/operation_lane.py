@@ -153,6 +153,8 @@ class OperationLane:
         return message
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
+        if self._endpoint.look_at <= self._exchange.started_at:
+            self._entry.listen(answer)
         try:
             await self._services.client.send(self._access.origin, message, answer, self._entry.record.key_id or "")
         except asyncio.CancelledError:

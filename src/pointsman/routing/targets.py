@@ -67,6 +67,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
     those that are reached in a way of their own. A smaller ``priority`` is tried earlier. ``excluded`` names models
     that it is never asked for, with ``*`` for any text. ``prefix`` may stand before a model's name as its id does.
+    ``mark`` changes with the credential and the address: what was held against the old ones says nothing about the new.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     tags: frozenset[str] = frozenset()
     excluded: tuple[str, ...] = ()
     prefix: str | None = None
+    mark: str = ""
 
     def offers(self, model: str) -> bool:
         """Whether the operator has not excluded it."""

@@ -1,6 +1,6 @@
 """The two ways an answer is received: collected whole, or relayed as it comes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pointsman.errors import GatewayError, Kind
@@ -16,11 +16,14 @@ class CollectedAnswer(Waiting):
     status = 0
     headers: dict[bytes, bytes]  # there is none before `head`
     body = b""
+    look: Callable[[Mapping[bytes, bytes]], None] | None = None  # told the headers
 
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
         """Keep the head, and ask for the body in one piece."""
         self.status = status
         self.headers = headers
+        if self.look is not None:
+            self.look(headers)
         return False
 
     def data(self, chunk: bytes) -> None:

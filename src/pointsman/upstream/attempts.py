@@ -1,14 +1,15 @@
 """The targets of a plan, tried one after another until one answers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.failures import Failure, classify
+from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
+from pointsman.routing.hints import wait_seconds
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.targets import Target
 
@@ -27,11 +28,12 @@ class Tried(NamedTuple):
 class Attempts:
     """The attempts of one request."""
 
-    __slots__ = ("_clock", "_health", "tried")
+    __slots__ = ("_broken", "_clock", "_health", "tried")
 
     def __init__(self, health: HealthBook, clock: Clock) -> None:
         self._health = health
         self._clock = clock
+        self._broken = False
         self.tried: list[Tried] = []
 
     async def run(self, plan: RoutePlan, go: Callable[[Target], Awaitable[None]]) -> None:
@@ -40,7 +42,7 @@ class Attempts:
         Raises GatewayError: the caller's own mistake as it is, else one that names every target and what was wrong.
         """
         larger_than: int | None = None
-        for target in plan.order:
+        for target in self._ready(plan):
             window = target.facts.context_tokens
             if larger_than is not None and window is not None and window <= larger_than:
                 continue
@@ -53,22 +55,44 @@ class Attempts:
                 larger_than = max(window or 0, larger_than or 0)
         raise self._exhausted()
 
+    def _ready(self, plan: RoutePlan) -> Iterator[Target]:
+        """The targets that may be called now; when none may, for they failed meanwhile, the first all the same."""
+        found = False
+        for target in plan.order:
+            if plan.last_resort or self._health.ready(target, self._clock.now_us()):
+                found = True
+                yield target
+        if not found:
+            yield plan.order[0]
+
     async def _try(self, target: Target, go: Callable[[Target], Awaitable[None]]) -> Failure | None:
-        began = self._clock.monotonic()
+        began, now = self._clock.monotonic(), self._clock.now_us()
+        ticket = self._health.enter(target, now)
         try:
             await go(target)
         except GatewayError as error:
             failure = self.note(target, error)
             self.tried.append(Tried(target, failure, error, int((self._clock.monotonic() - began) * 1e6)))
             return failure
-        self._health.succeeded(target, self._clock.now_us())
+        finally:
+            self._health.leave(target, ticket)
+        if not self._broken:
+            self._health.succeeded(target, self._clock.now_us(), now)
         return None
+
+    def broke(self, target: Target, kind: Kind) -> None:
+        """An answer broke that had begun: too late for another target, but not for the next request."""
+        self._broken = True
+        self._health.failed(target, classify_broken(kind), self._clock.now_us())
 
     def note(self, target: Target, error: GatewayError) -> Failure:
         """Hold a failure against whom it concerns; gives what it means."""
-        failure = classify(error)
-        hint = error.retry_after_seconds if error.refusal is not None else None
-        self._health.failed(target, failure, self._clock.now_us(), hint)
+        failure, refusal, now = classify(error), error.refusal, self._clock.now_us()
+        if refusal is None:
+            self._health.failed(target, failure, now)
+        else:
+            hint = wait_seconds(refusal.headers, refusal.body, now)
+            self._health.failed(target, failure, now, hint, refusal.status)
         return failure
 
     def log(self) -> str | None:

@@ -43,6 +43,7 @@ from pointsman.upstream.model_facts import FactSources, own_prices
 from pointsman.upstream.origins import Proxy, TlsFiles
 from pointsman.upstream.probes import API_KEY, Finding, Probe, Ways, probe
 
+MARK_PURPOSE: Final = "connection-mark"
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
 CHANGE_ATTEMPTS: Final = 5  # when others change the same connection at the same time
 log = structlog.get_logger("pointsman.connections")
@@ -109,6 +110,7 @@ class ConnectionService:
         self._ambiguous = ambiguous
         self._repository = repository
         self._aliases = aliases
+        self._master = master
         self._sealer = Sealer(master)
         self._clock = clock
         self._file_models = declared[1]
@@ -222,7 +224,8 @@ class ConnectionService:
             connection = _local(row, local_installed) if is_local else _connection(row)
             if connection is None:
                 continue
-            connections.append(connection)
+            told = f"{row.base_url} {one.secret.reveal() if one.secret is not None else ''}"
+            connections.append(msgspec.structs.replace(connection, mark=self._master.mark(MARK_PURPOSE, told)))
             if row.default_model is not None:  # the connection's own name is its default model's
                 aliases.setdefault(row.id, f"{row.id}/{row.default_model}")
             if row.base_url is not None:

@@ -102,7 +102,7 @@ async def fetch_models(client: UpstreamClient, probe: Probe) -> tuple[str, ...]:
     if answer.status != 200:
         text = probe.secret.reveal() if probe.secret is not None else None
         error = provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
-        raise error.of(answer.status, {}, b"")
+        raise error.of(answer.status, answer.headers, answer.body)
     return parse_model_list(answer.body, listing)[:MAX_MODELS]
 
 
