@@ -170,7 +170,7 @@ MEANINGS = {
     ),
     "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself; for Amazon Bedrock an API key or `ID:SECRET`.",
     "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
-    "connections.priority": "Stored and shown. No routing uses it yet.",
+    "connections.priority": "Of several connections that serve a model, those with a larger number are tried first.",
     "connections.max_concurrent": "Calls at the same time; further ones wait.",
     "connections.requests_per_minute": "Calls to it in any 60 seconds; further ones are answered 429.",
     "connections.tokens_per_minute": "Input and output tokens of calls to it in any 60 seconds.",
@@ -184,7 +184,8 @@ MEANINGS = {
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
-    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't).",
+    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `chat_path` and "
+    "`models_path` (where an OpenAI-compatible host has them, behind the base URL).",
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",

@@ -319,12 +319,15 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
+        installation = self._installation
         services = ManagementServices(
             gateway=self.gateway,
-            requests=self._installation.requests,
-            resilience=self._installation.resilience,
+            requests=installation.requests,
+            connections=installation.connections,
+            provider_nodes=installation.provider_nodes,
+            resilience=installation.resilience,
             sharing=self.sharing,
-            apply=self._installation.await_revision,
+            apply=installation.await_revision,
             checks=self._health,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),

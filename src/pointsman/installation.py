@@ -34,6 +34,7 @@ from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
 from pointsman.upstream.connections import ConnectionService
@@ -41,6 +42,7 @@ from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
+from pointsman.upstream.provider_nodes import ProviderNodeService
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -97,6 +99,7 @@ class Installation:
             ambiguous=settings.routing.ambiguous,
         )
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
+        self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
         """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""

@@ -120,7 +120,7 @@ def test_a_refused_credential_fails_the_test(upstream: RunningSimulator, run: Ru
     run("connections", "add", "wrong", *address, "--api-key", f"file:{tmp_path / 'key'}")
     tested = run("connections", "test", "wrong")
     assert tested.code == 1
-    assert "refused the gateway's account (HTTP 401)" in tested.err
+    assert "did not accept the credential: it answered 401" in tested.err
 
 
 @pytest.mark.parametrize(
@@ -239,3 +239,44 @@ def test_an_unpriced_model_is_shown_as_such(run: Run, tmp_path: Path) -> None:
     )
     assert "unpriced" in run("models", "list", "--facts").out
     assert "unpriced" in run("models", "show", "x/m").out
+
+
+def test_a_connection_is_changed_in_place_turned_off_and_on(
+    gateway: Gateway, upstream: RunningSimulator, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(UPSTREAM_KEY)
+    address = ("--base-url", upstream.base_url, "--allow-private", "--api-key", f"file:{tmp_path / 'key'}")
+    assert run("connections", "add", "changing", *address, at=gateway).code == 0
+    changed = run("connections", "update", "changing", "--exclude", "sim-l*", "--default-model", "sim-model",
+                  "--tag", "eu", "--max-concurrent", "3", "--header", "X-Tenant=blue", at=gateway)  # fmt: skip
+    assert (changed.code, changed.err) == (0, "")
+    assert gateway.chat("changing")[0] == 200
+    assert gateway.chat("changing/sim-large")[0] == 404
+    [shown] = [
+        row for row in json.loads(run("connections", "list", "--json", at=gateway).out) if row["id"] == "changing"
+    ]
+    assert (shown["tags"], shown["max_concurrent"], shown["headers"]) == (["eu"], 3, ["X-Tenant"])
+    assert shown["has_secret"], "what isn't named stays as it is"
+    assert run("connections", "disable", "changing", at=gateway).code == 0
+    assert gateway.chat("changing")[0] == 404
+    assert "off" in run("connections", "list", at=gateway).out
+    assert run("connections", "enable", "changing", at=gateway).code == 0
+    assert gateway.chat("changing")[0] == 200
+    assert run("connections", "update", "changing", at=gateway).code == 2
+    assert run("connections", "update", "filed", "--priority", "1", at=gateway).code == 2
+    assert run("connections", "remove", "changing", at=gateway).code == 0
+
+
+def test_all_connections_are_tested_at_once(upstream: RunningSimulator, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(UPSTREAM_KEY)
+    key = ("--allow-private", "--model", "sim-model", "--api-key", f"file:{tmp_path / 'key'}")
+    run("connections", "add", "good", "--base-url", upstream.base_url, *key)
+    assert run("connections", "test", "--all").code == 0
+    run("connections", "add", "down", "--base-url", dead_url(), *key)
+    tested = run("connections", "test", "--all")
+    assert tested.code == 1
+    assert "good: ok" in tested.out
+    assert "down: not reachable" in tested.err
+    run("connections", "disable", "down")
+    assert run("connections", "test", "--all").code == 0
+    assert run("connections", "test").code == 2

@@ -8,7 +8,7 @@ import pytest
 from gateway import KEY, running_gateway, wait_until
 from pointsman.keyring import Secret
 from pointsman.testing import Gemini, running_simulator
-from pointsman.upstream.connections import NewConnection
+from pointsman.upstream.declared import NewConnection
 
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
 OPTIONS = {"project": "mine", "location": "europe-west4"}

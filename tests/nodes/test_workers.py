@@ -1,6 +1,7 @@
 """Several workers on one port: renewed, killed and ended under load. Nobody outside notices more than they must."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -71,6 +72,18 @@ def knocking(port: int) -> Iterator[list[str]]:
         for thread in threads:
             thread.join(10)
     assert count > 100
+
+
+def test_a_connection_that_was_made_over_the_api_serves_at_every_worker_at_once(
+    pair: ServeProcess, upstream: RunningSimulator
+) -> None:
+    new = {"provider": "openai", "name": "made", "url": upstream.base_url, "apiKey": UPSTREAM_KEY, "allowPrivate": True}
+    made = ask(pair.port, request("POST", "/api/providers", json.dumps(new).encode()))
+    assert made.status == 201, made.body
+    assert {ask(pair.port, chat(model="made/m")).status for _ in range(20)} == {200}
+    gone = ask(pair.port, request("DELETE", "/api/providers/made", b""))
+    assert gone.status == 200, gone.body
+    assert {ask(pair.port, chat(model="made/m")).status for _ in range(20)} == {404}
 
 
 def test_workers_share_the_port_and_each_has_a_journal(pair: ServeProcess) -> None:

@@ -10,10 +10,11 @@ from databases import DatabasePlace
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
-from pointsman.storage.connections import ConnectionRepository, ConnectionRow
+from pointsman.storage.connections import ConnectionRepository, ConnectionRow, ConnectionTest
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.nodes import NodeRepository, NodeRow
+from pointsman.storage.provider_nodes import ProviderNodeRepository, ProviderNodeRow
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
@@ -172,6 +173,16 @@ def test_connections_are_added_replaced_listed_found_and_removed(database_place:
             ca_file="/ca.pem",
             client_certificate="/me.pem",
             client_key="/me.key",
+            name="B",
+            display_name="The B",
+            default_model="m-1",
+            ca_certificates="PEM",
+            node_id="n",
+            prefix="p",
+            excluded_models=("x*",),
+            tags=("t", "u"),
+            sealed_headers=b"\x01\x03",
+            sealed_extra=b"\x01\x04",
         )
         assert [await connections.add(plain), await connections.add(full)] == [1, 2]
         assert await connections.list() == (full, plain)
@@ -185,6 +196,57 @@ def test_connections_are_added_replaced_listed_found_and_removed(database_place:
         with pytest.raises(AlreadyExistsError):
             await connections.add(plain)
         assert await ConfigurationRepository(database).revision() == 4
+
+    within(database_place, story)
+
+
+def test_a_connection_that_somebody_else_has_changed_is_not_replaced(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        connections = ConnectionRepository(database)
+        row = ConnectionRow(id="a", kind="local", created_at=1, updated_at=1)
+        await connections.add(row)
+        newer = msgspec.structs.replace(row, priority=2, updated_at=5)
+        assert await connections.replace(newer, known_at=1) == 2
+        assert await connections.replace(newer, known_at=1) is None
+        assert await connections.find("a") == newer
+
+    within(database_place, story)
+
+
+def test_the_last_test_of_a_connection_is_kept_until_it_is_removed(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        connections = ConnectionRepository(database)
+        await connections.add(ConnectionRow(id="a", kind="local", created_at=1, updated_at=1))
+        failed = ConnectionTest(connection_id="a", tested_at=5, valid=False, verdict="auth", message="no", status=401)
+        good = ConnectionTest(connection_id="a", tested_at=9, valid=True, verdict="ok", status=200, latency_ms=4)
+        await connections.note_test(failed)
+        await connections.note_test(good)
+        assert await connections.tests() == {"a": good}
+        assert await ConfigurationRepository(database).revision() == 1, "a test is no change of the configuration"
+        await connections.remove("a")
+        assert await connections.tests() == {}
+
+    within(database_place, story)
+
+
+def test_provider_nodes_are_added_replaced_listed_and_removed(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        nodes = ProviderNodeRepository(database)
+        one = ProviderNodeRow(id="n", type="t", name="N", prefix="p", api_type="chat", base_url="u", created_at=1,
+                              updated_at=1)  # fmt: skip
+        two = msgspec.structs.replace(one, id="m", prefix="q", created_at=2, chat_path="/c", models_path="/m")
+        assert [await nodes.add(one), await nodes.add(two)] == [1, 2]
+        with pytest.raises(AlreadyExistsError):
+            await nodes.add(msgspec.structs.replace(one, id="other"))
+        with pytest.raises(AlreadyExistsError):
+            await nodes.replace(msgspec.structs.replace(two, prefix="p"))
+        assert await nodes.replace(msgspec.structs.replace(two, name="M")) == 3
+        assert await nodes.list() == (one, msgspec.structs.replace(two, name="M"))
+        assert await nodes.find("n") == one
+        assert await nodes.remove("n") == 4
+        assert await nodes.remove("n") is None
+        assert await nodes.find("n") is None
+        assert await nodes.replace(one) is None
 
     within(database_place, story)
 

@@ -16,7 +16,8 @@ from pointsman.settings import ConnectionSettings, Environment, ModelSettings
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.storage.database import FILE_NAME, Database
-from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService, NewConnection, refuse_private_literal
+from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService
+from pointsman.upstream.declared import NewConnection, refuse_private_literal
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.origins import TlsFiles
 from pointsman.upstream.proxies import parse_proxy

@@ -16,9 +16,9 @@ from pointsman.settings import UpstreamSettings
 from pointsman.testing import OpenAIChat, Simulator
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.connections import Probe, fetch_models
 from pointsman.upstream.egress import check_address, is_public
 from pointsman.upstream.origins import Origin
+from pointsman.upstream.probes import Probe, fetch_models
 
 PRIVATE_V4 = (
     "0.0.0.0",

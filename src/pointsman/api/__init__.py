@@ -10,10 +10,15 @@ from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
+from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
+from pointsman.api.omniroute.configured import Configured
 from pointsman.api.omniroute.monitoring import Monitoring
+from pointsman.api.omniroute.provider_nodes import ProviderNodes
+from pointsman.api.omniroute.provider_tests import ProviderTests
+from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
@@ -26,6 +31,8 @@ from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
+from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.provider_nodes import ProviderNodeService
 
 
 class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +42,8 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRepository
     combos: ComboService
     combo_figures: ComboFigureRepository
+    connections: ConnectionService
+    provider_nodes: ProviderNodeService
     resilience: ResilienceService
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -52,6 +61,13 @@ def build_management(services: ManagementServices) -> Litestar:
         *ComboFigures(services.gateway, services.combo_figures).handlers(),
         *ComboTest(services.gateway).handlers(),
     ]
+    configured = Configured(services.gateway, services.connections, services.provider_nodes, services.apply)
+    connections: list[Any] = [
+        *Providers(configured).handlers(),
+        *ProviderTests(configured).handlers(),
+        *ProviderNodes(configured).handlers(),
+        *AgyFiles(configured).handlers(),
+    ]
     health: list[Any] = [
         *ResilienceViews(services.gateway, services.resilience, services.sharing, services.apply).handlers(),
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
@@ -59,7 +75,14 @@ def build_management(services: ManagementServices) -> Litestar:
     ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health, *combos],
+            route_handlers=[
+                request_logs.handler(),
+                *translator.handlers(),
+                *routes.handlers(),
+                *connections,
+                *combos,
+                *health,
+            ],
             exception_handlers={
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,

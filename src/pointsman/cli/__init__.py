@@ -60,6 +60,7 @@ def main() -> None:
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     chat,
     combos,
+    connection_changes,
     connections,
     health,
     keys,
@@ -76,6 +77,7 @@ __all__ = [
     "app",
     "chat",
     "combos",
+    "connection_changes",
     "connections",
     "health",
     "keys",

@@ -15,15 +15,16 @@ from pointsman.cli.output import confirm, note, print_json, print_table, printab
 
 if TYPE_CHECKING:
     from pointsman.app import Installation
-    from pointsman.errors import GatewayError
     from pointsman.keyring import Secret
     from pointsman.settings import Environment
     from pointsman.upstream.client import UpstreamClient
-    from pointsman.upstream.connections import ConnectionInfo, NewConnection
+    from pointsman.upstream.connections import ConnectionInfo
+    from pointsman.upstream.declared import NewConnection
     from pointsman.upstream.origins import Origin
 
 PROBE_CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 20.0
+TESTS_AT_ONCE = 5
 MAX_SHOWN = 1000
 MODELS_SHOWN = 3
 MAX_KEY_CHARACTERS = 16_384
@@ -84,7 +85,7 @@ def add(
 
     from pointsman.keyring import Secret
     from pointsman.settings import read_environment
-    from pointsman.upstream.connections import NewConnection, completed
+    from pointsman.upstream.declared import NewConnection, completed
     from pointsman.upstream.origins import TlsFiles
 
     environment = read_environment(data_dir)
@@ -98,8 +99,8 @@ def add(
         allow_private=allow_private,
         provider=provider,
         proxy=environment.resolve(Secret(proxy), "--proxy") if proxy is not None else None,
-        options=_options(option or []),
-        tls=TlsFiles(ca_file=_absolute(ca_file), certificate=_absolute(client_certificate), key=_absolute(client_key)),
+        options=read_options(option or []),
+        tls=TlsFiles(ca_file=absolute(ca_file), certificate=absolute(client_certificate), key=absolute(client_key)),
     )
     new = completed(new)
     asyncio.run(_check(new, data_dir, config))  # before anybody types a key
@@ -118,7 +119,7 @@ def _kind_of(connection_id: str, base_url: str | None) -> str:
     return connection_id if connection_id in hosts() else GENERIC
 
 
-def _options(pairs: list[str]) -> dict[str, str]:
+def read_options(pairs: list[str]) -> dict[str, str]:
     from pointsman.errors import ConfigError
 
     found = {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)}
@@ -127,7 +128,7 @@ def _options(pairs: list[str]) -> dict[str, str]:
     return found
 
 
-def _absolute(path: Path | None) -> str | None:
+def absolute(path: Path | None) -> str | None:
     """As a server finds it that runs elsewhere."""
     return str(path.expanduser().absolute()) if path is not None else None
 
@@ -189,7 +190,8 @@ def _ask_hidden(question: str) -> str:
 async def _ask_models(installation: "Installation", new: "NewConnection") -> tuple[str, ...]:
     """The upstream's own list of models; empty, with the reason told, when it can't be had."""
     from pointsman.errors import GatewayError
-    from pointsman.upstream.connections import fetch_models, probe_new
+    from pointsman.upstream.connections import probe_new
+    from pointsman.upstream.probes import fetch_models
 
     note("asking the upstream for its models ...")
     try:
@@ -241,7 +243,7 @@ async def _list(as_json: bool, data_dir: Path | None, config: Path | None) -> No
     if as_json:
         print_json(shown)
     else:
-        columns = ("id", "kind", "base url", "models", "priority>", "key", "private", "declared in")
+        columns = ("id", "kind", "base url", "models", "priority>", "key", "private", "state", "declared in")
         print_table(columns, [_cells(info) for info in shown], drop=("private", "kind", "priority>"))
     if len(shown) < len(found):
         note(f"{len(found) - len(shown)} more connections not shown")
@@ -265,44 +267,72 @@ def _cells(info: "ConnectionInfo") -> tuple[str, ...]:
         models += f" and {len(info.models) - MODELS_SHOWN} more"
     key = "yes" if info.has_secret else "none"
     private = "allowed" if info.allow_private else "refused"
-    return (info.id, info.kind, info.base_url or "-", models, str(info.priority), key, private, info.source)
+    state = "off" if not info.enabled else "on" if info.problem is None else "broken"
+    return (info.id, info.kind, info.base_url or "-", models, str(info.priority), key, private, state, info.source)
 
 
 @group.command("test")
-def try_out(connection_id: ConnectionId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def try_out(
+    connection_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The connection's id.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every connection that is turned on.")] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
     """Ask a connection's upstream for its models: can it be reached, does it take the key, how fast is it."""
+    from pointsman.errors import ConfigError
+
+    if (connection_id is None) is not everything:
+        raise ConfigError("give either an ID or --all")
     asyncio.run(_test(connection_id, data_dir, config))
 
 
-async def _test(connection_id: str, data_dir: Path | None, config: Path | None) -> None:
-    from pointsman.errors import ConfigError, GatewayError
-    from pointsman.upstream.connections import fetch_models
+async def _test(connection_id: str | None, data_dir: Path | None, config: Path | None) -> None:
+    from pointsman.errors import ConfigError
 
-    async with opened(data_dir, config) as installation:
-        info = await installation.connections.find(connection_id)
-        if info.base_url is None:
-            raise ConfigError(f"'{connection_id}' is the local model: pointsman local status tells about it")
-        probe = await installation.connections.find_origin(connection_id)
-        async with upstream_client(installation) as client:
-            started = installation.clock.monotonic()
-            try:
-                models = await fetch_models(client, probe)
-            except GatewayError as error:
-                typer.echo(_failure(connection_id, probe.origin, error), err=True)
-                raise typer.Exit(1) from None
-            seconds = installation.clock.monotonic() - started
-    typer.echo(f"{connection_id}: ok, {info.base_url} answered in {seconds * 1000:.0f} ms with {len(models)} models")
-    missing = [model for model in info.models if model not in models]
+    async with opened(data_dir, config) as installation, upstream_client(installation) as client:
+        service = installation.connections
+        if connection_id is None:
+            found = [info for info in await service.list_all() if info.enabled and info.base_url is not None]
+        else:
+            found = [await service.find(connection_id)]
+            if found[0].base_url is None:
+                raise ConfigError(f"'{connection_id}' is the local model: pointsman local status tells about it")
+        turn = asyncio.Semaphore(TESTS_AT_ONCE)
+
+        async def one(info: "ConnectionInfo") -> bool:
+            async with turn:
+                return await _test_one(installation, client, info)
+
+        results = await asyncio.gather(*map(one, found))
+    if not all(results):
+        raise typer.Exit(1)
+
+
+async def _test_one(installation: "Installation", client: "UpstreamClient", info: "ConnectionInfo") -> bool:
+    """Test one, keep what was found for whoever lists the connections, and tell it."""
+    from pointsman.upstream.probes import try_out as ask
+
+    if info.problem is not None:
+        typer.echo(f"{info.id}: can't be used: {info.problem}", err=True)
+        return False
+    probe = await installation.connections.find_origin(info.id)
+    finding = await ask(client, probe, installation.clock)
+    await installation.connections.note_test(info.id, finding)
+    if not finding.valid:
+        verdict = "reachable, but its list of models can't be had"
+        if finding.verdict == "network_error":
+            verdict = "not reachable"
+        typer.echo(f"{info.id}: {verdict} ({_place(probe.origin)}): {finding.message}", err=True)
+        return False
+    typer.echo(f"{info.id}: ok, {info.base_url} answered in {finding.latency_ms} ms with {len(finding.models)} models")
+    missing = [model for model in info.models if model not in finding.models]
     if missing:
         note(f"warning: not in the upstream's list: {', '.join(map(printable, missing[:MODELS_SHOWN]))}")
+    return True
 
 
-def _failure(connection_id: str, origin: "Origin", error: "GatewayError") -> str:
-    from pointsman.errors import Kind
-
-    unreachable = error.kind in (Kind.UPSTREAM_UNAVAILABLE, Kind.UPSTREAM_TIMEOUT)
-    verdict = "not reachable" if unreachable else "reachable, but its list of models can't be had"
-    return f"{connection_id}: {verdict} ({origin.scheme}://{origin.host}:{origin.port}): {error.message}"
+def _place(origin: "Origin") -> str:
+    return f"{origin.scheme}://{origin.host}:{origin.port}"
 
 
 @group.command()

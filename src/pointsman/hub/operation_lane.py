@@ -145,7 +145,7 @@ class OperationLane:
 
     def _message(self, built: Built, upstream: Upstream) -> bytes:
         template = upstream.quirks.get("chat_path")
-        if template is not None:  # a deployment in the path, as Azure has it
+        if template is not None and CHAT_PATH in template:  # a deployment in the path, as Azure has it
             path = chat_path(template, upstream.model).replace(CHAT_PATH, built.path)
             built = msgspec.structs.replace(built, path=path)
         message = self._endpoint.message(self._access, built)

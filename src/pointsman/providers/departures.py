@@ -9,6 +9,7 @@ from pointsman.canonical.halves import Upstream
 from pointsman.providers import openai_chat
 from pointsman.providers.hosts import Host
 
+CHAT_PATH: Final = "chat_path"  # where an operator's host has its chat completions
 CACHE_MARKS: Final = "cache_marks"  # the quirk that an operator may know better, as a connection's option
 
 
@@ -39,6 +40,8 @@ def quirks_of(host: Host, options: Mapping[str, str]) -> dict[str, Any]:
     quirks = host.quirk_map()
     if CACHE_MARKS in options:
         quirks[CACHE_MARKS] = options[CACHE_MARKS] == "true"
+    if CHAT_PATH in options:
+        quirks[CHAT_PATH] = options[CHAT_PATH]
     return quirks
 
 

@@ -57,12 +57,17 @@ class Catalogue:
         self.facts = facts or FactBook()
         self._ambiguous = ambiguous
         self._words = words
+        self._prefixes: dict[str, Connection] = {}
+        for connection in sorted(self.connections.values(), key=lambda one: -one.priority):
+            if connection.prefix is not None:
+                self._prefixes.setdefault(connection.prefix, connection)
         self._targets: dict[str, Target] = {}
         self._bare: dict[str, list[Target]] = {}
         self._slugs: dict[str, list[Target]] = {}
         for connection in self.connections.values():
             for model in dict.fromkeys(connection.models or self.facts.listed(connection.id)):
-                self._add(target_of(connection, model, self.facts.facts(connection, model)))
+                if connection.offers(model):
+                    self._add(target_of(connection, model, self.facts.facts(connection, model)))
         book = book or ComboBook()
         self.combos = {combo.name: combo for combo in book.combos}
         self._combos: dict[str, Route] = {}
@@ -89,7 +94,9 @@ class Catalogue:
                 continue
             if model is None:
                 names = dict.fromkeys(connection.models or self.facts.listed(connection.id))
-                found += [self._targets[f"{connection.id}/{name}"] for name in names]
+                found += [
+                    target for name in names if (target := self._targets.get(f"{connection.id}/{name}")) is not None
+                ]
             else:
                 name = f"{connection.id}/{model}"
                 target = self._targets.get(name) or self._find(name)
@@ -170,9 +177,12 @@ class Catalogue:
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, model = name.partition("/")
-        connection = self.connections.get(prefix)
+        connection = self.connections.get(prefix) or self._prefixes.get(prefix)
         if slash and model and connection is not None and not connection.models and len(name) <= MAX_NAME:
-            return self._targets.get(name) or target_of(connection, model, self.facts.facts(connection, model))
+            if not connection.offers(model):
+                return None
+            known = self._targets.get(f"{connection.id}/{model}")
+            return known or target_of(connection, model, self.facts.facts(connection, model))
         return None
 
     def _word(self, name: str) -> Route | None:
@@ -243,7 +253,10 @@ class Catalogue:
         found = [
             target_of(connection, model, self.facts.facts(connection, model))
             for connection in self.connections.values()
-            if not connection.models and connection.provider == vendor and not self.facts.listed(connection.id)
+            if not connection.models
+            and connection.provider == vendor
+            and not self.facts.listed(connection.id)
+            and connection.offers(model)
         ]
         return self._among(name, found) if found else None
 
@@ -317,8 +330,8 @@ def _known(name: str) -> str | None:
     return None if slug is not None and slash and author != slug.partition("/")[0] else slug
 
 
-def _names_of(connection: Connection) -> set[str]:
-    return {connection.id, connection.vendor, connection.kind}
+def _names_of(connection: Connection) -> set[str | None]:
+    return {connection.id, connection.vendor, connection.kind, connection.prefix}
 
 
 def _same(targets: list[Target]) -> bool:

@@ -1,5 +1,7 @@
 """What routing chooses between: models at connections, and what is known of each."""
 
+from fnmatch import fnmatchcase
+
 import msgspec
 
 
@@ -63,8 +65,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One account at an upstream, as routing sees it: no credential, no address. No ``models`` means any.
 
     ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
-    those that are reached in a way of their own. A smaller ``priority`` is tried earlier. ``mark`` changes with the
-    credential and the address: what was held against the old ones says nothing about the new.
+    those that are reached in a way of their own. A larger ``priority`` is tried earlier. ``excluded`` names models
+    that it is never asked for, with ``*`` for any text. ``prefix`` may stand before a model's name as its id does.
+    ``mark`` changes with the credential and the address: what was held against the old ones says nothing about the new.
     """
 
     id: str
@@ -76,7 +79,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     hidden: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    excluded: tuple[str, ...] = ()
+    prefix: str | None = None
     mark: str = ""
+
+    def offers(self, model: str) -> bool:
+        """Whether the operator has not excluded it."""
+        return not any(fnmatchcase(model, pattern) for pattern in self.excluded)
 
     @property
     def vendor(self) -> str:

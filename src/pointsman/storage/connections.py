@@ -29,9 +29,33 @@ class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
     client_certificate: str | None = None
     client_key: str | None = None
     options: dict[str, str] = {}
+    name: str | None = None
+    display_name: str | None = None
+    default_model: str | None = None
+    ca_certificates: str | None = None
+    node_id: str | None = None
+    prefix: str | None = None
+    excluded_models: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    sealed_headers: bytes | None = None
+    sealed_extra: bytes | None = None
+
+
+class ConnectionTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last test of a connection found; ``tested_at`` in us, ``status`` is the upstream's, if it answered."""
+
+    connection_id: str
+    tested_at: int
+    valid: bool
+    verdict: str
+    message: str | None = None
+    status: int | None = None
+    latency_ms: int = 0
 
 
 _TABLE: Final = tables.connections
+_TESTS: Final = tables.connection_tests
+_TEXTS: Final = ("models", "excluded_models", "tags")
 
 
 class ConnectionRepository:
@@ -46,12 +70,18 @@ class ConnectionRepository:
             await connection.execute(insert(_TABLE), _values(row))
             return await configuration.bump(connection)
 
-    async def replace(self, row: ConnectionRow) -> int | None:
-        """Change everything but the id and ``created_at``; gives the new revision. None: no such connection."""
+    async def replace(self, row: ConnectionRow, *, known_at: int | None = None) -> int | None:
+        """Change everything but the id and ``created_at``; gives the new revision. None: no such connection.
+
+        With ``known_at``, its ``updated_at`` when it was read, None also when somebody else has changed it since.
+        """
         values = _values(row)
         del values["created_at"]
+        change = update(_TABLE).where(_TABLE.c.id == row.id).values(values)
+        if known_at is not None:
+            change = change.where(_TABLE.c.updated_at == known_at)
         async with self._database.write() as connection:
-            changed = await connection.execute(update(_TABLE).where(_TABLE.c.id == row.id).values(values))
+            changed = await connection.execute(change)
             return await configuration.bump(connection) if changed.rowcount else None
 
     async def list(self) -> tuple[ConnectionRow, ...]:
@@ -70,16 +100,30 @@ class ConnectionRepository:
         """Delete it, its sealed credential too; gives the new revision. None: no such connection."""
         async with self._database.write() as connection:
             gone = await connection.execute(delete(_TABLE).where(_TABLE.c.id == connection_id))
+            await connection.execute(delete(_TESTS).where(_TESTS.c.connection_id == connection_id))
             return await configuration.bump(connection) if gone.rowcount else None
+
+    async def note_test(self, test: ConnectionTest) -> None:
+        """Keep the result of a test in place of an older one: no change of the configuration."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(_TESTS).where(_TESTS.c.connection_id == test.connection_id))
+            await connection.execute(insert(_TESTS), msgspec.structs.asdict(test))
+
+    async def tests(self) -> dict[str, ConnectionTest]:
+        """The last test of each connection that was ever tested, by its id."""
+        async with self._database.read() as connection:
+            found = await connection.execute(select(_TESTS))
+            return {row.connection_id: ConnectionTest(**row._mapping) for row in found}
 
 
 def _values(row: ConnectionRow) -> dict[str, Any]:
-    encoded = {"models": row.models, "options": row.options}
+    encoded: dict[str, Any] = {name: getattr(row, name) for name in (*_TEXTS, "options")}
     return {**msgspec.structs.asdict(row), **{name: msgspec.json.encode(it).decode() for name, it in encoded.items()}}
 
 
 def _row(row: Row[tuple[Any, ...]]) -> ConnectionRow:
     values: dict[str, Any] = dict(row._mapping)
-    values["models"] = msgspec.json.decode(values["models"], type=tuple[str, ...])
+    for name in _TEXTS:
+        values[name] = msgspec.json.decode(values[name], type=tuple[str, ...])
     values["options"] = msgspec.json.decode(values["options"], type=dict[str, str])
     return ConnectionRow(**values)

@@ -74,7 +74,45 @@ connections: Final = Table(
     Column("client_certificate", Text),
     Column("client_key", Text),
     Column("options", Text, nullable=False, server_default="{}"),
+    Column("name", Text),
+    Column("display_name", Text),
+    Column("default_model", Text),
+    Column("ca_certificates", Text),
+    Column("node_id", Text),
+    Column("prefix", Text),
+    Column("excluded_models", Text, nullable=False, server_default="[]"),
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("sealed_headers", LargeBinary),
+    Column("sealed_extra", LargeBinary),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
+)
+
+# The last test of each connection, also of those in the configuration file. No part of the configuration.
+connection_tests: Final = Table(
+    "connection_tests",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("tested_at", BigInteger, nullable=False),
+    Column("valid", Boolean, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("message", Text),
+    Column("status", Integer),
+    Column("latency_ms", Integer, nullable=False),
+)
+
+provider_nodes: Final = Table(
+    "provider_nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("api_type", Text),
+    Column("base_url", Text, nullable=False),
+    Column("chat_path", Text),
+    Column("models_path", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 aliases: Final = Table(

@@ -1,9 +1,10 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from itertools import cycle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.providers.departures import NO_DEPARTURES, Departures
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
+from pointsman.upstream.request_headers import insert_lines
 
 if TYPE_CHECKING:
     from pointsman.upstream.signing import AwsSigner
@@ -159,8 +161,12 @@ class RemoteEndpoint:
         proxy: Proxy | None = None,
         tls: TlsFiles | None = None,
         clock: Clock | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        extra: tuple[Secret, ...] = (),
     ) -> None:
-        """``clock`` is for hosts whose requests are signed."""
+        """``clock`` is for hosts whose requests are signed. ``headers`` are sent with every request; ``extra`` are
+        further credentials, which take turns with the first.
+        """
         self.connection_id = connection_id
         self.look_at = 0
         self.provider = provider
@@ -197,14 +203,25 @@ class RemoteEndpoint:
             from pointsman.upstream.signing import signer_for  # Amazon's format: loaded with a connection to it
 
             self._signer = signer_for(self.wire, text, base_url, name, clock)
-        self._ready = Access(
-            origin=origin,
-            head=provider_format.build_head(prefix, name, text),
-            secret=secret,
-            prefix=prefix,
-            lines=header_lines(name, hub.auth_headers(text, self.upstream("")) if text is not None else ()),
-        )
+
+        def access(secret: Secret | None) -> Access:
+            text = secret.reveal() if secret is not None else None
+            credentials = hub.auth_headers(text, self.upstream("")) if text is not None else ()
+            head = provider_format.build_head(prefix, name, text)
+            return Access(
+                origin=origin,
+                head=insert_lines(head, headers) if headers else head,
+                secret=secret,
+                prefix=prefix,
+                lines=header_lines(name, (*credentials, *headers)),
+            )
+
+        self._ready = access(secret)
         self.access: Access | None = self._ready
+        self._turns: Iterator[Access] | None = None
+        if extra:
+            self.access = self.account = None
+            self._turns = cycle([self._ready, *map(access, extra)])
 
     def upstream(self, model: str) -> Upstream:
         """With the quirks of the host."""
@@ -217,8 +234,8 @@ class RemoteEndpoint:
         return write_message(access, built)
 
     async def acquire(self) -> Access:
-        """Always ready."""
-        return self._ready
+        """Always ready; of several credentials the next."""
+        return self._ready if self._turns is None else next(self._turns)
 
     def release(self) -> None:
         """Nothing is held."""

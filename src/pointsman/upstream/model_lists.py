@@ -19,8 +19,8 @@ from pointsman.storage.database import StorageError
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.connections import Probe
 from pointsman.upstream.model_facts import listed_of
+from pointsman.upstream.probes import Probe
 
 FIRST_SECONDS: Final = 1.0  # after the start: first calls come first
 RETRY_SECONDS: Final = 300.0

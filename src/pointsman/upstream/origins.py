@@ -22,9 +22,13 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files in PEM form: whom to trust instead of the system's authorities, and who we are."""
+    """Files in PEM form: whom to trust instead of the system's authorities, and who we are.
+
+    ``authorities`` is such a file's content, for connections that came over the API.
+    """
 
     ca_file: str | None = None
+    authorities: str | None = None
     certificate: str | None = None
     key: str | None = None
 

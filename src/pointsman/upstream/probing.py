@@ -14,7 +14,8 @@ from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
 from pointsman.routing.targets import Connection
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.connections import ConnectionService, fetch_models
+from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.probes import fetch_models
 
 LOOK_SECONDS: Final = 0.5
 FIRST_SECONDS: Final = 1.0  # after a failure

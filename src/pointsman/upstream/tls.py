@@ -58,13 +58,14 @@ def make_context(files: TlsFiles) -> SessionContext:
     context.sessions = OrderedDict()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if files.ca_file is None:
+    if files.ca_file is None and files.authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
         try:
-            context.load_verify_locations(cafile=files.ca_file)
-        except OSError as error:
-            raise ConfigError("ca_file: can't be read as certificates in PEM form") from error
+            context.load_verify_locations(cafile=files.ca_file, cadata=files.authorities)
+        except (OSError, ValueError) as error:
+            name = "ca_file" if files.ca_file is not None else "ca_certificates"
+            raise ConfigError(f"{name}: can't be read as certificates in PEM form") from error
     if files.certificate is not None:
         try:  # the empty password keeps OpenSSL from asking for one on the terminal
             context.load_cert_chain(files.certificate, files.key, password="")

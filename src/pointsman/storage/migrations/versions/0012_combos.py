@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0016"
+down_revision = "0011"
 
 _TEXT, _NUMBER = sa.Text(), sa.BigInteger()
 _TABLES: dict[str, list[tuple[str, sa.types.TypeEngine[Any]]]] = {
