@@ -59,12 +59,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
         behind["router"] = stack.enter_context(
             running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, flavour=FLAVOURS["openrouter"]))
         )
+        # Those that fail are accounts of their own: a failure is held against the connection.
         rows: list[dict[str, Any]] = [
             {
-                "id": name, "kind": "vllm", "provider": name, "base_url": behind[name].base_url,
-                "api_key": UPSTREAM_KEY, "models": ["sim-model", BROKEN],
+                "id": identifier, "kind": "vllm", "provider": name, "base_url": behind[name].base_url,
+                "api_key": UPSTREAM_KEY, "models": [model],
             }
             for name in NAMES
+            for identifier, model in ((name, "sim-model"), (f"{name}-broken", BROKEN))
         ]  # fmt: skip
         rows.append(
             {"id": "router", "kind": "openrouter", "base_url": behind["router"].base_url, "api_key": UPSTREAM_KEY,
@@ -74,7 +76,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         for name in NAMES:
             price = {"prompt": PRICES[name], "completion": PRICES[name]}
             facts.append({"model": f"{name}/sim-model", "slug": MODEL, **price})
-            facts.append({"model": f"{name}/{BROKEN}", "slug": "lab/broken", **price})
+            facts.append({"model": f"{name}-broken/{BROKEN}", "slug": "lab/broken", **price})
         settings = {
             "connections": rows, "facts": facts, "routing": {"default_model": MODEL, "model_lists": False},
         }  # fmt: skip
