@@ -24,12 +24,14 @@ from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
+from pointsman.hub.combo_runs import ComboRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
@@ -43,7 +45,7 @@ from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
-from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.management import AsgiApp, ManagementMount, Plane, served_paths
 from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
@@ -55,6 +57,8 @@ from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import Place, WorkerLink
 from pointsman.server.workers import Supervisor
 from pointsman.settings import ServerSettings
+from pointsman.storage.combo_figures import ComboFigureRepository
+from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
@@ -149,6 +153,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
+        self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
@@ -164,6 +169,7 @@ class Server:
         if house is not None:
             await house.ensure_first_key()
         self.ticker.start()
+        await self.combo_memory.share()
         await self.sharing.load()
         self.gateway = Gateway(
             clock=self._clock,
@@ -178,6 +184,7 @@ class Server:
             files=self._installation.files,
             health=self.health,
             seed=partial(random.getrandbits, 64),
+            combos=ComboRuns(self.combo_memory),
             default_model=settings.routing.default_model,
             keep_plans=settings.journal.plan_days > 0,
         )
@@ -199,6 +206,7 @@ class Server:
         if house is not None:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
+        self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
         self._spawn("responses", self.responses.upkeep())
@@ -256,6 +264,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self.combo_memory.stop()
         self.sharing.stop()
         if self.house is not None:
             await self.house.stop()
@@ -317,9 +326,11 @@ class Server:
             sharing=self.sharing,
             apply=self._installation.await_revision,
             checks=self._health,
+            combos=self._installation.combos,
+            combo_figures=ComboFigureRepository(self._installation.database),
         )
         application = build_management(services)
-        return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
+        return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
 
     def _local_children(self) -> LocalChildren | None:
         """This machine's models: our own programs, or as a worker the supervisor's."""
@@ -409,7 +420,8 @@ class Server:
         installed = weights_status(installation.data_dir).installed
         connections, prices = installation.connections, self.prices
         local = self.children is not None
-        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices)
+        combos = await installation.combos.book()
+        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
         return Snapshot(
             revision=revision,
             keys=keys,

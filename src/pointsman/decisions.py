@@ -22,11 +22,11 @@ class Told(Protocol):
 class Decisions:
     """The decisions of one process. ``keeps``: they are kept with their requests when there was a choice.
 
-    Turns, decks and who answered last are this process's own: each worker deals its own cards.
+    Turns, decks and who answered last are in ``memories``; without it they are this process's own.
     """
 
-    def __init__(self, keeps: bool = True) -> None:
-        self._memories = MemoryBook()
+    def __init__(self, keeps: bool = True, memories: MemoryBook | None = None) -> None:
+        self._memories = MemoryBook() if memories is None else memories
         self._keeps = keeps
 
     def memory(self, route: Route) -> Memory:

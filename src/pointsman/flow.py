@@ -16,13 +16,18 @@ from pointsman.accounting.pricing import Price
 from pointsman.canonical import halves
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
+from pointsman.canonical.response import Response
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.combo_runs import ComboRun, ComboRuns
 from pointsman.hub.file_places import FilePlaces, may_become_files
+from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
+from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.own_calls import AlteredDialect
 from pointsman.identity.keys import Key, KeyTable
 from pointsman.planning import Planned, Planner, aside, describe_failure, told_of, wished_route
 from pointsman.policy.authentication import authenticate
@@ -34,7 +39,7 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.health import HealthBook
 from pointsman.routing.metadata import Told, wanted
-from pointsman.routing.plan import Problem, Route, plan
+from pointsman.routing.plan import Problem, Route, RoutePlan, plan
 from pointsman.routing.targets import Target, target_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -165,6 +170,7 @@ class Gateway:
         vault: Vault,
         health: HealthBook,
         seed: Callable[[], int],
+        combos: ComboRuns,
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
@@ -177,7 +183,8 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
-        self.decisions = Decisions(keep_plans)
+        self.decisions = Decisions(keep_plans, combos.memory)
+        self.combos = combos
         self.sessions = SessionTable()
         self.clock = clock
         self.client = client
@@ -225,6 +232,7 @@ class Entry:
         if self.target is not None:
             self._put_aside()
         self.target = target
+        self.record.target = target.id
 
     def _put_aside(self) -> None:
         record, before = self.record, self._before
@@ -240,6 +248,13 @@ class Entry:
                 setattr(record, field, 0)
             record.cost_nano_usd = None
             record.usage_estimated = False
+
+    def absorb(self, other: RequestRecord) -> None:
+        """Count what another call for the same request has used."""
+        if self._before is None:
+            self._before = msgspec.structs.replace(other)
+        else:
+            _add(self._before, other)
 
     def sent(self, endpoint: Endpoint, model: str | None) -> None:
         """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
@@ -349,6 +364,19 @@ class Entry:
             endpoint.look_at = gateway.health.learn(target.connection, headers, gateway.clock.now_us())
 
         answer.look = learn
+
+
+class PartEntry(Entry):
+    """The books of a call that is one of several for a request: counted there, never written by itself."""
+
+    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
+        """Nothing more is counted; later calls do nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        if self.upstream_reservation is not None:
+            record = self.record
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
 
 
 FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
@@ -465,6 +493,22 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         raise
 
 
+async def ask_target(
+    gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry, *, key: Key, target: Target
+) -> None:
+    """Ask one target for ``key``, whatever routing would say; a `Work` for calls of the gateway itself."""
+    await enter(gateway, entry, key)
+    call = dialect.parse_request(exchange.body)
+    entry.record.request_model, entry.record.stream = call.model, call.stream
+    entry.turn_to(target)
+    try:
+        await _call(gateway, dialect, entry, call, gateway.snapshot, target)
+    except GatewayError as error:
+        Attempts(gateway.health, gateway.clock).note(target, error)
+        raise
+    gateway.health.succeeded(target, gateway.clock.now_us())
+
+
 def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error: GatewayError) -> Call:
     """A request that could not be parsed for want of a model: the first of its fallbacks, or the default one."""
     body = named_model(exchange.body, gateway.default_model) if error.param == "model" else None
@@ -487,9 +531,17 @@ async def _attempt(
     exchange, planner, record = entry.exchange, gateway.planner, entry.record
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, wishes)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    run: ComboRun | None = None
+    if route.combo is not None:
+        run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
+        dialect, call = run.speaking
+        problem = run.at_its_place(problem)
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
+
+    if chosen.panel and run is not None and dialect.OPERATION not in OPERATIONS:
+        dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
 
     async def go(target: Target) -> None:
         nonlocal call
@@ -497,7 +549,11 @@ async def _attempt(
         if wishes is not None and (body := wishes.body_for(target)) is not exchange.body:
             exchange.body = body
             call = dialect.parse_request(body)
-        await _call(gateway, dialect, entry, call, snapshot, target)
+        if run is None:
+            await _call(gateway, dialect, entry, call, snapshot, target)
+        else:
+            async with run.place(target):
+                await _call(gateway, dialect, entry, call, snapshot, target)
 
     attempts = entry.attempts = Attempts(gateway.health, gateway.clock)
     try:
@@ -507,7 +563,56 @@ async def _attempt(
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
+        if run is not None:
+            run.answered(entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
+        gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
+
+
+async def _fuse(
+    gateway: Gateway,
+    speaking: tuple[Dialect, Call],
+    entry: Entry,
+    snapshot: Snapshot,
+    decided: tuple[Route, RoutePlan],
+) -> tuple[Dialect, Call, RoutePlan]:
+    """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered."""
+    (dialect, call), (route, chosen) = speaking, decided
+    exchange, request = entry.exchange, dialect.as_request(call, entry.exchange.body)
+    own = panel_call(request, call.model)
+
+    async def ask(target: Target) -> Response | None:
+        kept = KeptExchange(
+            exchange.request_id, exchange.body, exchange.path, exchange.headers, (exchange.started, exchange.started_at)
+        )
+        capture: Any = PanelDialect(dialect, own)
+        part = PartEntry(gateway, capture, kept)
+        part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.turn_to(target)
+        try:
+            await _call(gateway, capture, part, own, snapshot, target)
+            gateway.health.succeeded(target, gateway.clock.now_us())
+        except GatewayError as error:
+            Attempts(gateway.health, gateway.clock).note(target, error)
+            raise
+        finally:
+            part.settle(0, Outcome.SUCCESS)
+            entry.absorb(part.record)
+        return capture.response  # type: ignore[no-any-return]
+
+    found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
+    if not found.answers:
+        raise nobody_answered(found.reasons)
+    named = route.settings.get("judgeModel")
+    judge = snapshot.catalogue.named(named) if named else None
+    first = judge or found.answers[0][0]
+    order = (first, *(target for target in chosen.order if target.id != first.id))
+    chosen = msgspec.structs.replace(chosen, order=order)
+    if len(found.answers) == 1 and judge is None:
+        return dialect, call, chosen
+    judging = judge_call(request, call, found.answers)
+    altered: Any = AlteredDialect(dialect, judging, getattr(dialect, "look_at", None))
+    return altered, judging, chosen
 
 
 def asked_of(

@@ -17,12 +17,14 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.combos import ComboService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
@@ -89,11 +91,12 @@ class Installation:
             AliasRepository(database),
             master,
             clock,
-            (settings.connections, settings.models, settings.combos),
+            (settings.connections, settings.models),
             environment,
             facts=FactSources(self.model_lists, settings.facts),
             ambiguous=settings.routing.ambiguous,
         )
+        self.combos = ComboService(ComboRepository(database), clock, settings.combos)
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
         """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""

@@ -252,6 +252,13 @@ def test_sessions_that_clients_name_are_listed(site: Site) -> None:
     assert list(told["byApiKey"].values()) == [2]
 
 
+def test_a_planned_conversation_is_a_session_without_a_name(site: Site) -> None:
+    for _ in range(2):
+        site.ask("plain")
+    told = site.api("GET", "/api/sessions").json()
+    assert [one["requestCount"] for one in told["sessions"]] == [2]
+
+
 PROTECTED = [
     ("GET", "/api/resilience"), ("PATCH", "/api/resilience"), ("POST", "/api/resilience/reset"),
     ("DELETE", "/api/monitoring/health"), ("GET", "/api/rate-limits"), ("POST", "/api/rate-limits"),

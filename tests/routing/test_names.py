@@ -5,7 +5,7 @@ import pytest
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.capabilities import capabilities
 from pointsman.routing.catalogue import Ambiguous, Catalogue
-from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.combos import Combo, ComboBook, Entry
 from pointsman.routing.facts import FactBook, ListedModel, Override
 from pointsman.routing.plan import Route, Step
 from pointsman.routing.targets import Connection, ModelFacts, PriceTag
@@ -37,7 +37,7 @@ def catalogue(ambiguous: Ambiguous = "refuse", **aliases: str) -> Catalogue:
     ]
     combos = [Combo(name="smart", entries=(Entry(target="home/gpt-5.2"), Entry(target="anthropic/claude-opus-4.5")))]
     book = FactBook(known=capabilities, listed={"router": ROUTER})
-    return Catalogue(connections, aliases, combos, book, ambiguous=ambiguous)
+    return Catalogue(connections, aliases, ComboBook(combos=tuple(combos)), book, ambiguous=ambiguous)
 
 
 def ids(route: Route) -> list[str]:

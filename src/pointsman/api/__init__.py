@@ -10,6 +10,9 @@ from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
+from pointsman.api.omniroute.combo_figures import ComboFigures
+from pointsman.api.omniroute.combo_test import ComboTest
+from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
@@ -18,8 +21,10 @@ from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
+from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
+from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
 
 
@@ -28,6 +33,8 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    combos: ComboService
+    combo_figures: ComboFigureRepository
     resilience: ResilienceService
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -39,6 +46,12 @@ def build_management(services: ManagementServices) -> Litestar:
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
     routes = RouteExplanations(services.gateway, services.requests)
+    combos: list[Any] = [
+        *Combos(services.gateway, services.combos, services.apply).handlers(),
+        *ComboOptions(services.gateway, services.combos, services.apply).handlers(),
+        *ComboFigures(services.gateway, services.combo_figures).handlers(),
+        *ComboTest(services.gateway).handlers(),
+    ]
     health: list[Any] = [
         *ResilienceViews(services.gateway, services.resilience, services.sharing, services.apply).handlers(),
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
@@ -46,7 +59,7 @@ def build_management(services: ManagementServices) -> Litestar:
     ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health],
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health, *combos],
             exception_handlers={
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,

@@ -19,9 +19,9 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
     ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail]. ``attempts``
-    are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]. ``plan`` is
-    the routing decision (routing/replay.py), kept in a table of its own. The identifier makes repeated projection
-    harmless.
+    are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]. ``combo`` and
+    ``target`` are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
+    (routing/replay.py), kept in a table of its own. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -54,4 +54,6 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     bytes_out: int = 0
     fidelity: str | None = None
     attempts: str | None = None
+    combo: str | None = None
+    target: str | None = None
     plan: bytes | None = None

@@ -59,6 +59,7 @@ def main() -> None:
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     chat,
+    combos,
     connections,
     health,
     keys,
@@ -74,6 +75,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 __all__ = [
     "app",
     "chat",
+    "combos",
     "connections",
     "health",
     "keys",

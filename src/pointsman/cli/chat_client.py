@@ -94,6 +94,14 @@ class ChatClient:
             except (OSError, http.client.HTTPException) as error:
                 raise _broken(self.url, error) from error
 
+    def post(self, path: str, body: bytes) -> bytes:
+        """The body of the answer to a JSON body."""
+        with self._connected() as connection:
+            try:
+                return self._answer(connection, "POST", path, body).read(MAX_BODY_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise _broken(self.url, error) from error
+
     def _get(self, path: str) -> bytes:
         with self._connected() as connection:
             try:

@@ -91,13 +91,17 @@ async def _catalogue(installation: "Installation", *, priced: bool) -> "Catalogu
 
     installed, local = weights_status(installation.data_dir).installed, installation.settings.local.enabled
     prices = PriceService()
-    catalogue = await installation.connections.catalogue(local=local, local_installed=installed, prices=prices)
+    catalogue = await installation.connections.catalogue(
+        local=local, local_installed=installed, prices=prices, combos=await installation.combos.book()
+    )
     questions = await installation.connections.price_questions(catalogue) if priced else []
     if not questions:
         return catalogue
     for question, price in zip(questions, await look_up(questions), strict=True):
         prices.table(question.provider, question.base_url)[question.model] = price
-    return await installation.connections.catalogue(local=local, local_installed=installed, prices=prices)
+    return await installation.connections.catalogue(
+        local=local, local_installed=installed, prices=prices, combos=await installation.combos.book()
+    )
 
 
 async def _show(name: str, as_json: bool, places: Places) -> None:

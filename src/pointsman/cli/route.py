@@ -84,7 +84,9 @@ async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, 
     async with opened(*place) as installation:
         enabled = installation.settings.local.enabled
         installed = weights_status(installation.data_dir).installed
-        catalogue = await installation.connections.catalogue(local=enabled, local_installed=installed)
+        catalogue = await installation.connections.catalogue(
+            local=enabled, local_installed=installed, combos=await installation.combos.book()
+        )
         route = route_of(asked, catalogue)
         now = installation.clock.now_us()
         told = explained(Problem(route=route, wants=wants_of(asked, route), now=now, seed=now))

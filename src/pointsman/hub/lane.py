@@ -106,6 +106,8 @@ class HubLane:
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
+        if getattr(dialect, "REWRITES", False):
+            passage.translated = True  # what the client wrote is not what is sent
         if request.stream:
             exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE, passage.head)
         alone = getattr(dialect, "answer_without_upstream", None)
@@ -121,6 +123,8 @@ class HubLane:
                 await self._complete_request(lacks)
             if wanted:
                 await self._emulate(wanted, lacks)
+            elif getattr(dialect, "HOLDS", False):
+                await self._hold()
             elif request.stream:
                 await self._relay()
             else:
@@ -262,6 +266,21 @@ class HubLane:
         self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
         self._exchange.write(body)
         self._exchange.finish()
+
+    async def _hold(self) -> None:
+        """A stream that is looked at before the client sees any of it: asked for whole, and given when it is good."""
+        whole = copy.copy(self._request)
+        whole.stream = False
+        passage, answer = self._passage.asking(whole, self._passage.fidelity), CollectedAnswer()
+        try:
+            await self._send(self._message(passage), answer)
+        except asyncio.CancelledError:
+            self._entry.read(None, None, None, 0)
+            raise
+        response = passage.parse(answer.body)
+        self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        self._stream(response)
+        self._keep(response)
 
     async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""

@@ -82,6 +82,8 @@ class Passage:
 
     def stream_of(self, response: Response) -> bytes:
         """A whole answer as the stream that the client asked for."""
+        if (look := getattr(self._dialect, "look_at", None)) is not None:
+            look(response)
         renderer = self._renderer()
         return b"".join(renderer.feed(event) for event in replay(response))
 

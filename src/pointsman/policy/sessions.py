@@ -7,11 +7,13 @@ from typing import Final
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
+from pointsman.routing.wants import Wants
 
 # OmniRoute's, in its order. Names are in lower case.
 SESSION_HEADERS: Final = (b"x-session-id", b"x_session_id", b"x-omniroute-session", b"session-id")
 PREFIX: Final = "ext:"
 MAX_NAME: Final = 64
+MAX_DIGEST: Final = 16
 MAX_SESSIONS: Final = 10_000
 IDLE_US: Final = 1800 * 1_000_000
 _ODD: Final = re.compile(r"[^!-~]")
@@ -49,6 +51,18 @@ class SessionTable:
         name = session_named(headers)
         if name is not None and record.key_id is not None:
             self.note(name, record.workspace_id, record.key_id, record.connection_id, now)
+
+    def planned(self, headers: Mapping[bytes, bytes], wants: Wants, record: RequestRecord, now: int) -> None:
+        """Count a planned call by what its plan knows of the conversation, unless its headers name a session."""
+        if record.key_id is None or session_named(headers) is not None:
+            return
+        if wants.session is not None:
+            name = PREFIX + _ODD.sub("?", wants.session[:MAX_NAME])
+        elif wants.conversation is not None:
+            name = _ODD.sub("?", wants.conversation[:MAX_DIGEST])
+        else:
+            return
+        self.note(name, record.workspace_id, record.key_id, record.connection_id, now)
 
     def note(self, name: str, workspace_id: str, key_id: str, connection_id: str | None, now: int) -> None:
         """A call of a session has ended at ``now`` (us)."""

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.capabilities import capabilities, is_dated, plain_name
-from pointsman.routing.combos import Combo, route_of
+from pointsman.routing.combos import LAST, ComboBook, chain_routes, combo_routes
 from pointsman.routing.facts import FactBook
 from pointsman.routing.plan import Route, Step
 from pointsman.routing.strategies import STRATEGIES
@@ -45,7 +45,7 @@ class Catalogue:
         self,
         connections: Iterable[Connection],
         aliases: Mapping[str, str],
-        combos: Iterable[Combo] = (),
+        book: ComboBook | None = None,
         facts: FactBook | None = None,
         *,
         ambiguous: Ambiguous = "refuse",
@@ -63,14 +63,17 @@ class Catalogue:
         for connection in self.connections.values():
             for model in dict.fromkeys(connection.models or self.facts.listed(connection.id)):
                 self._add(target_of(connection, model, self.facts.facts(connection, model)))
-        self.combos = {combo.name: combo for combo in combos}
-        self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._targets.items()}
+        book = book or ComboBook()
+        self.combos = {combo.name: combo for combo in book.combos}
         self._combos: dict[str, Route] = {}
-        self._combos |= {combo.name: route for combo in self.combos.values() if (route := self._combo_route(combo))}
+        self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._targets.items()}
         self._steps: tuple[Callable[[str], Route | None], ...] = (
             self._open, self._combos.get, self._word, self._alias, self._of_slug, self._at_provider, self._of_bare,
             self._undated, self._at_vendor, self._variant,
         )  # fmt: skip
+        self._combos |= combo_routes(self.combos, self, book.fallback)
+        chains = chain_routes(book.chains, self)
+        self._routes |= {name: route for name, route in chains.items() if name not in self._combos}
 
     def _add(self, target: Target) -> None:
         self._targets[target.id] = target
@@ -78,9 +81,25 @@ class Catalogue:
         if target.facts.slug is not None:
             self._slugs.setdefault(target.facts.slug, []).append(target)
 
-    def _combo_route(self, combo: Combo) -> Route | None:
-        route = route_of(combo, self.named)
-        return route if route.steps else None
+    def offered(self, provider: str, model: str | None) -> list[Target]:
+        """The targets of a model (None: of all) at connections of this id or vendor, in the connections' order."""
+        found: list[Target] = []
+        for connection in self.connections.values():
+            if provider not in (connection.id, connection.vendor):
+                continue
+            if model is None:
+                names = dict.fromkeys(connection.models or self.facts.listed(connection.id))
+                found += [self._targets[f"{connection.id}/{name}"] for name in names]
+            else:
+                name = f"{connection.id}/{model}"
+                target = self._targets.get(name) or self._find(name)
+                found += [target] if target is not None else []
+        return [target for target in found if target.listed]
+
+    def combo_steps(self, name: str) -> list[Step]:
+        """The steps of a combo, without the fallback that all share; none when nothing in it is known."""
+        route = self._combos.get(name)
+        return [step for step in route.steps if step.group != LAST] if route is not None else []
 
     @property
     def targets(self) -> list[Target]:

@@ -13,6 +13,7 @@ import msgspec
 from pointsman.errors import GatewayError, Kind
 
 Scope = Literal["request", "model", "connection", "provider"]
+INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
 Listed = Literal["", "down", "up"]
 MAX_TEXT: Final = 4096  # bytes of a refusal that are looked at
 HOUR: Final = 3600.0
@@ -211,6 +212,8 @@ _TELLS_MORE: Final = frozenset((Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTERED))  # 
 def classify(error: GatewayError) -> Failure:
     """What ``error`` means. One that the gateway itself raised is held against nobody."""
     refusal = error.refusal
+    if error.param == INVALID_ANSWER:
+        return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:
         return BY_KIND.get(error.kind, _OWN_MISTAKE)
     if error.kind in _TELLS_MORE:

@@ -77,11 +77,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = "priority"
     steps: tuple[Step, ...]
     settings: dict[str, Any] = {}
+    combo: str | None = None  # whose it is, by whatever name it was asked for
 
     @property
     def only(self) -> Target | None:
-        """The target, when there is no choice."""
-        return self.steps[0].target if len(self.steps) == 1 else None
+        """The target, when there is no choice and nothing to be done to the call."""
+        return self.steps[0].target if len(self.steps) == 1 and self.kind == "model" else None
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

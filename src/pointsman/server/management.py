@@ -1,7 +1,8 @@
 """The mount of the management plane: runs an ASGI application for every request that is no data-plane route."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from pointsman.server.exchange import Exchange
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
-Plane = tuple[AsgiApp, frozenset[bytes]]  # the application and the paths that it serves
+Plane = tuple[AsgiApp, Callable[[bytes], bool]]  # the application, and whether it serves a path
 # Written by the edge itself, or meaningless behind it.
 OWN_HEADERS = frozenset(
     (b"content-length", b"transfer-encoding", b"connection", b"date", b"content-type", b"x-request-id")
@@ -40,8 +41,8 @@ class ManagementMount:
             await asyncio.shield(self._loading)
         if self._plane is None:
             raise GatewayError(Kind.INTERNAL, "the management plane could not be loaded; see the log")
-        app, paths = self._plane
-        if exchange.path not in paths:
+        app, serves = self._plane
+        if not serves(exchange.path):
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         await _Call(exchange).run(app)
 
@@ -52,6 +53,19 @@ class ManagementMount:
             log.exception("management plane failed to load")
         finally:
             self._loading = None
+
+
+def served_paths(routes: Iterable[str]) -> Callable[[bytes], bool]:
+    """Whether a raw path is one of ``routes``, in which ``{name:str}`` stands for one segment of any text."""
+    exact: set[bytes] = set()
+    patterns: list[str] = []
+    for route in routes:
+        if "{" in route:
+            patterns.append("/".join("[^/]+" if "{" in part else re.escape(part) for part in route.split("/")))
+        else:
+            exact.add(route.encode())
+    one_of = re.compile("|".join(patterns).encode()) if patterns else None
+    return lambda path: path in exact or (one_of is not None and one_of.fullmatch(path) is not None)
 
 
 class _Call:

@@ -21,10 +21,10 @@ from pointsman.providers.hosts import Host, address_of, effective_host, find_hos
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Ambiguous, Catalogue
-from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.targets import Connection
-from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.upstream.answers import CollectedAnswer
@@ -120,7 +120,7 @@ class ConnectionService:
         aliases: AliasRepository,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
+        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
         environment: Environment,
         *,
         facts: FactSources | None = None,
@@ -133,7 +133,6 @@ class ConnectionService:
         self._master = master
         self._clock = clock
         self._file_models = declared[1]
-        self._combos = [combo_of(row) for row in declared[2]]
         self._file = [_from_file(row, index, environment) for index, row in enumerate(declared[0])]
 
     async def add(self, new: NewConnection) -> int:
@@ -202,7 +201,9 @@ class ConnectionService:
         """Every connection, those of the file first."""
         return [_info(declared) for declared in await self._all()]
 
-    async def catalogue(self, *, local: bool, local_installed: bool, prices: Prices | None = None) -> Catalogue:
+    async def catalogue(
+        self, *, local: bool, local_installed: bool, prices: Prices | None = None, combos: ComboBook | None = None
+    ) -> Catalogue:
         """The model names of the present configuration; of connections with a problem there are none.
 
         With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
@@ -224,7 +225,7 @@ class ConnectionService:
                 if prices is not None:
                     tables[row.id] = prices.table(row.provider, row.base_url)
         book = await self._facts.book(served, tables) if self._facts is not None else None
-        return Catalogue(connections, await self._alias_table(), self._combos, book, ambiguous=self._ambiguous)
+        return Catalogue(connections, await self._alias_table(), combos, book, ambiguous=self._ambiguous)
 
     async def price_questions(self, catalogue: Catalogue) -> list[Question]:
         """What to ask the price data about the offered models; it knows nothing of this machine's own."""
@@ -328,13 +329,6 @@ def completed(new: NewConnection) -> NewConnection:
     """``new`` with what the table of hosts knows of its kind: the address, whose prices hold. Raises ConfigError."""
     base_url, provider = _from_table(new.kind, new.base_url, new.provider, "connection")
     return msgspec.structs.replace(new, base_url=base_url, provider=provider)
-
-
-def combo_of(row: ComboSettings) -> Combo:
-    """A combo of the configuration file."""
-    weights = row.weights or [0.0] * len(row.targets)
-    entries = tuple(Entry(target=name, weight=weight) for name, weight in zip(row.targets, weights, strict=True))
-    return Combo(name=row.name, entries=entries, strategy=row.strategy)
 
 
 def _from_table(kind: str, base_url: str | None, provider: str | None, place: str) -> tuple[str | None, str | None]:

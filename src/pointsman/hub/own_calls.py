@@ -1,0 +1,91 @@
+"""Calls that differ from what the client's dialect says of them: the gateway's own, and those it has altered."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pointsman.canonical.halves import ClientCall
+from pointsman.canonical.identity import Identity
+from pointsman.canonical.request import Request
+from pointsman.canonical.response import Response
+from pointsman.errors import GatewayError
+
+
+class OwnCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in our words, as the flow looks at it."""
+
+    model: str
+    request: Any
+    stream: bool = False
+    choices: int = 1
+    max_output_tokens: int = 0
+    usage_wanted: bool = True
+    fields: None = None
+    outline: None = None
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """Nothing more for routing to read."""
+        return {}
+
+
+class OwnDialect:
+    """A dialect for calls of the gateway itself: bodies in its words, read without a client's headers."""
+
+    def __init__(self, dialect: Any, call: ClientCall) -> None:
+        self._dialect = dialect
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialect, name)
+
+    def parse_request(self, body: bytes) -> OwnCall:
+        """The body, read. Raises GatewayError(INVALID_REQUEST)."""
+        request = self._dialect.read_request(body, self._call)
+        return OwnCall(model=request.model, stream=bool(request.stream), request=request)
+
+    def as_request(self, call: Any, body: bytes) -> Any:
+        """What `parse_request` read."""
+        return call.request
+
+    def status_of(self, error: GatewayError) -> int:
+        """The error's own."""
+        return error.status
+
+
+class AlteredDialect:
+    """A client's dialect for a call whose request was altered, or whose answer is looked at before it is given.
+
+    ``REWRITES`` sends the call through the hub even where both sides speak one API.
+    """
+
+    REWRITES = True
+
+    def __init__(self, dialect: Any, call: "OwnCall", check: Callable[[Response], None] | None) -> None:
+        """``check`` raises GatewayError for an answer that is none: then another target is tried."""
+        self._dialect = dialect
+        self._own = call
+        self._check = check
+        self.HOLDS = check is not None and call.stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialect, name)
+
+    def parse_request(self, body: bytes) -> "OwnCall":
+        """The altered call, whatever the body says."""
+        return self._own
+
+    def as_request(self, call: Any, body: bytes) -> Request:
+        """The altered request."""
+        return self._own.request  # type: ignore[no-any-return]
+
+    def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
+        """The answer for the client, if it is one. Raises GatewayError(UPSTREAM_ERROR)."""
+        self.look_at(response)
+        return self._dialect.write_response(response, request, identity, fidelity)  # type: ignore[no-any-return]
+
+    def look_at(self, response: Response) -> None:
+        """Raises GatewayError(UPSTREAM_ERROR) for an answer that is none."""
+        if self._check is not None:
+            self._check(response)
