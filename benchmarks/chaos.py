@@ -139,6 +139,8 @@ class Chaos:
             killed_at = time.monotonic()
             notes = self._kill_one(gateway)
             _wait(clients.ended, "the clients", gateway, seconds + DEADLINE_SECONDS + 30)
+            if "Traceback" in (self._scratch / "clients.log").read_text():
+                raise BenchError(f"the clients failed: {self._scratch / 'clients.log'}")
             notes += self._bad_lines()
             if not gateway.stop():
                 notes.append("the gateway did not end by itself")

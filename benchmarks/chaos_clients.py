@@ -99,7 +99,7 @@ class Client:
         if b"content-length" in answer.headers:
             answer.body = await self._reader.readexactly(int(answer.headers[b"content-length"]))
         else:
-            while size := int(await self._reader.readline(), 16):
+            while size := int(await self._reader.readuntil(b"\r\n"), 16):
                 answer.body += (await self._reader.readexactly(size + 2))[:-2]
             await self._reader.readline()
         if answer.headers.get(b"connection") == b"close":

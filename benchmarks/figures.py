@@ -44,7 +44,8 @@ def _record(title: str, body: str) -> Record:
     facts = dict(found.groups() for line in bullets if (found := re.match(r"([\w ]+): (.*)$", line)) is not None)
     table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in body.splitlines() if line[:2] == "| "]
     header, rows = (table[0], table[2:]) if len(table) > 2 else ([], [])
-    named = [dict(zip(header, row, strict=True)) for row in rows]
+    # Other records may have several tables of other widths; only the first one's rows count.
+    named = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
     return Record(title, facts, {(row["run"], row["target"]): row for row in named if "run" in row}, bullets)
 
 
