@@ -67,6 +67,13 @@ MEANINGS = {
     "upstream.max_response_bytes": "A larger answer that is not streamed is refused.",
     "upstream.max_header_bytes": "A larger head of an upstream's answer is refused.",
     "upstream.max_header_count": "An answer with more different header fields is refused.",
+    "attempts.timeout_seconds": "A whole request; a caller may ask for less: `x-pointsman-timeout: 30`.",
+    "attempts.max_retries": (
+        "How often one target is asked again after a 429, a 5xx or a failed connection; a combo's `maxRetries` wins. "
+        "With 0 failures go to the next target or to the caller, whose SDK may retry by itself."
+    ),
+    "attempts.retry_delay_seconds": "Before the first retry, on average; twice as long before each further one.",
+    "attempts.max_retry_wait_seconds": "An upstream that asks for a longer wait (`Retry-After`) is not asked again.",
     "local.enabled": "Offer the models that run on this machine: chat, and embeddings.",
     "local.idle_seconds": "Each one's process is stopped when nobody used it for this long.",
     "local.start_timeout_seconds": "Each one's process must be ready within this time.",

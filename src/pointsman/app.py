@@ -156,6 +156,7 @@ class Server:
             limiter=self.limiter,
             vault=self._vault(),
             health=HealthBook(),
+            attempts=settings.attempts,
             seed=partial(random.getrandbits, 64),
         )
         mount = ManagementMount(self._load_management)

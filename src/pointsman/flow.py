@@ -7,7 +7,7 @@ answer leaves: on success, on any error, and when the client goes away.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -31,10 +31,13 @@ from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
 from pointsman.runner import in_task
+from pointsman.settings import AttemptSettings, UpstreamSettings
+from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
+from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -102,6 +105,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitTable | None = None
 
 
+class Asked(NamedTuple):
+    """What a request is, once it is understood: for whoever tries it at several targets."""
+
+    dialect: Dialect
+    call: Call
+    snapshot: Snapshot
+    route: Route
+    seconds: float  # that it may take
+
+
 class Ledger(Protocol):
     """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
 
@@ -135,11 +148,13 @@ class Gateway:
         limiter: Limiter,
         vault: Vault,
         health: HealthBook,
+        attempts: AttemptSettings,
         seed: Callable[[], int],
     ) -> None:
         """``seed`` gives 64 random bits for each plan."""
         self.vault = vault
         self.health = health
+        self.attempts = attempts
         self.seed = seed
         self.clock = clock
         self.client = client
@@ -155,8 +170,8 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "exchange",
-        "record", "reservation", "target", "upstream_reservation",
+        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
+        "exchange", "limits", "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -168,6 +183,8 @@ class Entry:
         self._before: RequestRecord | None = None
         self.admitted = False
         self.attempts: Attempts | None = None
+        self.deadline = NEVER  # of the attempt, on the ticker's clock
+        self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
         self.target: Target | None = None
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
@@ -316,6 +333,10 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
+    wish, seconds = exchange.headers.get(TIMEOUT_HEADER), gateway.attempts.timeout_seconds
+    if wish is not None:
+        seconds = allowed_seconds(wish, seconds)
+    entry.deadline = gateway.client.ticker.now + seconds
     route = snapshot.catalogue.route(call.model)
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
@@ -323,27 +344,36 @@ async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     target = route.only
     if target is None or not gateway.health.quiet:
         await in_task()
-        await _attempt(gateway, dialect, entry, call, snapshot, route)
+        asked_for = Asked(dialect, call, snapshot, route, seconds)
+        await _attempt(gateway, entry, asked_for, _plan(gateway, entry, call, route), None)
         return
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
+        return
     except GatewayError as error:
-        Attempts(gateway.health, gateway.clock).note(target, error)
-        raise
+        failed = error
+    entry.target = target
+    await in_task()
+    await _attempt(gateway, entry, Asked(dialect, call, snapshot, route, seconds), RoutePlan(order=(target,)), failed)
 
 
 async def _attempt(
-    gateway: Gateway, dialect: Dialect, entry: Entry, call: Call, snapshot: Snapshot, route: Route
+    gateway: Gateway, entry: Entry, asked: Asked, chosen: RoutePlan, failed: GatewayError | None
 ) -> None:
-    """Plan, and try one target after the other."""
-    chosen = _plan(gateway, entry, call, route)
+    """Try one target after the other; ``failed`` is how the first one has failed already."""
+    terms = terms_of(gateway.attempts, asked.route.settings)
+    upstream, deadline = gateway.client.settings, entry.deadline
+    if terms.target_seconds is not None:
+        entry.limits = limits_within(upstream, terms.target_seconds)
 
     async def go(target: Target) -> None:
         entry.turn_to(target)
-        await _call(gateway, dialect, entry, call, snapshot, target)
+        if terms.target_seconds is not None and not asked.call.stream:
+            entry.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
+        await _call(gateway, asked.dialect, entry, asked.call, asked.snapshot, target)
 
-    entry.attempts = Attempts(gateway.health, gateway.clock)
-    await entry.attempts.run(chosen, go)
+    entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, asked.seconds), gateway.seed)
+    await entry.attempts.run(chosen, go, failed)
 
 
 def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan:
@@ -383,7 +413,7 @@ async def _call(
     access = endpoint.access
     if access is None:
         await in_task()
-        access = await endpoint.acquire()
+        access = await _acquire(gateway, endpoint, entry.deadline)
     try:
         fields = call.fields
         if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
@@ -401,6 +431,15 @@ async def _call(
             await _collect(gateway, entry, endpoint, access, message)
     finally:
         endpoint.release()
+
+
+async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:
+    """Make an endpoint ready before the deadline."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - gateway.client.ticker.now)):
+            return await endpoint.acquire()
+    except TimeoutError:
+        raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the upstream was not ready in time") from None
 
 
 async def _reserve(
@@ -423,7 +462,9 @@ async def _reserve(
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
     answer = CollectedAnswer()
     try:
-        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
+        await gateway.client.send(
+            access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+        )
     except asyncio.CancelledError:
         entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
         raise
@@ -459,7 +500,9 @@ async def _relay(
 
     answer = StreamedAnswer(entry.exchange, reader, settle, render)
     try:
-        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
+        await gateway.client.send(
+            access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+        )
     except asyncio.CancelledError:
         read()
         raise

@@ -84,6 +84,15 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     max_header_count: Count = 256
 
 
+class AttemptSettings(_Section, frozen=True, kw_only=True):
+    """``[attempts]``: how a request is tried, at one target or several (docs/failover.md). Times in seconds."""
+
+    timeout_seconds: Seconds = 1800.0
+    max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
+    retry_delay_seconds: Delay = 0.5
+    max_retry_wait_seconds: Delay = 5.0
+
+
 class LocalSettings(_Section, frozen=True, kw_only=True):
     """``[local]``: the embedded model."""
 
@@ -190,6 +199,7 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    attempts: AttemptSettings = AttemptSettings()
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()

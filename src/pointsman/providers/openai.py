@@ -7,6 +7,7 @@ import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
+from pointsman.providers.openai_chat_errors import kind_of_mistake
 from pointsman.wire.openai_chat import (
     ABSENT,
     ChatResponse,
@@ -140,9 +141,7 @@ def parse_error(status: int, headers: dict[bytes, bytes], body: bytes, secret: s
             f"the upstream refused the gateway's account (HTTP {status}); the operator has to check this connection",
         )
     if 400 <= status < 500:
-        kind = {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}.get(
-            status, Kind.INVALID_REQUEST
-        )
+        kind = kind_of_mistake(status, body)
         passed = body if _is_error_object(body) and not _leaks(body, secret) else None
         message = f"the upstream refused the request (HTTP {status})"
         return GatewayError(kind, message, status=status, retry_after_seconds=retry_after, upstream_body=passed)

@@ -94,6 +94,8 @@ def classify(error: GatewayError) -> Failure:
         for pattern, failure in _BY_TEXT:
             if pattern.search(text):
                 return failure
+    if error.kind is Kind.OVERLOADED:
+        return _BY_KIND[Kind.UPSTREAM_ERROR]  # the upstream is, not the gateway
     if refusal.status == 402:
         return _BY_KIND[Kind.PAYMENT_REQUIRED]
     return _BY_KIND.get(error.kind, _OWN_MISTAKE)
