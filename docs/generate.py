@@ -54,7 +54,10 @@ MEANINGS = {
     "server.cors_origins": 'Web origins whose pages may call, e.g. `["https://example.org"]`; `["*"]`: all.',
     "server.trusted_proxies": "Addresses or networks of reverse proxies whose X-Forwarded-For is believed.",
     "upstream.headers_timeout_seconds": "To the head of the upstream's answer.",
-    "upstream.first_byte_timeout_seconds": "From the head to the first byte of a streamed answer.",
+    "upstream.first_byte_timeout_seconds": "From the head to the first content of a streamed answer.",
+    "upstream.hold_seconds": (
+        "The beginning of a stream is held back this long for its first content: so long another target can take over."
+    ),
     "upstream.idle_timeout_seconds": "Between two parts of an answer.",
     "upstream.total_timeout_seconds": "A whole call, from its start.",
     "upstream.queue_timeout_seconds": "A call waits this long for a free connection.",

@@ -506,6 +506,10 @@ async def _relay(
     except asyncio.CancelledError:
         read()
         raise
+    except GatewayError:
+        if reader.usage is not None:
+            read()  # it broke before anything went to the client, and after it had told its cost
+        raise
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
             answer.status, answer.headers, answer.body

@@ -71,6 +71,7 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     headers_timeout_seconds: Seconds = 300.0
     first_byte_timeout_seconds: Seconds = 300.0
     idle_timeout_seconds: Seconds = 120.0
+    hold_seconds: Delay = 5.0
     total_timeout_seconds: Seconds = 1800.0
     queue_timeout_seconds: Seconds = 60.0
     keepalive_seconds: Seconds = 30.0

@@ -58,7 +58,7 @@ class UpstreamClient:
         try:
             await sink
         except asyncio.CancelledError:
-            sink.done = True
+            sink.abandon()
             pool.give_up(sink)
             raise
 

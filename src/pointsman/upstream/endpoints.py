@@ -37,6 +37,7 @@ class StreamReader(Protocol):
 
     done: bool
     failed: bool
+    error: GatewayError | None
     events: int
     finish_reason: str | None
     model: str | None
@@ -44,6 +45,7 @@ class StreamReader(Protocol):
 
     def feed(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes: ...
+    def has_content(self, events: bytes) -> bool: ...
 
 
 class RawFormat(Protocol):

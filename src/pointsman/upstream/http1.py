@@ -69,6 +69,10 @@ class Sink(Protocol):
         """The call failed, before the head or after it."""
         ...
 
+    def abandon(self) -> None:
+        """Whoever waited has gone: the call is being ended."""
+        ...
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream: sends a request, feeds the answer to the sink, goes back to its pool."""
@@ -253,10 +257,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._set_deadline(IDLE, self._limits.idle_timeout_seconds)
             self._transport.resume_reading()
 
-    def await_content(self) -> None:
-        """What has come so far is only the beginning of a stream, without content: that has still to come in time."""
+    def await_content(self) -> float:
+        """What has come so far is only the beginning of a stream, without content: that has still to come in time.
+
+        Gives the seconds for which it may be held back.
+        """
         self._phase = FIRST_BYTE
         self.deadline = min(self.deadline, self._first_by)
+        return self._settings.hold_seconds
 
     def abort(self) -> None:
         """Close at once, without a word to the sink: nobody waits for the answer any more."""
