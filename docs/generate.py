@@ -45,6 +45,9 @@ MEANINGS = {
     "server.body_timeout_seconds": "A request's body must arrive within this time.",
     "server.keepalive_timeout_seconds": "An idle client connection is closed after this time.",
     "server.write_timeout_seconds": "A client that takes nothing for this long is cut off.",
+    "server.stream_silence_seconds": (
+        "A stream that is silent for this long, or up to twice that, gets a comment. 0: never."
+    ),
     "server.shutdown_grace_seconds": "At shutdown, requests in flight get this long to finish.",
     "upstream.connect_timeout_seconds": "To resolve the name and connect, through a proxy if there is one.",
     "upstream.tls_handshake_timeout_seconds": "For https: to shake hands.",
@@ -98,6 +101,8 @@ MEANINGS = {
     "vault.max_per_workspace": "Answers of a workspace whose state is in the database; beyond that the oldest goes.",
     "vault.max_bytes": "Bytes of all state in the database; beyond that the oldest goes.",
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
+    "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
+    "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.batch_rows": "Records written to the database in one transaction.",

@@ -13,7 +13,9 @@ from fuzz.splits import Case, case_of
 from pointsman.dialects.openai_chat import render_error
 from pointsman.errors import GatewayError
 from pointsman.runner import Waiting
-from pointsman.server.edge import Edge, EdgeConnection, Exchange
+from pointsman.server.connection import EdgeConnection
+from pointsman.server.edge import Edge
+from pointsman.server.exchange import Exchange
 from pointsman.server.routes import Router
 from pointsman.settings import ServerSettings
 from pointsman.ticker import Ticker

@@ -29,7 +29,7 @@ def check(raw: bytes) -> None:
         body = _built(request, ollama)
         if body is None:
             continue
-        again = _read(body, generate if b'"prompt"' in body and b'"messages"' not in body else chat)
+        again = _read(body, chat if "messages" in json.loads(body) else generate)
         assert again is not None, "what was built can't be read"
         assert json.loads(_built(again, ollama) or b"{}") == json.loads(body), "built otherwise the second time"
 

@@ -24,7 +24,10 @@ TARGETS = {
     "anthropic_stream": 4096,
     "gemini_request": 4096,
     "gemini_stream": 4096,
+    "chat_hub_request": 4096,
+    "responses_request": 4096,
     "ollama_request": 4096,
+    "openai_streams": 4096,
     "provider_streams": 4096,
 }
 MEMORY_MB = 1024

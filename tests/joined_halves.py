@@ -1,7 +1,6 @@
 """A dialect and a provider format joined without a gateway between them, and checks that hold for all halves."""
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -21,9 +20,6 @@ from pointsman.testing.reply import Event, EventKind, Reply, Request
 IDENTITY = Identity(request_id="req_1", created=1_769_000_000)
 UPSTREAM = Upstream(model="sim-model")
 KEY = "sk-upstream-0123456789-wxyz"
-
-# What says what something is, not what it holds: the other API may say it by its place.
-_STRUCTURE = re.compile(r"messages\[\d+\]\.role|tools\[\d+\]\.type|.*\.function\.index")
 
 # Hypothesis makes its table of characters once, which counts against the first test that needs it.
 unhurried = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -116,24 +112,6 @@ def parsed(parser: Any, stream: bytes, cuts: list[int]) -> list[AnyEvent]:
     return [*events, *parser.finish()]
 
 
-def lost(client: Any, sent: Any, fidelity: Fidelity) -> list[str]:
-    """The leaves of a client's body that are neither in what was sent nor told in the ledger."""
-    carried = [leaf for _, leaf in _leaves(sent, "")]
-    texts = [leaf for leaf in carried if isinstance(leaf, str)]
-    for text in texts:  # arguments may be JSON in text
-        if text.startswith('{"'):
-            carried += [leaf for _, leaf in _leaves(json.loads(text), "")]
-    told = [note.path for note in fidelity.notes]
-    missing = []
-    for path, leaf in _leaves(client, ""):
-        if _STRUCTURE.fullmatch(path):
-            continue
-        inside = leaf in carried or (isinstance(leaf, str) and any(leaf in text for text in texts))
-        if not inside and not any(path == one or path.startswith((f"{one}.", f"{one}[")) for one in told):
-            missing.append(path)
-    return missing
-
-
 def same(first: Any, second: Any) -> bool:
     """Equal but for the places where parts stood in the client's request."""
     return _without_places(msgspec.to_builtins(first)) == _without_places(msgspec.to_builtins(second))
@@ -143,14 +121,3 @@ def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_places(inner) for key, inner in value.items() if key not in ("path", "paths")}
     return [_without_places(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{number}]")
-    else:
-        yield path, value

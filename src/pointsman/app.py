@@ -33,8 +33,11 @@ from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
+from pointsman.server.chat_socket_routes import ChatSocketRoutes
 from pointsman.server.edge import Edge
 from pointsman.server.exchange import error_headers
+from pointsman.server.file_routes import FileRoutes
+from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
@@ -137,6 +140,7 @@ class Server:
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
+        self.files: FileRoutes
         self.address = ""
 
     async def start(self) -> Host:
@@ -155,6 +159,7 @@ class Server:
             admission=self.admission,
             limiter=self.limiter,
             vault=self._vault(),
+            files=self._installation.files,
             health=HealthBook(),
             attempts=settings.attempts,
             seed=partial(random.getrandbits, 64),
@@ -177,6 +182,7 @@ class Server:
         self._spawn("counters", self._flush_counters())
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._spawn("files", self.files.upkeep())
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -248,8 +254,13 @@ class Server:
         )
         self.responses.add_to(router)
         others.add_to(router)
+        self.files = FileRoutes(self.gateway, self._installation.files, max_bytes=self._settings.files.max_bytes)
+        self.files.add_to(router)
+        FileUploads(self.gateway, self.files, self._installation.master, self._clock).add_to(router)
         vendors = VendorModels(self.gateway)
         vendors.add_to(router)
+        router.add("GET", "/", vendors.root(mount))
+        ChatSocketRoutes(self.gateway, router).add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         for base in MODEL_BASES:
             listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)

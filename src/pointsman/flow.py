@@ -6,7 +6,7 @@ answer leaves: on success, on any error, and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -19,12 +19,14 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
-from pointsman.identity.keys import KeyTable
+from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
 from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
@@ -38,6 +40,7 @@ from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
 from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
+from pointsman.wire.file_references import may_name_files
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -72,13 +75,17 @@ class Dialect(halves.Dialect, Protocol):
         """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
         ...
 
+    def status_of(self, error: GatewayError) -> int:
+        """The HTTP status that the API has for an error."""
+        ...
+
     def as_request(self, call: Call, body: bytes) -> Request:
         """The request in our words, for the hub lane."""
         ...
 
 
 class Exchange(Receiver, Protocol):
-    """A request and the way to answer it (server/edge.py)."""
+    """A request and the way to answer it (server/exchange.py)."""
 
     path: bytes
     headers: dict[bytes, bytes]
@@ -93,6 +100,7 @@ class Exchange(Receiver, Protocol):
     @property
     def responded(self) -> bool: ...
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,8 +158,12 @@ class Gateway:
         health: HealthBook,
         attempts: AttemptSettings,
         seed: Callable[[], int],
+        files: StoredFiles | None = None,
     ) -> None:
-        """``seed`` gives 64 random bits for each plan."""
+        """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
+        looks for their names in calls.
+        """
+        self.files = files
         self.vault = vault
         self.health = health
         self.attempts = attempts
@@ -219,17 +231,18 @@ class Entry:
             record.cost_nano_usd = None
             record.usage_estimated = False
 
-    def sent(self, endpoint: Endpoint, model: str) -> None:
-        """The call goes to this upstream now: from here on it costs.
+    def sent(self, endpoint: Endpoint, model: str | None) -> None:
+        """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
         A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
         """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
         self._endpoint = endpoint
-        self._model = model
         self._sent_at = self._gateway.clock.monotonic()
-        endpoint.known_price(model)
+        if model is not None:
+            self._model = model
+            endpoint.known_price(model)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -282,10 +295,6 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
-    def fail(self, error: GatewayError) -> None:
-        """Settle an error that is about to be told to the client."""
-        self.settle(error.status, Outcome.ERROR, error.kind)
-
 
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -301,16 +310,19 @@ def _add(record: RequestRecord, other: RequestRecord) -> None:
     record.usage_estimated = record.usage_estimated or other.usage_estimated
 
 
-async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
-    """Answer one inference request. Every error is told in ``dialect``; a cancelled call is settled and re-raised."""
+Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
+
+
+async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Work | None = None) -> None:
+    """Answer one request. Every error is told in ``dialect``; a cancelled call is settled and re-raised.
+
+    ``work`` is what is done for it; usually it is inference.
+    """
     entry = Entry(gateway, dialect, exchange)
     try:
-        await _serve(gateway, dialect, exchange, entry)
+        await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        body = dialect.render_error(error, exchange.request_id)
-        entry.record.bytes_out = len(body)
-        entry.fail(error)
-        exchange.respond(error.status, body, extra=gateway.error_headers(error))
+        _tell(gateway, dialect, entry, error)
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -322,25 +334,61 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
             gateway.admission.leave()
 
 
-async def _serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
-    snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
+    """Answer with the error; a client that was kept waiting has the head of a stream already, and gets it in there."""
+    exchange = entry.exchange
+    if exchange.responded:
+        body = dialect.render_stream_error(error, exchange.request_id)
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.ERROR, error.kind)
+        exchange.write(body)
+        exchange.finish()
+        return
+    body = dialect.render_error(error, exchange.request_id)
+    status = dialect.status_of(error)
+    entry.record.bytes_out = len(body)
+    entry.settle(status, Outcome.ERROR, error.kind)
+    exchange.respond(status, body, extra=gateway.error_headers(error))
+
+
+async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    """Let a call of ``key`` in, or have it wait. Raises GatewayError: NOT_READY, OVERLOADED."""
+    _try_enter(gateway, entry, key)
+    if not entry.admitted:
+        await gateway.admission.enter(key.priority)
+        entry.admitted = True
+
+
+def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
+    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
-    if not gateway.admission.try_enter(key.priority):
+    entry.admitted = gateway.admission.try_enter(key.priority)
+
+
+async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    snapshot, record = gateway.snapshot, entry.record
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    _try_enter(gateway, entry, key)  # `enter`, without its coroutine
+    if not entry.admitted:
         await gateway.admission.enter(key.priority)
-    entry.admitted = True
+        entry.admitted = True
     call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     wish, seconds = exchange.headers.get(TIMEOUT_HEADER), gateway.attempts.timeout_seconds
     if wish is not None:
         seconds = allowed_seconds(wish, seconds)
     entry.deadline = gateway.client.ticker.now + seconds
-    route = snapshot.catalogue.route(call.model)
+    if call.stream:
+        exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
+    if gateway.files is not None and may_name_files(exchange.body):
+        places = FilePlaces(gateway.files, snapshot, key.workspace_id)
+        route = await places.route(exchange.body, dialect.WIRE, call.model)
+    else:
+        route = snapshot.catalogue.route(call.model)
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
-        entry.reservation = await _reserve(gateway, dialect, exchange, rules, tokens)
+        entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     target = route.only
     if target is None or not gateway.health.quiet:
         await in_task()
@@ -408,7 +456,7 @@ async def _call(
     if snapshot.limits is not None and (rules := snapshot.limits.connection_rules(endpoint.connection_id)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
-        entry.upstream_reservation = await _reserve(gateway, dialect, exchange, rules, tokens)
+        entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
         exchange.limit_head = told or exchange.limit_head
     access = endpoint.access
     if access is None:
@@ -419,14 +467,21 @@ async def _call(
         if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
-            await lane.run(dialect, dialect.as_request(call, exchange.body), target.model)
+            request = dialect.as_request(call, exchange.body)
+            if gateway.files is not None and may_become_files(dialect.WIRE, endpoint.wire) and kind is HubLane:
+                await FilePlaces(gateway.files, snapshot, entry.record.workspace_id).check_addresses(request, target)
+            await lane.run(dialect, request, target.model)
             return
         unasked = call.stream and endpoint.stream_usage and not call.usage_wanted
         message = endpoint.format.build_request(access.head, fields, target.encoded, unasked)
         entry.sent(endpoint, target.model)
         if call.stream:
             reader = endpoint.format.StreamReader(call.choices, access.reveal(), unasked)
-            await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
+            whole = await _relay(gateway, dialect, entry, endpoint, (access, message, reader))
+            if whole is not None:
+                HubLane(gateway, entry, exchange, endpoint, access).replay(
+                    dialect, dialect.as_request(call, exchange.body), target.model, whole
+                )
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
@@ -442,9 +497,10 @@ async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Acc
         raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the upstream was not ready in time") from None
 
 
-async def _reserve(
+async def reserve(
     gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules, tokens: int
 ) -> Reservation | None:
+    """Charge a call to limits, and have the client told where it stands. Raises GatewayError(RATE_LIMITED)."""
     limiter = gateway.limiter
     try:
         reservation = limiter.try_reserve(rules, tokens)
@@ -481,7 +537,8 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
 
 async def _relay(
     gateway: Gateway, dialect: Dialect, entry: Entry, endpoint: Endpoint, prepared: tuple[Access, bytes, StreamReader]
-) -> None:
+) -> bytes | None:
+    """Pass a stream on. An answer that came whole instead is given back: nothing of it has been sent."""
     access, message, reader = prepared
 
     def read() -> None:
@@ -514,5 +571,8 @@ async def _relay(
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
             answer.status, answer.headers, answer.body
         )
-    if not answer.streaming:
-        raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+    if answer.streaming:
+        return None
+    reading = endpoint.format.parse_response(answer.body)
+    entry.read(reading.model, reading.finish_reason, reading.usage, tokens_of(len(answer.body)))
+    return answer.body

@@ -18,12 +18,14 @@ from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.state_store import StateBounds, StateStore
+from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
+from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
@@ -71,6 +73,8 @@ class Installation:
             read_seconds=vault.read_timeout_seconds,
         )
         self.states = StateStore(StateRepository(database), master, clock, state_bounds)
+        self.master = master
+        self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
         self.connections = ConnectionService(

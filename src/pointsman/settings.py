@@ -55,6 +55,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     body_timeout_seconds: Seconds = 60.0
     keepalive_timeout_seconds: Seconds = 75.0
     write_timeout_seconds: Seconds = 60.0
+    stream_silence_seconds: Delay = 15.0
     shutdown_grace_seconds: Delay = 30.0
     max_decompression_ratio: Count = 100
     tls_certificate: str | None = None
@@ -144,6 +145,13 @@ class VaultSettings(_Section, frozen=True, kw_only=True):
     read_timeout_seconds: Seconds = 0.25
 
 
+class FileSettings(_Section, frozen=True, kw_only=True):
+    """``[files]``: uploads that pass to an upstream. Sizes in bytes."""
+
+    max_bytes: Count = 64 * 1024 * 1024
+    allow_unknown: bool = False
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``[log]``: structured lines on standard error."""
 
@@ -206,6 +214,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     journal: JournalSettings = JournalSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
+    files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     storage: StorageSettings = StorageSettings()
     connections: list[ConnectionSettings] = []

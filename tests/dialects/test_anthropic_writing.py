@@ -289,9 +289,11 @@ def test_an_upstreams_own_error_is_passed_on_in_one_line() -> None:
 
 
 def test_limits_and_lists_are_anthropics() -> None:
-    head = dialect.render_limits(Standing(requests=Quota(10, 9, 6), tokens=Quota(100, 50, 6)))
+    head = dialect.render_limits(Standing(at=1_795_000_000, requests=Quota(10, 9, 6), tokens=Quota(100, 50, 90)))
     assert b"anthropic-ratelimit-requests-remaining: 9\r\n" in head
     assert b"anthropic-ratelimit-tokens-limit: 100\r\n" in head
+    assert b"anthropic-ratelimit-requests-reset: 2026-11-18T11:06:46Z\r\n" in head
+    assert b"anthropic-ratelimit-tokens-reset: 2026-11-18T11:08:10Z\r\n" in head
     cards = [dialect.ModelCard(name=name, created=1_700_000_000) for name in "abc"]
 
     def page(**query: str) -> Any:

@@ -11,6 +11,7 @@ from tests.ollama_fixtures import CLOCK, PIXEL, SCHEMA, WEATHER
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import Bedrock, Cohere, Ollama, running_simulator
+from raw_client import Connection, ask, request
 
 UPSTREAMS = ["ollama", "cohere", "bedrock", "signed"]
 ACCESS_KEY = "AKIASIMULATED:simulated/secret+key"
@@ -117,3 +118,17 @@ def test_a_request_that_only_loads_a_model_is_answered_at_once(client: ollama.Cl
     answer = client.chat(model=upstream, messages=[])
     assert (answer.done, answer.done_reason) == (True, "load")
     assert client.generate(model=upstream).done
+
+
+def test_the_root_tells_ollamas_clients_that_somebody_is_there_and_browsers_something_else(
+    gateway: RunningGateway,
+) -> None:
+    for method, accept in (("GET", "application/json"), ("HEAD", "application/json"), ("GET", "*/*"), ("GET", None)):
+        lines = [f"accept: {accept}"] if accept else []
+        with Connection(gateway.port) as connection:
+            answer = connection.ask(request(method, "/", b"", *lines, key=None))
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert answer.body == (b"" if method == "HEAD" else b"Ollama is running")
+        assert answer.headers["content-length"] == "17"
+    page = "accept: text/html,application/xhtml+xml,*/*;q=0.8"
+    assert b"Ollama" not in ask(gateway.port, request("GET", "/", b"", page, key=None)).body

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from pointsman.canonical.events import AnyEvent
-from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import ClientCall, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
@@ -57,17 +56,3 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(inner, f"{path}[{place}]")
     else:
         yield path, value
-
-
-def unaccounted(client: dict[str, Any], built: bytes, fidelity: Fidelity) -> list[str]:
-    """The client's leaves that neither went out nor stand in the ledger."""
-    text = [str(value) for _, value in leaves(json.loads(built))]
-    everything = "\n".join(text)
-    noted = [note.path for note in fidelity.notes]
-    lost = []
-    for path, value in leaves(client):
-        sent = str(value) in text or (isinstance(value, str) and value in everything)
-        told = any(path.startswith(note) or note.startswith(path) for note in noted)
-        if not sent and not told:
-            lost.append(f"{path}={value!r}")
-    return lost

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.joined_halves import IDENTITY, JSON, KEY, UPSTREAM, lost, parsed, unhurried
+from tests.joined_halves import IDENTITY, JSON, KEY, UPSTREAM, parsed, unhurried
 from tests.ollama_fixtures import CHAT, CLOCK, PIXEL, SCHEMA, WEATHER
 
 from pointsman.canonical.collect import collect
@@ -104,13 +104,8 @@ def tool(name: str, **members: Any) -> Tool:
     return Tool(kind="function", name=name, path=f"tools.{name}", **members)
 
 
-def test_every_leaf_of_a_clients_request_is_sent_or_told() -> None:
-    fidelity = Fidelity()
-    request = chat.read_request(json.dumps(CHAT).encode(), ClientCall())
-    sent = build(request, fidelity)
-    client = {key: value for key, value in CHAT.items() if key != "model"}
-    assert lost(client, sent, fidelity) == []
-    answer(sent)  # and Cohere takes it
+def test_cohere_takes_what_becomes_of_a_full_request() -> None:
+    answer(build(chat.read_request(json.dumps(CHAT).encode(), ClientCall())))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway import RunningGateway, wait_until
-from pointsman.server.edge import WRITE_HIGH_WATER
+from pointsman.server.connection import WRITE_HIGH_WATER
 from pointsman.testing import RunningSimulator
 from raw_client import CHAT, Connection, ask, chat, request
 

@@ -172,7 +172,6 @@ def test_a_wrong_method_is_told_the_right_one(gateway: RunningGateway) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/chat",
         "/v1/chat/completions/",

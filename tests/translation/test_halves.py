@@ -6,6 +6,7 @@ import pytest
 
 from pointsman.canonical.halves import LACKING, Dialect, ProviderFormat, Upstream
 from pointsman.canonical.parts import WIRES
+from pointsman.canonical.unsaid import WORDS as UNSAID_WORDS
 from pointsman.errors import GatewayError, Kind
 from pointsman.providers.formats import provider_format
 
@@ -26,6 +27,7 @@ def test_a_dialect_is_whole(name: str) -> None:
     module = import_module(f"pointsman.dialects.{name}")
     assert {member for member in members_of(Dialect) if not hasattr(module, member)} == set()
     assert module.WIRE in WIRES
+    assert frozenset(UNSAID_WORDS) >= module.UNSAID
 
 
 @pytest.mark.parametrize("wire", FORMATS)

@@ -42,6 +42,15 @@ def test_what_nobody_read_is_left_over() -> None:
     assert members.rest() == {"new": {"a": [1]}}
 
 
+def test_a_member_whose_path_would_be_anothers_is_refused() -> None:
+    with pytest.raises(GatewayError) as caught:
+        Members({"text.format": 1}).rest()
+    assert (caught.value.kind, caught.value.param) == (Kind.INVALID_REQUEST, "text.format")
+    with pytest.raises(GatewayError):
+        Members({"": 1}, "text").rest()
+    assert Members({"text.format": 1}, "", wrong_answer).rest() == {"text.format": 1}
+
+
 @pytest.mark.parametrize(
     ("reader", "value", "said"),
     [

@@ -1,7 +1,9 @@
 """Streams to whole answers and back: ``collect(replay(response))`` is the same response."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +35,8 @@ from pointsman.canonical.parts import (
 from pointsman.canonical.response import Choice, Response
 from pointsman.errors import GatewayError, Kind
 
+_TEXTS: Final = (TextPart, ReasoningPart, RefusalPart)
+
 
 class Collector:
     """Puts a stream's events together. ``response`` is what came so far; ``error`` how it broke; ``ended``: whole."""
@@ -48,54 +52,62 @@ class Collector:
 
     def feed(self, event: AnyEvent) -> None:
         """Take in one event."""
-        match event:
-            case PartDelta():
-                self._pieces.setdefault((event.choice, event.index), []).append(event.text)
-            case PartStarted():
-                self._choice(event.choice).parts.append(copy.copy(event.part))
-            case PartEnded():
-                self._complete(event.choice, event.index)
-            case SummaryDelta():
-                sections = self._summaries.setdefault((event.choice, event.index), [])
-                while len(sections) <= event.section:
-                    sections.append([])
-                sections[event.section].append(event.text)
-            case TranscriptDelta():
-                self._transcripts.setdefault((event.choice, event.index), []).append(event.text)
-            case OpaqueSet():
-                self._part(event.choice, event.index).opaque = event.opaque
-            case CitationAdded():
-                part = self._part(event.choice, event.index)
-                if isinstance(part, TextPart):
-                    part.citations = [*(part.citations or ()), event.citation]
-            case LogprobsAdded():
-                choice = self._choice(event.choice)
-                choice.logprobs = [*(choice.logprobs or ()), *event.tokens]
-            case _:
-                self._feed_whole(event)
+        _TAKE[type(event)](self, event)
 
-    def _feed_whole(self, event: AnyEvent) -> None:
-        """Events about a choice or the whole answer."""
+    def _start(self, event: Started) -> None:
         response = self.response
-        match event:
-            case Started():
-                response.id, response.model, response.created = event.id, event.model, event.created
-                response.service_tier = event.service_tier
-                response.extra = dict(event.extra or {})
-            case ChoiceEnded():
-                choice = self._choice(event.choice)
-                choice.finish_reason, choice.native_finish_reason = event.finish_reason, event.native
-                choice.stop_sequence, choice.extra = event.stop_sequence, event.extra
-            case UsageReported():
-                response.usage = event.usage
-                response.service_tier = event.service_tier or response.service_tier
-                response.extra.update(event.extra or {})
-            case Failed():
-                self.error = event.error
-                self._complete_all()
-            case Ended():
-                self.ended = True
-                self._complete_all()
+        response.id, response.model, response.created = event.id, event.model, event.created
+        response.service_tier = event.service_tier
+        response.extra = dict(event.extra or {})
+
+    def _add_part(self, event: PartStarted) -> None:
+        self._choice(event.choice).parts.append(copy.copy(event.part))
+
+    def _add_text(self, event: PartDelta) -> None:
+        _append(self._pieces, event)
+
+    def _add_transcript(self, event: TranscriptDelta) -> None:
+        _append(self._transcripts, event)
+
+    def _add_summary(self, event: SummaryDelta) -> None:
+        sections = self._summaries.setdefault((event.choice, event.index), [])
+        while len(sections) <= event.section:
+            sections.append([])
+        sections[event.section].append(event.text)
+
+    def _set_opaque(self, event: OpaqueSet) -> None:
+        self._part(event.choice, event.index).opaque = event.opaque
+
+    def _cite(self, event: CitationAdded) -> None:
+        part = self._part(event.choice, event.index)
+        if isinstance(part, TextPart):
+            part.citations = [*(part.citations or ()), event.citation]
+
+    def _log(self, event: LogprobsAdded) -> None:
+        choice = self._choice(event.choice)
+        choice.logprobs = [*(choice.logprobs or ()), *event.tokens]
+
+    def _end_part(self, event: PartEnded) -> None:
+        self._complete(event.choice, event.index)
+
+    def _end_choice(self, event: ChoiceEnded) -> None:
+        choice = self._choice(event.choice)
+        choice.finish_reason, choice.native_finish_reason = event.finish_reason, event.native
+        choice.stop_sequence, choice.extra = event.stop_sequence, event.extra
+
+    def _use(self, event: UsageReported) -> None:
+        response = self.response
+        response.usage = event.usage
+        response.service_tier = event.service_tier or response.service_tier
+        response.extra.update(event.extra or {})
+
+    def _fail(self, event: Failed) -> None:
+        self.error = event.error
+        self._complete_all()
+
+    def _end(self, event: Ended) -> None:
+        self.ended = True
+        self._complete_all()
 
     def _choice(self, index: int) -> Choice:
         choice = self._choices.get(index)
@@ -108,24 +120,53 @@ class Collector:
         return self._choice(choice).parts[index]
 
     def _complete_all(self) -> None:
-        for choice, index in {*self._pieces, *self._summaries, *self._transcripts}:
-            self._complete(choice, index)
+        if self._pieces or self._summaries or self._transcripts:
+            for choice, index in {*self._pieces, *self._summaries, *self._transcripts}:
+                self._complete(choice, index)
 
     def _complete(self, choice: int, index: int) -> None:
         part, key = self._part(choice, index), (choice, index)
         pieces = "".join(self._pieces.pop(key, ()))
-        match part:
-            case TextPart() | ReasoningPart() | RefusalPart():
-                part.text += pieces
-            case ToolCallPart():
-                part.arguments += pieces
-            case AudioPart():
-                part.source = _with_data(part.source, pieces)
-                said = "".join(self._transcripts.pop(key, ()))
-                part.transcript = (part.transcript or "") + said if said else part.transcript
+        if isinstance(part, _TEXTS):
+            part.text += pieces
+        elif isinstance(part, ToolCallPart):
+            part.arguments += pieces
+        elif isinstance(part, AudioPart):
+            part.source = _with_data(part.source, pieces)
+            said = "".join(self._transcripts.pop(key, ()))
+            part.transcript = (part.transcript or "") + said if said else part.transcript
         summaries = self._summaries.pop(key, None)
         if summaries is not None and isinstance(part, ReasoningPart):
             part.summary = [*(part.summary or ()), *("".join(section) for section in summaries)]
+
+
+# By type: a chain of checks would cost each piece of text several calls.
+_TAKE: Final[Mapping[type[AnyEvent], Callable[[Collector, Any], None]]] = MappingProxyType(
+    {
+        Started: Collector._start,
+        PartStarted: Collector._add_part,
+        PartDelta: Collector._add_text,
+        SummaryDelta: Collector._add_summary,
+        TranscriptDelta: Collector._add_transcript,
+        OpaqueSet: Collector._set_opaque,
+        CitationAdded: Collector._cite,
+        LogprobsAdded: Collector._log,
+        PartEnded: Collector._end_part,
+        ChoiceEnded: Collector._end_choice,
+        UsageReported: Collector._use,
+        Failed: Collector._fail,
+        Ended: Collector._end,
+    }
+)
+
+
+def _append(pieces: dict[tuple[int, int], list[str]], event: PartDelta | TranscriptDelta) -> None:
+    key = (event.choice, event.index)
+    found = pieces.get(key)
+    if found is None:
+        pieces[key] = [event.text]
+    else:
+        found.append(event.text)
 
 
 def _with_data(source: Source, pieces: str) -> Source:

@@ -5,6 +5,7 @@ asked for strictness, as an error before anything is sent.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -47,16 +48,17 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Fidelity:
-    """The ledger of one call."""
+    """The ledger of one call. ``names``: the client's members that are called otherwise here (`Request.names`)."""
 
-    __slots__ = ("counts", "notes")
+    __slots__ = ("_names", "counts", "notes")
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._names = names or {}
         self.notes: list[Note] = []
         self.counts: Counter[Action] = Counter()
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.notes)
 
     def mapped(self, path: str, detail: str) -> None:
         """The same meaning went out in other words, ``detail``."""
@@ -110,7 +112,20 @@ class Fidelity:
     def _add(self, path: str, action: Action, detail: str) -> None:
         self.counts[action] += 1
         if len(self.notes) < MAX_NOTES:
-            self.notes.append(Note(path[:MAX_PATH], action, detail))
+            self.notes.append(Note((self._named(path) if self._names else path)[:MAX_PATH], action, detail))
+
+    def _named(self, path: str) -> str:
+        """The client's own path of what is called ``path`` in our words."""
+        head, dot, last = path.rpartition(".")
+        if not dot:
+            return path
+        before, _, holder = head.rpartition(".")
+        name = self._names.get(f"{holder.partition('[')[0]}.{last}") or self._names.get(last)
+        if name is None:
+            return path
+        if name.startswith("/"):
+            return name[1:]
+        return f"{before}.{name[3:]}" if name.startswith("../") else f"{head}.{name}"
 
 
 def _plain(path: str) -> str:

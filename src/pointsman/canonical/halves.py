@@ -46,6 +46,8 @@ class Dialect(Protocol):
     WIRE: str  # one of pointsman.canonical.parts.WIRES
     OPERATION: str  # OpenTelemetry's word: "chat", "text_completion"
     STREAM_TYPE: bytes  # content type of a streamed answer
+    KEEP_ALIVE: bytes  # what may stand between its frames while the client waits; empty where nothing may
+    UNSAID: frozenset[str]  # what its answers can't hold and it doesn't note itself: some of pointsman.canonical.unsaid
 
     def read_request(self, body: bytes, call: ClientCall) -> Request:
         """Raises GatewayError(INVALID_REQUEST) that names the client's field."""

@@ -37,8 +37,9 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that a caller is nearest to; None where none applies."""
+    """The limits that a caller is nearest to; None where none applies. ``at``: when that was, in seconds since 1970."""
 
+    at: int = 0
     requests: Quota | None = None
     tokens: Quota | None = None
 

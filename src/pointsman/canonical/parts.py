@@ -24,13 +24,15 @@ class Opaque(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``origin`` is the wire API that made it (see `WIRES`); it is worthless, or an error, anywhere else. ``kind`` says
     what it is: a signature over visible reasoning, reasoning that is hidden altogether, or plain text that has to be
-    sent back (DeepSeek). ``id`` is the name of the item that it came in, where items have names.
+    sent back (DeepSeek). ``id`` is the name of the item that it came in, where items have names; ``form`` what
+    OpenRouter calls its format, where that isn't the usual name of the origin's.
     """
 
     origin: str
     kind: Literal["signature", "redacted", "encrypted", "thought_signature", "reasoning_content"]
     data: str
     id: str | None = None
+    form: str | None = None
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):

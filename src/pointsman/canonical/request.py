@@ -2,7 +2,9 @@
 
 Every option is None when the client did not give it: the gateway adds no defaults of its own. ``paths`` holds, for
 options whose client name is not ours, the client's own path, so that errors and the fidelity ledger name what the
-client wrote: ``request.path("max_output_tokens")`` is ``max_tokens`` for an Anthropic client.
+client wrote: ``request.path("max_output_tokens")`` is ``max_tokens`` for an Anthropic client. ``names`` does the same
+for members of parts, tools and objects, for a whole dialect: ``detail`` is ``image_url.detail`` for a Chat client. A
+key may name what the member stands in (``tools.strict``); a value may begin with ``/`` (from the body) or ``../``.
 """
 
 from typing import Any, Literal
@@ -45,6 +47,11 @@ class Tool(msgspec.Struct, kw_only=True):
     value: Extra | None = None
     path: str = ""
     extra: Extra | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What the client said of it: its path, and that of the namespace that it stands in."""
+        return (self.path,) if self.namespace is None else (self.path, self.path.rpartition(".tools[")[0] or self.path)
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +143,7 @@ class Request(msgspec.Struct, kw_only=True):
     include_usage: bool | None = None  # whether a stream's usage was asked for; the upstream is always asked
     betas: tuple[str, ...] = ()  # anthropic-beta
     paths: dict[str, str] = {}
+    names: dict[str, str] = {}
     extra: Extra = {}
 
     def path(self, option: str) -> str:

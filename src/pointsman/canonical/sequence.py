@@ -29,6 +29,8 @@ class Sequencer:
 
     def feed(self, event: AnyEvent) -> list[AnyEvent]:
         """The events that may go out now."""
+        if type(event) is PartDelta and self._open.get(event.choice) == event.index:
+            return [event]  # most events are more of what is open
         if isinstance(event, ChoiceEnded):
             return [*self._flush(event.choice), event]
         if not isinstance(event, _OF_A_PART):

@@ -19,6 +19,8 @@ NAME: Final = "openai.chat"
 WIRE: Final = "openai.chat"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
+UNSAID: Final = frozenset(("stop_sequence", "quotes"))
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LARGE_BODY_BYTES: Final = 64 * 1024

@@ -11,7 +11,7 @@ from pointsman.canonical.parts import (
     ToolResultPart,
 )
 from pointsman.canonical.request import Message
-from pointsman.wire.members import Members
+from pointsman.wire.members import Members, plain_text
 from pointsman.wire.openai_chat_parts import read_cache, read_call, read_part, read_source
 from pointsman.wire.openai_chat_reasoning import attach_signatures, read_history
 
@@ -38,6 +38,9 @@ class MessageReader:
         parts = self._read_assistant(item, number) if role == "assistant" else _read_content(item)
         if not parts and role != "assistant":
             raise item.wrong("content", "is missing")
+        if _is_bare(item):
+            self.messages.append(Message(role=role, parts=parts, path=item.path))  # type: ignore[arg-type]
+            return
         _mark_last(item, parts)
         message = Message(role=role, parts=parts, name=item.string("name"), path=item.path)  # type: ignore[arg-type]
         message.extra = item.rest()
@@ -45,16 +48,18 @@ class MessageReader:
 
     def _read_assistant(self, item: Members, number: int) -> list[AnyPart]:
         """Parts in the order in which they were made: reasoning, text, refusal, sound, pictures, calls."""
+        if _is_bare(item):
+            return _read_content(item)
         parts: list[AnyPart] = [*read_history(item), *_read_content(item)]
         for name in item.value:
             if name in ("refusal", "audio", "images"):
                 _read_beside(item, name, parts)
-        for place, call in enumerate(item.objects("tool_calls")):
-            part = read_call(call, f"call_{number}_{place}")
-            self._names[part.id] = part.name
-            parts.append(part)
-        legacy = item.object("function_call")
-        if legacy is not None:
+        if "tool_calls" in item.value:
+            for place, call in enumerate(item.objects("tool_calls")):
+                part = read_call(call, f"call_{number}_{place}")
+                self._names[part.id] = part.name
+                parts.append(part)
+        if "function_call" in item.value and (legacy := item.object("function_call")) is not None:
             parts.append(self._read_function_call(legacy, f"call_{number}_0"))
         return attach_signatures(parts) if "reasoning_details" in item.value else parts
 
@@ -83,6 +88,11 @@ class MessageReader:
             self.messages.append(Message(role="user", parts=[part], path=item.path))
 
 
+def _is_bare(item: Members) -> bool:
+    """Whether a message is a role and content, and no more."""
+    return len(item.value) == 2 and "content" in item.value
+
+
 def _read_beside(item: Members, name: str, parts: list[AnyPart]) -> None:
     """What an assistant message has beside its content."""
     if name == "refusal":
@@ -109,7 +119,12 @@ def _read_content(item: Members) -> list[AnyPart]:
         return [TextPart(text=content, path=item.at("content"))]
     if not isinstance(content, list):
         raise item.wrong("content", "must be a string or a list of parts")
-    return [read_part(part) for part in item.objects("content")]
+    place = item.at("content")
+    parts: list[AnyPart] = []
+    for number, part in enumerate(content):
+        path, text = f"{place}[{number}]", plain_text(part)
+        parts.append(read_part(item.inner(part, path)) if text is None else TextPart(text=text, path=path))
+    return parts
 
 
 def _mark_last(item: Members, parts: list[AnyPart]) -> None:

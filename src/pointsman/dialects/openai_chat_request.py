@@ -14,7 +14,34 @@ from pointsman.wire.openai_chat_parts import WIRE, read_cache
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
 LEGACY_TOOLS: Final = "functions"
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "detail": "image_url.detail",
+    "filename": "file.filename",
+    "thought_signature": "extra_content.google.thought_signature",
+    "reasoning_details.thought_signature": "data",
+    "redacted": "data",
+    "encrypted": "data",
+    "thinking.max_tokens": "budget_tokens",
+    "thinking.effort": "/reasoning_effort",
+    "reasoning_effort.effort": "/reasoning_effort",
+    "reasoning_effort.exclude": "/include_reasoning",
+    "thinking.exclude": "/include_reasoning",
+    "thinking.enabled": "type",
+    "tools.strict": "function.strict",
+    "tools.parameters": "function.parameters",
+    "tools.format": "custom.format",
+    "response_format.name": "json_schema.name",
+    "response_format.schema": "json_schema.schema",
+    "response_format.strict": "json_schema.strict",
+    "response_format.description": "json_schema.description",
+}
 
+# What each part of a request is said with.
+_TOOLS: Final = frozenset(("tools", LEGACY_TOOLS))
+_CHOICES: Final = frozenset(("tool_choice", "function_call"))
+_REASONING: Final = frozenset(("reasoning_effort", "include_reasoning", "reasoning", "thinking"))
+_LIMITS: Final = frozenset(("max_tokens", "max_completion_tokens"))
 _NUMBERS: Final = (
     "temperature",
     "top_p",
@@ -53,14 +80,19 @@ def read_request(body: bytes, call: ClientCall) -> Request:
     if not reader.messages:
         raise top.wrong("messages", "is missing or empty; send at least one message")
     top.ignore("model")
-    request = Request(wire=WIRE, model=model, messages=reader.messages, paths={}, extra={})
+    request = Request(wire=WIRE, model=model, messages=reader.messages, paths={}, names=NAMES, extra={})
     stream = top.boolean("stream")
     request.stream = bool(stream if call.stream is None else call.stream)
     read_sampling(top, request)
-    _read_tools(top, request)
-    request.tool_choice = _read_choice(top, request)
-    request.output_format = _read_format(top, request)
-    request.reasoning = _read_reasoning(top, request)
+    given = top.value.keys()
+    if not given.isdisjoint(_TOOLS):
+        _read_tools(top, request)
+    if not given.isdisjoint(_CHOICES):
+        request.tool_choice = _read_choice(top, request)
+    if "response_format" in given:
+        request.output_format = _read_format(top, request)
+    if not given.isdisjoint(_REASONING):
+        request.reasoning = _read_reasoning(top, request)
     _read_rest(top, request)
     return request
 
@@ -71,26 +103,27 @@ def read_sampling(top: Members, request: Request) -> None:
         read = _ONE_EACH.get(name)
         if read is not None:
             setattr(request, name, read(top, name))
-    if "n" in top:
+    given = top.value
+    if "n" in given:
         request.choices = top.integer("n", 1, MAX_CHOICES)
         request.paths["choices"] = "n"
-    if "web_search_options" in top:
+    if "web_search_options" in given:
         request.web_search = top.mapping("web_search_options")
         request.paths["web_search"] = "web_search_options"
     request.cache = read_cache(top)
-    request.paths["cache"] = "cache_control"
-    if "logit_bias" in top:
+    if request.cache is not None:
+        request.paths["cache"] = "cache_control"
+    if "logit_bias" in given:
         request.logit_bias = _read_bias(top)
-    if "stop" in top:
+    if "stop" in given:
         request.stop = _read_stop(top)
-    _read_limit(top, request)
-    if "top_logprobs" in top:
+    if not given.keys().isdisjoint(_LIMITS):
+        _read_limit(top, request)
+    if "top_logprobs" in given:
         request.top_logprobs = top.integer("top_logprobs", 0)
 
 
 def _read_limit(top: Members, request: Request) -> None:
-    if "max_tokens" not in top and "max_completion_tokens" not in top:
-        return
     newer, older = top.integer("max_completion_tokens", 1), top.integer("max_tokens", 1)
     request.max_output_tokens = older if newer is None else newer
     request.paths["max_output_tokens"] = "max_tokens" if newer is None else "max_completion_tokens"
@@ -161,8 +194,8 @@ def _read_function(inner: Members, item: Members) -> Tool:
 
 def _joined(item: Members, inner: Members) -> dict[str, Any] | None:
     """What is left of a tool, and of its inner object at its place."""
-    rest = inner.rest()
-    return {**(item.rest() or {}), **({inner.path.rpartition(".")[2]: rest} if rest else {})} or None
+    outer, rest = item.rest(), inner.rest()
+    return outer if rest is None else {**(outer or {}), inner.path.rpartition(".")[2]: rest}
 
 
 def _read_choice(top: Members, request: Request) -> ToolChoice | None:
@@ -203,6 +236,8 @@ def _read_allowed(item: Members) -> ToolChoice:
     if inner is None:
         raise item.wrong("allowed_tools", "is missing")
     mode = inner.one_of("mode", "auto", "required") or "auto"
+    if "tools" not in inner:
+        raise inner.wrong("tools", "is missing")
     names = []
     for tool in inner.objects("tools"):
         held = tool.object(tool.text("type"))
@@ -261,8 +296,7 @@ def _read_reasoning(top: Members, request: Request) -> ReasoningOptions | None:
 
 def _read_rest(top: Members, request: Request) -> None:
     """What is left goes to ``extra`` by full path."""
-    options = top.object("stream_options")
-    if options is not None:
+    if "stream_options" in top.value and (options := top.object("stream_options")) is not None:
         request.include_usage = options.boolean("include_usage")
         request.extra.update({options.at(name): value for name, value in (options.rest() or {}).items()})
     request.extra.update(top.rest() or {})

@@ -124,6 +124,8 @@ class AnswerWriter:
     def message(self, parts: list[AnyPart]) -> Json:
         """The message of these parts."""
         texts = [part for part in parts if isinstance(part, TextPart)]
+        if len(texts) == len(parts) == 1 and texts[0].opaque is None and not texts[0].citations:
+            return {"role": "assistant", "content": texts[0].text, "refusal": None}
         refusals = [part.text for part in parts if isinstance(part, RefusalPart)]
         calls = [part for part in parts if isinstance(part, ToolCallPart)]
         out: Json = {"role": "assistant", "content": "".join(part.text for part in texts) if texts else None}

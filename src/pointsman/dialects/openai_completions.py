@@ -35,6 +35,8 @@ NAME: Final = "openai.completions"
 WIRE: Final = "openai.completions"
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "citations", "state", "choice"))
 MAX_LOGPROBS: Final = 5
 
 Json = dict[str, Any]
@@ -110,9 +112,13 @@ def write_response(response: Response, request: Request, identity: Identity, fid
     out["choices"] = [_choice(choice, request, fidelity) for choice in response.choices]
     if response.usage is not None:
         out["usage"] = write_usage(response.usage)
-    for name, value in response.extra.items():
-        fidelity.unplaced(f"response.{name}", value, "not a word of Completions")
+    _note_extra(response.extra, fidelity)
     return _encode(out)
+
+
+def _note_extra(extra: dict[str, Any] | None, fidelity: Fidelity) -> None:
+    for name, value in (extra or {}).items():
+        fidelity.unplaced(f"response.{name}", value, "not a word of Completions")
 
 
 def _head(identifier: str | None, model: str | None, created: int | None, request: Request, identity: Identity) -> Json:
@@ -185,6 +191,7 @@ class StreamRenderer:
                 return self._text(event.choice, event.text) if (event.choice, event.index) in self._texts else b""
             case Started():
                 self._head = _head(event.id, event.model, event.created, self._request, self._identity)
+                _note_extra(event.extra, self._fidelity)
             case PartStarted():
                 return self._start(event)
             case LogprobsAdded():
@@ -194,6 +201,7 @@ class StreamRenderer:
                 return self._chunk(event.choice, "", None, _word(event.finish_reason))
             case UsageReported():
                 self._usage = event.usage
+                _note_extra(event.extra, self._fidelity)
             case Failed():
                 self._over = True
                 return render_stream_error(event.error, self._identity.request_id)

@@ -23,6 +23,8 @@ NAME: Final = "openrouter.chat"
 WIRE: Final = "openrouter"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": OPENROUTER PROCESSING\n\n"  # openrouter.ai/docs/api-reference/streaming
+UNSAID: Final = frozenset(("stop_sequence", "quotes"))
 # OpenRouter's own word for each kind (its API's ``error_type``).
 ERROR_TYPES: Final = MappingProxyType(
     {

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from pointsman.canonical.fidelity import Fidelity
-from pointsman.canonical.parts import AnyPart, FilePart, ImagePart, Source, ToolResultPart
+from pointsman.canonical.parts import AnyPart, FilePart, ImagePart, Source, TextPart, ToolResultPart
 from pointsman.canonical.request import Request
 from pointsman.errors import GatewayError, Kind
 from pointsman.ticker import NEVER
@@ -32,8 +32,10 @@ def addressed(request: Request, lacks: frozenset[str]) -> list[AnyPart]:
         return found
     for message in request.messages:
         for part in message.parts:
-            inner = part.content if isinstance(part, ToolResultPart) else [part]
-            found += [one for one in inner if _is_addressed(one, lacks)]
+            if isinstance(part, ToolResultPart):
+                found += [one for one in part.content if _is_addressed(one, lacks)]
+            elif not isinstance(part, TextPart) and _is_addressed(part, lacks):
+                found.append(part)
     return found
 
 

@@ -5,6 +5,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 
 import asyncio
 import copy
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
@@ -42,6 +43,7 @@ class Exchange(Receiver, Protocol):
     started_at: int
 
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
 
 
 class Entry(Protocol):
@@ -51,7 +53,7 @@ class Entry(Protocol):
     deadline: float  # of the call, on the ticker's clock
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
 
-    def sent(self, endpoint: Endpoint, model: str) -> None: ...
+    def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -100,12 +102,13 @@ class HubLane:
         exchange = self._exchange
         request = copy.copy(request)  # another target may get the same one: what is put back for this one is not for it
         request.messages = list(request.messages)
-        identity = Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
-        upstream = self._endpoint.upstream(model)
+        upstream, identity = self._endpoint.upstream(model), self._identity()
         self._model, self._request = model, request
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
+        if request.stream:
+            exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE, passage.head)
         alone = getattr(dialect, "answer_without_upstream", None)
         if passage.translated and alone is not None and (ready := alone(request, identity)) is not None:
             self._entry.record.bytes_out = len(ready)
@@ -127,6 +130,17 @@ class HubLane:
             raise passage.own(error) from None
         finally:
             self._entry.record.fidelity = passage.fidelity.log()
+
+    def replay(self, dialect: Dialect, request: Request, model: str, body: bytes) -> None:
+        """Answer with ``body``, an upstream's whole answer, as the stream that was asked for. Raises GatewayError."""
+        upstream = self._endpoint.upstream(model)
+        self._model, self._request = model, request
+        self._passage = Passage(dialect, self._endpoint.hub, request, upstream, self._identity())
+        self._stream_whole(body)
+
+    def _identity(self) -> Identity:
+        exchange = self._exchange
+        return Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
         """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""
@@ -223,7 +237,28 @@ class HubLane:
                 read()  # it broke before anything went to the client, and after it had told its cost
             raise
         if not answer.streaming:
+            self._stream_whole(answer.body)
+
+    def _stream_whole(self, body: bytes) -> None:
+        """Some hosts answer whole although a stream was asked for."""
+        if not body.lstrip().startswith(b"{"):
             raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered a streaming request without an event stream")
+        response = self._passage.parse(body)
+        self._passage.fidelity.synthesised("stream", "the upstream answered whole")
+        self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(body)))
+        self._keep(response)
+        self._stream(response)
+
+    def _stream(self, response: Response) -> None:
+        """A whole answer as a stream."""
+        body, entry = self._passage.stream_of(response), self._entry
+        entry.record.fidelity = self._passage.fidelity.log()
+        entry.record.bytes_out = len(body)
+        entry.settle(200, Outcome.SUCCESS)
+        head = self._passage.stream_head()
+        self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
+        self._exchange.write(body)
+        self._exchange.finish()
 
     async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""
@@ -238,16 +273,10 @@ class HubLane:
             raise
         self._entry.read(response.model, response.finish_reason, response.usage, self._produced)
         self._keep(response)
-        if not self._request.stream:
+        if self._request.stream:
+            self._stream(response)
+        else:
             self._respond(self._passage.write(response))
-            return
-        body = self._passage.stream_of(response)
-        self._entry.record.bytes_out = len(body)
-        self._entry.settle(200, Outcome.SUCCESS)
-        head = self._passage.stream_head()
-        self._exchange.start(200, head.client_type, head.extra + b"cache-control: no-cache\r\n")
-        self._exchange.write(body)
-        self._exchange.finish()
 
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""

@@ -8,10 +8,11 @@ from typing import Final
 
 from pointsman.canonical.collect import replay
 from pointsman.canonical.fidelity import Fidelity
-from pointsman.canonical.halves import Built, Dialect, ProviderFormat, Upstream
+from pointsman.canonical.halves import Built, Dialect, ProviderFormat, StreamRenderer, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
+from pointsman.canonical.unsaid import NotingRenderer, Unsaid
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import end_of_events
 from pointsman.hub.answer import StreamHead
@@ -23,7 +24,7 @@ FIDELITY_HEADER: Final = b"x-pointsman-fidelity"
 class Passage:
     """One call between two halves."""
 
-    __slots__ = ("_dialect", "_format", "_identity", "_request", "_upstream", "fidelity", "translated")
+    __slots__ = ("_dialect", "_format", "_identity", "_request", "_unsaid", "_upstream", "fidelity", "translated")
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Passage:
         # Gemini's clients may want a stream as one JSON array, which no upstream is asked for.
         alike = not request.stream or dialect.STREAM_TYPE.startswith(provider_format.STREAM_TYPE)
         self.translated = dialect.WIRE != provider_format.WIRE or not alike
-        self.fidelity = Fidelity() if fidelity is None else fidelity
+        self.fidelity = Fidelity(request.names) if fidelity is None else fidelity
+        alike = dialect.WIRE == provider_format.WIRE
+        self._unsaid = Unsaid(dialect.UNSAID, self.fidelity, alike=alike) if dialect.UNSAID else None
 
     def build(self, body: bytes, *, strict: bool) -> Built:
         """The request for the upstream. Raises GatewayError(UNSUPPORTED) for what can't be carried when ``strict``."""
@@ -65,6 +68,8 @@ class Passage:
 
     def write(self, response: Response) -> bytes:
         """An answer in our words, for the client."""
+        if self._unsaid is not None:
+            self._unsaid.look(response)
         return self._dialect.write_response(response, self._request, self._identity, self.fidelity)
 
     def reader(self, secret: str | None) -> PassageReader:
@@ -73,12 +78,16 @@ class Passage:
         if not self.translated:
             ends = end_of_events if self._dialect.STREAM_TYPE.startswith(b"text/event-stream") else end_of_lines
             return CarryingReader(parser, self.render_failure, ends, secret.encode() if secret is not None else None)
-        return TranslatingReader(parser, self._dialect.StreamRenderer(self._request, self._identity, self.fidelity))
+        return TranslatingReader(parser, self._renderer())
 
     def stream_of(self, response: Response) -> bytes:
         """A whole answer as the stream that the client asked for."""
-        renderer = self._dialect.StreamRenderer(self._request, self._identity, self.fidelity)
+        renderer = self._renderer()
         return b"".join(renderer.feed(event) for event in replay(response))
+
+    def _renderer(self) -> StreamRenderer:
+        renderer = self._dialect.StreamRenderer(self._request, self._identity, self.fidelity)
+        return renderer if self._unsaid is None else NotingRenderer(renderer, self._unsaid.note)
 
     def own(self, error: GatewayError) -> GatewayError:
         """An upstream's error; its body can be shown only to clients of the same API."""

@@ -79,7 +79,7 @@ def translate(body: Mapping[str, Any], source: Format, target: Format, upstream:
     model = str(body.get("model") or "model")
     streamed = body.get("stream") is True
     request = dialect.read_request(_encode(body), ClientCall(model=model, stream=streamed))
-    fidelity = Fidelity()
+    fidelity = Fidelity(request.names)
     place = upstream or Upstream(model=request.model)
     built = provider_format(target.wire).build_request(request, place, fidelity)
     return Translated(built=built, notes=fidelity.notes)

@@ -61,6 +61,7 @@ class KeyTable:
             for row in rows
             if row.revoked_at is None
         }
+        self._by_id = {key.id: key for key in self._keys.values()}
         self._seen: dict[bytes, Key] = {}  # by a cheaper digest, which is worth nothing outside of this table
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.limited = any(key.limits is not None for key in self._keys.values())
@@ -71,6 +72,10 @@ class KeyTable:
         quick.update(presented)
         mark = quick.digest()
         return self._seen.get(mark) or self._look_up(presented, mark)
+
+    def by_id(self, key_id: str) -> Key | None:
+        """The valid key of this id. Expiry is the caller's to judge."""
+        return self._by_id.get(key_id)
 
     def _look_up(self, presented: bytes, mark: bytes) -> Key | None:
         inner = self._inner.copy()

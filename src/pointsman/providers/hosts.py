@@ -23,7 +23,7 @@ Format = Literal["openai.chat", "openai.responses", "anthropic", "gemini", "olla
 Auth = Literal["bearer", "api-key", "x-api-key", "x-goog-api-key", "none"]
 
 
-class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, cache_hash=True):
     """In what a host departs from OpenAI Chat Completions. The defaults are those of an unknown compatible host.
 
     ``refused``: members that it answers with an error. ``reasoning_control``: the member that says how much to think.

@@ -1,5 +1,7 @@
 """What an API has no place for, told to the fidelity ledger under the client's own names."""
 
+from collections.abc import Collection, Iterable
+
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import CacheMark, Extra, Opaque, Part, ReasoningPart, TextPart
 from pointsman.canonical.request import Message, Request, Tool
@@ -75,6 +77,14 @@ class Leftovers:
         if tool.namespace is not None:
             self._fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
         return self.extra(tool.path, tool.extra)
+
+
+def note_left_out(tools: Iterable[Tool], offered: Collection[str], fidelity: Fidelity) -> None:
+    """The tools that aren't offered because the client's choice keeps the model from calling them."""
+    for tool in tools:
+        if tool.name not in offered:
+            for path in tool.places:
+                fidelity.mapped(path, "left out: it may not be called")
 
 
 def _says_nothing(name: str, value: object) -> bool:

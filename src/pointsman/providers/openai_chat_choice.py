@@ -65,20 +65,29 @@ class ChoiceReader:
         """The events of one delta (or message) and of what stands beside it."""
         out: list[AnyEvent] = []
         content = delta.raw("content")
-        if not delta.value.keys().isdisjoint(NAMES):
+        more = holds_more(delta.value)
+        if more and not delta.value.keys().isdisjoint(NAMES):
             self._read_reasoning(delta, out)
         if isinstance(content, str):
             if content:
                 self._say(content, out)
         elif isinstance(content, list):
             self._read_parts(delta, out)
-        self._read_others(delta, out)
-        for item in delta.objects("tool_calls"):
-            self._read_call(item, out)
-        legacy = delta.object("function_call")
-        if legacy is not None:
-            self._read_function_call(legacy, out)
-        self._read_beside(delta, choice, out)
+        if more:
+            if delta.value.get("annotations"):
+                self._cite(delta, out)
+            else:
+                delta.ignore("annotations")
+            self._read_others(delta, out)
+            for item in delta.objects("tool_calls"):
+                self._read_call(item, out)
+            legacy = delta.object("function_call")
+            if legacy is not None:
+                self._read_function_call(legacy, out)
+            self._read_beside(delta, out)
+        logprobs = choice.object("logprobs")
+        if logprobs is not None and (tokens := read_logprobs(logprobs)):
+            out.append(LogprobsAdded(self._number, tokens))
         return out
 
     def more_text(self, text: str, out: list[AnyEvent]) -> bool:
@@ -193,7 +202,7 @@ class ChoiceReader:
     def _read_reasoning(self, delta: Members, out: list[AnyEvent]) -> None:
         text = delta.string("reasoning_content") or delta.string("reasoning")
         delta.ignore("reasoning_content", "reasoning")
-        details = list(delta.objects("reasoning_details"))
+        details = delta.objects("reasoning_details")
         if not details:
             self._think(text or "", out)
             return
@@ -226,6 +235,13 @@ class ChoiceReader:
         self._thought = []  # its own state stands for it
         out.append(OpaqueSet(self._number, index, opaque))
         self._close("reasoning", out)
+
+    def _cite(self, delta: Members, out: list[AnyEvent]) -> None:
+        """Sources of the open text, before calls end it; those of a text that is over stay as they are."""
+        self._flush(out)
+        index = self._open.get("text")
+        if index is not None:
+            out += [CitationAdded(self._number, index, read_annotation(item)) for item in delta.objects("annotations")]
 
     def _read_others(self, delta: Members, out: list[AnyEvent]) -> None:
         refusal = delta.string("refusal")
@@ -315,19 +331,19 @@ class ChoiceReader:
     def _read_function_call(self, legacy: Members, out: list[AnyEvent]) -> None:
         self._read_call(Members({"index": 0, "function": legacy.value}, legacy.path, wrong_answer), out)
 
-    def _read_beside(self, delta: Members, choice: Members, out: list[AnyEvent]) -> None:
-        if delta.value.get("annotations"):
-            index = self._open.get("text")
-            for item in delta.objects("annotations"):
-                if index is not None:
-                    out.append(CitationAdded(self._number, index, read_annotation(item)))
-        delta.ignore("role", "annotations")
-        logprobs = choice.object("logprobs")
-        if logprobs is not None and (tokens := read_logprobs(logprobs)):
-            out.append(LogprobsAdded(self._number, tokens))
+    def _read_beside(self, delta: Members, out: list[AnyEvent]) -> None:
+        delta.ignore("role")
         rest = delta.rest()
         if rest:
             self._extra["message"] = {**self._extra.get("message", {}), **rest}
+
+
+def holds_more(delta: Extra) -> bool:
+    """Whether there is anything in a delta beside its content: most hold nothing else."""
+    for name, value in delta.items():
+        if value is not None and name not in ("role", "content") and (value or name != "annotations"):
+            return True
+    return False
 
 
 class _Call:

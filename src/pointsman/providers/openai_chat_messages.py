@@ -32,6 +32,7 @@ from pointsman.wire.openai_chat_parts import (
 )
 
 Json = dict[str, Any]
+_SAID: Final = (TextPart, NativePart)
 NO_MARKS: Final = "this host is not known to read cache marks"
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _FORMATS: Final = {media: name for name, media in AUDIO_TYPES.items()} | {"audio/mp3": "mp3", "audio/x-wav": "wav"}
@@ -75,11 +76,13 @@ class MessageWriter:
         self._all.append(self._framed(role, self._content(message.parts), message))
 
     def _user(self, message: Message) -> None:
-        results = [part for part in message.parts if isinstance(part, ToolResultPart)]
         moved: list[AnyPart] = []
-        others: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResultPart)]
-        for result in results:
-            moved += self._result(result)
+        others: list[AnyPart] = []
+        for part in message.parts:
+            if isinstance(part, ToolResultPart):
+                moved += self._result(part)
+            else:
+                others.append(part)
         if moved or others:
             self._all.append(self._framed("user", self._content([*moved, *others]), message))
         elif message.extra:
@@ -89,7 +92,8 @@ class MessageWriter:
         out: Json = {"role": role, "content": content}
         if message.name is not None:
             out["name"] = message.name
-        out.update(self._leftover(message.extra, message.path))
+        if message.extra:
+            out.update(self._leftover(message.extra, message.path))
         return out
 
     def _leftover(self, extra: Extra | None, path: str) -> Extra:
@@ -151,7 +155,7 @@ class MessageWriter:
             self._mark(out, part)
         if part.opaque is not None:
             self._fidelity.dropped(f"{part.path}.{part.opaque.kind}", f"state of {part.opaque.origin}")
-        return overlay(out, self._leftover(part.extra, part.path))
+        return overlay(out, self._leftover(part.extra, part.path)) if part.extra else out
 
     def _mark(self, out: Json, part: AnyPart) -> None:
         """A cache mark where the host reads them; OpenAI's own is among the part's extra members."""
@@ -173,7 +177,7 @@ class MessageWriter:
                 return self._file(part)
             case AudioPart():
                 return self._audio(part)
-            case VideoPart():
+            case VideoPart() if part.source.file_id is None:
                 return {"type": "video_url", "video_url": {"url": write_source(part.source, "video/mp4")}}
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
@@ -220,21 +224,23 @@ class MessageWriter:
         return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": name}}
 
     def _assistant(self, message: Message) -> Json:
-        texts = [part for part in message.parts if isinstance(part, TextPart | NativePart)]
-        calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
+        texts = [part for part in message.parts if isinstance(part, _SAID)]
         out: Json = {"role": "assistant", "content": None}
         if texts:
             out["content"] = self._content(texts) or None
         if message.name is not None:
             out["name"] = message.name
-        self._reasoning(message, out, bool(calls))
-        for part in message.parts:
-            self._beside(part, out)
-        if calls:
-            out["tool_calls"] = [self._call(call, out) for call in calls]
+        if len(texts) < len(message.parts):
+            calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
+            self._reasoning(message, out, bool(calls))
+            for part in message.parts:
+                self._beside(part, out)
+            if calls:
+                out["tool_calls"] = [self._call(call, out) for call in calls]
         if out["content"] is None and len(out) == 2:
             out["content"] = ""
-        out.update(self._leftover(message.extra, message.path))
+        if message.extra:
+            out.update(self._leftover(message.extra, message.path))
         return out
 
     def _beside(self, part: AnyPart, out: Json) -> None:
@@ -268,7 +274,7 @@ class MessageWriter:
             self._call_state(part, out, message)
         if part.cache is not None:
             self._mark(out, part)
-        return overlay(out, self._leftover(part.extra, part.path))
+        return overlay(out, self._leftover(part.extra, part.path)) if part.extra else out
 
     def _call_state(self, part: ToolCallPart, out: Json, message: Json) -> None:
         opaque = part.opaque
@@ -285,6 +291,9 @@ class MessageWriter:
     def _reasoning(self, message: Message, out: Json, calling: bool) -> None:
         parts = [part for part in message.parts if isinstance(part, ReasoningPart)]
         quirks = self._quirks
+        for part in parts:
+            for name in part.extra or ():
+                self._fidelity.dropped(f"{part.path}.{name}", "no such member of reasoning here")
         if quirks.reasoning_history == "never":
             for part in parts:
                 self._fidelity.dropped(part.path, "this host takes no reasoning back")
@@ -292,7 +301,7 @@ class MessageWriter:
         if quirks.reasoning_member == "reasoning_details":
             details: list[Extra] = []
             for part in parts:
-                opaque = None if part.opaque is not None and part.opaque.origin == WIRE else part.opaque
+                opaque = None if part.opaque is not None and part.opaque.kind == "reasoning_content" else part.opaque
                 details += write_details(part.text, part.summary, opaque, len(details))
             if details:
                 out["reasoning_details"] = details
@@ -313,6 +322,8 @@ class MessageWriter:
             return part.text or opaque.data
         if opaque is not None:
             self._fidelity.dropped(f"{part.path}.{opaque.kind}", f"state of {opaque.origin}")
+        if part.text and part.summary:
+            self._fidelity.dropped(f"{part.path}.summary", "the reasoning itself is sent")
         return part.text or "\n\n".join(part.summary or ())
 
     def _thinking_part(self, out: Json, text: str) -> None:

@@ -1,6 +1,8 @@
 """Writes a request of our own words for a host that speaks Chat Completions, with the host's departures."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +14,7 @@ from pointsman.canonical.request import ReasoningOptions, Request, Tool, ToolCho
 from pointsman.providers.azure_openai import API_VERSION, chat_path
 from pointsman.providers.caller_name import short_name_of_caller
 from pointsman.providers.hosts import Quirks, read_quirks
+from pointsman.providers.leftovers import note_left_out
 from pointsman.providers.openai import CHAT_PATH
 from pointsman.providers.openai_chat_messages import NO_MARKS, MessageWriter
 from pointsman.wire.openai_chat import Fields
@@ -32,13 +35,19 @@ _PLAIN: Final[Mapping[str, str]] = {
     "modalities": "modalities", "audio": "audio", "prediction": "prediction", "web_search": "web_search_options",
     "parallel_tool_calls": "parallel_tool_calls",
 }  # fmt: skip
+_values: Final = attrgetter(*_PLAIN)
 _FOREIGN: Final = frozenset(("top_k", "min_p", "top_a", "repetition_penalty"))  # never OpenAI's: the host may say no
+KNOWN_QUIRKS: Final = 512  # as many rows as are kept ready in hosts.py
 _NOWHERE: Final = {"max_tool_calls": "Chat Completions has no such limit", "betas": "Anthropic's alone"}
 
 
 def lacks(upstream: Upstream) -> frozenset[str]:
     """What the host has no way to say."""
-    quirks = read_quirks(upstream.quirks)
+    return _lacking(read_quirks(upstream.quirks))
+
+
+@lru_cache(maxsize=KNOWN_QUIRKS)
+def _lacking(quirks: Quirks) -> frozenset[str]:
     found = set()
     if quirks.one_choice:
         found.add("choices")
@@ -137,10 +146,9 @@ class _Options:
             body["stream"] = True
             if self._quirks.stream_usage:
                 body["stream_options"] = {"include_usage": True}
-        for name, member in _PLAIN.items():
-            value = getattr(request, name)
+        for name, value in zip(_PLAIN, _values(request), strict=True):
             if value is not None:
-                self._plain(name, member, value)
+                self._plain(name, _PLAIN[name], value)
         for name, why in _NOWHERE.items():
             if getattr(request, name):
                 self._fidelity.dropped("anthropic-beta" if name == "betas" else request.path(name), why)
@@ -167,16 +175,14 @@ class _Options:
             self._body[quirks.seed_field] = value
         elif name == "user" and self._request.wire != WIRE:
             self._body[member] = short_name_of_caller(value, path, self._fidelity)
-        elif name == "parallel_tool_calls" and not self._request.tools:
-            self._fidelity.dropped(path, "there are no tools")
         else:
             self._body[member] = value
 
     def _tools(self) -> None:
         request = self._request
         if request.tools and not self._quirks.tools:
-            for tool in request.tools:
-                self._fidelity.dropped(tool.path, "this host has no tools")
+            for path in dict.fromkeys(path for tool in request.tools for path in tool.places):
+                self._fidelity.dropped(path, "this host has no tools")
             for name in ("tool_choice", "parallel_tool_calls"):
                 if getattr(request, name) is not None:
                     self._body.pop(name, None)
@@ -187,12 +193,12 @@ class _Options:
         if choice is not None and choice.allowed is not None and not self._quirks.custom_tools:
             tools = [tool for tool in tools if tool.name in choice.allowed]
             self._fidelity.mapped(request.path("tool_choice"), "the tools that are not allowed are left out")
-            for tool in request.tools:
-                if tool.name not in choice.allowed:
-                    self._fidelity.mapped(tool.path, "left out: not allowed")
+            note_left_out(request.tools, choice.allowed, self._fidelity)
         written = [one for tool in tools if (one := self._tool(tool)) is not None]
         if written:
             self._body["tools"] = written
+        elif self._body.pop("parallel_tool_calls", None) is not None:
+            self._fidelity.dropped(request.path("parallel_tool_calls"), "there are no tools")
         if choice is not None:
             self._choice(choice, bool(written))
 
@@ -219,7 +225,7 @@ class _Options:
         if tool.kind == "custom":
             self._fidelity.approximated(tool.path, "a custom tool is a function with one text here")
             if tool.format is not None:
-                self._fidelity.dropped(f"{tool.path}.custom.format", "a function's text has no grammar")
+                self._fidelity.dropped(f"{tool.path}.format", "a function's text has no grammar")
             inner["parameters"] = {
                 "type": "object",
                 "properties": {"input": {"type": "string"}},
@@ -265,6 +271,8 @@ class _Options:
                 if choice.allowed is not None and self._quirks.custom_tools:
                     listed = {"mode": word, "tools": [self._allowed(name) for name in choice.allowed]}
                     self._body["tool_choice"] = {"type": "allowed_tools", "allowed_tools": listed}
+                    if choice.value is not None:
+                        self._fidelity.dropped(path, f"but for functions and custom tools: others are {choice.wire}'s")
                 else:
                     self._body["tool_choice"] = word
 
@@ -299,7 +307,7 @@ class _Options:
             self._fidelity.dropped(path, "this host promises JSON, not its shape")
             return
         if wanted.name is None:
-            self._fidelity.synthesised(f"{path}.json_schema.name", "a schema needs a name here")
+            self._fidelity.synthesised(f"{path}.name", "a schema needs a name here")
         inner: Json = {"name": wanted.name or "answer"}
         for name in ("description", "schema", "strict"):
             value = getattr(wanted, name)
@@ -333,12 +341,17 @@ class _Options:
                 else:
                     self._body["prompt_mode"] = "reasoning"
                     self._fidelity.approximated(path, "thinking is on or off here")
+                    if options.effort is not None:
+                        self._fidelity.approximated(f"{path}.effort", "thinking is on or off here")
             case _:
                 self._effort(options, path)
 
     def _effort(self, options: ReasoningOptions, path: str) -> None:
         word = options.effort
-        if word is None and options.max_tokens is not None:
+        if options.enabled is False and word not in (None, "none"):
+            self._fidelity.dropped(f"{path}.effort", "thinking is off")
+            word = "none"
+        elif word is None and options.max_tokens is not None:
             word = effort_of(options.max_tokens)
             self._fidelity.mapped(f"{path}.max_tokens", f"effort {word}")
         elif word is None and options.enabled is False:

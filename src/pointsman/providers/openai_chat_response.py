@@ -7,15 +7,18 @@ import msgspec
 from pointsman.canonical.collect import Collector
 from pointsman.canonical.events import AnyEvent, Ended, Failed, Started, UsageReported
 from pointsman.canonical.identity import Identity
-from pointsman.canonical.response import Response
+from pointsman.canonical.parts import TextPart
+from pointsman.canonical.response import Choice, FinishReason, Response
 from pointsman.errors import GatewayError, Kind
 from pointsman.framing.sse import SseSplitter
-from pointsman.providers.openai_chat_choice import ChoiceReader
+from pointsman.providers.openai_chat_choice import ChoiceReader, holds_more
 from pointsman.providers.openai_chat_errors import error_inside
+from pointsman.providers.think_tags import may_begin_thinking
 from pointsman.wire.members import Members, read_answer, wrong_answer
-from pointsman.wire.openai_chat_parts import WIRE, read_usage
+from pointsman.wire.openai_chat_parts import REASONS, WIRE, read_usage
 
 _decode: Final = msgspec.json.Decoder().decode
+_PLAIN: Final = frozenset(("index", "message", "finish_reason", "logprobs"))
 
 
 def parse_response(body: bytes, identity: Identity) -> Response:
@@ -27,11 +30,29 @@ def parse_response(body: bytes, identity: Identity) -> Response:
     collector = Collector(WIRE)
     if not isinstance(top.value.get("choices"), list):
         raise wrong_answer("choices", "is missing")
-    for event in (*reader.read(top), *reader.end()):
+    plain = _plain_choice(top.value["choices"])
+    for event in (*reader.read(top, without_choices=plain is not None), *reader.end()):
         collector.feed(event)
     if collector.error is not None:
         raise collector.error
+    if plain is not None:
+        collector.response.choices = [plain]
     return collector.response
+
+
+def _plain_choice(choices: list[Any]) -> Choice | None:
+    """The short way for what most answers are, one plain text; None when the only choice isn't that."""
+    item = choices[0] if len(choices) == 1 else None
+    if type(item) is not dict or not item.keys() <= _PLAIN or item.get("logprobs") is not None:
+        return None
+    message, reason = item.get("message"), item.get("finish_reason")
+    if type(message) is not dict or type(reason) is not str or not reason or holds_more(message):
+        return None
+    text, number = message.get("content"), item.get("index", 0)
+    if type(text) is not str or may_begin_thinking(text) or number != 0 or type(number) is not int:
+        return None
+    finished = REASONS.get(reason, FinishReason.STOP)
+    return Choice(parts=[TextPart(text=text)], finish_reason=finished, native_finish_reason=reason)
 
 
 class StreamParser:
@@ -112,13 +133,13 @@ class _AnswerReader:
         """True when every choice has ended."""
         return bool(self._choices) and all(choice.ended for choice in self._choices.values())
 
-    def read(self, top: Members) -> list[AnyEvent]:
-        """The events of one chunk."""
+    def read(self, top: Members, *, without_choices: bool = False) -> list[AnyEvent]:
+        """The events of one chunk; ``without_choices``: those of what stands around them."""
         out: list[AnyEvent] = []
-        choices = list(top.objects("choices"))
+        choices = [] if without_choices else top.objects("choices")
         used = self._usage(top)
         if not self.begun:
-            self._begin(top, bool(choices), out)
+            self._begin(top, bool(choices) or without_choices, out)
         for choice in choices:
             self._choice(choice, out)
         if used is not None:
@@ -151,7 +172,7 @@ class _AnswerReader:
     def _begin(self, top: Members, certain: bool, out: list[AnyEvent]) -> None:
         model, identifier = top.string("model") or None, top.string("id") or None
         created, tier = top.integer("created"), top.string("service_tier")
-        top.ignore("object", "usage", "x_groq", "obfuscation")
+        top.ignore("object", "choices", "usage", "x_groq", "obfuscation")
         self._early.update(top.rest() or {})
         if not (certain or model):
             return
@@ -166,7 +187,7 @@ class _AnswerReader:
             found = groq.get("usage")
         if not isinstance(found, dict):
             return None
-        usage, rest = read_usage(Members(found, "usage", wrong_answer))
+        usage, rest = read_usage(found)
         return UsageReported(usage, {"usage": rest} if rest else None)
 
     def _choice(self, item: Members, out: list[AnyEvent]) -> None:

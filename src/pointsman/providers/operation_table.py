@@ -1,10 +1,12 @@
 """Which operations beside chat a host has, and how it speaks them."""
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from pointsman.providers import embedding_hosts, openai_operations, retrieval_hosts
+from pointsman.providers.files import FILE_HOSTS
 from pointsman.providers.hosts import Host
 
 Operations = Mapping[str, Any]  # by the dialect's OPERATION; each an `OperationFormat` of that operation's structs
@@ -39,6 +41,9 @@ LOCAL: Final[Operations] = MappingProxyType(
 )
 
 
+@cache
 def operations_of(host: Host) -> Operations:
-    """The operations of a host; empty when it has nothing but chat."""
-    return _BY_HOST.get(host.id) or _BY_FORMAT.get(host.format, MappingProxyType({}))
+    """The operations of a host; empty when it has nothing but chat. ``files`` is its `FileFormat`."""
+    found = _BY_HOST.get(host.id) or _BY_FORMAT.get(host.format, MappingProxyType({}))
+    files = FILE_HOSTS.get(host.id)
+    return found if files is None else MappingProxyType({**found, "files": files})

@@ -25,6 +25,8 @@ class ThinkSplitter:
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
         """Pieces as (was thought, text), none of them empty."""
+        if self._state == "start" and not self._held and not may_begin_thinking(text):
+            self._state = "said"  # as nearly every text
         if self._state == "said":
             return [(False, text)] if text else []
         self._held += text
@@ -80,6 +82,11 @@ class ThinkSplitter:
             found.append((True, self._held[: len(self._held) - keep]))
             self._held = self._held[len(self._held) - keep :]
         return False
+
+
+def may_begin_thinking(text: str) -> bool:
+    """False for a text that is plain whatever follows it, as nearly every text."""
+    return not text or text[0] == "<" or text[0].isspace()
 
 
 def _held_back(text: str) -> int:

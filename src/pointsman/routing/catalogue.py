@@ -3,7 +3,7 @@
 import difflib
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
@@ -53,6 +53,14 @@ class Catalogue:
     def route(self, name: str) -> Route:
         """Where requests for a model id may go. Raises GatewayError(MODEL_NOT_FOUND) as `resolve` does."""
         return self._routes.get(name) or route_to(name, self.resolve(name))
+
+    def route_at(self, name: str, connection_ids: Collection[str]) -> Route:
+        """As `route`; of a bare name that several connections have, to that of one of ``connection_ids``."""
+        if name not in self._routes:
+            for target in self._bare.get(name, ()):
+                if target.connection.id in connection_ids:
+                    return route_to(name, target)
+        return self.route(name)
 
     def resolve(self, name: str) -> Target:
         """The one target of a requested model id; of a combo the first.

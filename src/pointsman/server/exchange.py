@@ -11,12 +11,14 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
-    from pointsman.server.edge import EdgeConnection
+    from pointsman.server.connection import EdgeConnection
     from pointsman.server.routes import Handler
     from pointsman.server.websockets import WebSocket
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON: Final = b"application/json"
+# Of a client that waits for a stream: its content type, the comment, and further header lines.
+Waiting = tuple[bytes, bytes, Callable[[], bytes] | None]
 log = structlog.get_logger("pointsman.edge")
 WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
 
@@ -28,8 +30,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "body", "bytes_out", "first_byte", "headers", "http11", "keep", "limit_head",
-        "method", "path", "peer", "query", "request_id", "started", "started_at", "state", "throttle", "websocket",
+        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "first_byte", "headers", "http11",
+        "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started", "started_at", "state",
+        "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -50,7 +53,9 @@ class Exchange:
         self.state = WAITING
         self.bytes_out = 0
         self.first_byte: float | None = None
+        self.api_head = b""  # header lines that the client's API has: its name for the request
         self.limit_head = b""  # header lines about rate limits
+        self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.websocket: WebSocket | None = None  # of a request to change to one
 
@@ -77,10 +82,15 @@ class Exchange:
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer; an HTTP/1.0 client gets it ended by the close of the connection."""
-        if self.state != WAITING:
+        if self.state == DONE:
             return
+        if self.first_byte is None:
+            self.first_byte = self._edge.clock.monotonic()
+        if self.state == WAITING:
+            self._open(status, content_type, extra)
+
+    def _open(self, status: int, content_type: bytes, extra: bytes) -> None:
         self.state = STREAMING
-        self.first_byte = self._edge.clock.monotonic()
         if not self.http11:
             self.keep = False
         framing = b"transfer-encoding: chunked\r\n" if self.http11 else b""
@@ -102,6 +112,33 @@ class Exchange:
             if self.http11:
                 self._connection.write(b"0\r\n\r\n")
             self._connection.finished(self)
+
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = None) -> None:
+        """The client waits for a stream: it is told so now and then by ``comment``, in an answer that begins with it.
+
+        ``head`` gives the header lines that the answer would have; no ``comment``: its API has no way to say it.
+        """
+        if comment and self._edge.settings.stream_silence_seconds:
+            self._waiting = (content_type, comment, head)
+            self._seen = self.bytes_out
+            self._connection.watch()
+
+    @property
+    def waits(self) -> bool:
+        """True while somebody may have to be told that the answer is still being made."""
+        return self._waiting is not None
+
+    def reassure(self) -> None:
+        """A while has passed: send the comment if nothing else was sent in it. Writes are whole events: it fits."""
+        if self._waiting is None:
+            return
+        if self.bytes_out == self._seen:
+            content_type, comment, head = self._waiting
+            if self.state == WAITING:
+                self._open(200, content_type, (head() if head is not None else b"") + b"cache-control: no-cache\r\n")
+            self.write(comment)
+        self._seen = self.bytes_out
+        self._connection.watch()
 
     def switch(self, extra: bytes) -> None:
         """Leave HTTP: 101 with these header lines. What follows is not an exchange's business."""
@@ -135,6 +172,7 @@ class Exchange:
                 b"x-request-id: ",
                 self.request_id.encode(),
                 b"\r\n",
+                self.api_head,
                 self.limit_head,
                 extra,
                 framing,
@@ -159,14 +197,20 @@ def error_headers(error: GatewayError) -> bytes:
 
 
 class ErrorDialect(Protocol):
-    """What is needed of a dialect to tell an error."""
+    """What is needed of a dialect to tell an error; it may have a ``status_of`` of its own."""
 
     def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
 
 
+def own_status(error: GatewayError) -> int:
+    """The status of an error in APIs that give its kind no other."""
+    return error.status
+
+
 def refuse(exchange: Exchange, dialect: ErrorDialect, error: GatewayError) -> None:
     """Tell an error in the client's dialect, where no request was entered in the books."""
-    exchange.respond(error.status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
+    status = getattr(dialect, "status_of", own_status)(error)
+    exchange.respond(status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
 async def run_handler(exchange: Exchange, handler: "Handler") -> None:

@@ -14,7 +14,7 @@ from pointsman.canonical.request import Request
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
 from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE, is_openrouter
@@ -53,9 +53,12 @@ class Speaking:
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.STREAM_TYPE = dialect.STREAM_TYPE
+        self.KEEP_ALIVE = dialect.KEEP_ALIVE
+        self.UNSAID = dialect.UNSAID
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer
+        self.status_of = getattr(dialect, "status_of", own_status)
         self.render_error = dialect.render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
@@ -158,6 +161,7 @@ class InferenceRoutes:
 
         async def handle(exchange: Exchange) -> None:
             dialect = dialect_named(module)
+            name_request(exchange, dialect)
             try:
                 call = client_call(exchange)
             except GatewayError as error:
@@ -194,7 +198,9 @@ class InferenceRoutes:
 
     async def anthropic_count(self, exchange: Exchange) -> None:
         """``/v1/messages/count_tokens``."""
-        await self._counting.count(exchange, dialect_module("anthropic"), ClientCall(headers=exchange.headers))
+        dialect = dialect_module("anthropic")
+        name_request(exchange, dialect)
+        await self._counting.count(exchange, dialect, ClientCall(headers=exchange.headers))
 
     async def gemini(self, exchange: Exchange) -> None:
         """``/v1beta/models/{model}:{method}``; the key may stand in the query as ``key``."""
@@ -216,6 +222,13 @@ class InferenceRoutes:
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+def name_request(exchange: Exchange, dialect: object) -> None:
+    """Tell the request's id in the header that the client's API has for it, if it has one of its own."""
+    lines: Callable[[str], bytes] | None = getattr(dialect, "request_lines", None)
+    if lines is not None:
+        exchange.api_head = lines(exchange.request_id)
 
 
 def take_query_key(exchange: Exchange, query: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -90,6 +90,10 @@ class HeldExchange:
         """Begin a streamed answer."""
         self._outer.start(status, content_type, extra)
 
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = None) -> None:
+        """The client waits for a stream."""
+        self._outer.keep_alive(content_type, comment, head)
+
     def write(self, data: bytes) -> None:
         """A part of a streamed answer, in whole events."""
         if not self._held:
@@ -136,13 +140,17 @@ class QuietExchange:
 
     def __init__(self, like: "Exchange", body: bytes, request_id: str, path: bytes) -> None:
         """``like`` says who asks and since when."""
+        self.method = b"POST"
         self.body = body
         self.path = path
+        self.query = b""
         self.headers = like.headers
         self.request_id = request_id
         self.started = like.started
         self.started_at = like.started_at
-        self.limit_head = b""
+        self.api_head = self.limit_head = b""
+        self.content_type = JSON
+        self.broken = False
         self.bytes_out = 0
         self.first_byte: float | None = None
         self.throttle: Callable[[bool], None] | None = None
@@ -154,14 +162,19 @@ class QuietExchange:
         self._over = False
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
-        """The whole answer: a refusal, since a stream was asked for."""
+        """The whole answer: a refusal, where a stream was asked for."""
         self.responded = True
         self.refusal = (status, body)
+        self.content_type = content_type
         self._end()
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer."""
         self.responded = True
+        self.content_type = content_type
+
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = None) -> None:
+        """Nobody's connection has to be kept open here."""
 
     def write(self, data: bytes) -> None:
         """A part of a streamed answer."""
@@ -178,10 +191,14 @@ class QuietExchange:
 
     def cut(self) -> None:
         """Break off."""
+        self.broken = True
         self._end()
 
-    async def parts(self, flow: Coroutine[Any, Any, None]) -> AsyncIterator[bytes]:
-        """What ``flow`` writes while it runs. Closing the iterator cancels it. Raises GatewayError for a refusal."""
+    async def parts(self, flow: Coroutine[Any, Any, None], *, whole: bool = False) -> AsyncGenerator[bytes]:
+        """What ``flow`` writes while it runs. Closing the iterator cancels it.
+
+        A whole answer is in ``refusal`` at the end. Raises GatewayError for it unless a ``whole`` one is welcome.
+        """
         task = asyncio.ensure_future(flow)
         task.add_done_callback(lambda _: self._end())
         try:
@@ -197,7 +214,7 @@ class QuietExchange:
                 self._change.clear()
                 await self._change.wait()
             await task
-            if self.refusal is not None:
+            if self.refusal is not None and not whole:
                 raise refused(*self.refusal)
         finally:
             if not task.done():

@@ -8,7 +8,7 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
-from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
 from pointsman.server.views import OPENROUTER_BASE, is_openrouter
@@ -44,9 +44,11 @@ class SpeakingOperation:
     def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None, *, errors: Any = None) -> None:
         """``errors``: whose errors the client reads, when not the dialect's own."""
         self.NAME = dialect.NAME
+        self.STREAM_TYPE = self.KEEP_ALIVE = b""  # whether it will be a stream is the upstream's to say
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
         self.write_response = getattr(dialect, "write_response", None)
+        self.status_of = getattr(errors, "status_of", own_status)
         self.render_error = (errors or dialect).render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits

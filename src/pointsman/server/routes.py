@@ -30,6 +30,8 @@ class Router:
         self._exact: dict[bytes, dict[bytes, Handler]] = {}
         self._prefixes: list[tuple[bytes, dict[bytes, Handler]]] = []
         self._fallback = fallback
+        # How large a body may be where that is more than elsewhere: by path, told the headers and the query.
+        self.body_limits: dict[bytes, Callable[[dict[bytes, bytes], bytes], int | None]] = {}
         self.websockets: dict[bytes, Handler] = {}  # what answers a GET that asks to change to a WebSocket, by path
 
     def add(self, method: str, path: str, handler: Handler) -> None:

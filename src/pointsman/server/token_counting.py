@@ -8,11 +8,13 @@ from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.request import Request
 from pointsman.errors import GatewayError
 from pointsman.flow import Gateway
+from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.endpoints import Endpoint
+from pointsman.wire.file_references import may_name_files
 
 
 class TokenCounting:
@@ -25,9 +27,14 @@ class TokenCounting:
         """Answer a request for a count, in ``dialect``: a module with ``read_count_request``."""
         snapshot = self._gateway.snapshot
         try:
-            authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
             request: Request = dialect.read_count_request(exchange.body, call)
-            target = snapshot.catalogue.resolve(request.model)
+            files = self._gateway.files
+            if files is not None and may_name_files(exchange.body):
+                places = FilePlaces(files, snapshot, key.workspace_id)
+                target = (await places.route(exchange.body, dialect.WIRE, request.model)).steps[0].target
+            else:
+                target = snapshot.catalogue.resolve(request.model)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
             if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):

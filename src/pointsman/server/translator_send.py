@@ -9,7 +9,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway, serve
 from pointsman.hub.translator import FORMATS
 from pointsman.policy.authentication import authenticate
-from pointsman.server.exchange import Exchange, error_headers
+from pointsman.server.exchange import Exchange, error_headers, own_status
 from pointsman.server.inference import Speaking, dialect_named
 from pointsman.wire.json_faults import describe
 
@@ -29,6 +29,7 @@ class _Sending(Speaking):
     def __init__(self, dialect: Any, call: ClientCall, provider: str) -> None:
         super().__init__(dialect, call, provider)
         self.render_error = render_failure
+        self.status_of = own_status
 
 
 def render_failure(error: GatewayError, request_id: str) -> bytes:

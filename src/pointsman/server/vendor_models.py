@@ -9,11 +9,12 @@ from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.targets import Target
 from pointsman.server.exchange import Exchange, refuse
-from pointsman.server.inference import GEMINI_BASES, dialect_module, query_of, take_query_key
+from pointsman.server.inference import GEMINI_BASES, dialect_module, name_request, query_of, take_query_key
 from pointsman.server.operations import list_models
 from pointsman.server.routes import Handler, Router
 
 RUNNING_SECONDS: Final = 300  # how long Ollama keeps a model loaded by default; ours need no loading
+OLLAMA_RUNS: Final = b"Ollama is running"  # ollama/server/routes.go
 _CAPABILITIES: Final = ("completion", "tools", "vision", "thinking")
 
 
@@ -46,6 +47,17 @@ class VendorModels:
 
         return handle
 
+    def root(self, page: Handler) -> Handler:
+        """For ``/``: what browsers get, and the words by which Ollama's clients know that there is somebody."""
+
+        async def handle(exchange: Exchange) -> None:
+            if b"text/html" in exchange.headers.get(b"accept", b"").lower():
+                await page(exchange)
+            else:
+                exchange.respond(200, OLLAMA_RUNS, b"text/plain; charset=utf-8")
+
+        return handle
+
     async def anthropic_models(self, exchange: Exchange) -> None:
         """``GET /v1/models`` for Anthropic's clients, in pages."""
         await self._anthropic(exchange, self._anthropic_page)
@@ -56,6 +68,7 @@ class VendorModels:
 
     async def _anthropic(self, exchange: Exchange, write: Callable[[Any, Exchange], bytes]) -> None:
         dialect = dialect_module("anthropic")
+        name_request(exchange, dialect)
         try:
             self._authenticate_if_sent(exchange)
             body = write(dialect, exchange)

@@ -19,7 +19,7 @@ from pointsman.runner import Waiting
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
-    from pointsman.server.edge import EdgeConnection
+    from pointsman.server.connection import EdgeConnection
     from pointsman.server.exchange import Exchange
 
 VERSION: Final = b"13"

@@ -173,6 +173,24 @@ opaque_states: Final = Table(
 )
 Index(None, opaque_states.c.expires_at, opaque_states.c.size)
 Index(None, opaque_states.c.workspace_id, opaque_states.c.expires_at)
+# Whose uploaded file is whose, and at which connection. ``sealed`` is what the upstream told of it, encrypted.
+files: Final = Table(
+    "files",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("wire", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("key_id", Text),
+    Column("size_bytes", BigInteger),
+    Column("purpose", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("sealed", LargeBinary, nullable=False),
+)
+Index(None, files.c.wire, files.c.id)
+Index(None, files.c.expires_at)
+Index(None, files.c.workspace_id, files.c.created_at)
 
 journal_segments: Final = Table(
     "journal_segments",

@@ -15,6 +15,7 @@ from . import anthropic_errors as errors
 from .anthropic_cache import PromptCache, prompt_tokens
 from .anthropic_checks import InvalidRequest, Json
 from .anthropic_completion import Completion, Writer, complete, usage
+from .anthropic_files import FILES_PATH, AnthropicFiles
 from .anthropic_ids import block_id
 from .anthropic_models import model_info, page_of
 from .anthropic_request import check_rules, check_version, parse
@@ -47,7 +48,8 @@ _NEED_BETA: Final = {
 
 
 class AnthropicMessages:
-    """``POST /v1/messages``, ``POST /v1/messages/count_tokens``, ``GET /v1/models`` and ``GET /v1/models/{id}``.
+    """``POST /v1/messages``, ``POST /v1/messages/count_tokens``, ``GET /v1/models``, ``GET /v1/models/{id}``
+    and ``/v1/files``.
 
     ``api_key``: when set, any other key gets 401. ``models``: what the list shows; with ``only_listed`` any other
     model gets 404. ``strict``: refuse wrong requests as Anthropic does; else unknown members, a missing version or
@@ -74,6 +76,7 @@ class AnthropicMessages:
         self._signer = Signer(signing_key)
         self._context_tokens = context_tokens
         self._cache = PromptCache(least_cached_tokens)
+        self.files = AnthropicFiles()
         self._numbers = count(1)
         self._run = os.urandom(12).hex()
 
@@ -92,6 +95,8 @@ class AnthropicMessages:
         headers = self._headers(behaviour)
         path, _, query = request.path.partition("?")
         methods = {MESSAGES_PATH: "POST", COUNT_PATH: "POST"}
+        if path == FILES_PATH or path.startswith(FILES_PATH + "/"):
+            return self._check_head(request, headers) or self.files.answer(request, headers)
         listing = path == MODELS_PATH or path.startswith(MODELS_PATH + "/")
         if path not in methods and not listing:
             return errors.error_reply(404, "Not Found", headers)

@@ -12,6 +12,7 @@ import msgspec
 from . import gemini_errors as errors
 from .behaviour import MODEL_MARK, Behaviour
 from .gemini_completion import answers, block_reason, details, prompt_by_modality, usage
+from .gemini_files import GeminiFiles
 from .gemini_models import gemini_list, gemini_model, vertex_list, vertex_model
 from .gemini_parts import AnswerParts, Form
 from .gemini_request import InvalidRequest, Json, parse, parts_of
@@ -44,7 +45,7 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gemini:
-    """``generateContent``, ``streamGenerateContent`` (SSE and array), ``countTokens``, list and get of models.
+    """``generateContent``, ``streamGenerateContent`` (SSE and array), ``countTokens``, list and get of models, files.
 
     The Gemini API is at ``/v1beta/models`` (key in ``x-goog-api-key`` or ``?key=``), Vertex AI at
     ``/v1/projects/P/locations/L/publishers/google/models`` (bearer token) and, for keys, at ``/v1/publishers/...``.
@@ -69,6 +70,7 @@ class Gemini:
         self._only_listed = only_listed
         self._strict = strict
         self._numbers = count(1)
+        self.files = GeminiFiles()
 
     def model_of(self, request: Request) -> str:
         """The model in a request's path, directives included, or an empty string."""
@@ -77,8 +79,12 @@ class Gemini:
 
     def answer(self, request: Request, behaviour: Behaviour) -> Reply:
         """Google's answer to ``request``, errors included."""
-        target = _target(request)
         headers = _headers(behaviour)
+        if self.files.takes(request.path):
+            place = errors.Place(vertex=False, in_array=False, headers=headers)
+            refused = None if self.files.is_part(request) else self._check_credential(request, place)
+            return refused or self.files.answer(request, place)
+        target = _target(request)
         if target is None or request.method != ("POST" if target.method else "GET"):
             return errors.unknown_path(request.path, headers)
         place = _place(request, target, behaviour)

@@ -16,6 +16,7 @@ from .behaviour import MODEL_MARK, Behaviour
 from .openai_cache import PromptCache
 from .openai_chat_stream import EVENT_STREAM, ChatStream
 from .openai_completion import completions, usage
+from .openai_files import FILES_PATH, OpenAIFiles
 from .openai_flavours import OPENAI, Flavour
 from .openai_legacy import LegacyCompletion, chat_request, check_legacy
 from .openai_message import chat_completion
@@ -34,7 +35,7 @@ _encode = msgspec.json.encode
 
 class OpenAIChat:
     """``POST /v1/chat/completions``, ``POST /v1/completions``, ``GET /v1/models`` and ``GET /v1/models/{id}``,
-    and Azure's paths for the same.
+    Azure's paths for the same, and ``/v1/files``.
 
     ``api_key``: when set, any other key gets 401. ``models``: what the list shows; with ``only_listed`` any other
     model gets 404. ``strict``: refuse wrong requests as OpenAI does; else whatever can be understood is answered.
@@ -56,6 +57,7 @@ class OpenAIChat:
         self._strict = strict
         self._flavour = flavour
         self._cache = PromptCache()
+        self.files = OpenAIFiles()
         self._numbers = count(1)
         self._run = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(20))
 
@@ -83,6 +85,8 @@ class OpenAIChat:
             if request.method != "POST":
                 return errors.wrong_method(request.method, path, headers)
             return (self._chat if path == CHAT_PATH else self._legacy)(request, behaviour, headers)
+        if path == FILES_PATH or path.startswith(FILES_PATH + "/"):
+            return self.files.answer(request, headers)
         if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
             if request.method != "GET":
                 return errors.wrong_method(request.method, path, headers)

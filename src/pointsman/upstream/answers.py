@@ -9,6 +9,7 @@ from pointsman.runner import Waiting
 from pointsman.upstream.endpoints import StreamReader
 from pointsman.upstream.http1 import UpstreamConnection
 
+MAX_HELD_BYTES: Final = 256 * 1024  # of a stream's beginning: no real one is as long
 ERROR_INSIDE: Final = "the upstream reported an error in its stream"
 
 
@@ -100,6 +101,8 @@ class StreamedAnswer(CollectedAnswer):
             return
         if events:
             self._forward(events)
+        elif not self.started and not self.done and self.connection is not None:
+            self.connection.await_content()
 
     def end(self, body: bytes) -> None:
         """The upstream ended its answer cleanly; whether it is complete is the reader's to say."""
@@ -163,6 +166,9 @@ class StreamedAnswer(CollectedAnswer):
             held = self._held = []
             self._timer = asyncio.get_running_loop().call_later(seconds, self._release)
         held.append(events)
+        if sum(map(len, held)) > MAX_HELD_BYTES:
+            self._forget_timer()
+            self._release()
         return b""
 
     def _release(self) -> None:

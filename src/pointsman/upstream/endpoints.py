@@ -1,7 +1,9 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -63,6 +65,7 @@ class RawFormat(Protocol):
 
 
 Operations = Mapping[str, Any]  # formats by operation (providers/operation_table.py)
+KNOWN_HEADS: Final = 64  # header lines that are kept as bytes
 NO_OPERATIONS: Final[Operations] = MappingProxyType({})
 
 
@@ -107,6 +110,7 @@ class Endpoint(Protocol):
     departures: Departures
     operations: Operations
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
+    account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
         """The connection as its provider format has to know it, for one of its models."""
@@ -185,6 +189,7 @@ class RemoteEndpoint:
             tls=tls,
         )
         text = secret.reveal() if secret is not None else None
+        self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
         self._signer: AwsSigner | None = None
         if self.wire == "bedrock" and clock is not None:
@@ -244,17 +249,29 @@ def header_lines(host: bytes, credentials: tuple[tuple[str, str], ...]) -> bytes
 
 def write_message(access: Access, built: Built) -> bytes:
     """A built request as HTTP. Raises GatewayError(INVALID_REQUEST) when a name in it would break the head."""
-    headers = [*built.headers]
-    if not any(name == "content-type" for name, _ in headers):
-        headers.append(("content-type", "application/json"))
-    own = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    target = access.prefix + built.path
-    if not _PLAIN.fullmatch(target) or not all(_VALUE.fullmatch(value) for _, value in headers):
-        raise GatewayError(Kind.INVALID_REQUEST, "a name in the request can't stand in an address or a header")
-    head = f"{built.method} {target} HTTP/1.1\r\n".encode("ascii")
-    return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (
-        head, access.lines, own.encode("latin-1"), len(built.body), built.body
+    target, headers = access.prefix + built.path, built.headers
+    if not _PLAIN.fullmatch(target):
+        raise _unfit()
+    # One header is the format's own, the same in every request; more are the client's words, or a signature.
+    own = _known_lines(headers) if len(headers) < 2 else _own_lines(headers)
+    return b"%b %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        built.method.encode("ascii"), target.encode("ascii"), access.lines, own, len(built.body), built.body
     )  # fmt: skip
+
+
+def _own_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    if not any(name == "content-type" for name, _ in headers):
+        headers = (*headers, ("content-type", "application/json"))
+    if not all(_VALUE.fullmatch(value) for _, value in headers):
+        raise _unfit()
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+
+
+_known_lines: Final = lru_cache(maxsize=KNOWN_HEADS)(_own_lines)
+
+
+def _unfit() -> GatewayError:
+    return GatewayError(Kind.INVALID_REQUEST, "a name in the request can't stand in an address or a header")
 
 
 class Prices(Protocol):
@@ -294,6 +311,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    account: Hashable | None = None
     access: Access | None = None
     departures = NO_DEPARTURES
     stream_usage = True

@@ -5,7 +5,7 @@ A `Members` is one JSON object and its place in the whole. Each ``take`` checks 
 the reader was made with, naming the member by its path (``messages[2].content[0].text``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -60,14 +60,19 @@ class Members:
 
     def string(self, name: str) -> str | None:
         """A string."""
-        return self._typed(name, str)
+        self._taken.add(name)  # here and in `text` without `_typed`: most members are strings
+        value = self.value.get(name)
+        if value is None or type(value) is str:
+            return value
+        raise self.wrong(name, "must be a string")
 
     def text(self, name: str) -> str:
         """A string that must be there."""
-        value = self._typed(name, str)
-        if value is None:
-            raise self.wrong(name, "is missing")
-        return value
+        self._taken.add(name)
+        value = self.value.get(name)
+        if type(value) is str:
+            return value
+        raise self.wrong(name, "is missing" if value is None else "must be a string")
 
     def boolean(self, name: str) -> bool | None:
         """True or false."""
@@ -95,10 +100,11 @@ class Members:
 
     def one_of(self, name: str, *allowed: str) -> str | None:
         """One of a few words."""
-        value = self._typed(name, str)
-        if value is not None and value not in allowed:
-            raise self.wrong(name, f"must be one of {', '.join(allowed)}")
-        return value
+        self._taken.add(name)
+        value = self.value.get(name)
+        if value is None or value in allowed:
+            return value
+        raise self.wrong(name, f"must be one of {', '.join(allowed)}" if type(value) is str else "must be a string")
 
     def object(self, name: str) -> "Members | None":
         """An object, to be read in turn; what it leaves unread is its own `rest`."""
@@ -120,14 +126,22 @@ class Members:
             raise self.wrong(name, "must be a list of strings")
         return found
 
-    def objects(self, name: str) -> "Iterator[Members]":
-        """A list's objects; nothing when it is absent."""
+    def objects(self, name: str) -> "list[Members]":
+        """A list's objects; none when it is absent."""
         found = self._typed(name, list)
-        path = self.at(name)
-        for number, item in enumerate(found or ()):
+        if not found:
+            return []
+        path, complain = self.at(name), self._complain
+        for number, item in enumerate(found):
             if type(item) is not dict:
-                raise self._complain(f"{path}[{number}]", "must be an object")
-            yield Members(item, f"{path}[{number}]", self._complain)
+                raise complain(f"{path}[{number}]", "must be an object")
+        return [Members(item, f"{path}[{number}]", complain) for number, item in enumerate(found)]
+
+    def inner(self, value: Any, path: str) -> "Members":
+        """An object somewhere in this one, at the whole ``path``."""
+        if type(value) is not dict:
+            raise self._complain(path, "must be an object")
+        return Members(value, path, self._complain)
 
     def raw(self, name: str) -> Any:
         """Whatever stands there; None when it is absent or null."""
@@ -142,7 +156,15 @@ class Members:
         """What nobody has read, nulls left out; None when that is nothing."""
         if len(self._taken) >= len(self.value) and self._taken.issuperset(self.value):
             return None
+        if self._complain is wrong_request:
+            self._refuse_names_that_are_no_paths()
         return {k: v for k, v in self.value.items() if k not in self._taken and v is not None} or None
+
+    def _refuse_names_that_are_no_paths(self) -> None:
+        """What is left is carried by its path, in which dots divide names: ``a.b`` would become ``b`` within ``a``."""
+        for name in self.value:
+            if (not name or "." in name) and name not in self._taken:
+                raise self.wrong(name, "can't be carried: a member's name must not be empty or hold a dot")
 
     def _take(self, name: str) -> Any:
         self._taken.add(name)
@@ -162,6 +184,14 @@ def _between(least: int, most: int) -> str:
     if most == MAX_WHOLE:
         return f"at least {least}"
     return f"between {least} and {most}" if least != -MAX_WHOLE else f"at most {most}"
+
+
+def plain_text(part: Any) -> str | None:
+    """The text of a part that is ``{"type": "text", "text": ...}`` and no more, as most parts are; None of others."""
+    if type(part) is not dict or len(part) != 2 or part.get("type") != "text":
+        return None
+    text = part.get("text")
+    return text if type(text) is str else None
 
 
 def read_request(body: bytes, needs: str) -> Members:

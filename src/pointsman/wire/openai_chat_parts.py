@@ -75,6 +75,13 @@ FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+# The words of a usage object that `read_usage` knows, and of its two inner objects.
+_WHOLES: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
+_USAGE: Final = _WHOLES | {"prompt_tokens_details", "completion_tokens_details"}
+_USAGE_OF_DEEPSEEK: Final = _USAGE | {"prompt_cache_hit_tokens"}
+_INPUT: Final = frozenset(("cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens"))
+_OUTPUT: Final = frozenset(("reasoning_tokens", "audio_tokens", "image_tokens", "text_tokens"))
+
 
 def read_source(url: str) -> Source:
     """Where a picture or file is: bytes of a data URL, or an address."""
@@ -186,7 +193,7 @@ def _merge(first: Extra | None, second: Extra | None) -> Extra | None:
 def read_call(item: Members, identifier: str) -> ToolCallPart:
     """A tool call of a message; ``identifier`` is its id when it came without."""
     item.ignore("index")
-    kind = item.string("type") or "function"
+    kind = item.one_of("type", "function", "custom") or "function"
     given = item.string("id") or identifier
     inner = _inner(item, "custom" if kind == "custom" else "function")
     opaque = read_thought_signature(item)
@@ -229,19 +236,22 @@ def write_thought_signature(opaque: Opaque) -> Extra:
 
 def read_opaque(detail: Members) -> Opaque | None:
     """The state in one entry of ``reasoning_details``; None when it holds none."""
-    origin = ORIGINS.get(detail.string("format") or "", WIRE)
+    form = detail.string("format")
+    origin = ORIGINS.get(form or "", WIRE)
+    if form in (FORMATS.get(origin), "unknown"):
+        form = None
     name = detail.string("id")
     if detail.value.get("type") == "reasoning.encrypted":
         data = detail.string("data")
         kind = {"anthropic": "redacted", "gemini": "thought_signature"}.get(origin, "encrypted")
-        return Opaque(origin=origin, kind=kind, data=data, id=name) if data else None  # type: ignore[arg-type]
+        return Opaque(origin=origin, kind=kind, data=data, id=name, form=form) if data else None  # type: ignore[arg-type]
     signature = detail.string("signature")
-    return Opaque(origin=origin, kind="signature", data=signature, id=name) if signature else None
+    return Opaque(origin=origin, kind="signature", data=signature, id=name, form=form) if signature else None
 
 
 def write_details(text: str, summary: list[str] | None, opaque: Opaque | None, index: int) -> list[Extra]:
     """``reasoning_details`` for one stretch of reasoning, the first of them numbered ``index``."""
-    form = FORMATS.get(opaque.origin, "unknown") if opaque is not None else "unknown"
+    form = (opaque.form or FORMATS.get(opaque.origin, "unknown")) if opaque is not None else "unknown"
     common: Extra = {"format": form, "id": opaque.id if opaque is not None else None}
     signature = opaque.data if opaque is not None and opaque.kind == "signature" else None
     found: list[Extra] = [{"type": "reasoning.summary", "summary": one, **common} for one in summary or ()]
@@ -306,41 +316,40 @@ def _write_logprob(token: TokenLogprob) -> Extra:
     return {"token": token.token, "bytes": token.bytes, "logprob": token.logprob}
 
 
-def read_usage(usage: Members) -> tuple[TokenUsage, Extra | None]:
+def read_usage(usage: Extra) -> tuple[TokenUsage, Extra | None]:
     """Usage in our words, parts no larger than their whole, and what we have no word for."""
-    whole_in, whole_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    usage.ignore("total_tokens", "prompt_tokens_details", "completion_tokens_details")
-    prompt, completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
-    read = _count(prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")  # the latter: DeepSeek
-    prompt.ignore("text_tokens")
-    completion.ignore("text_tokens")
-    read = min(read, whole_in)
-    reasoning = min(_count(completion, "reasoning_tokens"), whole_out)
+    whole_in, whole_out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if usage.keys() <= _WHOLES:
+        return TokenUsage(input_tokens=whole_in, output_tokens=whole_out), None
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    prompt = prompt if type(prompt) is dict else {}
+    completion = completion if type(completion) is dict else {}
+    cached = _count(prompt.get("cached_tokens"))
+    read = min(cached or _count(usage.get("prompt_cache_hit_tokens")), whole_in)  # the latter: DeepSeek
+    reasoning = min(_count(completion.get("reasoning_tokens")), whole_out)
     found = TokenUsage(
         input_tokens=whole_in,
         output_tokens=whole_out,
         cache_read_tokens=read,
-        cache_write_tokens=min(_count(prompt, "cache_write_tokens"), whole_in - read),
+        cache_write_tokens=min(_count(prompt.get("cache_write_tokens")), whole_in - read),
         reasoning_tokens=reasoning,
-        input_audio_tokens=min(_count(prompt, "audio_tokens"), whole_in),
-        output_audio_tokens=min(_count(completion, "audio_tokens"), whole_out - reasoning),
-        output_image_tokens=min(_count(completion, "image_tokens"), whole_out - reasoning),
+        input_audio_tokens=min(_count(prompt.get("audio_tokens")), whole_in),
+        output_audio_tokens=min(_count(completion.get("audio_tokens")), whole_out - reasoning),
+        output_image_tokens=min(_count(completion.get("image_tokens")), whole_out - reasoning),
     )
-    rest = dict(usage.rest() or {})
-    for name, inner in (("prompt_tokens_details", prompt), ("completion_tokens_details", completion)):
-        if left := {key: value for key, value in (inner.rest() or {}).items() if value}:
+    known = _USAGE if cached else _USAGE_OF_DEEPSEEK
+    rest = {name: value for name, value in usage.items() if name not in known and value is not None}
+    for name, inner, words in (
+        ("prompt_tokens_details", prompt, _INPUT),
+        ("completion_tokens_details", completion, _OUTPUT),
+    ):
+        if left := {key: value for key, value in inner.items() if value and key not in words}:
             rest[name] = left
     return found, rest or None
 
 
-def _details(usage: Members, name: str) -> Members:
-    found = usage.value.get(name)
-    return Members(found if isinstance(found, dict) else {}, usage.at(name))
-
-
-def _count(usage: Members, name: str) -> int:
+def _count(value: Any) -> int:
     """The nearest count that makes sense of what hosts send: 10.0, -1, null."""
-    value = usage.raw(name)
     if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
     if type(value) not in (int, float) or value != value:

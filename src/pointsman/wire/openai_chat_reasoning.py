@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from pointsman.canonical.parts import AnyPart, Opaque, ReasoningPart, TextPart, ToolCallPart
+from pointsman.canonical.parts import AnyPart, Extra, Opaque, ReasoningPart, TextPart, ToolCallPart
 from pointsman.wire.members import Members
 from pointsman.wire.openai_chat_parts import WIRE, read_opaque
 
+_KINDS: Final = ("reasoning.text", "reasoning.summary", "reasoning.encrypted")
 NAMES: Final = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
 
 
@@ -41,21 +42,29 @@ def read_history(message: Members) -> list[ReasoningPart]:
 def _add_detail(parts: list[ReasoningPart], detail: Members) -> None:
     """Entries that belong together make one part: text and its signature, summaries and the state behind them."""
     last = parts[-1] if parts else None
-    kind, opaque = detail.string("type"), read_opaque(detail)
+    kind, opaque = detail.one_of("type", *_KINDS), read_opaque(detail)
     open_part = last if last is not None and last.opaque is None else None
     if kind == "reasoning.summary":
         summary = detail.string("summary") or ""
         if open_part is not None and open_part.summary is not None:
             open_part.summary.append(summary)
+            open_part.extra = {**(open_part.extra or {}), **(_rest(detail) or {})} or None
         else:
-            parts.append(ReasoningPart(summary=[summary], path=detail.path))
+            parts.append(ReasoningPart(summary=[summary], path=detail.path, extra=_rest(detail)))
         return
     text = detail.string("text") or "" if kind == "reasoning.text" else ""
     if open_part is not None and (kind == "reasoning.text") == (open_part.summary is None):
         open_part.text += text
         open_part.opaque = opaque
+        open_part.extra = {**(open_part.extra or {}), **(_rest(detail) or {})} or None
         return
-    parts.append(ReasoningPart(text=text, opaque=opaque, path=detail.path))
+    parts.append(ReasoningPart(text=text, opaque=opaque, path=detail.path, extra=_rest(detail)))
+
+
+def _rest(detail: Members) -> Extra | None:
+    """What an entry says beyond our words."""
+    detail.ignore("index", "id", "format")
+    return detail.rest()
 
 
 def attach_signatures(parts: list[AnyPart]) -> list[AnyPart]:

@@ -1,5 +1,6 @@
 """Errors in Anthropic's shape, and where a caller stands with its limits."""
 
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -37,7 +38,14 @@ ERROR_TYPES: Final = MappingProxyType(
     }
 )
 
+# Its own status for those whose type is "overloaded_error"; its SDKs have a class of error for it.
+OVERLOADED_STATUS: Final = 529
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def status_of(error: GatewayError) -> int:
+    """The HTTP status that Anthropic's API has for an error."""
+    return OVERLOADED_STATUS if ERROR_TYPES[error.kind] == "overloaded_error" else error.status
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:
@@ -57,19 +65,23 @@ def render_stream_error(error: GatewayError, request_id: str) -> bytes:
 
 
 def render_limits(standing: Standing) -> bytes:
-    """Header lines as Anthropic has them. Their reset is a time of day, which only a clock could tell: left out."""
+    """Header lines as Anthropic has them: platform.claude.com/docs/en/api/rate-limits."""
     lines = b""
     if standing.requests is not None:
-        lines = _quota(b"requests", standing.requests)
+        lines = _quota(b"requests", standing.requests, standing.at)
     if standing.tokens is not None:
-        lines += _quota(b"tokens", standing.tokens)
+        lines += _quota(b"tokens", standing.tokens, standing.at)
     return lines
 
 
-def _quota(unit: bytes, quota: Quota) -> bytes:
-    return b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n" % (
-        unit,
-        quota.limit,
-        unit,
-        quota.remaining,
-    )
+def _quota(unit: bytes, quota: Quota, now: int) -> bytes:
+    name = b"anthropic-ratelimit-" + unit
+    reset = datetime.fromtimestamp(now + quota.reset_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    return b"%b-limit: %d\r\n%b-remaining: %d\r\n%b-reset: %b\r\n" % (
+        name, quota.limit, name, quota.remaining, name, reset
+    )  # fmt: skip
+
+
+def request_lines(request_id: str) -> bytes:
+    """The header line with which Anthropic names a request."""
+    return b"request-id: %b\r\n" % request_id.encode()

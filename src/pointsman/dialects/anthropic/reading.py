@@ -1,5 +1,6 @@
 """An Anthropic Messages request in our words."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from pointsman.canonical.halves import ClientCall
@@ -16,6 +17,19 @@ _ROLES: Final = ("user", "assistant", "system")
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none", "tool": "tool"}
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _TIERS: Final = {"standard_only": STANDARD_TIERS["standard"]}
+_REASONING: Final = frozenset(("thinking", "output_config", "output_format"))
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "redacted": "data",
+    "tools.parameters": "input_schema",
+    "thinking.max_tokens": "budget_tokens",
+    "thinking.effort": "/output_config.effort",
+    "effort.effort": "/output_config.effort",
+    "thinking.exclude": "display",
+    "thinking.summary": "display",
+    "thinking.adaptive": "type",
+    "thinking.enabled": "type",
+}
 _PATHS: Final = {
     "max_output_tokens": "max_tokens",
     "stop": "stop_sequences",
@@ -35,21 +49,48 @@ def read_request(body: bytes, call: ClientCall) -> Request:
     """
     members = read_body(body, "'model', 'max_tokens' and 'messages'")
     request = _read(members, call)
-    request.max_output_tokens = members.integer("max_tokens", 0)
-    request.stop = members.strings("stop_sequences")
-    request.temperature = members.number("temperature")
-    request.top_p = members.number("top_p")
-    request.top_k = members.integer("top_k")
-    stream = members.boolean("stream")
-    request.stream = call.stream if call.stream is not None else stream is True
-    tier = members.string("service_tier")
-    request.service_tier = _TIERS.get(tier, tier) if tier is not None else None
+    for name in members.value:  # a request has few of them
+        option = _OPTIONS.get(name)
+        if option is not None:
+            setattr(request, option[0], option[1](members, name))
+    if call.stream is not None:
+        request.stream = call.stream
+    if "metadata" in members:
+        _read_metadata(members, request)
+    request.extra |= members.rest() or {}
+    return request
+
+
+def _read_stream(members: Members, name: str) -> bool:
+    return members.boolean(name) is True
+
+
+def _read_tier(members: Members, name: str) -> str | None:
+    tier = members.string(name)
+    return _TIERS.get(tier, tier) if tier is not None else None
+
+
+def _read_limit(members: Members, name: str) -> int | None:
+    return members.integer(name, 0)
+
+
+# Members that are one of our options each, and how they are read.
+_OPTIONS: Final[dict[str, tuple[str, Callable[[Members, str], Any]]]] = {
+    "max_tokens": ("max_output_tokens", _read_limit),
+    "stop_sequences": ("stop", Members.strings),
+    "temperature": ("temperature", Members.number),
+    "top_p": ("top_p", Members.number),
+    "top_k": ("top_k", Members.integer),
+    "stream": ("stream", _read_stream),
+    "service_tier": ("service_tier", _read_tier),
+}
+
+
+def _read_metadata(members: Members, request: Request) -> None:
     metadata = members.object("metadata")
     if metadata is not None:
         request.user = metadata.string("user_id")
         keep_rest(metadata, "metadata", request.extra)
-    request.extra |= members.rest() or {}
-    return request
 
 
 def read_count_request(body: bytes, call: ClientCall) -> Request:
@@ -73,26 +114,31 @@ def _read(members: Members, call: ClientCall) -> Request:
     messages = _messages(members)
     if not any(message.role != "system" for message in messages):
         raise members.wrong("messages", "is empty; send at least one message")
-    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS))
-    request.cache = read_cache(members, extra)
-    request.tools = [_tool(tool) for tool in members.objects("tools")]
-    _read_tool_choice(members, request)
-    _read_reasoning(members, request)
-    request.betas = _betas(call)
+    request = Request(wire=WIRE, model=model, messages=messages, extra=extra, paths=dict(_PATHS), names=NAMES)
+    given = members.value
+    if "cache_control" in given:
+        request.cache = read_cache(members, extra)
+    if "tools" in given:
+        request.tools = [_tool(tool) for tool in members.objects("tools")]
+    if "tool_choice" in given:
+        _read_tool_choice(members, request)
+    if not given.keys().isdisjoint(_REASONING):
+        _read_reasoning(members, request)
+    if b"anthropic-beta" in call.headers:
+        request.betas = _betas(call)
     return request
 
 
 def _messages(members: Members) -> list[Message]:
     messages = []
-    system = read_content(members, "system")
-    if system:
+    if "system" in members.value and (system := read_content(members, "system")):
         messages.append(Message(role="system", parts=system, path="system"))
     names: dict[str, str] = {}
     for item in members.objects("messages"):
         role = item.one_of("role", *_ROLES)
         if role is None:
             raise item.wrong("role", "is missing")
-        if "content" not in item and item.value.get("content") != "":
+        if item.value.get("content") is None:
             raise item.wrong("content", "is missing")
         parts = read_content(item)
         _name_results(parts, names)
@@ -208,7 +254,7 @@ def _read_format(holder: Members, request: Request, name: str = "format") -> Non
 
 def _betas(call: ClientCall) -> tuple[str, ...]:
     try:
-        listed = call.headers.get(b"anthropic-beta", b"").decode("ascii")
+        listed = call.headers[b"anthropic-beta"].decode("ascii")
     except UnicodeDecodeError:
         raise GatewayError(
             Kind.INVALID_REQUEST, "the header anthropic-beta must be ASCII", param="anthropic-beta"

@@ -32,7 +32,8 @@ from pointsman.dialects.anthropic.open_block import OpenBlock, open_block
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import encode_event
 
-_PING: Final = encode_event(b'{"type":"ping"}', "ping")
+PING: Final = encode_event(b'{"type":"ping"}', "ping")
+_DELTA: Final = encode_event(b'{"type":"content_block_delta","index":%d,"delta":%b}', "content_block_delta")
 _STOP: Final = encode_event(b'{"type":"message_stop"}', "message_stop")
 # Members that end with the stream, not with its beginning; message_delta repeats these figures of usage and no others.
 _LATE: Final = frozenset({"container", "context_management", "usage.server_tool_use", "usage.iterations"})
@@ -79,6 +80,9 @@ class StreamRenderer:
 
     def _write(self, event: AnyEvent) -> bytes:
         match event:
+            case PartDelta() if not event.choice:
+                pieces = self._block.text(event.text) if self._block is not None else []
+                return self._opening() + self._emit(pieces)
             case Started():
                 self._started = event
                 self._extra.update(event.extra or {})
@@ -114,8 +118,6 @@ class StreamRenderer:
         match event:
             case PartStarted():
                 return self._emit(block.begin())
-            case PartDelta():
-                return self._emit(block.text(event.text))
             case SummaryDelta():
                 return self._emit(block.summary(event.section, event.text))
             case TranscriptDelta():
@@ -130,15 +132,15 @@ class StreamRenderer:
         """The frames of what a block gave: its head when it begins to show, then deltas."""
         frames = b""
         for piece in pieces:
-            kind, name = (
-                ("content_block_start", "content_block") if "head" in piece else ("content_block_delta", "delta")
-            )
-            if "head" in piece:
-                self._index += 1
-            value = piece.get("head", piece)
-            frames += encode_event(_encode({"type": kind, "index": self._index, name: value}), kind)
-            if "head" in piece and self._index == 0:
-                frames += _PING
+            head = piece.get("head")
+            if head is None:
+                frames += _DELTA % (self._index, _encode(piece))
+                continue
+            self._index += 1
+            kind = "content_block_start"
+            frames += encode_event(_encode({"type": kind, "index": self._index, "content_block": head}), kind)
+            if self._index == 0:
+                frames += PING
         return frames
 
     def _close(self) -> bytes:

@@ -16,11 +16,15 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream"
+KEEP_ALIVE: Final = b"\r\n"  # an empty line: Google's Python SDK takes a comment for JSON
+UNSAID: Final = frozenset(("stop_sequence", "service_tier"))
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_count_request",

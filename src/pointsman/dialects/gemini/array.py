@@ -13,11 +13,15 @@ from pointsman.wire.gemini import WIRE
 NAME: Final = "gemini.generate_content"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"application/json; charset=UTF-8"
+KEEP_ALIVE: Final = b""  # an array of JSON has no comments
+UNSAID: Final = frozenset(("stop_sequence", "service_tier"))
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_request",

@@ -36,6 +36,20 @@ PATHS: Final = {
     "metadata": "labels",
     "service_tier": "serviceTier",
 }
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "thought_signature": "thoughtSignature",
+    "detail": "mediaResolution",
+    "filename": "inlineData.displayName",
+    "functionDeclarations.parameters": "parametersJsonSchema",
+    "thinkingConfig.max_tokens": "thinkingBudget",
+    "thinkingConfig.adaptive": "thinkingBudget",
+    "thinkingConfig.enabled": "thinkingBudget",
+    "thinkingConfig.effort": "thinkingLevel",
+    "thinkingConfig.exclude": "includeThoughts",
+    "responseJsonSchema.schema": "../responseJsonSchema",
+    "responseSchema.schema": "../responseSchema",
+}
 _TIERS: Final = {"standard": "default", "unspecified": "auto"}
 
 
@@ -178,4 +192,7 @@ def read_rest(body: Members, request: Request) -> None:
     tier = body.string("serviceTier")
     request.service_tier = None if tier is None else _TIERS.get(tier, tier)
     request.extra.update(body.rest() or {})
-    request.paths = PATHS
+    request.paths, request.names = PATHS, NAMES
+    if request.output_format is not None and request.output_format.kind == "json_schema":
+        member = "responseJsonSchema" if "responseJsonSchema" in body.value.get(CONFIG, {}) else "responseSchema"
+        request.paths = {**PATHS, "output_format": f"{CONFIG}.{member}"}

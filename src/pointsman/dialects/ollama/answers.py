@@ -140,9 +140,10 @@ class Lines:
         match event:
             case Started():
                 self._head = _head(event.model or self._request.model, event.created or self._identity.created)
+                self._keep(event.extra)
             case UsageReported():
                 self._usage = event.usage
-                self._extra = _own(event.extra, self._fidelity)
+                self._keep(event.extra)
             case ChoiceEnded(choice=0):
                 self._ending = event
             case Failed():
@@ -153,6 +154,10 @@ class Lines:
             case PartStarted():
                 self._fidelity.dropped(f"choices[{event.choice}]", "Ollama has one answer")
         return b""
+
+    def _keep(self, extra: dict[str, Any] | None) -> None:
+        """What an upstream of the same API says beyond our words, for the last line."""
+        self._extra |= _own(extra, self._fidelity)
 
     def _start(self, index: int, part: AnyPart) -> bytes:
         self._kinds[index] = part

@@ -19,9 +19,11 @@ from pointsman.wire import ollama as wire
 from pointsman.wire.members import Members
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -36,6 +38,8 @@ NAME: Final = "ollama.chat"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = wire.NDJSON
+KEEP_ALIVE: Final = b""  # lines of JSON have no comments
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _encode: Final = msgspec.json.Encoder().encode

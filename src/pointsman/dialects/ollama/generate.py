@@ -16,9 +16,11 @@ from pointsman.wire import members as reading
 from pointsman.wire import ollama as wire
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "loading_answer",
@@ -33,6 +35,8 @@ NAME: Final = "ollama.generate"
 WIRE: Final = wire.WIRE
 OPERATION: Final = "text_completion"
 STREAM_TYPE: Final = wire.NDJSON
+KEEP_ALIVE: Final = b""  # lines of JSON have no comments
+UNSAID: Final = frozenset(("stop_sequence", "service_tier", "state", "choice"))
 
 
 def read_request(body: bytes, call: ClientCall) -> Request:

@@ -20,6 +20,15 @@ _BEGINNINGS: Final = (
     ("UklGR", "image/webp"),
     ("Qk", "image/bmp"),
 )
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "tools.strict": "function.strict",
+    "tools.parameters": "function.parameters",
+    "think.effort": "/think",
+    "think.enabled": "/think",
+    "think.exclude": "/think",
+    "format.schema": "/format",
+}
 
 
 def begin_request(members: Members, call: ClientCall, paths: Mapping[str, str]) -> Request:
@@ -28,7 +37,7 @@ def begin_request(members: Members, call: ClientCall, paths: Mapping[str, str]) 
     stream = members.boolean("stream")
     if call.stream is not None:
         stream = call.stream
-    request = Request(wire=WIRE, model=model, messages=[], stream=stream is not False, paths=dict(paths))
+    request = Request(wire=WIRE, model=model, messages=[], stream=stream is not False, paths=dict(paths), names=NAMES)
     request.include_usage = True  # Ollama's last object always has the counts
     request.output_format = _output_format(members)
     request.reasoning = _reasoning(members)

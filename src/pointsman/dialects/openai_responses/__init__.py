@@ -13,11 +13,15 @@ from pointsman.wire.openai_responses import WIRE
 NAME: Final = "openai.responses"
 OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
+UNSAID: Final = frozenset(("stop_sequence", "quotes", "choice", "audio_tokens"))
 
 __all__ = [
+    "KEEP_ALIVE",
     "NAME",
     "OPERATION",
     "STREAM_TYPE",
+    "UNSAID",
     "WIRE",
     "StreamRenderer",
     "read_request",

@@ -15,6 +15,16 @@ from pointsman.wire.openai_responses.tools import read_choice, read_format, read
 MAX_MODEL_LENGTH: Final = 256
 MAX_TOP_LOGPROBS: Final = 20
 INSTRUCTIONS: Final = "instructions"
+# How its clients call what the ledger calls by our words.
+NAMES: Final = {
+    "citations": "annotations",
+    "cache_control": "prompt_cache_breakpoint",
+    "signature": "encrypted_content",
+    "redacted": "encrypted_content",
+    "encrypted": "encrypted_content",
+    "reasoning.encrypted": "/include",
+    "thought_signature": "encrypted_content",
+}
 _PATHS: Final = {"output_format": "text.format", "verbosity": "text.verbosity", "logprobs": "include"}
 
 
@@ -35,6 +45,7 @@ def read_request(body: bytes, call: ClientCall) -> Request:
         tools=tools,
         tool_choice=read_choice(members.raw("tool_choice"), members),
         paths=dict(_PATHS),
+        names=NAMES,
     )
     _read_options(request, members)
     extra: Extra = dict(about_tools)

@@ -7,7 +7,7 @@ from pointsman.canonical.parts import AnyPart, Extra
 from pointsman.canonical.response import Choice, Response
 from pointsman.errors import GatewayError, Kind
 from pointsman.wire.anthropic import WIRE
-from pointsman.wire.anthropic.blocks import read_block
+from pointsman.wire.anthropic.blocks import read_block, read_content
 from pointsman.wire.anthropic.stop_reasons import read as read_reason
 from pointsman.wire.anthropic.token_usage import read_extra, read_tier, read_usage
 from pointsman.wire.members import Members, read_answer
@@ -22,7 +22,9 @@ def parse_response(body: bytes, identity: Identity) -> Response:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream answered with status 200 and an error inside")
     if message.items("content") is None:
         raise message.wrong("content", "is missing")
-    parts = [part_of(block) for block in message.objects("content")]
+    parts = read_content(message)
+    for part in parts:
+        part.path = ""  # it has no place in any client's request
     reason = message.text("stop_reason")
     response = Response(wire=WIRE, id=message.string("id"), model=message.string("model"))
     response.choices = [

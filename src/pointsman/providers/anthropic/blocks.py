@@ -58,7 +58,7 @@ class BlockWriter:
         Raises GatewayError: INVALID_REQUEST for what the client got wrong, UNSUPPORTED for content that Anthropic
         can't be given at all.
         """
-        block = self._block(part)
+        block = self._text(part) if isinstance(part, TextPart) else self._block(part)
         if block is None or isinstance(part, NativePart):
             return block
         if part.cache is not None and block["type"] not in ("thinking", "redacted_thinking"):
@@ -67,7 +67,8 @@ class BlockWriter:
             self.fidelity.dropped(f"{part.path}.cache_control", "Anthropic marks no thinking")
         if part.opaque is not None and not isinstance(part, ReasoningPart):
             self.fidelity.dropped(f"{part.path}.{part.opaque.kind}", f"only {part.opaque.origin} can read it")
-        self._put_back(block, part)
+        if part.extra is not None:
+            self._put_back(block, part)
         return block
 
     def _block(self, part: AnyPart) -> Block | None:
@@ -111,10 +112,12 @@ class BlockWriter:
             note(part.path, "Anthropic takes no empty text")
             return None
         block: Block = {"type": "text", "text": part.text}
-        own = [citation.native for citation in part.citations or () if citation.wire == WIRE and citation.native]
+        if part.citations is None:
+            return block
+        own = [citation.native for citation in part.citations if citation.wire == WIRE and citation.native]
         if own:
             block["citations"] = own
-        if part.citations is not None and len(own) < len(part.citations):
+        if len(own) < len(part.citations):
             self.fidelity.dropped(f"{part.path}.citations", "Anthropic takes back its own citations only")
         return block
 

@@ -1,6 +1,7 @@
 """A request in our words as an Anthropic Messages request."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,9 @@ _UNKNOWN: Final = (
     "logit_bias", "logprobs", "top_logprobs", "verbosity", "metadata", "store", "prompt_cache_key",
     "prompt_cache_retention", "audio", "prediction",
 )  # fmt: skip
+_unknown: Final = attrgetter(*_UNKNOWN)
+_NONE: Final = (None,) * len(_UNKNOWN)
+_LACKS: Final = frozenset(("choices", "json_object"))
 _TIERS: Final = {"auto": "auto", "default": "standard_only", "priority": "auto"}
 # Members that only an answer needs; counting tokens refuses them.
 _OF_ANSWERS: Final = (
@@ -39,10 +43,7 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def lacks(upstream: Upstream) -> frozenset[str]:
     """Several choices, JSON without a schema, and schemas where the model is too old or not Anthropic's."""
-    missing = {"choices", "json_object"}
-    if not generation_of(upstream.model).schemas:
-        missing.add("json_schema")
-    return frozenset(missing)
+    return _LACKS if generation_of(upstream.model).schemas else _LACKS | {"json_schema"}
 
 
 def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:
@@ -56,7 +57,8 @@ def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> B
     _note_rest(request, fidelity)
     if request.stream:
         body["stream"] = True
-    put_back(body, request.extra, "", request.wire == WIRE, fidelity)
+    if request.extra:
+        put_back(body, request.extra, "", request.wire == WIRE, fidelity)
     return Built(path=MESSAGES_PATH, body=_encode(body), headers=_headers(request))
 
 
@@ -111,7 +113,8 @@ def _write_prompt(request: Request, body: Json, generation: Generation, fidelity
     write_tools(request, body, fidelity)
     write_thinking(request, body, generation, fidelity)
     _write_format(request, body, fidelity)
-    body |= mark(request.cache)
+    if request.cache is not None:
+        body |= mark(request.cache)
 
 
 def _write_format(request: Request, body: Json, fidelity: Fidelity) -> None:
@@ -132,11 +135,12 @@ def _write_format(request: Request, body: Json, fidelity: Fidelity) -> None:
 
 
 def _write_sampling(request: Request, body: Json, generation: Generation, fidelity: Fidelity) -> None:
-    stop = [mark for mark in request.stop or () if mark.strip() or request.wire == WIRE]
-    if request.stop is not None and len(stop) < len(request.stop):
-        fidelity.dropped(request.path("stop"), "Anthropic takes no stop sequence of white space alone")
-    if stop:
-        body["stop_sequences"] = stop
+    if request.stop is not None:
+        stop = [mark for mark in request.stop if mark.strip() or request.wire == WIRE]
+        if len(stop) < len(request.stop):
+            fidelity.dropped(request.path("stop"), "Anthropic takes no stop sequence of white space alone")
+        if stop:
+            body["stop_sequences"] = stop
     thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(request, name)
@@ -187,7 +191,8 @@ def _write_account(request: Request, body: Json, fidelity: Fidelity) -> None:
 
 
 def _note_rest(request: Request, fidelity: Fidelity) -> None:
-    _note_dropped(request, _UNKNOWN, fidelity)
+    if _unknown(request) != _NONE:
+        _note_dropped(request, _UNKNOWN, fidelity)
     if request.choices is not None and request.choices != 1:
         fidelity.dropped(request.path("choices"), "Anthropic's messages are one answer")
     if request.modalities is not None and request.modalities != ["text"]:

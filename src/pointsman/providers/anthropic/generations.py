@@ -5,10 +5,12 @@ thinking, effort and structured outputs, as of 2026-11. Of a name that isn't Cla
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+KNOWN_MODELS: Final = 256  # names that are kept
 _NAME: Final = re.compile(r"claude-(?:(?P<old>[23])|(?P<line>[a-z]+)-(?P<major>\d)(?!\d)(?:[-.](?P<minor>\d)(?!\d))?)")
 
 
@@ -35,6 +37,7 @@ _BOTH: Final = Generation(one_sampling=True)  # 4.6
 _NEWEST: Final = Generation(budgets=False, sampling=False)  # 4.7 and after, and all lines that began later
 
 
+@lru_cache(maxsize=KNOWN_MODELS)
 def generation_of(model: str) -> Generation:
     """What is known of ``model``; a host's prefix or date does not matter."""
     found = _NAME.search(model.lower())

@@ -89,6 +89,8 @@ class StreamParser:
         kind = event.value.get("type")
         if kind == "error" or one.name == "error":
             self._fail(stream_failure(event), events)
+        elif kind == "content_block_delta" and self._add_text(event.value, events):
+            return
         elif kind == "message_start":
             self._start(event, events)
         elif not self._started:
@@ -153,6 +155,19 @@ class StreamParser:
         if text:
             events.append(PartDelta(0, opened.index, text))
         events += [CitationAdded(0, opened.index, citation) for citation in citations]
+
+    def _add_text(self, event: dict[str, Any], events: list[AnyEvent]) -> bool:
+        """The short way for what most events are: a little more text of a block. False when it isn't that."""
+        number, delta = event.get("index"), event.get("delta")
+        opened = self._blocks.get(number) if type(number) is int else None
+        if opened is None or opened.index is None or type(delta) is not dict or delta.get("type") != "text_delta":
+            return False
+        text = delta.get("text")
+        if type(text) is not str:
+            return False
+        if text:
+            events.append(PartDelta(0, opened.index, text))
+        return True
 
     def _add(self, event: Members, events: list[AnyEvent]) -> None:
         opened = self._blocks.get(self._number(event))

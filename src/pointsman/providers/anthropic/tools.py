@@ -6,6 +6,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import CacheMark, Extra
 from pointsman.canonical.request import Request, Tool, ToolChoice
 from pointsman.providers.anthropic.schemas import object_schema
+from pointsman.providers.leftovers import note_left_out
 from pointsman.wire.anthropic import WIRE
 
 Json = dict[str, Any]
@@ -37,13 +38,11 @@ def write_tools(request: Request, body: Json, fidelity: Fidelity) -> None:
     """Put ``tools`` and ``tool_choice`` into ``body``."""
     choice = request.tool_choice
     allowed = choice.allowed if choice is not None else None
-    tools = [
-        written
-        for tool in request.tools
-        if (allowed is None or tool.name in allowed) and (written := _tool(tool, request, fidelity)) is not None
-    ]
+    offered = request.tools if allowed is None else [tool for tool in request.tools if tool.name in allowed]
+    tools = [written for tool in offered if (written := _tool(tool, request, fidelity)) is not None]
     if allowed is not None:
         fidelity.mapped(request.path("tool_choice"), "only the allowed tools are sent")
+        note_left_out(request.tools, allowed, fidelity)
     if request.web_search is not None:
         tools.append(_searching(request.web_search, request.path("web_search"), fidelity))
     if tools:
@@ -94,8 +93,10 @@ def _tool(tool: Tool, request: Request, fidelity: Fidelity) -> Json | None:
         written["strict"] = tool.strict
     if tool.namespace is not None:
         fidelity.mapped(f"{tool.path}.namespace", "it stands before the name")
-    written |= mark(tool.cache)
-    put_back(written, tool.extra, tool.path, request.wire == WIRE, fidelity)
+    if tool.cache is not None:
+        written |= mark(tool.cache)
+    if tool.extra:
+        put_back(written, tool.extra, tool.path, request.wire == WIRE, fidelity)
     return written
 
 
@@ -137,8 +138,12 @@ def _write_choice(request: Request, body: Json, fidelity: Fidelity) -> None:
         return
     written = _choice(choice or ToolChoice(mode="auto"), request, fidelity)
     if written is None:
-        return
-    if parallel is not None and written["type"] != "none" and (parallel is False or request.wire == WIRE):
+        if parallel is not False:
+            return
+        written = {"type": "auto"}
+    if parallel is False and written["type"] == "none":
+        fidelity.mapped(request.path("parallel_tool_calls"), "there are no calls")
+    elif parallel is not None and (parallel is False or (request.wire == WIRE and written["type"] != "none")):
         written["disable_parallel_tool_use"] = not parallel
     body["tool_choice"] = written
 

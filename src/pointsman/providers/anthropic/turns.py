@@ -23,7 +23,8 @@ def write_turns(request: Request, body: Json, fidelity: Fidelity) -> None:
     system = []
     for message in request.messages[:first]:
         _note_speaker(message, writer.fidelity)
-        put_back({}, message.extra, message.path, False, fidelity)
+        if message.extra:
+            put_back({}, message.extra, message.path, False, fidelity)
         system += _system_blocks(message, writer)
     turns = _Turns(writer)
     for message in request.messages[first:]:
@@ -33,7 +34,9 @@ def write_turns(request: Request, body: Json, fidelity: Fidelity) -> None:
         turns.written, system = [{"role": "user", "content": system}], []
     if system:
         body["system"] = bare(system)
-    body["messages"] = [{**turn, "content": bare(turn["content"])} for turn in turns.written]
+    for turn in turns.written:
+        turn["content"] = bare(turn["content"])
+    body["messages"] = turns.written
 
 
 class _Turns:
@@ -62,7 +65,8 @@ class _Turns:
     def _append(self, role: str, blocks: list[Block], message: Message) -> None:
         last = self.written[-1] if self.written else None
         turn: Json = {"role": role, "content": blocks}
-        put_back(turn, message.extra, message.path, self._writer.own, self._writer.fidelity)
+        if message.extra:
+            put_back(turn, message.extra, message.path, self._writer.own, self._writer.fidelity)
         if not blocks:
             if message.parts == []:
                 self._writer.fidelity.dropped(message.path, "a message without content")

@@ -61,7 +61,7 @@ def parse_response(body: bytes, identity: Identity) -> Response:
 
 def told_beyond(members: Members) -> dict[str, Any]:
     """What an answer says beyond our words."""
-    names = ("metrics", "trace", "performanceConfig", "serviceTier")
+    names = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
     return {name: value for name in names if (value := members.raw(name)) is not None}
 
 

@@ -120,7 +120,7 @@ def _add_thinking(request: Request, fields: dict[str, Any], fidelity: Fidelity) 
     elif wanted.max_tokens is not None:
         fields["thinking"] = {"type": "enabled", "budget_tokens": wanted.max_tokens}
         if wanted.effort is not None:
-            fidelity.dropped(path, "the model takes a budget, no effort beside it")
+            fidelity.dropped(f"{path}.effort", "the model takes a budget, no effort beside it")
     elif wanted.effort is not None:
         budget = budget_of(wanted.effort, request.max_output_tokens)
         fields["thinking"] = {"type": "enabled", "budget_tokens": max(budget, MIN_BUDGET)}
@@ -142,7 +142,7 @@ def _add_effort(request: Request, body: dict[str, Any], fidelity: Fidelity) -> N
         effort = effort_of(wanted.max_tokens)
         fidelity.mapped(path, f"a budget of {wanted.max_tokens} tokens becomes effort {effort}")
     elif wanted.max_tokens is not None:
-        fidelity.dropped(path, "Bedrock takes an effort, no budget beside it")
+        fidelity.dropped(f"{path}.max_tokens", "Bedrock takes an effort, no budget beside it")
     if effort in EFFORTS:
         body["outputConfig"] = {"effort": effort}
     else:

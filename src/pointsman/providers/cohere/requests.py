@@ -104,7 +104,7 @@ def _add_thinking(request: Request, body: dict[str, Any], fidelity: Fidelity) ->
     elif wanted.max_tokens is not None:
         body["thinking"] = {"type": "enabled", "token_budget": max(1, wanted.max_tokens)}
         if wanted.effort is not None:
-            fidelity.dropped(path, "Cohere takes a budget, no effort beside it")
+            fidelity.dropped(f"{path}.effort", "Cohere takes a budget, no effort beside it")
     elif wanted.effort is not None:
         budget = budget_of(wanted.effort, request.max_output_tokens)
         body["thinking"] = {"type": "enabled", "token_budget": budget}
@@ -153,7 +153,7 @@ def _chosen(
     offered = [one for one in tools if one["function"]["name"] in names]
     fidelity.mapped(path, "only the tools that may be called are offered")
     if len(offered) < len(tools):
-        fidelity.mapped("tools", "those that may not be called are left out")
+        fidelity.mapped(request.path("tools"), "those that may not be called are left out")
     return offered
 
 

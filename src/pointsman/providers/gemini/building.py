@@ -125,7 +125,7 @@ def _config(request: Request, upstream: Upstream, target: Target, fidelity: Fide
             config[theirs] = value
     _limit(config, request, upstream, fidelity)
     if request.top_logprobs is not None:
-        config["responseLogprobs"] = True
+        config.setdefault("responseLogprobs", True)
         config["logprobs"] = request.top_logprobs
     if request.stop is not None:
         config["stopSequences"] = request.stop[:_MOST_STOPS]

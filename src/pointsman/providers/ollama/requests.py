@@ -186,7 +186,7 @@ def _chosen(request: Request, tools: list[tuple[str, dict[str, Any]]], fidelity:
     elif choice.mode in ("required", "native"):
         fidelity.dropped(path, "Ollama can't force a tool call")
     if len(offered) < len(tools):
-        fidelity.mapped("tools", "those that may not be called are left out")
+        fidelity.mapped(request.path("tools"), "those that may not be called are left out")
     return [written for _, written in offered]
 
 

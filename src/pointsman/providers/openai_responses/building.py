@@ -178,6 +178,9 @@ def _write_reasoning(body: Extra, request: Request, fidelity: Fidelity, own: boo
 
 
 def _effort(options: ReasoningOptions, path: str, fidelity: Fidelity) -> str | None:
+    if options.enabled is False and options.effort not in (None, "none"):
+        fidelity.dropped(f"{path}.effort", "reasoning is off")
+        return "none"
     if options.effort is not None:
         if options.max_tokens is not None:
             fidelity.approximated(path, "a budget of tokens beside an effort is left out")

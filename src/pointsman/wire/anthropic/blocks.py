@@ -22,7 +22,7 @@ from pointsman.canonical.parts import (
 )
 from pointsman.wire.anthropic import WIRE
 from pointsman.wire.anthropic.signatures import unwrap
-from pointsman.wire.members import Members
+from pointsman.wire.members import Members, plain_text
 
 _encode: Final = msgspec.json.Encoder().encode
 _TTLS: Final = ("5m", "1h")
@@ -33,7 +33,12 @@ def read_content(holder: Members, name: str = "content") -> list[AnyPart]:
     content = holder.raw(name)
     if type(content) is str:
         return [TextPart(text=content, path=holder.at(name))] if content else []
-    return [read_block(block) for block in holder.objects(name)]
+    place = holder.at(name)
+    parts: list[AnyPart] = []
+    for number, block in enumerate(holder.items(name) or ()):
+        path, text = f"{place}[{number}]", plain_text(block)
+        parts.append(read_block(holder.inner(block, path)) if text is None else TextPart(text=text, path=path))
+    return parts
 
 
 def read_block(block: Members) -> AnyPart:
@@ -45,7 +50,8 @@ def read_block(block: Members) -> AnyPart:
     extra: Extra = {}
     part = reader(block, extra)
     part.path = block.path
-    part.cache = read_cache(block, extra)
+    if "cache_control" in block.value:
+        part.cache = read_cache(block, extra)
     extra |= block.rest() or {}
     part.extra = extra or None
     return part
@@ -108,7 +114,8 @@ def _document(block: Members, extra: Extra) -> AnyPart:
     kind = source.value.get("type")
     if kind == "text":
         part.text = source.text("data")
-        source.ignore("type", "media_type")
+        source.ignore("type")
+        source.one_of("media_type", "text/plain")
         keep_rest(source, "source", extra)
     elif kind == "content":
         part.text = "\n".join(_texts(source))

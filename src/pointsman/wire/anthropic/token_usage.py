@@ -50,13 +50,12 @@ def read_tier(usage: Members) -> str | None:
 
 def write_usage(usage: TokenUsage) -> dict[str, Any]:
     """Anthropic's object for our figures."""
-    buckets = usage.buckets()
     return {
-        "input_tokens": max(0, buckets["input"] + buckets["input_audio"]),
+        "input_tokens": max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens),
         "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cache_read_tokens,
         "cache_creation": {
-            "ephemeral_5m_input_tokens": max(0, buckets["cache_write_5m"]),
+            "ephemeral_5m_input_tokens": max(0, usage.cache_write_tokens - usage.cache_write_1h_tokens),
             "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
         },
         "output_tokens": usage.output_tokens,

@@ -22,6 +22,7 @@ from pointsman.wire.openai_responses import WIRE
 
 IN_CONTENT: Final = "content."  # begins the type of a `NativePart` that stands among content parts
 LONG_CACHE: Final = "12h"
+EXPLICIT: Final = "explicit"
 _DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?);base64,", re.IGNORECASE)
 MARK: Final = "prompt_cache_breakpoint"
 
@@ -48,10 +49,11 @@ def read_part(part: Members) -> AnyPart:
 
 def _read_mark(found: AnyPart, mark: Members) -> None:
     """A breakpoint is a cache mark; a time that our marks don't know is kept beside it."""
-    mark.ignore("mode")
+    if mark.value.get("mode") == EXPLICIT:
+        mark.ignore("mode")
     ttl = mark.string("ttl")
     found.cache = CacheMark("1h" if ttl == LONG_CACHE else None)
-    if ttl == LONG_CACHE:
+    if ttl is not None:
         found.extra = {f"{MARK}.ttl": ttl}
     rest = {f"{MARK}.{name}": value for name, value in (mark.rest() or {}).items()}
     found.extra = _joined(found.extra, rest)

@@ -17,7 +17,8 @@ def read_tools(body: Members) -> tuple[list[Tool], Extra]:
     for tool in body.objects("tools"):
         if tool.value.get("type") == "namespace":
             found = _read_namespace(tool)
-            about |= {tool.at(name): one for name, one in (found[0].value or {}).items() if found[0].kind != "native"}
+            said = (one.value or {} for one in found if one.kind != "native")
+            about |= {tool.at(name): value for words in said for name, value in words.items()}
             tools += found
         else:
             tools.append(_read_tool(tool, None))
@@ -30,10 +31,11 @@ def _read_namespace(value: Members) -> list[Tool]:
     description = value.string("description")
     tools = [_read_tool(nested, name) for nested in value.objects("tools")]
     about = {**({"description": description} if description is not None else {}), **(value.rest() or {})}
-    if not tools:
+    first = next((tool for tool in tools if tool.kind != "native"), None)
+    if first is None:
         return [Tool(kind="native", name=name, wire=WIRE, value=value.value, path=value.path)]
     if about:
-        tools[0].value = about  # the namespace's own words, once
+        first.value = about  # the namespace's own words, once
     return tools
 
 
@@ -71,8 +73,10 @@ def write_tools(tools: list[Tool], *, own: bool) -> list[Extra]:
         space = spaces.get(tool.namespace)
         if space is None:
             space = spaces[tool.namespace] = {"type": "namespace", "name": tool.namespace, "description": ""}
-            space |= {**(tool.value or {} if tool.kind != "native" else {}), "tools": []}
+            space["tools"] = []
             written.append(space)
+        if tool.kind != "native":
+            space |= tool.value or {}
         space["tools"].append(one)
     return written
 

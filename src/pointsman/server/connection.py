@@ -1,0 +1,506 @@
+"""One client connection of the edge: HTTP/1.1 in, answers out, each request one `Exchange`.
+
+A client that leaves cancels its request at once. Reading stops while a pipelined request waits, writing is held back
+to the client's pace, and every wait has a deadline on the shared ticker.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+import structlog
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.runner import Runner
+from pointsman.server.bodies import BodyDecoder
+from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.routes import Handler
+from pointsman.server.targets import check_host, read_target
+from pointsman.ticker import NEVER
+
+if TYPE_CHECKING:
+    from pointsman.server.edge import Edge
+    from pointsman.server.websockets import WebSocket
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
+FIRST_LOOK_SECONDS: Final = 0.005
+LONGEST_LOOK_SECONDS: Final = 0.25
+LAST_LOOK_SECONDS: Final = 0.01
+LINGER_SECONDS: Final = 2.0
+WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
+# Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
+MAX_CHUNK_OVERHEAD: Final = 16
+# Given twice, these would let two readers of one request disagree about who asks for what.
+SINGULAR: Final = frozenset(
+    (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
+)
+log = structlog.get_logger("pointsman.edge")
+
+
+class EdgeConnection(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport", "_tunnel",
+        "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
+    )  # fmt: skip
+
+    def __init__(self, edge: "Edge") -> None:
+        self.edge = edge
+        self.peer = ""
+        self.deadline = NEVER
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | None = None
+        self._runner: Runner | None = None
+        self._queue: deque[Exchange] | None = None
+        self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
+        self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
+        self._fault: GatewayError | None = None  # what to say once those before it are answered
+        self._unframed = 0  # bytes since the last that belonged to a body
+        self._begin()
+
+    def _begin(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._decoder: BodyDecoder | None = None
+        self._chunked = False
+        self._raw = 0  # bytes of a chunked body in the packets behind that of its head
+        self._in_head = self._http11 = True
+        self._begun = False  # a first byte of the next request has come
+        self._wants_continue = False
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the connection in, or answers 503 when there are too many."""
+        edge = self.edge
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.behind_proxy = edge.proxies is not None and self.peer in edge.proxies
+        edge.connections.add(self)
+        edge.ticker.members.add(self)
+        self.deadline = edge.ticker.now + edge.first_request_seconds()
+        if len(edge.connections) > edge.settings.max_connections:
+            self._refuse(GatewayError(Kind.OVERLOADED, "too many connections", retry_after_seconds=1))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: its request is cancelled, which aborts the upstream call."""
+        self._closing = True
+        self.edge.connections.discard(self)
+        self.edge.ticker.members.discard(self)
+        self._queue = None
+        exchange, self._exchange = self._exchange, None
+        runner, self._runner = self._runner, None
+        if self._tunnel is not None:
+            self._tunnel.lost()
+        if exchange is not None:
+            exchange.state = DONE
+            exchange.throttle = None
+            self.edge.active -= 1
+            if runner is not None:
+                runner.cancel()
+
+    def eof_received(self) -> bool:
+        """Half-close: a request that is complete is still answered, if its client is still there.
+
+        TLS has no half-close here: the transport closes, and a request in flight is cancelled.
+        """
+        self._eof = True
+        if self._exchange is None or self._lingering or self._tunnel or not self._transport.can_write_eof():
+            return False
+        self._probe(self._exchange)
+        return True
+
+    def _probe(self, exchange: Exchange) -> None:
+        """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
+
+        A harmless piece is sent: an interim answer, or an empty comment in a stream. Who is gone answers it with RST,
+        which nobody reads any more after the end of input, so the socket's state is looked at until the answer is out.
+        """
+        if exchange.state == STREAMING:
+            self._transport.write(b"3\r\n:\n\n\r\n" if exchange.http11 else b":\n\n")
+        elif exchange.http11:
+            self._transport.write(CONTINUE)
+        self.edge.ticker.loop.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
+
+    def _look(self, delay: float) -> None:
+        if self._exchange is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
+            self._transport.abort()
+        else:
+            delay = min(delay * 2, LONGEST_LOOK_SECONDS)
+            self.edge.ticker.loop.call_later(delay, self._look, delay)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what arrived; faults are answered and the connection closed."""
+        if self._closing or self._fault is not None:
+            return
+        if self._tunnel is not None:
+            self._tunnel.received(data)
+            return
+        self._unframed += len(data)
+        body = self._body if self._chunked else None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__ or error.__cause__
+            if not isinstance(cause, GatewayError):
+                log.error("request parsing failed", reason=repr(cause))
+                cause = _malformed()
+            self._refuse(cause)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._received_early(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(_malformed())
+        else:
+            if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
+                self._refuse(_head_too_large())  # a head, a chunk's head or a trailer without end
+            elif body is not None and body is self._body:
+                self._raw += len(data)
+                if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
+                    self._refuse(_head_too_large())
+
+    def _received_early(self, data: bytes) -> None:
+        """What came behind a request to change to a WebSocket, in its packet."""
+        if self._tunnel is not None and data:
+            self._tunnel.received(data)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: the source of the stream is told to wait."""
+        self._paused = True
+        self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+        if self._exchange is not None and self._exchange.throttle is not None:
+            self._exchange.throttle(True)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._paused = False
+        if not self._closing:
+            self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
+            self.watch()
+        if self._exchange is not None and self._exchange.throttle is not None:
+            self._exchange.throttle(False)
+
+    def expired(self) -> None:
+        """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
+        if self._lingering:
+            self._lingering = False
+            limits = self.edge.settings
+            waiting = self._transport.get_write_buffer_size() > 0  # a slow reader has not got all of the answer yet
+            self.deadline = self.edge.ticker.now + (limits.write_timeout_seconds if waiting else LINGER_SECONDS)
+            self._transport.close()
+        elif self._closing or self._paused:
+            self._transport.abort()
+        elif self._tunnel is not None:
+            self._tunnel.expired()
+        elif self._exchange is not None:
+            self._exchange.reassure()
+        elif not self._begun:
+            self.edge.ticker.loop.call_later(LAST_LOOK_SECONDS, self._close_idle)
+        else:
+            self._refuse(GatewayError(Kind.CLIENT_TIMEOUT, "the request did not arrive in time"))
+
+    def _close_idle(self) -> None:
+        """Close unless a request has come: when the loop was late, it may have lain in the socket all the time."""
+        if self._exchange is None and not self._begun:
+            self._transport.close()
+
+    # httptools' side
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._begun = True
+
+    def on_url(self, url: bytes) -> None:
+        """The request target, possibly in parts."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header field; names are lower-cased, repeated fields joined, except where that would be ambiguous."""
+        if not self._in_head:
+            return  # a trailer: never a header (RFC 9110 6.5.1)
+        name = name.lower()
+        headers = self._headers
+        if name not in headers:
+            headers[name] = value
+        elif name in SINGULAR:
+            raise GatewayError(Kind.INVALID_REQUEST, f"the header {name.decode('latin-1')} is given twice")
+        else:
+            headers[name] += b", " + value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: refuse what can't be taken before its body is sent."""
+        self._in_head = False
+        edge, headers = self.edge, self._headers
+        limits = edge.settings
+        if len(headers) > limits.max_header_count:
+            raise _head_too_large()
+        if self._unframed > limits.max_header_bytes:
+            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+            if size > limits.max_header_bytes:
+                raise _head_too_large()
+        self._unframed = 0
+        if b"expect" in headers:
+            self._wants_continue = headers[b"expect"].lower() == b"100-continue"
+        if b"connection" in headers or not self._parser.should_keep_alive():
+            self._check_version()
+        elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
+            edge.check_host(headers.get(b"host"))
+        if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
+            raise _no_upgrade()
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > limits.max_body_bytes:
+            self._check_size(int(length))
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None:
+            self._check_transfer(coding)
+        if b"content-encoding" in headers:
+            encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
+            self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
+        if self._exchange is None:
+            self.deadline = edge.ticker.now + limits.body_timeout_seconds
+            if self._wants_continue:
+                self._transport.write(CONTINUE)
+
+    def _may_switch(self) -> bool:
+        """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
+        headers = self._headers
+        known = self._url.partition(b"?")[0] in self.edge.router.websockets
+        plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
+        bare = b"content-length" not in headers and b"transfer-encoding" not in headers
+        return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
+
+    def _switch(self, exchange: Exchange) -> None:
+        """From now on all bytes are the WebSocket's."""
+        from pointsman.server.websockets import WebSocket, WebSocketLimits  # wsproto: imported by the first of them
+
+        exchange.keep = False
+        limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
+        self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
+
+    def _check_version(self) -> None:
+        version = self._parser.get_http_version()
+        host = self._headers.get(b"host")
+        if version == "1.1":
+            self.edge.check_host(host)
+        elif version == "1.0":
+            self._http11 = self._wants_continue = False
+            check_host(host or b"")
+        else:
+            raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
+
+    def _check_transfer(self, coding: bytes) -> None:
+        """One ``chunked`` and nothing else, and not in HTTP/1.0: whatever else, two readers may frame differently."""
+        if coding.lower() != b"chunked" or not self._http11:
+            raise GatewayError(
+                Kind.INVALID_REQUEST, "the only transfer coding is 'chunked', in HTTP/1.1", param="transfer-encoding"
+            )
+        self._chunked = True
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the request body."""
+        self._size += len(body)
+        self._unframed = 0
+        if self._size > self.edge.settings.max_body_bytes:
+            self._check_size(self._size)
+        if self._decoder is not None:
+            body = self._decoder.decode(body)
+        self._body.append(body)
+
+    def _check_size(self, size: int) -> None:
+        """Refuse a body that is larger than any other, unless its path takes it."""
+        path, _, query = self._url.partition(b"?")
+        more = self.edge.router.body_limits.get(path)
+        limit = more(self._headers, query) if more is not None else None
+        usual = self.edge.settings.max_body_bytes
+        if limit is None or size > max(limit, usual):
+            raise _body_too_large(max(limit or 0, usual), "files.max_bytes" if limit is not None else None)
+
+    def on_message_complete(self) -> None:
+        """A whole request: serve it, or queue it behind the one in flight."""
+        parser = self._parser
+        method, url = parser.get_method(), self._url
+        if not url.startswith(b"/"):
+            url = read_target(method, url, self._headers)
+        if b"#" in url:
+            raise GatewayError(Kind.INVALID_REQUEST, "the request target holds a fragment")
+        if self._decoder is not None:
+            self._decoder.end()
+        exchange = Exchange(self, method, url, self._headers)
+        exchange.http11 = self._http11
+        exchange.keep = self._http11 and parser.should_keep_alive()
+        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if parser.should_upgrade():
+            self._switch(exchange)
+        self._begin()
+        if self._closing:
+            return
+        if self._exchange is None:
+            self._serve(exchange)
+            return
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(exchange)
+        self._transport.pause_reading()  # no more than what was already read
+
+    # answering
+
+    def _serve(self, exchange: Exchange) -> None:
+        edge = self.edge
+        self.deadline = NEVER
+        self._exchange = exchange
+        edge.active += 1
+        cors = edge.cors
+        if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
+            handler: Handler = cors.answer_preflight
+        elif exchange.websocket is not None:
+            handler = edge.router.websockets[exchange.path]
+        else:
+            handler = edge.router.find(exchange)
+        self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
+        runner.start()
+
+    def watch(self) -> None:
+        """Look after a while whether the client of the request in flight was sent something."""
+        if self._exchange is not None and self._exchange.waits and not self._paused and not self._closing:
+            self.deadline = self.edge.ticker.now + self.edge.settings.stream_silence_seconds
+
+    def write(self, data: bytes) -> None:
+        """Bytes to the client, held by the transport while it is slow."""
+        if not self._closing:
+            self._transport.write(data)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The answer is complete: close, wait for the next request, or serve the one that waits."""
+        if self._exchange is not exchange:
+            return
+        self._exchange = None
+        self._runner = None
+        self.edge.active -= 1
+        if not exchange.keep:
+            self._close()
+        elif self._queue:
+            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
+            self.edge.ticker.loop.call_soon(self._serve_queued)
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        elif self._eof:
+            self._close()
+        elif not self._paused:
+            self.deadline = self._idle_deadline()
+            if self._wants_continue and not self._in_head:
+                self._transport.write(CONTINUE)  # its head came while the last request was in flight
+
+    def _close(self) -> None:
+        """Close behind the last answer, the sending side first: see `_refuse`."""
+        self._closing = True
+        if self._transport.can_write_eof() and not self._eof:
+            self._linger()
+        else:
+            self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+            self._transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _serve_queued(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not self._closing:
+            if not self._queue:
+                self._transport.resume_reading()
+            self._serve(exchange)
+
+    def _idle_deadline(self) -> float:
+        limits = self.edge.settings
+        fresh = not self._begun
+        return self.edge.ticker.now + (self.edge.idle_seconds() if fresh else limits.header_timeout_seconds)
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer a request that can't be read on, then close; the rest of what the client sends is thrown away.
+
+        Requests before it are answered first, so that the same bytes get the same answers however they were split.
+        Closing with unread bytes would make the kernel send RST, which can destroy the answer before it is read
+        (RFC 9112 9.6): so the sending side is closed first and the receiving side a little later. TLS can't close one
+        side: there the client has some time to read the answer and to hang up.
+        """
+        if self._closing:
+            return
+        if self._exchange is not None:
+            self._fault = error
+            return
+        exchange = Exchange(self, b"", b"", self._headers)
+        exchange.keep = False
+        payload = self.edge.render_error(error, exchange.request_id)
+        exchange.state = STREAMING
+        framing = b"content-length: %d\r\n" % len(payload)
+        self._transport.write(exchange._head(error.status, JSON, error_headers(error), framing) + payload)
+        log.info(
+            "request refused",
+            request_id=exchange.request_id,
+            kind=error.kind.value,
+            status=error.status,
+            peer=exchange.peer,
+        )
+        self._closing = True
+        self._linger()
+
+    def hold(self, wait: bool) -> None:
+        """Read nothing more from the client until it is told to go on."""
+        if wait:
+            self._transport.pause_reading()
+        elif not self._closing:
+            self._transport.resume_reading()
+
+    def hang_up(self) -> None:
+        """Close behind what was written; the request in flight is cancelled when that is out."""
+        self._closing = True
+        self.deadline = self.edge.ticker.now + LINGER_SECONDS
+        self._transport.close()
+
+    def drain(self, last_request_seconds: float) -> None:
+        """Close when no request begins within these seconds; otherwise after the answer. Sockets are told to go."""
+        if self._tunnel is not None:
+            self._tunnel.drain()
+            return
+        if self._exchange is not None or self._closing or self._begun:
+            return
+        if last_request_seconds > 0:
+            self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._closing = True
+        self._transport.abort()
+
+
+def _no_upgrade() -> GatewayError:
+    return GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here; speak HTTP/1.1", status=426)
+
+
+def _malformed() -> GatewayError:
+    return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
+
+
+def _head_too_large() -> GatewayError:
+    return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
+
+
+def _body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
+    named = f" ({setting})" if setting is not None else ""
+    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
