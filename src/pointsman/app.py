@@ -23,6 +23,7 @@ from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.flow import Gateway, Snapshot
+from pointsman.heap import keep_freed_memory
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Installation as Installation
@@ -183,6 +184,7 @@ class Server:
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
+        keep_freed_memory()
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)

@@ -58,6 +58,11 @@ class Call(Protocol):
     @property
     def max_output_tokens(self) -> int: ...
     @property
+    def outline(self) -> bytes | None:
+        """The body without its long strings: names and short words are looked for here. None for the body itself."""
+        ...
+
+    @property
     def usage_wanted(self) -> bool:
         """The client asked for what a stream tells of its usage."""
         ...
@@ -381,7 +386,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     entry.deadline = gateway.client.ticker.now + seconds
     if call.stream:
         exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
-    if gateway.files is not None and may_name_files(exchange.body):
+    if gateway.files is not None and may_name_files(call.outline or exchange.body):
         places = FilePlaces(gateway.files, snapshot, key.workspace_id)
         route = await places.route(exchange.body, dialect.WIRE, call.model)
     else:
@@ -463,8 +468,8 @@ async def _call(
         await in_task()
         access = await _acquire(gateway, endpoint, entry.deadline)
     try:
-        fields = call.fields
-        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, exchange.body):
+        fields, outline = call.fields, call.outline or exchange.body
+        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, outline):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             request = dialect.as_request(call, exchange.body)

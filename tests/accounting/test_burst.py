@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from databases import DatabasePlace
+from pointsman.accounting import idle
 from pointsman.accounting.burst import Burst, Order
+from pointsman.accounting.idle import GivingWay
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.projector import Projector
 from pointsman.canonical.record import RequestRecord
@@ -76,3 +79,16 @@ def test_the_process_ends_when_its_parent_is_gone(database_place: DatabasePlace)
         command, input=msgspec.json.encode(order) + b"\n", capture_output=True, timeout=30, check=True
     )
     assert b'"counts"' in done.stdout
+
+
+def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(idle, "give_way", lambda: turns.append(None))
+
+    async def story() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GivingWay())) as runner:
+        runner.run(story())
+    assert len(turns) >= 10

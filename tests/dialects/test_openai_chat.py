@@ -319,3 +319,14 @@ def test_large_bodies_are_checked_like_small_ones(size: int) -> None:
         with pytest.raises(GatewayError, match=named) as caught:
             openai_chat.parse_request(json.dumps(body).encode())
         assert caught.value.param == named
+
+
+def test_the_outline_of_a_large_body_has_all_names_and_short_texts_and_the_members_their_long_ones() -> None:
+    parts = [{"type": "file", "file": {"file_id": "file-1"}}, {"type": "text", "text": "x" * 200_000}]
+    body = json.dumps({"model": "m", "messages": [{"role": "developer", "content": parts}]}).encode()
+    call = openai_chat.parse_request(body)
+    assert call.outline is not None
+    assert len(call.outline) < 1000
+    assert b'"file_id": "file-1"' in call.outline
+    assert b'"developer"' in call.outline
+    assert json.loads(bytes(call.fields["messages"]))[0]["content"] == parts

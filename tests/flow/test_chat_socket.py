@@ -103,11 +103,13 @@ def test_a_browser_sends_its_key_in_the_query(gateway: RunningGateway, name: str
         assert frames(socket)[-1]["type"] == "response.completed"
 
 
-def test_a_payload_goes_out_as_it_came(simulator: RunningSimulator, socket: ClientConnection) -> None:
+def test_a_payload_goes_out_as_it_came_but_for_what_a_stream_is_asked_for(
+    simulator: RunningSimulator, socket: ClientConnection
+) -> None:
     payload = '{"model":"gpt/sim-model","messages":[{"role":"user","content":"\\u00e9"}],"seed":7,"temperature":1.0}'
     socket.send(f'{{"type":"request","id":"r1","payload":{payload}}}')
     assert frames(socket)[-1]["type"] == "response.completed"
-    expected = payload.replace("gpt/", "")[:-1] + ',"stream":true}'
+    expected = payload.replace("gpt/", "")[:-1] + ',"stream":true,"stream_options":{"include_usage":true}}'
     assert simulator.requests[-1].body.decode() == expected
 
 

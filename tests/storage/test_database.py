@@ -26,6 +26,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
+from pointsman.storage.requests import RequestRepository
 from pointsman.storage.tables import metadata, requests
 
 
@@ -369,3 +370,22 @@ def test_statements_in_errors_show_no_values(database_place: DatabasePlace) -> N
             assert "hunter2" not in str(caught.value.__cause__)
 
     asyncio.run(story())
+
+
+def test_work_is_done_between_the_steps_of_a_long_statement(database_place: DatabasePlace) -> None:
+    turns: list[None] = []
+
+    async def story() -> int:
+        async with opened(database_place.url, database_place.data_dir) as database:
+            await database.migrate()
+            await database.aclose()
+            database.between_steps(500, lambda: turns.append(None))
+            async with database.write() as connection:
+                records = [
+                    RequestRecord(request_id=f"r{n}", created_at=n, operation="chat", route="/", dialect="d")
+                    for n in range(200)
+                ]
+                return await RequestRepository(database).insert_many(connection, records)
+
+    assert asyncio.run(story()) == 200
+    assert bool(turns) == (database_place.url is None)

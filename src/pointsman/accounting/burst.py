@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pointsman.accounting.idle import GivingWay, give_way
 from pointsman.accounting.projector import Projector, ProjectorCounts
 from pointsman.clock import SystemClock
 from pointsman.storage.database import Database, StorageError
@@ -26,7 +27,11 @@ LOW_RATE: Final = 500.0  # rows a second below which the serving process does it
 LOW_SECONDS: Final = 2.0
 # Its imports take half a second of a core: it steps back before them.
 MAIN: Final = "from pointsman.accounting.burst import main; main()"
-IN_BACKGROUND: Final = "from pointsman.accounting.idle import yield_processor; yield_processor(); " + MAIN
+IN_BACKGROUND: Final = (
+    "from pointsman.accounting.idle import yield_processor; yield_processor(); "
+    "from pointsman.accounting.burst import main; main(background=True)"
+)
+STEPS_BETWEEN_TURNS: Final = 500  # of SQLite's machine, some 40 us: then it gives way
 URGENT_BYTES: Final = 256 * 1024 * 1024  # of waiting journal: from here on projecting is as important as serving
 log = structlog.get_logger(__name__)
 
@@ -86,11 +91,13 @@ class Burst:
         return counts
 
 
-async def project(order: Order, ended: asyncio.Event) -> None:
+async def project(order: Order, ended: asyncio.Event, *, background: bool) -> None:
     """The child's side: project until the rate has been low for a while, or the parent is gone."""
     clock = SystemClock()
     data_dir = Path(order.data_dir)
     database = Database.open(order.database_url, data_dir)
+    if background:
+        database.between_steps(STEPS_BETWEEN_TURNS, give_way)
     projector = Projector(database, data_dir / "journal", clock, batch_rows=ROWS_PER_BATCH, retention_days=1e6)
     rate, low_since, reported = LOW_RATE * 2, clock.monotonic(), 0.0
     try:
@@ -121,7 +128,7 @@ def _report(projector: Projector) -> None:
         pass  # the parent is gone; the end of standard input says so, too
 
 
-async def _main() -> None:
+async def _main(background: bool) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     order = msgspec.json.decode(await reader.readline(), type=Order)
@@ -133,16 +140,18 @@ async def _main() -> None:
 
     watching = asyncio.create_task(watch())
     try:
-        await project(order, ended)
+        await project(order, ended, background=background)
     except StorageError as error:
         log.warning("projection at high rate ended", reason=str(error))
     finally:
         watching.cancel()
 
 
-def main() -> None:
-    """Read the order, project, report."""
-    asyncio.run(_main())
+def main(*, background: bool = False) -> None:
+    """Read the order, project, report; ``background``: give way to everybody."""
+    selector = GivingWay() if background else None
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(_main(background))
 
 
 if __name__ == "__main__":

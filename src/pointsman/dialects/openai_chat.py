@@ -13,6 +13,7 @@ from pointsman.dialects.openai_errors import render_limits as render_limits
 from pointsman.dialects.openai_errors import render_stream_error as render_stream_error
 from pointsman.errors import GatewayError, Kind
 from pointsman.wire.json_faults import describe
+from pointsman.wire.long_strings import shorten
 from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, Fields
 
 NAME: Final = "openai.chat"
@@ -38,6 +39,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     choices: int
     max_output_tokens: int
+    outline: bytes | None
     usage_wanted: bool  # the client asked for a stream's usage
     fields: Fields
 
@@ -57,12 +59,12 @@ def parse_request(body: bytes) -> ChatCall:
         if len(body) < LARGE_BODY_BYTES:
             request = _request.decode(body)
             fields = _fields.decode(body)
+            ambiguous, outline = _is_ambiguous(body, fields), None
         else:
-            fields = _fields.decode(body)
-            request = _request.decode(_without_contents(fields))
+            request, fields, ambiguous, outline = _read_large(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
-    if _is_ambiguous(body, fields):
+    if ambiguous:
         raise GatewayError(
             Kind.INVALID_REQUEST, "'model' is given twice, or a member's name is written with escapes", param="model"
         )
@@ -81,7 +83,22 @@ def parse_request(body: bytes) -> ChatCall:
         max_output_tokens=min(max(0, tokens), MAX_TOKENS) * choices if tokens else 0,
         usage_wanted=request.stream_options is not None and request.stream_options.include_usage is True,
         fields=fields,
+        outline=outline,
     )
+
+
+def _read_large(body: bytes) -> tuple[ChatRequest, Fields, bool, bytes | None]:
+    """A large body: what is read, its members, whether it is ambiguous, its outline. Long strings are stepped over."""
+    short = shorten(body)
+    if short is not None:
+        try:
+            request, fields = _request.decode(short.text), _fields.decode(short.text)
+            ambiguous = _is_ambiguous(short.text, fields)  # a mark's quotes can't stand inside a string
+            return request, {name: short.whole(value) for name, value in fields.items()}, ambiguous, short.text
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass  # what is wrong is told from the body as it came
+    fields = _fields.decode(body)
+    return _request.decode(_without_contents(fields)), fields, _is_ambiguous(body, fields), None
 
 
 def _without_contents(fields: Fields) -> bytes:

@@ -20,6 +20,7 @@ JSON: Final = b"application/json"
 # Of a client that waits for a stream: its content type, the comment, and further header lines.
 Waiting = tuple[bytes, bytes, Callable[[], bytes] | None]
 log = structlog.get_logger("pointsman.edge")
+LARGE_BYTES: Final = 64 * 1024
 WAITING, STREAMING, DONE = 0, 1, 2  # states of an exchange
 
 
@@ -77,7 +78,13 @@ class Exchange:
         self.bytes_out = len(body)
         framing = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)  # RFC 9110 8.6
         head = self._head(status, content_type, extra, framing)
-        self._connection.write(head + body if self.method != b"HEAD" else head)
+        if self.method == b"HEAD":
+            self._connection.write(head)
+        elif len(body) < LARGE_BYTES:
+            self._connection.write(head + body)
+        else:
+            self._connection.write(head)  # the loop joins both in one call to the kernel, without a copy
+            self._connection.write(body)
         self._connection.finished(self)
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:

@@ -22,7 +22,7 @@ from pointsman.policy.limits import Reservation, Rules
 from pointsman.policy.stored_files import FileOwner, StoredFiles
 from pointsman.providers.files import FileFormat
 from pointsman.runner import in_task
-from pointsman.server.exchange import Exchange
+from pointsman.server.exchange import Exchange, own_status
 from pointsman.server.inference import BASES, GEMINI_BASES, MAX_QUERY_MEMBERS, dialect_module, take_query_key
 from pointsman.server.routes import Handler, Router
 from pointsman.storage.database import StorageError
@@ -44,6 +44,7 @@ class FileDialect:
         self.WIRE = module.WIRE
         self.OPERATION = f"files.{operation}"
         self.module = module
+        self.status_of = getattr(module, "status_of", own_status)
         self.render_error = module.render_error
         self.render_limits = module.render_limits
 

@@ -43,6 +43,7 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     usage_wanted: bool = True  # what such a client is told of usage is its dialect's matter
     fields: None = None
+    outline: None = None
 
 
 class Speaking:

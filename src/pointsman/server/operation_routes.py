@@ -36,6 +36,7 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int = 0
     usage_wanted: bool = True
     fields: None = None
+    outline: None = None
 
 
 class SpeakingOperation:

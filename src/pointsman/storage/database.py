@@ -120,6 +120,19 @@ class Database:
         )
         return cls(engine, "postgresql", name, None)
 
+    def between_steps(self, steps: int, work: Callable[[], None]) -> None:
+        """Call ``work`` after so many steps of each statement, on connections opened from now on.
+
+        PostgreSQL's steps are made in a process of its own: nothing is called.
+        """
+        if self.kind != "sqlite":
+            return
+
+        def connected(connection: Any, _record: object) -> None:
+            connection.run_async(lambda driver: driver.set_progress_handler(work, steps))
+
+        event.listen(self._engine.sync_engine, "connect", connected)
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for queries, in a transaction that is rolled back at the end. Raises StorageError."""
