@@ -32,6 +32,7 @@ from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
@@ -163,6 +164,7 @@ class Server:
             files=self._installation.files,
             health=HealthBook(),
             attempts=settings.attempts,
+            shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
         )
         mount = ManagementMount(self._load_management)

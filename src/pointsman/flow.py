@@ -26,6 +26,15 @@ from pointsman.identity.keys import Key, KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.shared_calls import (
+    KEY_HEADER,
+    REPLAY_HEADER,
+    SHARE_HEADER,
+    Name,
+    SharedCall,
+    SharedCalls,
+    is_asked,
+)
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
@@ -162,6 +171,7 @@ class Gateway:
         vault: Vault,
         health: HealthBook,
         attempts: AttemptSettings,
+        shared: SharedCalls,
         seed: Callable[[], int],
         files: StoredFiles | None = None,
     ) -> None:
@@ -172,6 +182,7 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.attempts = attempts
+        self.shared = shared
         self.seed = seed
         self.clock = clock
         self.client = client
@@ -300,6 +311,10 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
+    def leave(self) -> None:
+        """Another entry has this request's record."""
+        self._settled = True
+
 
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -325,6 +340,8 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     """
     entry = Entry(gateway, dialect, exchange)
     try:
+        if work is None and (KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers):
+            work = _share
         await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, dialect, entry, error)
@@ -354,6 +371,47 @@ def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError)
     entry.record.bytes_out = len(body)
     entry.settle(status, Outcome.ERROR, error.kind)
     exchange.respond(status, body, extra=gateway.error_headers(error))
+
+
+async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    """Have the call made once for all requests that ask for it by the same name."""
+    if not is_asked(exchange.headers):
+        await _infer(gateway, dialect, exchange, entry)
+        return
+    key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
+    record.key_id, record.workspace_id = key.id, key.workspace_id
+    await in_task()
+    name = Name(exchange, key.id, dialect.NAME)
+    call = gateway.shared.find(name)
+    if call is None:
+        call = SharedCall(exchange, name)
+        gateway.shared.add(call)
+        call.begin(_lead(gateway, dialect, call))
+        entry.leave()
+        await call.follow(exchange, b"", lambda: None)
+        return
+    original, followed = call.request_id, call
+
+    def settle() -> None:
+        record.cost_nano_usd = 0
+        record.attempts = msgspec.json.encode([["replay of", original, followed.status, 0]]).decode()
+        entry.settle(followed.status, Outcome.SUCCESS if followed.status == 200 else Outcome.ERROR)
+
+    await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
+
+
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
+    """Make a shared call."""
+    seen: list[RequestRecord] = []
+
+    async def work(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+        seen.append(entry.record)
+        await _infer(gateway, dialect, exchange, entry)
+
+    try:
+        await serve(gateway, dialect, call, work)
+    finally:
+        gateway.shared.ended(call, good=bool(seen) and seen[0].outcome is Outcome.SUCCESS)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:

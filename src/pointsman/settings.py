@@ -95,6 +95,14 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     max_retry_wait_seconds: Delay = 5.0
 
 
+class AnswerSettings(_Section, frozen=True, kw_only=True):
+    """``[answers]``: answers kept for requests that come again with their ``Idempotency-Key`` (docs/failover.md)."""
+
+    keep_seconds: Seconds = 3600.0
+    memory_bytes: Count = 32 * 1024 * 1024
+    max_entry_bytes: Count = 4 * 1024 * 1024
+
+
 class LocalSettings(_Section, frozen=True, kw_only=True):
     """``[local]``: the embedded model."""
 
@@ -209,6 +217,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     attempts: AttemptSettings = AttemptSettings()
+    answers: AnswerSettings = AnswerSettings()
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()

@@ -161,10 +161,12 @@ class StreamedAnswer(CollectedAnswer):
                 return events
             self._held = None
             return b"".join((*held, events))
-        seconds = self.connection.await_content() if self.connection is not None else 0.0
+        connection = self.connection
+        if connection is not None:
+            connection.await_content()
         if held is None:
             held = self._held = []
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._release)
+            self._timer = connection.after_hold(self._release) if connection is not None else None
         held.append(events)
         if sum(map(len, held)) > MAX_HELD_BYTES:
             self._forget_timer()
@@ -183,7 +185,7 @@ class StreamedAnswer(CollectedAnswer):
         """It failed before the client knows of it."""
         if self.connection is not None:
             self.connection.abort()
-        self.break_off(error)
+        self.fail(error)
 
     def abandon(self) -> None:
         """The client is gone."""

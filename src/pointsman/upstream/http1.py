@@ -5,7 +5,7 @@ however the network cuts them.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -257,14 +257,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._set_deadline(IDLE, self._limits.idle_timeout_seconds)
             self._transport.resume_reading()
 
-    def await_content(self) -> float:
-        """What has come so far is only the beginning of a stream, without content: that has still to come in time.
-
-        Gives the seconds for which it may be held back.
-        """
+    def await_content(self) -> None:
+        """What has come so far is only the beginning of a stream, without content: that has still to come in time."""
         self._phase = FIRST_BYTE
         self.deadline = min(self.deadline, self._first_by)
-        return self._settings.hold_seconds
+
+    def after_hold(self, release: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have ``release`` called when the beginning of a stream has been held back for long enough."""
+        return self._ticker.loop.call_later(self._settings.hold_seconds, release)
 
     def abort(self) -> None:
         """Close at once, without a word to the sink: nobody waits for the answer any more."""
