@@ -114,7 +114,8 @@ def test_an_answer_in_pieces_of_one_byte_is_whole(
     whole = ANSWERS[framing]
     upstream.reset = False
     upstream.script = lambda number, body: [whole[at : at + 1] for at in range(len(whole))]
-    answer = ask(gateway.port, chat(model="sim/m", stream=framing.startswith("stream")))
+    streamed = {"stream": True, "stream_options": {"include_usage": True}} if framing.startswith("stream") else {}
+    answer = ask(gateway.port, chat(model="sim/m", **streamed))
     assert answer.body == (STREAM if framing.startswith("stream") else BODY)
     record = gateway.journal.the(answer.request_id)
     assert (record.input_tokens, record.output_tokens, record.usage_estimated) == (3, 4, False)
