@@ -18,10 +18,10 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
-    ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail]. ``attempts``
-    are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; or, for an answer that was
-    given again, one row ["replay of", the first request's id, status, 0]. The identifier makes repeated projection
-    harmless.
+    ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail].
+    ``attempts`` are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; for an
+    answer that was given again it is one row ["replay of", the first request's id, status, 0]. The identifier makes
+    repeated projection harmless.
     """
 
     request_id: str

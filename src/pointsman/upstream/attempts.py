@@ -17,8 +17,8 @@ from pointsman.routing.failures import Failure, classify
 from pointsman.routing.health import HealthBook
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.targets import Target
-from pointsman.ticker import INTERVAL_SECONDS
-from pointsman.upstream.terms import Terms
+from pointsman.ticker import INTERVAL_SECONDS, NEVER
+from pointsman.upstream.terms import ONCE, Terms
 
 MAX_NAMED: Final = 10  # targets that an error names one by one
 LONGEST_BACKOFF_SECONDS: Final = 8.0  # as OpenAI's and Anthropic's SDKs wait at most
@@ -52,7 +52,12 @@ class Attempts:
     __slots__ = ("_chance", "_clock", "_deadline", "_health", "_overflowed", "_seconds", "_terms", "tried")
 
     def __init__(
-        self, health: HealthBook, clock: Clock, terms: Terms, deadline: tuple[float, float], chance: Callable[[], int]
+        self,
+        health: HealthBook,
+        clock: Clock,
+        terms: Terms = ONCE,
+        deadline: tuple[float, float] = (NEVER, NEVER),
+        chance: Callable[[], int] = int,
     ) -> None:
         """``deadline`` is when the request ends (monotonic) and of how many seconds that is the end. ``chance`` gives
         64 random bits.
@@ -83,15 +88,29 @@ class Attempts:
             if wait > 0:
                 await asyncio.sleep(wait)
             began = self._clock.monotonic()
-            try:
-                await go(turn.target)
-            except GatewayError as error:
-                failed = error
-            else:
-                self._health.succeeded(turn.target, self._clock.now_us())
+            failed = await self._try(turn.target, go)
+            if failed is None:
                 return
             self._judge(turn, turns, failed, began)
         raise self._exhausted()
+
+    async def _try(self, target: Target, go: Go) -> GatewayError | None:
+        try:
+            await go(target)
+        except GatewayError as error:
+            return error
+        self._health.succeeded(target, self._clock.now_us())
+        return None
+
+    def note(self, target: Target, error: GatewayError) -> Failure:
+        """Hold a failure against whom it concerns; gives what it means. A caller in a hurry is not the upstream's fault:
+        nothing is held against it when the request's own time was over.
+        """
+        failure = classify(error)
+        if not (error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late()):
+            hint = error.retry_after_seconds if error.refusal is not None else None
+            self._health.failed(target, failure, self._clock.now_us(), hint)
+        return failure
 
     def log(self) -> str | None:
         """What the request's record keeps of failed attempts."""
@@ -102,15 +121,11 @@ class Attempts:
 
     def _judge(self, turn: Turn, turns: list[Turn], error: GatewayError, began: float) -> None:
         """What a failed attempt means for those that may follow. Raises GatewayError when none may."""
-        now, failure = self._clock.monotonic(), classify(error)
+        now, failure = self._clock.monotonic(), self.note(turn.target, error)
         self.tried.append(Tried(turn.target, failure, error, int((now - began) * 1e6)))
-        late = now + INTERVAL_SECONDS >= self._deadline
-        if not (late and error.kind is Kind.UPSTREAM_TIMEOUT):  # a caller in a hurry is not the upstream's fault
-            hint = error.retry_after_seconds if error.refusal is not None else None
-            self._health.failed(turn.target, failure, self._clock.now_us(), hint)
         if not failure.next:
             raise error
-        if late:
+        if self._is_late():
             raise self._late()
         if failure.larger:
             self._overflowed.append(turn.target)
@@ -137,6 +152,10 @@ class Attempts:
             if (one.model == target.model) if window is None or known is None else (window <= known):
                 return True
         return False
+
+    def _is_late(self) -> bool:
+        """Whether no time is left for anything more."""
+        return self._clock.monotonic() + INTERVAL_SECONDS >= self._deadline
 
     def _exhausted(self) -> GatewayError:
         return self.tried[-1].error if len(self.tried) == 1 else exhausted(self.tried)

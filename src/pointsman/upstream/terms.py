@@ -40,6 +40,9 @@ class Terms(NamedTuple):
     target_seconds: float | None = None
 
 
+ONCE: Final = Terms(retries=0, delay=0.0, longest_wait=0.0)
+
+
 def terms_of(settings: AttemptSettings, route: Mapping[str, Any]) -> Terms:
     """The terms of a route; its own settings (OmniRoute's names, milliseconds) win. What makes no sense is as if left
     out: it was checked when it was stored.
