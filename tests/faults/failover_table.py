@@ -26,7 +26,7 @@ from raw_client import CHAT, Answer, Connection, ask_async, request  # noqa: E40
 PAGE: Final = ROOT / "docs" / "failover.md"
 BEGIN, END = "<!-- the table: written by tests/faults/failover_table.py -->\n", "<!-- end of the table -->\n"
 LIMIT_S: Final = 0.5  # of each phase of a call
-DEADLINE_S: Final = 3.0  # of a request
+DEADLINE_S: Final = 5.0  # of a request
 WORDS: Final = " ".join(f"word{number}" for number in range(12))
 MIDWAY: Final = (
     "stall", "cut_mid_stream", "reset_mid_stream", "malformed_chunk", "malformed_json", "error_event",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from failover_table import CLIENTS, DEADLINE_S, LIMIT_S, PAGE, Seen, look, wall
+from failover_table import CLIENTS, DEADLINE_S, PAGE, Seen, look, wall
 
 from pointsman.canonical.record import Outcome
 
@@ -12,7 +12,7 @@ OWN = ("bad_request",)
 # The failed upstream tells what it used, too: what it will charge is counted.
 TELLS_USAGE = ("malformed_json,after_events=1",)
 ALONE, TWICE = (26, 13), (52, 26)  # tokens of the simulated answer
-SLACK_S = 1.5  # the timer's half second, for two calls, and a busy machine
+SLACK_S = 2.0  # the timer's half second, and a busy machine
 
 
 @pytest.fixture(scope="module", params=CLIENTS.values())
@@ -35,7 +35,7 @@ def test_with_a_sound_target_left_the_answer_is_whole_unless_content_had_been_se
 
 def test_nothing_hangs(seen: list[Seen]) -> None:
     for one in seen:
-        assert one.seconds < min(DEADLINE_S, LIMIT_S * 2) + SLACK_S, one.case
+        assert one.seconds < DEADLINE_S + SLACK_S, one.case
 
 
 def test_no_answer_is_cut_off_in_silence(seen: list[Seen]) -> None:

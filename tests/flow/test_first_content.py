@@ -104,5 +104,5 @@ def test_a_beginning_is_not_held_back_for_ever(site: Site, tmp_path: Path) -> No
 def test_content_must_come_in_time_after_a_beginning(site: Site) -> None:
     began = time.monotonic()
     answer = site.ask("/v1/chat/completions", "openai-sound/m#fault=stall,after_events=1")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
     assert b"the upstream took too long to send the first byte" in answer.body

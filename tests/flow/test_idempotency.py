@@ -204,3 +204,13 @@ def test_answers_are_kept_within_bounds_of_time_and_memory() -> None:
     clock.advance(60)
     assert not kept(calls, "3")
     assert (calls.bytes, len(calls)) == (0, 0)
+
+
+def test_a_form_is_the_same_whatever_divides_it() -> None:
+    def digest(boundary: str, value: str) -> bytes:
+        form = f'--{boundary}\r\ncontent-disposition: form-data; name="x"\r\n\r\n{value}\r\n--{boundary}--\r\n'
+        asking: Any = Request("k", form.encode())
+        asking.headers[b"content-type"] = f"multipart/form-data; boundary={boundary}".encode()
+        return Name(asking, "k", "openai").digest
+
+    assert digest("one", "a") == digest("another", "a") != digest("one", "b")

@@ -80,7 +80,7 @@ def test_waits_grow() -> None:
     run.over(target("a"))
     waits = [later - earlier for earlier, later in zip(run.times, run.times[1:], strict=False)]
     for wait, least in zip(waits, (0.04, 0.08, 0.16), strict=True):
-        assert least * 0.9 < wait < least + 0.5
+        assert least * 0.9 < wait < least + 3
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from pointsman.settings import AnswerSettings
 
 KEY_HEADER: Final = b"idempotency-key"
 SHARE_HEADER: Final = b"x-pointsman-share"
+HEADERS: Final = (KEY_HEADER, SHARE_HEADER)
 REPLAY_HEADER: Final = b"x-pointsman-replay-of"
 OVERHEAD_BYTES: Final = 2048  # of an answer in memory, beside its bytes
 _KEY: Final = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
+_BOUNDARY: Final = re.compile(rb"""^multipart/.*?;\s*boundary="?([^";\s]+)""", re.IGNORECASE)
 # Headers that change what an answer is.
 _TELLING: Final = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"x-pointsman-strict", b"accept")
 
@@ -60,7 +62,7 @@ class Name:
 
     def __init__(self, asking: Asking, key_id: str, dialect: str) -> None:
         """Raises INVALID_REQUEST for an idempotency key that is empty, too long or not ASCII."""
-        told = [asking.path, getattr(asking, "query", b""), dialect.encode(), asking.body]
+        told = [asking.path, getattr(asking, "query", b""), dialect.encode(), _content(asking)]
         told += [asking.headers.get(name, b"") for name in _TELLING]
         self.digest = hashlib.sha256(b"".join(b"%d:%b" % (len(one), one) for one in told)).digest()
         key = asking.headers.get(KEY_HEADER)
@@ -72,6 +74,12 @@ class Name:
             name = KEY_HEADER.decode()
             raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must have 1 to 255 ASCII characters", param=name)
         self.text = (key_id, asking.path, key)
+
+
+def _content(asking: Asking) -> bytes:
+    """The body, without the words that a form is divided by: clients draw them anew each time."""
+    boundary = _BOUNDARY.search(asking.headers.get(b"content-type", b""))
+    return asking.body if boundary is None else asking.body.replace(boundary[1], b"")
 
 
 class SharedCall:

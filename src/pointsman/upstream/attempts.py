@@ -103,8 +103,9 @@ class Attempts:
         return None
 
     def note(self, target: Target, error: GatewayError) -> Failure:
-        """Hold a failure against whom it concerns; gives what it means. A caller in a hurry is not the upstream's fault:
-        nothing is held against it when the request's own time was over.
+        """Hold a failure against whom it concerns; gives what it means.
+
+        When the request's own time was over nothing is: a caller in a hurry is not the upstream's fault.
         """
         failure = classify(error)
         if not (error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late()):
