@@ -453,7 +453,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     target = route.only
-    if target is None or not gateway.health.quiet:
+    if target is None or route.settings or not gateway.health.quiet:
         await in_task()
         asked_for = Asked(dialect, call, snapshot, route, seconds)
         await _attempt(gateway, entry, asked_for, _plan(gateway, entry, call, route), None)

@@ -11,7 +11,11 @@ import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.canonical.record import Outcome
+from pointsman.errors import GatewayError, Kind
+from pointsman.providers.openai import StreamReader
+from pointsman.routing.failures import classify
 from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
+from pointsman.upstream.answers import StreamedAnswer
 from raw_client import Answer, Connection, ask, request
 
 # Streams that break before any content: after nothing, or after what a stream begins with.
@@ -21,6 +25,20 @@ EARLY = [
     for count in (0, 1)
 ]
 LIMITS = {"first_byte_timeout_seconds": 0.4}
+
+
+class Client:
+    """Takes nothing, for it must get nothing."""
+
+    throttle = None
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
+        raise AssertionError
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError
+
+    finish = cut = lambda self: None
 
 
 class Site:
@@ -106,3 +124,16 @@ def test_content_must_come_in_time_after_a_beginning(site: Site) -> None:
     answer = site.ask("/v1/chat/completions", "openai-sound/m#fault=stall,after_events=1")
     assert time.monotonic() - began < 4
     assert b"the upstream took too long to send the first byte" in answer.body
+
+
+def test_an_error_instead_of_content_is_held_against_the_upstream_as_its_refusal_would_be() -> None:
+    answer = StreamedAnswer(Client(), StreamReader(), lambda error, last: None, lambda error: b"")
+    answer.head(200, {b"content-type": b"text/event-stream"}, None)  # type: ignore[arg-type]
+    answer.data(b'data: {"error":{"message":"slow down","code":"rate_limit_exceeded"}}\n\n')
+    error = answer._error
+    assert isinstance(error, GatewayError)
+    assert (error.kind, classify(error).word, classify(error).scope) == (
+        Kind.RATE_LIMITED,
+        "rate_limited",
+        "connection",
+    )

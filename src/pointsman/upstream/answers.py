@@ -153,7 +153,8 @@ class StreamedAnswer(CollectedAnswer):
             self._give_up(error)
             return b""
         if reader.failed and not begun:
-            self._give_up(self._verdict() or GatewayError(Kind.UPSTREAM_ERROR, ERROR_INSIDE))
+            told = self._verdict() or GatewayError(Kind.UPSTREAM_ERROR, ERROR_INSIDE)
+            self._give_up(told.of(self.status, self.headers, b""))  # a refusal, though its status says otherwise
             return b""
         if begun:
             self._forget_timer()
