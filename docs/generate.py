@@ -108,10 +108,18 @@ MEANINGS = {
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
+    "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
     "journal.batch_rows": "Records written to the database in one transaction.",
     "journal.interval_seconds": "How often the journal is carried into the database.",
     "log.level": "Least severe lines that are written to standard error.",
     "log.requests": "Write a line for every request. It holds no prompt, answer or key.",
+    "routing.default_model": "The model of requests that name none. Without it they are refused.",
+    "routing.ambiguous": (
+        "What a bare model name means that several connections have for models that have nothing to do with each other:"
+        " `refuse` names the candidates, `route` tries them one after another (docs/model-names.md)."
+    ),
+    "routing.model_lists": "Ask upstreams for their own lists of models, where a connection has no `models`.",
+    "routing.model_list_hours": "How old such a list may be before it is asked for again.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
@@ -143,6 +151,26 @@ MEANINGS = {
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",
+    "facts.model": "Which model: `connection/model`, `author/name`, or a pattern of either with `*`.",
+    "facts.prompt": "USD per million tokens of input. It holds for costs too, and wins over every list of prices.",
+    "facts.completion": "USD per million tokens of output.",
+    "facts.cache_read": "USD per million tokens read from the upstream's cache; else as much as others.",
+    "facts.cache_write": "USD per million tokens written to it; else as much as others.",
+    "facts.request": "USD per request.",
+    "facts.image": "USD per picture.",
+    "facts.context_tokens": "The window, in tokens.",
+    "facts.max_output_tokens": "The longest answer, in tokens.",
+    "facts.inputs": "What may go in: `text`, `image`, `file`, `audio`, `video`.",
+    "facts.outputs": "What may come out: `text`, `image`, `audio`, `embeddings`, `rerank` and others.",
+    "facts.parameters": "Members of requests that it takes, by OpenRouter's names.",
+    "facts.quantization": "How its weights are kept, e.g. `fp8`.",
+    "facts.trains": "Whether the provider may learn from what it is sent.",
+    "facts.zdr": "Whether the provider keeps nothing of it.",
+    "facts.distillable": "Whether others may be trained on its answers.",
+    "facts.service_tier": "The tier of an endpoint that is none of the default one, e.g. `flex`.",
+    "facts.name": "Its name for people.",
+    "facts.slug": "Its name as `author/name`, the same wherever it is served.",
+    "facts.deprecated": "The day of its end, `YYYY-MM-DD`.",
     "combos.name": "The name that clients ask for.",
     "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
     "combos.weights": "One number for each target, for strategies that draw by weight.",
@@ -270,7 +298,7 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
     options = [kind for kind in typing.get_args(hint) if kind is not type(None)]
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{option}`" for option in options)
-    if typing.get_origin(hint) is list:
+    if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}
     return words[options[0] if options else hint]

@@ -104,7 +104,8 @@ class RunningGateway:
 @contextmanager
 def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[RunningGateway]:
     """A gateway with ``settings`` (as in pointsman.toml) on a free port, without the local model unless asked for."""
-    document = {"local": {"enabled": False}, "journal": {"interval_seconds": 0.01}, **settings}
+    quiet = {"local": {"enabled": False}, "journal": {"interval_seconds": 0.01}, "routing": {"model_lists": False}}
+    document = {**quiet, **settings}
     document["server"] = {"port": 0, "shutdown_grace_seconds": 0.01, **document.get("server", {})}
     started: list[RunningGateway] = []
     ready, stop = threading.Event(), asyncio.Event()

@@ -44,6 +44,7 @@ from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane
+from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
@@ -60,13 +61,14 @@ from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
+from pointsman.upstream.model_lists import ModelLists
+from pointsman.upstream.price_watch import PriceWatch
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
 COUNTER_FLUSH_SECONDS: Final = 0.5
-MODEL_BASES: Final = ("/v1/models", "/api/v1/models")
 
 log = structlog.get_logger("pointsman.app")
 
@@ -132,8 +134,16 @@ class Server:
         self.projector = self.house.projector if self.house is not None else None
         self.children = self._local_children() if settings.local.enabled else None
         self.prices = PriceService()
+        self.unpriced = PriceWatch(self.prices)
         self.ticker = Ticker(loop, self._clock)
         self.client = UpstreamClient(loop, settings.upstream, self.ticker)
+        self.lists = ModelLists(
+            self.client,
+            installation.model_lists,
+            installation.connections.open_probes,
+            self._clock,
+            hours=settings.routing.model_list_hours,
+        )
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
@@ -166,7 +176,11 @@ class Server:
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
+            default_model=settings.routing.default_model,
+            keep_plans=settings.journal.plan_days > 0,
         )
+        self.meter.listen(self.gateway.planner.observe)
+        self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
         self._show_gauges()
@@ -178,6 +192,8 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.routing.model_lists:
+            self._spawn("model lists", self.lists.run())
         if house is not None:
             house.start()
         self._patient.add(self._spawn("configuration", self._watch()))
@@ -266,11 +282,11 @@ class Server:
         router.add("GET", "/", vendors.root(mount))
         ChatSocketRoutes(self.gateway, router).add_to(router)
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
-        for base in MODEL_BASES:
-            listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
-            one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-            router.add("GET", base, listed)
-            router.add("GET", f"{base}/*", one)
+        listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
+        one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
+        router.add("GET", "/v1/models", listed)
+        router.add("GET", "/v1/models/*", one)
+        OpenRouterModels(self.gateway).add_to(router, listed, one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -318,6 +334,9 @@ class Server:
             "pointsman_vault_queued_writes": (
                 "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
             ),
+            "pointsman_unpriced_models": (
+                "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
+            ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip
         for name, (text, read, merge) in gauges.items():
@@ -347,8 +366,8 @@ class Server:
 
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
-        for target in snapshot.catalogue.targets:
-            snapshot.endpoints[target.endpoint].known_price(target.model)  # looked up before the first call
+        self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
+        self.lists.wake()
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:
@@ -356,12 +375,14 @@ class Server:
         revision = await installation.configuration.revision()
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
-        connections = installation.connections
+        connections, prices = installation.connections, self.prices
+        local = self.children is not None
+        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices)
         return Snapshot(
             revision=revision,
             keys=keys,
-            catalogue=await connections.catalogue(local=self.children is not None, local_installed=installed),
-            endpoints=await connections.endpoints(self.children, self.prices),
+            catalogue=catalogue,
+            endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
         )
 
@@ -375,6 +396,7 @@ class Server:
                 revision = await self._installation.configuration.revision()
                 installed_now = weights_status(self._installation.data_dir).installed
                 changed = revision != self.gateway.snapshot.revision or installed_now != installed
+                changed = self.unpriced.has_changed() or changed
                 if changed:
                     installed = installed_now
                     self.gateway.snapshot = await self._snapshot()

@@ -12,7 +12,7 @@ ConfigError: the operator's file, environment or command is wrong; the command l
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Kind(StrEnum):
@@ -108,6 +108,11 @@ class GatewayError(Exception):
         # An upstream's own 4xx answer in the client's dialect, already cleared of the gateway's secrets: sent as it is.
         self.upstream_body = upstream_body
         self.refusal: Refusal | None = None
+        # For OpenRouter's clients: why nothing could serve the request, what else there is to say of the error, and
+        # what stands beside it.
+        self.availability: dict[str, Any] | None = None
+        self.metadata: dict[str, Any] | None = None
+        self.beside: dict[str, Any] | None = None
 
     def of(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> "GatewayError":
         """This error, with the upstream's answer that it was read from."""

@@ -6,8 +6,8 @@ answer leaves: on success, on any error, and when the client goes away.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,11 +18,13 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
+from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
 from pointsman.identity.keys import Key, KeyTable
+from pointsman.planning import Planned, Planner, aside, describe_failure, told_of, wished_route
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
@@ -37,10 +39,13 @@ from pointsman.policy.shared_calls import (
 )
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.demands import Asked
 from pointsman.routing.health import HealthBook
-from pointsman.routing.plan import Condition, Problem, Route, RoutePlan, plan
-from pointsman.routing.targets import Target
-from pointsman.routing.wants import Wants
+from pointsman.routing.metadata import Told, wanted
+from pointsman.routing.plan import Problem, Route, RoutePlan, plan
+from pointsman.routing.targets import Target, target_of
+from pointsman.routing.wishes import MEMBERS as WISHES
+from pointsman.routing.wishes import Wishes, named_model, read_wishes
 from pointsman.runner import in_task
 from pointsman.settings import AttemptSettings, UpstreamSettings
 from pointsman.ticker import NEVER
@@ -79,6 +84,16 @@ class Call(Protocol):
     @property
     def fields(self) -> dict[str, msgspec.Raw] | None:
         """The body's members as they came, when the fast raw lane can carry them."""
+        ...
+
+    @property
+    def request(self) -> Any:
+        """What was read of the body, where `fields` are not all there is."""
+        ...
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What the body holds that may be meant for routing: all its members, or those that nobody has read."""
         ...
 
 
@@ -127,13 +142,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitTable | None = None
 
 
-class Asked(NamedTuple):
+class Pursuit(NamedTuple):
     """What a request is, once it is understood: for whoever tries it at several targets."""
 
     dialect: Dialect
     call: Call
     snapshot: Snapshot
     route: Route
+    wishes: Wishes | None
     seconds: float  # that it may take
 
 
@@ -173,17 +189,22 @@ class Gateway:
         attempts: AttemptSettings,
         shared: SharedCalls,
         seed: Callable[[], int],
+        keep_plans: bool = True,
         files: StoredFiles | None = None,
+        default_model: str | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls.
+        looks for their names in calls. ``default_model`` is for requests that name none.
         """
+        self.default_model = default_model
         self.files = files
         self.vault = vault
         self.health = health
         self.attempts = attempts
         self.shared = shared
         self.seed = seed
+        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.decisions = Decisions(keep_plans)
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -199,7 +220,7 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
-        "exchange", "limits", "record", "reservation", "target", "upstream_reservation",
+        "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -213,6 +234,7 @@ class Entry:
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
+        self.planned: Planned | None = None
         self.target: Target | None = None
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
@@ -259,6 +281,29 @@ class Entry:
         if model is not None:
             self._model = model
             endpoint.known_price(model)
+
+    def aside(self) -> dict[str, Any]:
+        """What some clients are told beside the answer: who gives it, and how it was found."""
+        catalogue, namer = self._gateway.snapshot.catalogue, self._gateway.planner.namer
+        connection = catalogue.connections.get(self.record.connection_id or "")
+        if connection is None:
+            return {}
+        out: dict[str, Any] = {"provider": namer(connection)}
+        if wanted(self.exchange.headers):
+            answered = self.target or target_of(connection, self._model)
+            spent = int((self._gateway.clock.monotonic() - self._sent_at) * 1e3)
+            out |= aside(self._told()._replace(answered=answered, generation_ms=spent), namer)
+        return out
+
+    def beside(self, error: GatewayError) -> dict[str, Any] | None:
+        """What some clients are told beside an error of a request that was routed."""
+        if self.planned is None or error.status == 500 or not wanted(self.exchange.headers):
+            return None
+        return aside(self._told(), self._gateway.planner.namer)
+
+    def _told(self) -> Told:
+        tried = self.attempts.tried if self.attempts is not None else ()
+        return told_of(self.planned, self.record.request_model or "", tried, None)
 
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
         """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
@@ -359,6 +404,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
 def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
     """Answer with the error; a client that was kept waiting has the head of a stream already, and gets it in there."""
     exchange = entry.exchange
+    error.beside = entry.beside(error)
     if exchange.responded:
         body = dialect.render_stream_error(error, exchange.request_id)
         entry.record.bytes_out = len(body)
@@ -436,7 +482,15 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not entry.admitted:
         await gateway.admission.enter(key.priority)
         entry.admitted = True
-    call = dialect.parse_request(exchange.body)
+    try:
+        call = dialect.parse_request(exchange.body)
+    except GatewayError as error:
+        call = _parse_unnamed(gateway, dialect, exchange, error)
+    wishes = None
+    if not WISHES.isdisjoint(call.members):
+        wishes = read_wishes(exchange.body, dialect.WIRE)
+        exchange.body = wishes.bare
+        call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
     wish, seconds = exchange.headers.get(TIMEOUT_HEADER), gateway.attempts.timeout_seconds
     if wish is not None:
@@ -447,16 +501,17 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if gateway.files is not None and may_name_files(call.outline or exchange.body):
         places = FilePlaces(gateway.files, snapshot, key.workspace_id)
         route = await places.route(exchange.body, dialect.WIRE, call.model)
-    else:
+    elif wishes is None:
         route = snapshot.catalogue.route(call.model)
+    else:
+        route = wished_route(call.model, wishes, snapshot.catalogue.route)
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     target = route.only
-    if target is None or route.settings or not gateway.health.quiet:
+    if target is None or wishes is not None or route.settings or not gateway.health.quiet:
         await in_task()
-        asked_for = Asked(dialect, call, snapshot, route, seconds)
-        await _attempt(gateway, entry, asked_for, _plan(gateway, entry, call, route), None)
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
@@ -465,50 +520,81 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         failed = error
     entry.target = target
     await in_task()
-    await _attempt(gateway, entry, Asked(dialect, call, snapshot, route, seconds), RoutePlan(order=(target,)), failed)
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
+    await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
-async def _attempt(
-    gateway: Gateway, entry: Entry, asked: Asked, chosen: RoutePlan, failed: GatewayError | None
+def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error: GatewayError) -> Call:
+    """A request that could not be parsed for want of a model: the first of its fallbacks, or the default one."""
+    body = named_model(exchange.body, gateway.default_model) if error.param == "model" else None
+    if body is None:
+        raise error
+    exchange.body = body
+    return dialect.parse_request(body)
+
+
+async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
+    """Plan, and try one target after the other."""
+    exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
+    asked = asked_of(pursuit.call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    problem = problem_of(gateway, asked, route, record.workspace_id)
+    chosen = plan(problem)
+    entry.planned = Planned(problem, chosen)
+    gateway.decisions.keep(problem, chosen, record, exchange)
+    try:
+        await _try_all(gateway, entry, pursuit, chosen, None)
+    except GatewayError as error:
+        describe_failure(error, entry.attempts.tried if entry.attempts else [], pursuit.call.model, planner.namer)
+        raise
+    if entry.target is not None:
+        gateway.decisions.answered(route, entry.target)
+        planner.answered(problem, entry.target, record, gateway.clock.now_us())
+
+
+async def _try_all(
+    gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan, failed: GatewayError | None
 ) -> None:
-    """Try one target after the other; ``failed`` is how the first one has failed already."""
-    terms = terms_of(gateway.attempts, asked.route.settings)
+    """Try the targets of a plan; ``failed`` is how the first one has failed already."""
+    dialect, call, snapshot, route, wishes, seconds = pursuit
+    terms = terms_of(gateway.attempts, route.settings)
     upstream, deadline = gateway.client.settings, entry.deadline
     if terms.target_seconds is not None:
         entry.limits = limits_within(upstream, terms.target_seconds)
 
     async def go(target: Target) -> None:
+        nonlocal call
         entry.turn_to(target)
-        if terms.target_seconds is not None and not asked.call.stream:
+        if terms.target_seconds is not None and not call.stream:
             entry.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
-        await _call(gateway, asked.dialect, entry, asked.call, asked.snapshot, target)
+        if wishes is not None and (body := wishes.body_for(target)) is not entry.exchange.body:
+            entry.exchange.body = body
+            call = dialect.parse_request(body)
+        await _call(gateway, dialect, entry, call, snapshot, target)
 
-    entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, asked.seconds), gateway.seed)
+    entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
     await entry.attempts.run(chosen, go, failed)
 
 
-def _plan(gateway: Gateway, entry: Entry, call: Call, route: Route) -> RoutePlan:
-    now = gateway.clock.now_us()
-    conditions: dict[str, Condition] = {}
-    if not gateway.health.quiet:
-        for step in route.steps:
-            condition = gateway.health.condition(step.target, now)
-            if condition is not None:
-                conditions[step.target.id] = condition
-    wants = Wants(
+def asked_of(
+    call: Call, body: bytes, operation: str, headers: Mapping[bytes, bytes], wishes: Wishes | None = None
+) -> Asked:
+    """A request, for routing to see what it asks."""
+    return Asked(
         model=call.model,
-        operation=entry.record.operation,
-        input_tokens=estimate_tokens(entry.exchange.body, 0),
+        operation=operation,
+        body=body,
+        headers=headers,
+        input_tokens=estimate_tokens(body, 0),
         max_output_tokens=call.max_output_tokens,
+        fields=call.fields,
+        request=call.request,
+        wishes=wishes,
     )
-    chosen = plan(Problem(route=route, wants=wants, conditions=conditions, now=now, seed=gateway.seed()))
-    if not chosen.order:
-        raise GatewayError(
-            Kind.MODEL_NOT_FOUND,
-            f"no target of '{route.name}' can serve this request ({chosen.emptied_by})",
-            param="model",
-        )
-    return chosen
+
+
+def problem_of(gateway: Gateway, asked: Asked, route: Route, account: str = "") -> Problem:
+    """All that decides where a request of ``account`` goes, as it is now. Leaves nothing behind."""
+    return gateway.planner.problem(asked, route, account, gateway.decisions.memory(route), gateway.clock.now_us())
 
 
 async def _call(

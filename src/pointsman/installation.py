@@ -27,6 +27,7 @@ from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.requests import RequestRepository
@@ -35,6 +36,7 @@ from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
+from pointsman.upstream.model_facts import FactSources
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -77,6 +79,7 @@ class Installation:
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.keys = KeyService(self.key_rows, master, clock)
+        self.model_lists = ModelListRepository(database)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -84,6 +87,8 @@ class Installation:
             clock,
             (settings.connections, settings.models, settings.combos),
             environment,
+            facts=FactSources(self.model_lists, settings.facts),
+            ambiguous=settings.routing.ambiguous,
         )
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
@@ -141,6 +146,7 @@ class Housekeeping:
             installation.clock,
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
+            plan_days=settings.journal.plan_days,
             high_rate=Burst(installation.data_dir, installation.database_url),
         )
         self.children = _make_children(installation) if settings.local.enabled else {}

@@ -61,9 +61,9 @@ def test_its_sdk_chats_whole_and_streamed(client: openrouter.OpenRouter) -> None
 
 
 def test_its_sdk_reads_the_errors_of_chat_and_of_operations(client: openrouter.OpenRouter) -> None:
-    with pytest.raises(openrouter.errors.NotFoundResponseError):
+    with pytest.raises(openrouter.errors.BadRequestResponseError):
         client.chat.send(model="nobody/nothing", messages=HELLO)
-    with pytest.raises(openrouter.errors.NotFoundResponseError):
+    with pytest.raises(openrouter.errors.BadRequestResponseError):
         client.embeddings.generate(model="nobody/nothing", input="x")
 
 
@@ -89,15 +89,15 @@ def test_its_sdk_embeds_and_ranks(client: openrouter.OpenRouter) -> None:
 )
 def test_headers_tell_its_clients_apart(gateway: RunningGateway, hint: dict[str, str], seen: bool) -> None:
     status, answer = post(gateway, "/api/v1/chat/completions", {"model": "none/x", "messages": HELLO}, **hint)
-    assert (status, answer["error"]["code"]) == (404, 404 if seen else "model_not_found")
+    assert (status, answer["error"]["code"]) == ((400, 400) if seen else (404, "model_not_found"))
     _, elsewhere = post(gateway, "/v1/chat/completions", {"model": "none/x", "messages": HELLO}, **hint)
     assert elsewhere["error"]["code"] == "model_not_found"
 
 
 def test_its_members_and_its_keys_tell_its_clients_apart_but_give_no_right(gateway: RunningGateway) -> None:
     path, body = "/api/v1/chat/completions", {"model": "none/x", "messages": HELLO}
-    assert post(gateway, path, {**body, "provider": {"sort": "price"}})[1]["error"]["code"] == 404
-    assert post(gateway, path, {**body, "models": ["none/x"]})[1]["error"]["code"] == 404
+    assert post(gateway, path, {**body, "provider": {"sort": "price"}})[1]["error"]["code"] == 400
+    assert post(gateway, path, {**body, "models": ["none/x"]})[1]["error"]["code"] == 400
     assert post(gateway, path, {**body, "provider": "sim"})[1]["error"]["code"] == "model_not_found"
     status, answer = post(gateway, path, body, authorization=f"Bearer sk-or-v1-{'0' * 64}")
     assert (status, answer["error"]["code"]) == (401, 401)

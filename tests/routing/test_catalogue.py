@@ -59,9 +59,9 @@ def test_a_name_means_its_target(name: str, target: str) -> None:
     assert json.loads(bytes(found.encoded)) == found.model
 
 
-def test_an_alias_wins_over_a_bare_name_and_a_full_id() -> None:
+def test_an_alias_wins_over_a_bare_name_and_a_full_id_over_an_alias() -> None:
     assert CATALOGUE.resolve("claude-5").id == "one/gpt-5.2"
-    assert CATALOGUE.resolve("one/shared").id == "two/shared"
+    assert CATALOGUE.resolve("one/shared").id == "one/shared"
     assert CATALOGUE.resolve("two/claude-5").id == "two/claude-5"
 
 

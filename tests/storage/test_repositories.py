@@ -332,3 +332,25 @@ def test_a_follower_sees_a_long_request_that_began_before_the_last_one_it_saw(da
         ]
 
     within(database_place, story)
+
+
+def test_routing_decisions_are_kept_apart_found_by_workspace_and_pruned(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        old = msgspec.structs.replace(record(1, at=1000), plan=b"\x00old\xff")
+        new = msgspec.structs.replace(record(2, at=5000, workspace="team"), plan=b"new")
+        async with database.write() as connection:
+            assert await requests.insert_many(connection, [old, new, record(3)]) == 3
+            assert await requests.insert_many(connection, [old]) == 0
+        assert await requests.find_plan(old.request_id) == b"\x00old\xff"
+        assert await requests.find_plan(new.request_id, "team") == b"new"
+        assert await requests.find_plan(new.request_id, "default") is None
+        assert await requests.find_plan(record(3).request_id) is None
+        found = await requests.find(old.request_id)
+        assert found is not None
+        assert found.plan is None
+        assert await requests.forget_plans(5000) == 1
+        assert await requests.find_plan(old.request_id) is None
+        assert await requests.find_plan(new.request_id) == b"new"
+
+    within(database_place, story)

@@ -41,6 +41,8 @@ class Ledger:
             self._park(record, error)
             return
         if payload is not None and self._log_line is not None:
+            if record.plan is not None:  # not for a log's reader
+                payload = msgspec.json.encode(msgspec.structs.replace(record, plan=None))
             self._log_line(payload)
 
     def note(self, record: RequestRecord) -> None:
@@ -88,4 +90,6 @@ class Ledger:
 
 def _without_texts(record: RequestRecord) -> RequestRecord:
     """The record with its figures, and without the words of callers and upstreams that made it unwritable."""
-    return msgspec.structs.replace(record, request_model=None, response_model=None, finish_reason=None, route="")
+    return msgspec.structs.replace(
+        record, request_model=None, response_model=None, finish_reason=None, plan=None, route=""
+    )

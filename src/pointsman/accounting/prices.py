@@ -19,6 +19,8 @@ MAX_ASKED: Final = 1000
 MAX_KNOWN: Final = 10_000  # callers can name any model of an open connection
 log = structlog.get_logger("pointsman.prices")
 
+_UNASKED: Final = object()
+
 PriceTable = dict[str, Price | None]
 
 
@@ -30,6 +32,7 @@ class PriceService:
         self._asked: dict[Question, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._retry_at = 0.0
+        self.changed: set[Question] = set()  # whose price is another than before; whoever reads it empties it
 
     def table(self, provider: str | None, base_url: str | None) -> PriceTable:
         """The known prices of a provider by model: read it, don't write it. A model that is missing has to be asked."""
@@ -84,7 +87,10 @@ class PriceService:
                 table = self.table(question.provider, question.base_url)
                 if len(table) >= MAX_KNOWN:
                     table.clear()
-                table[question.model] = price
+                if table.get(question.model, _UNASKED) != price:
+                    if len(self.changed) < MAX_KNOWN:
+                        self.changed.add(question)
+                    table[question.model] = price
         finally:
             for future in asked.values():
                 if not future.done():

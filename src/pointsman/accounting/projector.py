@@ -26,6 +26,7 @@ _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
+_PLANS_AT_ONCE: Final = 5_000
 _BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requests a second
 _REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
@@ -87,6 +88,7 @@ class Projector:
         *,
         batch_rows: int,
         retention_days: float,
+        plan_days: float = 2.0,
         high_rate: HighRate | None = None,
     ) -> None:
         self.counts: Final = ProjectorCounts()
@@ -95,6 +97,7 @@ class Projector:
         self._clock = clock
         self._batch_rows = batch_rows
         self._retention_us = int(retention_days * _DAY_US)
+        self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
@@ -281,7 +284,10 @@ class Projector:
         self._one_by_one = max(0, self._one_by_one - 1)
 
     async def prune(self) -> int:
-        """Delete segments that were finished longer ago than the retention; gives their number. Raises StorageError."""
+        """Delete segments that were finished longer ago than the retention, and old routing decisions.
+
+        Gives the number of segments. Raises StorageError.
+        """
         names = list_segments(self._directory)
         await self._learn(names)
         before = self._clock.now_us() - self._retention_us
@@ -290,6 +296,10 @@ class Projector:
             (self._directory / name).unlink(missing_ok=True)
         if old:
             await self._segments.forget(old)
+        while (
+            await self._requests.forget_plans(self._clock.now_us() - self._plans_us, _PLANS_AT_ONCE) == _PLANS_AT_ONCE
+        ):
+            pass
         self._prune_drafts()
         return len(old)
 

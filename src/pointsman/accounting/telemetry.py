@@ -137,6 +137,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._pending: list[RequestRecord] = []
+        self._listeners: list[Callable[[list[RequestRecord]], None]] = []
         self._series: dict[Labels, Series] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {}
         self._counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
@@ -147,10 +148,21 @@ class Meter:
         if len(self._pending) >= self.MAX_PENDING:
             self._count_pending()
 
+    def listen(self, listener: Callable[[list[RequestRecord]], None]) -> None:
+        """Have ``listener`` told of all records too, many at a time."""
+        self._listeners.append(listener)
+
+    def catch_up(self) -> None:
+        """Count what is over and was not counted yet."""
+        if self._pending:
+            self._count_pending()
+
     def _count_pending(self) -> None:
         records, self._pending = self._pending, []
         for record in records:
             self._count(record)
+        for listener in self._listeners:
+            listener(records)
 
     def _count(self, record: RequestRecord) -> None:
         labels = (record.operation, record.connection_id, record.status, record.outcome)
@@ -180,7 +192,7 @@ class Meter:
 
     def sums(self) -> Sums:
         """What was counted so far and what the gauges show now. The series go on counting: encode or merge them."""
-        self._count_pending()
+        self.catch_up()
         gauges = {
             name: Gauge(text=text, value=read(), merge=merge) for name, (text, read, merge) in self._gauges.items()
         }

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
@@ -26,9 +27,10 @@ def build_management(services: ManagementServices) -> Litestar:
     """The ASGI application of every management view."""
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
+    routes = RouteExplanations(services.gateway, services.requests)
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers()],
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers()],
             exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
             openapi_config=None,
             logging_config=None,

@@ -1,7 +1,8 @@
 """Identifiers that an answer needs and its upstream did not give: derived from the request's own, never drawn."""
 
+from collections.abc import Callable
 from hashlib import blake2s
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,10 +12,14 @@ _LETTERS: Final = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the outside tells translation about a call: the request's id and its time in seconds since 1970."""
+    """What the outside tells translation about a call: the request's id and its time in seconds since 1970.
+
+    ``aside`` gives members that some clients are told beside the answer: who gave it, and how it was found.
+    """
 
     request_id: str
     created: int
+    aside: Callable[[], dict[str, Any]] | None = None
 
     def derive(self, prefix: str, number: int = 0, length: int = 24) -> str:
         """``prefix`` and ``length`` letters and digits, always the same for the same request and number."""

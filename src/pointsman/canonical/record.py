@@ -20,8 +20,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
     ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail].
     ``attempts`` are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; for an
-    answer that was given again it is one row ["replay of", the first request's id, status, 0]. The identifier makes
-    repeated projection harmless.
+    answer that was given again it is one row ["replay of", the first request's id, status, 0]. ``plan`` is the routing
+    decision (routing/replay.py), kept in a table of its own. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -54,3 +54,4 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     bytes_out: int = 0
     fidelity: str | None = None
     attempts: str | None = None
+    plan: bytes | None = None

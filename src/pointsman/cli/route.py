@@ -1,13 +1,14 @@
 """``pointsman route``: how requests are judged and where they go. Works without a running server."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from pointsman.cli import app
-from pointsman.cli.options import AsJson, command_group
-from pointsman.cli.output import print_json, print_table
+from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
+from pointsman.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +41,118 @@ def score_text(
     if text is None:
         _evaluate(as_json)
     else:
-        _explain(sys.stdin.read(MAX_INPUT) if text == "-" else text, as_json)
+        _judge(sys.stdin.read(MAX_INPUT) if text == "-" else text, as_json)
 
 
-def _explain(text: str, as_json: bool) -> None:
+@group.command("explain")
+def explain_route(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model's name, as a client gives it.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A request's JSON body, of any API; - is standard input.")
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show where a request would go and why, without making it. How targets do now is known to the server alone."""
+    import asyncio
+
+    asyncio.run(_explain_route(_asked_body(model, file), as_json, (data_dir, config)))
+
+
+@group.command("replay")
+def replay_route(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As the header x-request-id had it.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make the routing decision of a past request again: where it went, why, and whether it would be the same."""
+    import asyncio
+
+    asyncio.run(_replay_route(request_id, as_json, (data_dir, config)))
+
+
+async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, Path | None]") -> None:
+    from pointsman.dry_run import read_asked, route_of
+    from pointsman.routing.demands import wants_of
+    from pointsman.routing.explain import explained
+    from pointsman.routing.plan import Problem
+    from pointsman.upstream.local_weights import weights_status
+
+    asked = read_asked(body)
+    async with opened(*place) as installation:
+        enabled = installation.settings.local.enabled
+        installed = weights_status(installation.data_dir).installed
+        catalogue = await installation.connections.catalogue(local=enabled, local_installed=installed)
+        route = route_of(asked, catalogue)
+        now = installation.clock.now_us()
+        told = explained(Problem(route=route, wants=wants_of(asked, route), now=now, seed=now))
+    if as_json:
+        print_json(told)
+    else:
+        _print_plan(told)
+
+
+async def _replay_route(request_id: str, as_json: bool, place: "tuple[Path | None, Path | None]") -> None:
+    from pointsman.errors import ConfigError
+    from pointsman.routing.replay import replayed
+
+    async with opened(*place) as installation:
+        kept = await installation.requests.find_plan(request_id)
+    if kept is None:
+        raise ConfigError(
+            f"no routing decision is kept of the request {request_id[:100]!r}: there was no choice, it is too long ago"
+            " (journal.plan_days), or it is not in the database yet"
+        )
+    told = replayed(kept)
+    if as_json:
+        print_json(told)
+        return
+    if told["plan"] is None:
+        typer.echo(told["note"])
+        return
+    _print_plan(told["plan"])
+    typer.echo(f"\nMade again from {told['bytes']} bytes: {'identical' if told['identical'] else 'NOT identical'}.")
+
+
+def _asked_body(model: str | None, file: "Path | None") -> bytes:
+    """The request's body, with the model's name when that was given beside it."""
+    import msgspec
+
+    from pointsman.errors import ConfigError
+
+    if model is None and file is None:
+        raise ConfigError("give a MODEL, or a request with --file")
+    if file is None:
+        return msgspec.json.encode({"model": model})
+    try:
+        data = sys.stdin.buffer.read(MAX_INPUT) if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"can't read {file}: {error.strerror}") from error
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{file} holds no JSON object") from None
+    return data if model is None else msgspec.json.encode(fields | {"model": msgspec.Raw(msgspec.json.encode(model))})
+
+
+def _print_plan(told: dict[str, Any]) -> None:
+    typer.echo(f"{printable(told['model'])}: {told['kind']} {printable(told['route'])}, strategy {told['strategy']}\n")
+    rows = [
+        [str(place), printable(row["target"]), printable(row["reason"]), row.get("health", "")]
+        for place, row in enumerate(told["order"], 1)
+    ]
+    print_table(("#>", "target", "why", "health"), rows)
+    if told["excluded"]:
+        typer.echo()
+        rows = [[printable(row["target"]), row["filter"], printable(row["reason"])] for row in told["excluded"]]
+        print_table(("excluded", "by", "why"), rows)
+    if "error" in told:
+        typer.echo(f"\nHTTP {told['error']['status']}: {printable(told['error']['message'])}")
+
+
+def _judge(text: str, as_json: bool) -> None:
     from pointsman.canonical.parts import TextPart
     from pointsman.canonical.request import Message, Request
     from pointsman.routing.complexity import score

@@ -42,6 +42,12 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     outline: bytes | None
     usage_wanted: bool  # the client asked for a stream's usage
     fields: Fields
+    request: None = None
+
+    @property
+    def members(self) -> Fields:
+        """Every member, as it came."""
+        return self.fields
 
 
 def parse_request(body: bytes) -> ChatCall:

@@ -45,7 +45,9 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
     if error.upstream_body is not None:
         return error.upstream_body
     kind, code = ERROR_TYPES[error.kind]
-    return _encode(ErrorBody(error=ErrorDetail(message=error.message, type=kind, param=error.param, code=code)))
+    told = msgspec.UNSET if error.availability is None else error.availability
+    detail = ErrorDetail(message=error.message, type=kind, param=error.param, code=code, availability=told)
+    return _encode(ErrorBody(error=detail))
 
 
 def render_limits(standing: Standing) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pointsman.canonical.events import Started
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
@@ -18,6 +19,7 @@ from pointsman.dialects.openai_chat_request import read_request as read_request
 from pointsman.dialects.openai_chat_response import AnswerWriter, answer_of
 from pointsman.dialects.openai_errors import render_limits as render_limits
 from pointsman.errors import GatewayError, Kind
+from pointsman.wire.openai_chat_parts import write_usage
 
 NAME: Final = "openrouter.chat"
 WIRE: Final = "openrouter"
@@ -52,6 +54,8 @@ ERROR_TYPES: Final = MappingProxyType(
         Kind.INTERNAL: "server",
     }
 )
+PROVIDER: Final = "provider"  # the member of an answer that names who gave it
+STATUSES: Final = {"temporarily_unavailable": 503, "capacity_exhausted": 429}  # by availability code
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -69,17 +73,36 @@ class StreamRenderer(openai_chat_stream.StreamRenderer):
     def _fail(self, error: GatewayError) -> bytes:
         return _chunk_of(error, self._identity.request_id, self._request.model, self._identity.created)
 
+    def _begin(self, event: Started) -> None:
+        """Each chunk names the provider."""
+        provider = _aside(self._identity).get(PROVIDER)
+        if provider is not None:
+            event = msgspec.structs.replace(event, extra={**(event.extra or {}), PROVIDER: provider})
+        super()._begin(event)
+
+    def _last(self) -> bytes:
+        """What was used, which these clients are always told, and how the request was routed, if they ask."""
+        beside = {name: value for name, value in _aside(self._identity).items() if name != PROVIDER}
+        usage = self._usage
+        if usage is None and not beside:
+            return b""
+        if not self._head:
+            self._begin(Started())
+        more = {"usage": write_usage(usage)} if usage is not None else {}
+        return b"%b],%b\n\n" % (self._head, _encode(more | beside)[1:])
+
 
 def write_response(response: Response, request: Request, identity: Identity, fidelity: Fidelity) -> bytes:
     """A chat completion; what has no place in it is noted."""
     out = answer_of(_Writer(request, fidelity, response.wire), response, request, identity)
     out.setdefault("system_fingerprint", None)  # clients demand the member
+    out.update(_aside(identity))
     return _encode(out)
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:
     """The error as a JSON body in OpenRouter's shape: the code is the HTTP status."""
-    return _encode({"error": _error(error)})
+    return _encode({"error": _error(error), **(error.beside or {})})
 
 
 def render_stream_error(error: GatewayError, request_id: str) -> bytes:
@@ -87,11 +110,27 @@ def render_stream_error(error: GatewayError, request_id: str) -> bytes:
     return _chunk_of(error, request_id, "", 0)
 
 
+def status_of(error: GatewayError) -> int:
+    """OpenRouter's status: 400 for a model that does not exist, 503 when every endpoint is down."""
+    if error.availability is None:
+        return 400 if error.kind is Kind.MODEL_NOT_FOUND and error.refusal is None else error.status
+    return STATUSES.get(error.availability["code"], error.status)
+
+
+def _aside(identity: Identity) -> dict[str, Any]:
+    return identity.aside() if identity.aside is not None else {}
+
+
 def _error(error: GatewayError) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"error_type": ERROR_TYPES[error.kind]}
+    status = status_of(error)
+    word = ERROR_TYPES[error.kind]
+    if status != error.status:
+        word = "invalid_request" if status == 400 else "provider_overloaded"
+    metadata: dict[str, Any] = {"error_type": word, **(error.metadata or {})}
     if error.param is not None:
         metadata["param"] = error.param
-    return {"code": error.status, "message": error.message, "metadata": metadata}
+    told: dict[str, Any] = {"code": status, "message": error.message, "metadata": metadata}
+    return told if error.availability is None else {**told, "availability": error.availability}
 
 
 def _chunk_of(error: GatewayError, request_id: str, model: str, created: int) -> bytes:

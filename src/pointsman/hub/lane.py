@@ -6,7 +6,7 @@ The raw lane of APIs other than OpenAI's chat takes the same way, with bytes car
 import asyncio
 import copy
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from pointsman.accounting.estimation import tokens_of
 from pointsman.canonical.collect import Collector
@@ -53,6 +53,7 @@ class Entry(Protocol):
     deadline: float  # of the call, on the ticker's clock
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
 
+    def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
@@ -140,7 +141,9 @@ class HubLane:
 
     def _identity(self) -> Identity:
         exchange = self._exchange
-        return Identity(request_id=exchange.request_id, created=exchange.started_at // 1_000_000)
+        return Identity(
+            request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=self._entry.aside
+        )
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
         """Put back reasoning state that the client has stripped, and fetch what the upstream can't fetch itself."""

@@ -1,83 +1,263 @@
-"""Model names: which connection and upstream model a requested id means. Immutable; rebuilt on every change."""
+"""Model names: what a requested id means. Immutable; rebuilt on every change.
+
+A name is tried as these, in this order: a full id (``connection/model``), a combo, a word (``auto``), an alias,
+``author/name``, ``provider/model``, ``provider:model``, a bare name, a name without its date, and what is left of it
+without variants (``:free``) behind it. See docs/model-names.md.
+"""
 
 import difflib
 import heapq
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.routing.capabilities import capabilities, is_dated, plain_name
 from pointsman.routing.combos import Combo, route_of
+from pointsman.routing.facts import FactBook
 from pointsman.routing.plan import Route, Step
+from pointsman.routing.strategies import STRATEGIES
 from pointsman.routing.targets import Connection, Target, target_of
+from pointsman.routing.variants import split_variants, with_variants
+from pointsman.routing.words import WORDS, RouteMaker
 
 SUGGESTIONS: Final = 3
 MAX_COMPARED: Final = 100
 MAX_COMPARED_LENGTH: Final = 100
+MAX_KEPT: Final = 10_000  # routes that were worked out; callers can make up names without end
+MAX_ALIASES: Final = 8  # aliases of aliases that are followed
+MAX_NAME: Final = 512  # a longer one is no model's
+PRESET: Final = "@preset/"
+LONG_CONTEXT: Final = "[1m]"  # how some clients ask for the large window
+# The vendor's own API among connections, where it isn't called as the authors of its models are.
+VENDORS: Final = {"mistralai": "mistral", "z-ai": "zai", "meta-llama": "meta"}
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
+
+Ambiguous = Literal["refuse", "route"]
 
 
 class Catalogue:
-    """Resolves model ids: a combo, an alias, ``connection/model``, then a bare name that only one connection has."""
+    """Resolves model ids."""
 
     def __init__(
-        self, connections: Iterable[Connection], aliases: Mapping[str, str], combos: Iterable[Combo] = ()
+        self,
+        connections: Iterable[Connection],
+        aliases: Mapping[str, str],
+        combos: Iterable[Combo] = (),
+        facts: FactBook | None = None,
+        *,
+        ambiguous: Ambiguous = "refuse",
+        words: Mapping[str, RouteMaker] = WORDS,
     ) -> None:
+        """``ambiguous``: whether a bare name of models that have nothing to do with each other is refused."""
         self.connections = {connection.id: connection for connection in connections}
         self.aliases = dict(aliases)
+        self.facts = facts or FactBook()
+        self._ambiguous = ambiguous
+        self._words = words
         self._targets: dict[str, Target] = {}
         self._bare: dict[str, list[Target]] = {}
+        self._slugs: dict[str, list[Target]] = {}
         for connection in self.connections.values():
-            for model in dict.fromkeys(connection.models):
-                target = target_of(connection, model)
-                self._targets[target.id] = target
-                self._bare.setdefault(model, []).append(target)
-        unique = {name: found[0] for name, found in self._bare.items() if len(found) == 1 and self._find(name) is None}
-        self._names: dict[str, Target] = unique | self._targets
-        for name, meaning in self.aliases.items():
-            found = self._names.get(meaning) or self._find(meaning)
-            if found is not None:
-                self._names[name] = found
+            for model in dict.fromkeys(connection.models or self.facts.listed(connection.id)):
+                self._add(target_of(connection, model, self.facts.facts(connection, model)))
         self.combos = {combo.name: combo for combo in combos}
-        self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._names.items()}
-        for combo in self.combos.values():
-            route = route_of(combo, lambda name: self._names.get(name) or self._find(name))
-            if route.steps:
-                self._routes[combo.name] = route
+        self._routes: dict[str, Route] = {name: route_to(name, target) for name, target in self._targets.items()}
+        self._combos: dict[str, Route] = {}
+        self._combos |= {combo.name: route for combo in self.combos.values() if (route := self._combo_route(combo))}
+        self._steps: tuple[Callable[[str], Route | None], ...] = (
+            self._open, self._combos.get, self._word, self._alias, self._of_slug, self._at_provider, self._of_bare,
+            self._undated, self._at_vendor, self._variant,
+        )  # fmt: skip
+
+    def _add(self, target: Target) -> None:
+        self._targets[target.id] = target
+        self._bare.setdefault(target.model, []).append(target)
+        if target.facts.slug is not None:
+            self._slugs.setdefault(target.facts.slug, []).append(target)
+
+    def _combo_route(self, combo: Combo) -> Route | None:
+        route = route_of(combo, self.named)
+        return route if route.steps else None
 
     @property
     def targets(self) -> list[Target]:
         """Every known model, by full id."""
         return list(self._targets.values())
 
+    @property
+    def slugs(self) -> dict[str, list[Target]]:
+        """Every known model that has a name of the kind ``author/name``, with its targets."""
+        return {slug: list(targets) for slug, targets in self._slugs.items()}
+
     def route(self, name: str) -> Route:
         """Where requests for a model id may go. Raises GatewayError(MODEL_NOT_FOUND) as `resolve` does."""
-        return self._routes.get(name) or route_to(name, self.resolve(name))
+        return self._routes.get(name) or self._kept(name)
+
+    def _kept(self, name: str) -> Route:
+        route = self._look_up(name)
+        if len(self._routes) - len(self._targets) < MAX_KEPT:
+            self._routes[name] = route
+        return route
+
+    def _look_up(self, name: str) -> Route:
+        if len(name) <= MAX_NAME:
+            for step in self._steps:
+                route = step(name)
+                if route is not None:
+                    return route
+        raise self._missing(name)
 
     def route_at(self, name: str, connection_ids: Collection[str]) -> Route:
-        """As `route`; of a bare name that several connections have, to that of one of ``connection_ids``."""
-        if name not in self._routes:
-            for target in self._bare.get(name, ()):
-                if target.connection.id in connection_ids:
-                    return route_to(name, target)
-        return self.route(name)
+        """As `route`; of a name that several connections have, to that of one of ``connection_ids``."""
+        for target in self._bare.get(name, ()) if name not in self._routes else ():
+            if target.connection.id in connection_ids:
+                return route_to(name, target)
+        route = self.route(name)
+        if route.kind == "model" and len(route.steps) > 1:
+            kept = tuple(step for step in route.steps if step.target.connection.id in connection_ids)
+            return replace(route, steps=kept) if kept else route
+        return route
 
     def resolve(self, name: str) -> Target:
-        """The one target of a requested model id; of a combo the first.
+        """The one target of a requested model id; of several the first.
 
         Raises GatewayError(MODEL_NOT_FOUND) with the nearest names, or the candidates of an ambiguous bare name.
         """
-        route = self._routes.get(name)
-        return route.steps[0].target if route is not None else self._find(name) or self._missing(name)
+        return self.route(name).steps[0].target
+
+    def named(self, name: str) -> Target | None:
+        """The target of a full id, an alias, or a name that only one connection has; never a combo's."""
+        target = self._targets.get(name) or self._find(name)
+        if target is not None:
+            return target
+        for step in (self._alias, self._of_slug, self._at_provider, self._of_bare):
+            try:
+                route = step(name)
+            except GatewayError:
+                return None
+            if route is not None:
+                return route.steps[0].target
+        return None
+
+    # the kinds of names, in their order
+
+    def _open(self, name: str) -> Route | None:
+        """A full id: any model at a connection that is open to all."""
+        target = self._find(name)
+        return route_to(name, target) if target is not None else None
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, model = name.partition("/")
         connection = self.connections.get(prefix)
-        if slash and model and connection is not None and not connection.models:
-            return target_of(connection, model)
+        if slash and model and connection is not None and not connection.models and len(name) <= MAX_NAME:
+            return self._targets.get(name) or target_of(connection, model, self.facts.facts(connection, model))
         return None
 
-    def _missing(self, name: str) -> Target:
+    def _word(self, name: str) -> Route | None:
+        make = self._words.get(name)
+        return make(self, name) if make is not None else None
+
+    def _alias(self, name: str) -> Route | None:
+        """What the alias stands for; a real name there is meant before another alias of that name."""
+        steps = (self._open, self._combos.get, self._word, self._of_slug, self._at_provider, self._of_bare)
+        meaning = self.aliases.get(name)
+        for _ in range(MAX_ALIASES):
+            if meaning is None:
+                return None
+            found = self._routes[meaning] if meaning in self._targets else None
+            found = found or next((route for step in steps if (route := step(meaning)) is not None), None)
+            if found is not None:
+                return replace(found, name=name)
+            meaning = self.aliases.get(meaning)
+        return None
+
+    def _of_slug(self, name: str) -> Route | None:
+        """``author/name``, wherever it is served."""
+        targets = self._slugs.get(name) or self._slugs.get(name.lower())
+        return self._among(name, _one_each(targets, name)) if targets else None
+
+    def _at_provider(self, name: str) -> Route | None:
+        """``provider/model`` or ``provider:model``: at all accounts of a vendor, or at one connection."""
+        for mark in "/:":
+            provider, found, model = name.partition(mark)
+            if found and model:
+                at = [target for target in self._bare.get(model, ()) if provider in _names_of(target.connection)]
+                if at:
+                    return self._among(name, at)
+                if mark == ":" and (target := self._find(f"{provider}/{model}")) is not None:
+                    return route_to(name, target)
+        return None
+
+    def _of_bare(self, name: str) -> Route | None:
+        """A model's name alone: one connection has it, or several that serve the same model."""
+        targets = self._bare.get(name)
+        if not targets or (len(targets) > 1 and self._ambiguous == "refuse" and not _same(targets)):
+            return None
+        return self._among(name, targets)
+
+    def _undated(self, name: str) -> Route | None:
+        """A name without its date, or with ``-latest``: the newest release that is offered under it.
+
+        A name with a date means this release alone.
+        """
+        if name.endswith(LONG_CONTEXT):
+            head = name.removesuffix(LONG_CONTEXT)
+            return self._head(head) if "claude" in head else None
+        if "@" in name or ":" in name or is_dated(name) or not self._slugs or name in self._bare:
+            return None
+        slug = _known(name)
+        return self._of_slug(slug) if slug is not None else None
+
+    def _at_vendor(self, name: str) -> Route | None:
+        """A known model that is in nobody's list: at its own vendor's connections that are open to any."""
+        if name in self._bare or not any(not one.models for one in self.connections.values()):
+            return None
+        slug = _known(name)
+        if slug is None:
+            return None
+        author, _, model = slug.partition("/")
+        vendor = VENDORS.get(author, author)
+        model = model if "/" in name else name
+        found = [
+            target_of(connection, model, self.facts.facts(connection, model))
+            for connection in self.connections.values()
+            if not connection.models and connection.provider == vendor and not self.facts.listed(connection.id)
+        ]
+        return self._among(name, found) if found else None
+
+    def _variant(self, name: str) -> Route | None:
+        """A known name with variants behind it; ``openai:gpt-4`` is none, since nothing is called ``openai``."""
+        head, preset, _ = name.partition(PRESET)
+        if preset:
+            raise GatewayError(
+                Kind.MODEL_NOT_FOUND, f"'{_shown(name)}' names a preset, and there are no presets here", param="model"
+            )
+        head, variants = split_variants(name)
+        route = self._head(head) if variants else None
+        if route is None:
+            return None
+        varied = with_variants(route, name, variants)
+        return varied if varied.strategy in STRATEGIES else replace(varied, strategy=route.strategy)
+
+    def _head(self, head: str) -> Route | None:
+        try:
+            return self._routes.get(head) or self._look_up(head)
+        except GatewayError:
+            return None
+
+    def _among(self, name: str, targets: list[Target]) -> Route:
+        if len(targets) == 1:
+            return route_to(name, targets[0])
+        ordered = sorted(targets, key=lambda target: -target.connection.priority)
+        strategy = "openrouter" if "openrouter" in STRATEGIES else "priority"
+        return Route(name=name, strategy=strategy, steps=tuple(Step(target=target) for target in ordered))
+
+    # what is said when a name means nothing
+
+    def _missing(self, name: str) -> GatewayError:
         shown = _shown(name)
         same = self._bare.get(name, [])
         if len(same) > 1:
@@ -89,7 +269,7 @@ class Catalogue:
             near = self._nearest(name)
             hint = f"did you mean {' or '.join(near)}?" if near else "GET /v1/models lists what there is"
             message = f"the model '{shown}' does not exist; {hint}"
-        raise GatewayError(Kind.MODEL_NOT_FOUND, message, param="model")
+        return GatewayError(Kind.MODEL_NOT_FOUND, message, param="model")
 
     def _nearest(self, name: str) -> list[str]:
         """The names most like ``name``. Similarity is costly, so only those with most words in common are compared."""
@@ -100,7 +280,7 @@ class Catalogue:
             lower = candidate.lower()
             return sum(word in lower for word in words), -abs(len(candidate) - len(name))
 
-        candidates = dict.fromkeys([*self.combos, *self.aliases, *self._targets, *self._bare])
+        candidates = dict.fromkeys([*self.combos, *self.aliases, *self._targets, *self._slugs, *self._bare])
         closest = heapq.nlargest(MAX_COMPARED, candidates, in_common) if len(candidates) > MAX_COMPARED else candidates
         short = [candidate for candidate in closest if len(candidate) <= 2 * MAX_COMPARED_LENGTH]
         return [f"'{near}'" for near in difflib.get_close_matches(name, short, SUGGESTIONS, 0.5)]
@@ -109,6 +289,37 @@ class Catalogue:
 def route_to(name: str, target: Target) -> Route:
     """The route to one target."""
     return Route(name=name, steps=(Step(target=target),))
+
+
+def _known(name: str) -> str | None:
+    """``author/model`` of a name of a known model; an author in the name must be the model's own."""
+    slug = capabilities().slug(name)
+    author, slash, _ = name.lower().partition("/")
+    return None if slug is not None and slash and author != slug.partition("/")[0] else slug
+
+
+def _names_of(connection: Connection) -> set[str]:
+    return {connection.id, connection.vendor, connection.kind}
+
+
+def _same(targets: list[Target]) -> bool:
+    """Whether a bare name means one thing at all of them: accounts of one vendor, or the same author's model."""
+    providers = {target.connection.provider for target in targets}
+    slugs = {target.facts.slug for target in targets}
+    return (len(providers) == 1 and None not in providers) or (len(slugs) == 1 and None not in slugs)
+
+
+def _one_each(targets: list[Target], slug: str) -> list[Target]:
+    """One target of each connection: that with the model's own name, else the newest release."""
+    wanted = plain_name(slug, dated=True)
+    best: dict[str, tuple[tuple[bool, bool, str], Target]] = {}
+    for target in targets:
+        plain = plain_name(target.model, dated=True)
+        rank = (plain == wanted and target.model == target.model.partition(":")[0], plain.endswith("-latest"), plain)
+        known = best.get(target.connection.id)
+        if known is None or rank > known[0]:
+            best[target.connection.id] = (rank, target)
+    return [target for _, target in best.values()]
 
 
 def _shown(name: str) -> str:

@@ -4,19 +4,29 @@ Pure: everything that decides stands in the `Problem`, chance included (a seed).
 so a stored problem can be replayed, and reasons need to be put into words only when someone asks for them (explain.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
 from pointsman.routing import filters
 from pointsman.routing.draws import Draws
-from pointsman.routing.strategies import strategy
+from pointsman.routing.measures import headroom
+from pointsman.routing.strategies import fusion, strategy
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
 
 Kind = Literal["model", "combo", "profile", "auto"]
 HEALTH: Final = "health"
+STICKY_HEADROOM: Final = 0.15  # below it a conversation leaves its account (OmniRoute's figure)
+
+
+class QuotaWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One quota of an account: the part of it that is left (0 to 1), and when it is whole again (us; None: unknown)."""
+
+    kind: Literal["session", "weekly", "monthly", "daily"]
+    remaining: float
+    resets_at: int | None = None
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +48,12 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_token: dict[str, float] = {}  # by percentile: p50, p75, p90, p99
     throughput: dict[str, float] = {}
     headroom: float | None = None  # the part of its quota that is left
+    windows: tuple[QuotaWindow, ...] = ()
+    quota_spent: bool = False  # the upstream has said that a quota is used up
+    breaker: Literal["closed", "half_open", "open"] = "closed"
+    latency: float | None = None  # seconds of a whole answer: mean, 95th percentile, standard deviation
+    latency_p95: float | None = None
+    latency_deviation: float | None = None
 
 
 FINE: Final = Condition()
@@ -69,13 +85,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What earlier requests of a route have left behind. ``turn`` counts them, ``last_good`` answered last,
-    ``sticky`` answered this conversation, ``deck`` is what is still to be dealt (target ids).
+    ``sticky`` answered this conversation, ``deck`` is what is still to be dealt, ``filling`` the account that is used
+    up first (all target ids). ``resting``: target ids that did badly, until when (us) and how often in a row.
     """
 
     turn: int = 0
     last_good: str | None = None
     sticky: str | None = None
     deck: tuple[str, ...] = ()
+    filling: str | None = None
+    resting: dict[str, tuple[int, int]] = {}
 
 
 NO_MEMORY: Final = Memory()
@@ -96,52 +115,94 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The targets in the order in which they are tried, and those that are not, each with the filter that took it out.
 
     ``emptied_by`` names the filter that left nothing. ``last_resort``: none is in good health, so the one that is to
-    recover first is tried all the same.
+    recover first is tried all the same. ``panel``: so many of the first are asked at the same time (0: one by one).
     """
 
     order: tuple[Target, ...]
     excluded: tuple[tuple[str, str], ...] = ()
     emptied_by: str | None = None
     last_resort: bool = False
+    panel: int = 0
 
 
 def plan(problem: Problem) -> RoutePlan:
     """The plan of a request."""
     excluded: list[tuple[str, str]] = []
-    steps: list[Step] = list(problem.route.steps)
-    for name, keep in filters.active(problem.wants, problem.now):
-        kept = [step for step in steps if keep(step.target)]
+    steps: Sequence[Step] = problem.route.steps
+    for name, sieve in filters.active(problem):
+        kept = sieve(steps)
         if len(kept) != len(steps):
-            excluded += [(step.target.id, name) for step in steps if not keep(step.target)]
+            _note(excluded, steps, kept, name)
+            steps = kept
             if not kept:
                 return RoutePlan(order=(), excluded=tuple(excluded), emptied_by=name)
-            steps = kept
     usable, last_resort = _in_health(steps, problem.conditions)
     if len(usable) != len(steps):
-        left = set(map(id, usable))
-        excluded += [(step.target.id, HEALTH) for step in steps if id(step) not in left]
-    order = tuple([step.target for step in _ordered(usable, problem)])
-    return RoutePlan(order=order, excluded=tuple(excluded), last_resort=last_resort)
+        _note(excluded, steps, usable, HEALTH)
+    ordered = _ordered(usable, problem)
+    return RoutePlan(
+        order=tuple([step.target for step in ordered]),
+        excluded=tuple(excluded),
+        last_resort=last_resort,
+        panel=_panel(ordered, problem) if problem.route.strategy == "fusion" else 0,
+    )
 
 
-def _in_health(steps: list[Step], conditions: Mapping[str, Condition]) -> tuple[list[Step], bool]:
+def _note(excluded: list[tuple[str, str]], steps: Sequence[Step], kept: Sequence[Step], name: str) -> None:
+    """Note which steps are missing in ``kept``, which has the others in their order."""
+    left = iter(kept)
+    expected = next(left, None)
+    for step in steps:
+        if step is expected:
+            expected = next(left, None)
+        else:
+            excluded.append((step.target.id, name))
+
+
+def _in_health(steps: Sequence[Step], conditions: Mapping[str, Condition]) -> tuple[Sequence[Step], bool]:
     """The steps that may be used; when there is none, the one that recovers first."""
     if not conditions:
         return steps, False
-    usable = [step for step in steps if conditions.get(step.target.id, FINE).usable]
+    get = conditions.get
+    usable = [step for step in steps if (found := get(step.target.id)) is None or found.usable]
     if usable or not steps:
         return usable, False
     return [min(steps, key=lambda step: conditions[step.target.id].until)], True
 
 
-def _ordered(steps: list[Step], problem: Problem) -> list[Step]:
+def _ordered(steps: Sequence[Step], problem: Problem) -> Sequence[Step]:
     if len(steps) < 2:
         return steps
     order = strategy(problem.route.strategy).order
     draws = Draws(problem.seed)
-    groups: dict[int, list[Step]] = {}
-    for step in steps:
-        groups.setdefault(step.group, []).append(step)
-    if len(groups) == 1:
-        return order(steps, problem, draws)
-    return [step for group in sorted(groups) for step in order(groups[group], problem, draws)]
+    first = steps[0].group
+    if all([step.group == first for step in steps]):
+        ordered = order(list(steps), problem, draws)
+    else:
+        groups: dict[int, list[Step]] = {}
+        for step in steps:
+            groups.setdefault(step.group, []).append(step)
+        ordered = [step for group in sorted(groups) for step in order(groups[group], problem, draws)]
+    if problem.memory.sticky is not None and problem.route.kind == "combo":
+        return _stuck(ordered, problem)
+    return ordered
+
+
+def _stuck(ordered: list[Step], problem: Problem) -> list[Step]:
+    """The target that answered this conversation comes first, while enough of its quota is left."""
+    sticky = problem.memory.sticky
+    if problem.route.settings.get("disableSessionStickiness"):
+        return ordered
+    for index, step in enumerate(ordered):
+        if step.target.id == sticky:
+            condition = problem.conditions.get(step.target.id)
+            if condition is None or headroom(condition) > STICKY_HEADROOM:
+                return [step, *ordered[:index], *ordered[index + 1 :]]
+    return ordered
+
+
+def _panel(ordered: Sequence[Step], problem: Problem) -> int:
+    """How many of a fusion's targets are asked at the same time; tools can't be called by several."""
+    if len(ordered) < 2 or problem.wants.tools:
+        return 0
+    return fusion.panel_size(len(ordered), problem)

@@ -3,8 +3,21 @@
 import msgspec
 
 
+class LongPrice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds instead for a whole call whose input is larger than ``above`` tokens: pico-USD per token."""
+
+    above: int
+    prompt: int = 0
+    completion: int = 0
+    cache_read: int | None = None
+    cache_write: int | None = None
+
+
 class PriceTag(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model costs, for choosing only (accounting has its own): pico-USD per token, per request, per picture."""
+    """What a model costs, for choosing and showing (accounting has its own): pico-USD per token, request or picture.
+
+    ``long`` has the smallest size first. Cached tokens without a price of their own cost as much as others.
+    """
 
     prompt: int = 0
     completion: int = 0
@@ -12,6 +25,8 @@ class PriceTag(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: int = 0
     audio: int = 0
     cache_read: int | None = None
+    cache_write: int | None = None
+    long: tuple[LongPrice, ...] = ()
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -45,7 +45,10 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``input_tokens`` is an estimate. ``inputs`` are the modalities in it beside text, ``parameters`` the members it has,
     by OpenRouter's names. ``session`` is the client's own name for a conversation, ``conversation`` a digest that stays
-    the same over its turns. ``models`` are fallbacks in the client's own order.
+    the same over its turns. ``models`` are fallbacks in the client's own order. ``allowed_models`` (patterns with
+    ``*``) and ``allowed_providers`` are what the caller's key may use. ``task`` is code, reasoning, simple or medium;
+    ``difficulty`` the tier of models that fits (free, cheap, premium). ``budget`` is what the request may cost
+    (pico-USD); ``budget_strict``: rather none than one that costs more.
     """
 
     model: str
@@ -59,6 +62,13 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preferences: Preferences = NO_PREFERENCES
     models: tuple[str, ...] = ()
     service_tier: str | None = None
+    tiers: frozenset[str] = frozenset()  # the tiers whose endpoints may compete, beside the default one
+    allowed_models: tuple[str, ...] | None = None
+    allowed_providers: tuple[str, ...] | None = None
+    task: str | None = None
+    difficulty: str | None = None
+    budget: int | None = None
+    budget_strict: bool = False
     session: str | None = None
     conversation: str | None = None
     cache_marks: bool = False  # the prompt is marked for an upstream's cache: staying where it lies is worth something

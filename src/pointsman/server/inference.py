@@ -45,6 +45,11 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
     fields: None = None
     outline: None = None
 
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What nobody has read."""
+        return self.request.extra
+
 
 class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""

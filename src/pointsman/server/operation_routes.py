@@ -1,11 +1,13 @@
 """The routes of operations beside chat: embeddings, rankings, pictures, sound, moderations."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
 
 from pointsman.canonical.halves import ClientCall
+from pointsman.canonical.passed import PassedRequest
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Call, Gateway, serve
 from pointsman.server.exchange import Exchange, own_status, refuse
@@ -37,6 +39,13 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     usage_wanted: bool = True
     fields: None = None
     outline: None = None
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What nobody has read; of what is passed on, all. A form has none."""
+        if isinstance(self.request, PassedRequest):
+            return self.request.fields or {}
+        return self.request.extra  # type: ignore[no-any-return]
 
 
 class SpeakingOperation:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from ipaddress import ip_address
 from types import ModuleType
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -18,7 +19,8 @@ from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
-from pointsman.wire.openai_chat import ModelList, ModelObject
+from pointsman.server.model_cards import extras_of
+from pointsman.wire.openai_chat import ModelObject
 
 # A proxy on this machine makes everybody look like loopback; these tell that there is one.
 PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
@@ -60,15 +62,15 @@ class Operations:
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``: public, but a key that is sent must be right."""
         self._authenticate_if_sent(exchange)
-        catalogue = self._gateway.snapshot.catalogue
-        exchange.respond(200, _encode(ModelList(data=list_models(catalogue))))
+        rows = [_told(name, target) for name, target in offered(self._gateway.snapshot.catalogue)]
+        exchange.respond(200, _encode({"data": rows, "object": "list"}))
 
     async def model(self, exchange: Exchange) -> None:
         """``GET /v1/models/{id}``: the id may hold slashes, encoded or not."""
         self._authenticate_if_sent(exchange)
         name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"), errors="replace")
         target = self._gateway.snapshot.catalogue.resolve(name)
-        exchange.respond(200, _encode(_model(name, target)))
+        exchange.respond(200, _encode(_told(name, target)))
 
     def _authenticate(self, exchange: Exchange) -> None:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
@@ -80,15 +82,23 @@ class Operations:
 
 def list_models(catalogue: Catalogue) -> list[ModelObject]:
     """Every model that is offered: full ids first, then aliases."""
-    targets = [target for target in catalogue.targets if target.listed]
-    models = [_model(target.id, target) for target in targets]
+    return [_model(name, target) for name, target in offered(catalogue)]
+
+
+def offered(catalogue: Catalogue) -> list[tuple[str, Target]]:
+    """Every name that is offered with its target: full ids first, then aliases."""
+    found = [(target.id, target) for target in catalogue.targets if target.listed]
     for name in catalogue.aliases:
         try:
-            target = catalogue.resolve(name)
+            found.append((name, catalogue.resolve(name)))
         except GatewayError:
             continue  # an alias that points nowhere is told at its use
-        models.append(_model(name, target))
-    return models
+    return found
+
+
+def _told(name: str, target: Target) -> dict[str, Any]:
+    """OpenAI's members, and what else is known of the model."""
+    return {**msgspec.structs.asdict(_model(name, target)), **extras_of(target.facts)}
 
 
 def _model(name: str, target: Target) -> ModelObject:

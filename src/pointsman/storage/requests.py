@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.record import Outcome, RequestRecord
@@ -22,7 +22,8 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _TABLE: Final = tables.requests
-_FIELDS: Final = RequestRecord.__struct_fields__
+_PLANS: Final = tables.request_plans
+_FIELDS: Final = tuple(name for name in RequestRecord.__struct_fields__ if name != "plan")
 _COLUMNS: Final = tuple(_TABLE.c[name] for name in _FIELDS)
 _VALUES: Final = attrgetter(*_FIELDS)
 _TYPES: Final = {"BOOLEAN": "boolean[]", "BIGINT": "bigint[]", "TEXT": "text[]"}
@@ -37,6 +38,11 @@ _SQLITE_INSERT: Final = (
 # One statement with one array per column: asyncpg sends a batch in one round trip, whatever its length.
 _ARRAYS: Final = ", ".join(f"${n}::{_TYPES[str(column.type)]}" for n, column in enumerate(_COLUMNS, 1))
 _POSTGRES_INSERT: Final = f"INSERT INTO requests ({_NAMES}) SELECT * FROM unnest({_ARRAYS}) {_CONFLICT}"
+_SQLITE_PLANS: Final = f"INSERT INTO request_plans (request_id, created_at, plan) VALUES (?, ?, ?) {_CONFLICT}"
+_POSTGRES_PLANS: Final = (
+    "INSERT INTO request_plans (request_id, created_at, plan)"
+    f" SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) {_CONFLICT}"
+)
 # Taken to the end of the transaction, so that numbers of `sequence` become visible in their order on all nodes:
 # a reader that goes on behind the last number it saw misses nothing.
 _POSTGRES_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"
@@ -55,7 +61,8 @@ class RequestRepository:
     async def insert_many(self, connection: AsyncConnection, records: Sequence[RequestRecord]) -> int:
         """Store records inside the caller's transaction; those that are stored already are left alone.
 
-        Gives the number of new rows. What no column can hold is altered, not refused: a NUL in a text becomes U+FFFD,
+        Gives the number of new rows. Routing decisions go into a table of their own: they are read seldom and go soon.
+        What no column can hold is altered, not refused: a NUL in a text becomes U+FFFD,
         a number beyond 64 bits the nearest one within.
         """
         if not records:
@@ -64,12 +71,35 @@ class RequestRepository:
         for start in range(0, len(records), _SLICE_ROWS):
             rows += _rows(records[start : start + _SLICE_ROWS])
             await asyncio.sleep(0)
+        plans = [(record.request_id, record.created_at, record.plan) for record in records if record.plan is not None]
         if self._database.kind == "sqlite":
             result = await connection.exec_driver_sql(_SQLITE_INSERT, rows)
+            if plans:
+                await connection.exec_driver_sql(_SQLITE_PLANS, plans)
         else:
             await connection.exec_driver_sql(_POSTGRES_ORDER)
             result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(zip(*rows, strict=True)))
+            if plans:
+                await connection.exec_driver_sql(_POSTGRES_PLANS, tuple(zip(*plans, strict=True)))
         return result.rowcount
+
+    async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
+        """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
+        query = select(_PLANS.c.plan).where(_PLANS.c.request_id == request_id)
+        if workspace_id is not None:
+            own = select(_TABLE.c.request_id).where(
+                _TABLE.c.request_id == request_id, _TABLE.c.workspace_id == workspace_id
+            )
+            query = query.where(_PLANS.c.request_id.in_(own))
+        async with self._database.read() as connection:
+            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+        return found
+
+    async def forget_plans(self, before: int, most: int = 10_000) -> int:
+        """Delete decisions of requests from before this instant (us), at most ``most`` at a time; gives how many."""
+        old = select(_PLANS.c.request_id).where(_PLANS.c.created_at < before).limit(most)
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(_PLANS).where(_PLANS.c.request_id.in_(old)))).rowcount
 
     async def list_page(self, workspace_id: str, limit: int, offset: int = 0) -> tuple[RequestRecord, ...]:
         """Up to ``limit`` records of the workspace, newest first, after leaving out ``offset``."""

@@ -85,8 +85,8 @@ aliases: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-# The columns after `sequence` are the fields of RequestRecord, in its order. No check constraints: a row that money
-# depends on must not be refused for an odd value, and one IN (...) costs a quarter of the whole insert on SQLite.
+# The columns after `sequence` are the fields of RequestRecord but ``plan``, in its order. No check constraints: a row
+# that money depends on must not be refused for an odd value, and one IN (...) costs a quarter of the insert on SQLite.
 # `sequence` grows in the order of commit, which created_at does not: a long request is stored after a short one that
 # began later. It is never used again (AUTOINCREMENT), so that a reader who goes on behind it misses nothing.
 requests: Final = Table(
@@ -127,6 +127,16 @@ requests: Final = Table(
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
 Index(None, requests.c.key_id, requests.c.created_at)
+
+# The routing decisions of requests that left a choice (routing/replay.py), for a few days.
+request_plans: Final = Table(
+    "request_plans",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("plan", LargeBinary, nullable=False),
+)
+Index(None, request_plans.c.created_at)
 
 # What clients of the Responses API asked to have kept. ``sealed`` holds prompts and answers, encrypted.
 responses: Final = Table(
@@ -191,6 +201,18 @@ files: Final = Table(
 Index(None, files.c.wire, files.c.id)
 Index(None, files.c.expires_at)
 Index(None, files.c.workspace_id, files.c.created_at)
+
+# Upstreams' own lists of models (upstream/model_lists.py). ``models`` is JSON.
+model_lists: Final = Table(
+    "model_lists",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("fetched_at", BigInteger),
+    Column("models", Text, nullable=False),
+    Column("problem", Text),
+)
 
 journal_segments: Final = Table(
     "journal_segments",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
+from pointsman.accounting.price_lookup import Question
 from pointsman.canonical.halves import Upstream
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
@@ -19,8 +20,9 @@ from pointsman.providers.formats import NO_CHAT, listing_of, parse_model_list, p
 from pointsman.providers.hosts import Host, address_of, effective_host, find_host
 from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
 from pointsman.providers.operation_table import operations_of
-from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import Combo, Entry
+from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.targets import Connection
 from pointsman.settings import ComboSettings, ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
@@ -39,6 +41,7 @@ from pointsman.upstream.endpoints import (
 )
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
+from pointsman.upstream.model_facts import FactSources, own_prices
 from pointsman.upstream.origins import Origin, Proxy, TlsFiles
 from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.tls import make_context
@@ -118,7 +121,12 @@ class ConnectionService:
         clock: Clock,
         declared: tuple[list[ConnectionSettings], list[ModelSettings], list[ComboSettings]],
         environment: Environment,
+        *,
+        facts: FactSources | None = None,
+        ambiguous: Ambiguous = "refuse",
     ) -> None:
+        self._facts = facts
+        self._ambiguous = ambiguous
         self._repository = repository
         self._aliases = aliases
         self._master = master
@@ -193,29 +201,60 @@ class ConnectionService:
         """Every connection, those of the file first."""
         return [_info(declared) for declared in await self._all()]
 
-    async def catalogue(self, *, local: bool, local_installed: bool) -> Catalogue:
+    async def catalogue(self, *, local: bool, local_installed: bool, prices: Prices | None = None) -> Catalogue:
         """The model names of the present configuration; of connections with a problem there are none.
 
         With ``local`` the embedded model is there, under the id ``local`` unless the operator named it otherwise; it is
-        offered in lists only when it is installed.
+        offered in lists only when it is installed. ``prices`` are part of what is known of the models.
         """
         connections: list[Connection] = []
+        served: dict[str, Served] = {}
+        tables = {}
         for one in await self._all(local=local):
-            is_local = one.row.kind == LOCAL_KIND
+            row, is_local = one.row, one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            connections.append(_local(one.row, local_installed) if is_local else _connection(one.row))
-        return Catalogue(connections, await self._alias_table(), self._combos)
+            connections.append(_local(row, local_installed) if is_local else _connection(row))
+            if row.base_url is not None:
+                host = effective_host(row.kind, row.base_url)
+                served[row.id] = Served(host=host.id, wire=host.format)
+                if prices is not None:
+                    tables[row.id] = prices.table(row.provider, row.base_url)
+        book = await self._facts.book(served, tables) if self._facts is not None else None
+        return Catalogue(connections, await self._alias_table(), self._combos, book, ambiguous=self._ambiguous)
 
-    async def endpoints(self, children: LocalChildren | None, prices: Prices) -> dict[str, Endpoint]:
-        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off."""
+    async def price_questions(self, catalogue: Catalogue) -> list[Question]:
+        """What to ask the price data about the offered models; it knows nothing of this machine's own."""
+        places = {one.row.id: (one.row.provider, one.row.base_url) for one in await self._all() if one.row.base_url}
+        return [
+            Question(provider=places[found][0], base_url=places[found][1], model=target.model)
+            for target in catalogue.targets
+            if (found := target.connection.id) in places
+        ]
+
+    async def open_probes(self) -> dict[str, Probe]:
+        """How to ask the connections that are open to any model for their lists, by id."""
+        return {
+            one.row.id: _probe_of(one, one.row.base_url)
+            for one in await self._all()
+            if not one.row.models and one.row.base_url is not None and _problem(one) is None
+        }
+
+    async def endpoints(
+        self, children: LocalChildren | None, prices: Prices, book: FactBook | None = None
+    ) -> dict[str, Endpoint]:
+        """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off. Prices
+        in ``book`` win over the price data's.
+        """
         found: dict[str, Endpoint] = {}
         for one in await self._all(local=children is not None):
             problem = _problem(one)
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                found[one.row.id] = _remote(one, one.row.base_url, prices, self._clock)
+                endpoint = _remote(one, one.row.base_url, prices, self._clock)
+                endpoint.own_price = own_prices(book, _connection(one.row)) if book is not None else None
+                found[one.row.id] = endpoint
             elif children is not None:
                 found |= _local_endpoints(one.row.id, children)
         return found
@@ -233,12 +272,9 @@ class ConnectionService:
         if connection_id not in found:
             raise _unknown(connection_id, found)
         declared = found[connection_id]
-        row = declared.row
-        if row.base_url is None:
+        if declared.row.base_url is None:
             raise ConfigError(f"the connection '{connection_id}' has no base_url")
-        host = effective_host(row.kind, row.base_url)
-        ways = (declared.proxy, declared.tls)
-        return probe(row.base_url, declared.secret, host, allow_private=row.allow_private, ways=ways)
+        return _probe_of(declared, declared.row.base_url)
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
@@ -264,6 +300,11 @@ class ConnectionService:
             return _Declared(row=row, secret=None, source="database", problem=str(error))
         tls = TlsFiles(ca_file=row.ca_file, certificate=row.client_certificate, key=row.client_key)
         return _Declared(row=row, secret=secret, source="database", proxy=proxy, tls=tls if tls != TlsFiles() else None)
+
+
+def _probe_of(declared: _Declared, base_url: str) -> Probe:
+    host, ways = effective_host(declared.row.kind, base_url), (declared.proxy, declared.tls)
+    return probe(base_url, declared.secret, host, allow_private=declared.row.allow_private, ways=ways)
 
 
 async def fetch_models(client: UpstreamClient, probe: Probe) -> tuple[str, ...]:
@@ -436,7 +477,7 @@ def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, E
     return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
 
 
-def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> Endpoint:
+def _remote(declared: _Declared, base_url: str, prices: Prices, clock: Clock) -> RemoteEndpoint:
     row = declared.row
     host = effective_host(row.kind, base_url)
     quirks = quirks_of(host, row.options)

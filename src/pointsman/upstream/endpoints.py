@@ -1,7 +1,7 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
@@ -173,6 +173,7 @@ class RemoteEndpoint:
         self._quirks = quirks or {}
         self._options = options or {}
         self.base_url = base_url
+        self.own_price: Callable[[str], Price | None] | None = None  # what wins over the price data, by model
         self._prices = prices
         self._price_table = prices.table(provider, base_url)
         parts = urlsplit(base_url)
@@ -224,6 +225,8 @@ class RemoteEndpoint:
 
     def known_price(self, model: str) -> Price | Pending | None:
         """From the table of prices in memory."""
+        if self.own_price is not None and (own := self.own_price(model)) is not None:
+            return own
         price = self._price_table.get(model, PENDING)
         if price is PENDING:
             self._prices.ask(self.provider, self.base_url, model)
@@ -231,6 +234,8 @@ class RemoteEndpoint:
 
     async def price(self, model: str) -> Price | None:
         """From the price data, by provider or base URL."""
+        if self.own_price is not None and (own := self.own_price(model)) is not None:
+            return own
         return await self._prices.find(self.provider, self.base_url, model)
 
 

@@ -152,6 +152,11 @@ class Members:
         """Members that are read elsewhere or mean nothing."""
         self._taken.update(names)
 
+    @property
+    def read(self) -> frozenset[str]:
+        """The names that somebody has asked for, whether they are there or not."""
+        return frozenset(self._taken)
+
     def rest(self) -> dict[str, Any] | None:
         """What nobody has read, nulls left out; None when that is nothing."""
         if len(self._taken) >= len(self.value) and self._taken.issuperset(self.value):

@@ -181,12 +181,13 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """The inside of OpenAI's error object."""
+    """The inside of OpenAI's error object. ``availability`` is ours, after OpenRouter's: why nothing could serve it."""
 
     message: str
     type: str
     param: str | None = None
     code: str | None = None
+    availability: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):

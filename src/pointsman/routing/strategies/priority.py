@@ -7,8 +7,14 @@ if TYPE_CHECKING:
     from pointsman.routing.plan import Problem, Step
 
 NAME: Final = "priority"
+FACTS: Final[tuple[str, ...]] = ()
 
 
 def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step]":
     """As they stand in the route."""
     return steps
+
+
+def why(step: "Step", problem: "Problem") -> str:
+    """Its place."""
+    return "its place in the route"

@@ -1,0 +1,1 @@
+"""The gateway's own management operations, under ``/api/pointsman``."""

@@ -1,0 +1,247 @@
+"""Plans the requests of one process, and learns from how they end: speed, outages, where conversations went."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.errors import GatewayError, Kind
+from pointsman.providers.hosts import GENERIC, hosts
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.demands import Asked, wants_of
+from pointsman.routing.health import HealthBook
+from pointsman.routing.measurements import Measurements, Sample
+from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
+from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step
+from pointsman.routing.sticky import Conversation, StickyBook
+from pointsman.routing.targets import Target
+from pointsman.routing.wants import Wants
+from pointsman.routing.wishes import Wishes
+from pointsman.upstream.attempts import Tried
+
+OPENROUTER: Final = "openrouter"
+# Errors of a call that are the upstream's. A limit is none: the endpoint works.
+OUTAGES: Final = frozenset(
+    (Kind.UPSTREAM_ERROR, Kind.UPSTREAM_REJECTED, Kind.UPSTREAM_TIMEOUT, Kind.UPSTREAM_UNAVAILABLE)
+)
+LEAST_TOKENS: Final = 2  # of an answer whose speed says something
+
+
+class Planned(NamedTuple):
+    """A plan, and what it was made from."""
+
+    problem: Problem
+    plan: RoutePlan
+
+
+class Planner:
+    """What all plans of one process share."""
+
+    def __init__(self, health: HealthBook, seed: Callable[[], int], catalogue: Callable[[], Catalogue]) -> None:
+        """``seed`` gives 64 random bits for each plan, ``catalogue`` the names in force."""
+        self._health = health
+        self._seed = seed
+        self._catalogue = catalogue
+        self.measurements = Measurements()
+        self.sticky = StickyBook()
+        self.catch_up: Callable[[], None] = _nothing  # has what is over, and not yet counted, told to `observe`
+
+    def problem(self, asked: Asked, route: Route, account: str, memory: Memory, now: int) -> Problem:
+        """All that decides where a request of ``account`` goes. ``memory`` is the route's."""
+        self.catch_up()
+        wants = wants_of(asked, route)
+        conversation = conversation_of(wants, route, account)
+        if conversation is not None and (sticky := self.sticky.find(conversation, now)) is not None:
+            memory = msgspec.structs.replace(memory, sticky=sticky)
+        return Problem(
+            route=route,
+            wants=wants,
+            conditions=self._conditions(route, now),
+            memory=memory,
+            now=now,
+            seed=self._seed(),
+        )
+
+    def _conditions(self, route: Route, now: int) -> dict[str, Condition]:
+        conditions: dict[str, Condition] = {}
+        quiet, health, measured = self._health.quiet, self._health.condition, self.measurements.condition
+        for step in route.steps:
+            base = None if quiet else health(step.target, now)
+            found = measured(step.target.id, now, base)
+            if found is not None:
+                conditions[step.target.id] = found
+        return conditions
+
+    def answered(self, problem: Problem, target: Target, record: RequestRecord, now: int) -> None:
+        """A planned request was answered by ``target``: the conversation stays there, if that is worth something."""
+        conversation = conversation_of(problem.wants, problem.route, record.workspace_id)
+        if conversation is None or record.outcome is not Outcome.SUCCESS:
+            return
+        cached = record.cache_read_tokens or record.cache_write_tokens
+        if (cached or problem.wants.session is not None) and _cache_pays(target):
+            self.sticky.keep(conversation, target.id, now)
+
+    def observe(self, records: Sequence[RequestRecord]) -> None:
+        """Learn from requests that are over."""
+        catalogue = self._catalogue()
+        for record in records:
+            if record.connection_id is not None or record.attempts is not None:
+                for target_id, sample in samples(record, catalogue):
+                    self.measurements.add(target_id, sample)
+
+    @cached_property
+    def namer(self) -> Namer:
+        """Names of providers for people."""
+        return Namer({host.id: host.name.partition(",")[0] for host in hosts().values() if host.id != GENERIC})
+
+
+def _nothing() -> None:
+    return
+
+
+def conversation_of(wants: Wants, route: Route, account: str) -> Conversation | None:
+    """What tells a conversation from others, where it may stay at a target; None: it may not, or has no choice."""
+    name = wants.session or wants.conversation
+    if route.strategy != OPENROUTER or name is None or wants.preferences.order or len(route.steps) < 2:
+        return None
+    return account, route.name, name
+
+
+def _cache_pays(target: Target) -> bool:
+    """Whether a prompt that lies in the upstream's cache costs less there, as far as is known."""
+    price = target.facts.price
+    return price is None or price.cache_read is None or price.cache_read < price.prompt
+
+
+def wished_route(model: str, wishes: Wishes, find: Callable[[str], Route]) -> Route:
+    """The route of a request with wishes: of its model, then of its fallbacks.
+
+    Models that nobody has are left out. Raises GatewayError(MODEL_NOT_FOUND) when none is left.
+    """
+    routes: list[Route] = []
+    missing: GatewayError | None = None
+    for name in dict.fromkeys((model, *wishes.models)):
+        try:
+            routes.append(find(name))
+        except GatewayError as error:
+            missing = missing or error
+    if not routes:
+        assert missing is not None
+        raise missing
+    wanted = wishes.preferences
+    orders = wanted.order or wanted.sort or wanted.min_throughput or wanted.max_latency
+    route = routes[0]
+    if len(routes) == 1:
+        return msgspec.structs.replace(route, strategy=OPENROUTER) if orders or route.kind == "model" else route
+    return Route(
+        name=route.name,
+        strategy=OPENROUTER,
+        steps=_grouped(routes, across=wanted.across_models),
+        settings=route.settings if route.strategy == OPENROUTER else {},
+    )
+
+
+def _grouped(routes: list[Route], *, across: bool) -> tuple[Step, ...]:
+    """The steps of several routes, those of each after all of the one before. A target is there once."""
+    steps: dict[str, Step] = {}
+    for group, route in enumerate(routes):
+        for step in route.steps:
+            steps.setdefault(step.target.id, msgspec.structs.replace(step, group=0 if across else group))
+    return tuple(steps.values())
+
+
+def samples(record: RequestRecord, catalogue: Catalogue) -> list[tuple[str, Sample]]:
+    """What a finished request says of the targets that worked on it. A caller's mistake and a limit say nothing."""
+    at = record.created_at + record.duration_us
+    found = [
+        (str(target), Sample(at=at, ok=False))
+        for target, _, status, *_ in (msgspec.json.decode(record.attempts) if record.attempts else ())
+        if status >= 500
+    ]
+    failed = record.outcome is Outcome.ERROR and record.error_kind in OUTAGES
+    if (not failed or found) and record.outcome is not Outcome.SUCCESS:
+        return found
+    target_id = _target_of(record, catalogue)
+    if target_id is None:
+        return found
+    return [*found, (target_id, Sample(at=at, ok=False) if failed else _sample(record, at))]
+
+
+def _sample(record: RequestRecord, at: int) -> Sample:
+    worked = record.upstream_us or 0
+    first = 0
+    if record.stream and record.first_byte_us is not None:
+        first = record.first_byte_us - (record.duration_us - worked)  # from when the upstream was asked
+    writing = worked - max(first, 0)
+    tokens = record.output_tokens
+    return Sample(
+        at=at,
+        ok=True,
+        first_token=first / 1e6 if first > 0 else None,
+        throughput=tokens / (writing / 1e6) if tokens >= LEAST_TOKENS and writing > 0 else None,
+    )
+
+
+def _target_of(record: RequestRecord, catalogue: Catalogue) -> str | None:
+    """The id of the target that answered: of the requested name's, the one at the connection; None when unsure."""
+    try:
+        steps = catalogue.route(record.request_model or "").steps
+    except GatewayError:
+        steps = ()
+    there = [step.target for step in steps if step.target.connection.id == record.connection_id]
+    if len(there) > 1:
+        there = [target for target in there if target.model == record.response_model]
+    if len(there) == 1:
+        return there[0].id
+    named = f"{record.connection_id}/{record.response_model}"
+    return named if not there and record.connection_id in catalogue.connections else None
+
+
+def told_of(planned: Planned | None, requested: str, failed: Sequence[Tried], answered: Target | None) -> Told:
+    """What there is to tell of a request."""
+    return Told(
+        requested=requested,
+        fallbacks=bool(planned is not None and planned.problem.wants.models),
+        route=planned.problem.route if planned is not None else None,
+        plan=planned.plan if planned is not None else None,
+        failed=[Attempt(one.target, status_of(one)) for one in failed],
+        answered=answered,
+        generation_ms=None,
+    )
+
+
+def status_of(tried: Tried) -> int:
+    """The status that an upstream gave, or the one that its failure amounts to."""
+    return tried.error.refusal.status if tried.error.refusal is not None else tried.error.status
+
+
+def describe_failure(error: GatewayError, tried: Sequence[Tried], model: str, namer: Namer) -> None:
+    """Put into ``error`` what OpenRouter's clients are told of a request that every target failed."""
+    if not tried:
+        return
+    rows = [
+        {"provider": namer(one.target.connection), "code": one.error.status, "status": status_of(one)} for one in tried
+    ]
+    metadata: dict[str, Any] = {"provider_name": rows[-1]["provider"]}
+    if len(rows) > 1:
+        metadata["previous_errors"] = rows[:-1]
+    error.metadata = metadata
+    statuses = [one.error.status for one in tried]
+    limited = all(status == 429 for status in statuses)
+    if not limited and not all(status >= 500 for status in statuses):
+        return
+    error.availability = {
+        "code": "capacity_exhausted" if limited else "temporarily_unavailable",
+        "retryable": True,
+        "requested_models": [model],
+        "affected_providers": list(dict.fromkeys(row["provider"] for row in rows)),
+    }
+    if error.retry_after_seconds is not None:
+        error.availability["retry_after"] = max(1, round(error.retry_after_seconds))
+
+
+def aside(told: Told, namer: Namer) -> dict[str, Any]:
+    """The member that stands beside an answer or an error."""
+    return {"openrouter_metadata": router_metadata(told, namer)}

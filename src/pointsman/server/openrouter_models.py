@@ -1,0 +1,195 @@
+"""OpenRouter's lists of models, endpoints and providers, on the path that it shares and below ``/openrouter``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+from xml.sax.saxutils import escape, quoteattr
+
+import msgspec
+
+from pointsman.errors import GatewayError, Kind
+from pointsman.flow import Gateway
+from pointsman.policy.authentication import authenticate, is_credential_sent
+from pointsman.routing.catalogue import Catalogue
+from pointsman.server.exchange import Exchange, refuse
+from pointsman.server.inference import dialect_module, query_of
+from pointsman.server.model_cards import (
+    Card,
+    Measure,
+    architecture,
+    card_of,
+    cards_of,
+    endpoint_object,
+    model_object,
+    nothing_measured,
+    provider_objects,
+)
+from pointsman.server.model_filters import Page, filtered, page_of
+from pointsman.server.routes import Handler, Router
+from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE
+
+RSS_TYPE: Final = b"application/rss+xml; charset=utf-8"
+_OMNIROUTE: Final = b"x-omniroute-"
+_VENDORS: Final = frozenset((b"anthropic-version", b"x-goog-api-key"))
+_encode: Final = msgspec.json.Encoder().encode
+
+View = Callable[[Exchange, str], tuple[bytes, bytes]]
+
+
+class OpenRouterModels:
+    """Handlers. The cards of a catalogue are made once."""
+
+    def __init__(self, gateway: Gateway, measure: Measure = nothing_measured) -> None:
+        self._gateway = gateway
+        self._measure = measure
+        self._known: tuple[Catalogue, list[Card]] | None = None
+
+    def add_to(self, router: Router, others: Handler, other: Handler) -> None:
+        """Serve the paths. ``others`` and ``other`` answer for a list and for one model where another API's client
+        asks on the shared path.
+        """
+        for base in (SHARED_BASE, OPENROUTER_BASE):
+            shared = base == SHARED_BASE
+            listed = self._view(base, self._list)
+            router.add("GET", f"{base}/models", _unless_others(listed, others) if shared else listed)
+            router.add("GET", f"{base}/models/*", self._below(base, other if shared else self._view(base, self._model)))
+            router.add("GET", f"{base}/models/count", self._view(base, self._count))
+            router.add("GET", f"{base}/models/user", self._view(base, self._of_user))
+            router.add("GET", f"{base}/model/*", self._view(base, self._model))
+            router.add("GET", f"{base}/endpoints/zdr", self._view(base, self._zdr))
+            router.add("GET", f"{base}/providers", self._view(base, self._providers))
+            router.add("GET", f"{base}/embeddings/models", self._view(base, self._embedding_models))
+            router.add("GET", f"{base}/rerank/models", self._view(base, self._rerank_models))
+
+    def _view(self, base: str, write: View) -> Handler:
+        async def handle(exchange: Exchange) -> None:
+            try:
+                if is_credential_sent(exchange.headers):
+                    self._authenticate(exchange)
+                body, kind = write(exchange, base)
+            except GatewayError as error:
+                refuse(exchange, dialect_module("openrouter"), error)
+                return
+            exchange.respond(200, body, kind)
+
+        return handle
+
+    def _below(self, base: str, other: Handler) -> Handler:
+        endpoints = self._view(base, self._endpoints)
+
+        async def handle(exchange: Exchange) -> None:
+            await (endpoints if exchange.path.endswith(b"/endpoints") else other)(exchange)
+
+        return handle
+
+    def _authenticate(self, exchange: Exchange) -> None:
+        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+
+    def _cards(self) -> list[Card]:
+        catalogue = self._gateway.snapshot.catalogue
+        if self._known is None or self._known[0] is not catalogue:
+            self._known = (catalogue, cards_of(catalogue))
+        return self._known[1]
+
+    # lists
+
+    def _list(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        query = query_of(exchange)
+        page = self._page(exchange, query, f"{base}/models")
+        if query.get("use_rss", "") == "true":
+            return _rss(page.cards), RSS_TYPE
+        return _models(page, base)
+
+    def _page(self, exchange: Exchange, query: Mapping[str, str], path: str) -> Page:
+        return page_of(self._cards(), query, exchange.started_at, self._measure, path)
+
+    def _of_user(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        self._authenticate(exchange)
+        page = self._page(exchange, query_of(exchange), f"{base}/models/user")
+        if not page.total:
+            raise GatewayError(Kind.NOT_FOUND, "no eligible endpoints found")
+        return _models(page, base)
+
+    def _count(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        outputs = {name: text for name, text in query_of(exchange).items() if name == "output_modalities"}
+        return _json({"data": {"count": len(filtered(self._cards(), outputs, exchange.started_at))}})
+
+    def _embedding_models(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        query = {**query_of(exchange), "output_modalities": "embeddings"}
+        return _models(self._page(exchange, query, f"{base}/embeddings/models"), base)
+
+    def _rerank_models(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        query = {**query_of(exchange), "output_modalities": "rerank"}
+        return _models(self._page(exchange, query, f"{base}/rerank/models"), base)
+
+    def _providers(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        return _json({"data": provider_objects(self._gateway.snapshot.catalogue)})
+
+    # one model
+
+    def _model(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        path = exchange.path[len(base) :].decode("latin-1")
+        name = unquote(path.partition("/")[2].partition("/")[2], errors="replace")
+        return _json({"data": model_object(self._card(name), base)})
+
+    def _endpoints(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        path = exchange.path.decode("latin-1").partition("/models/")[2].removesuffix("/endpoints")
+        card = self._card(unquote(path, errors="replace"))
+        model = model_object(card, base)
+        shown = is_credential_sent(exchange.headers)
+        data = {name: model[name] for name in ("id", "name", "created", "description")}
+        data["architecture"] = architecture(card)
+        data["endpoints"] = [
+            endpoint_object(card, target, self._measure(target), shown=shown) for target in card.targets
+        ]
+        return _json({"data": data})
+
+    def _card(self, name: str) -> Card:
+        """The card of any name that can be asked for. Raises GatewayError(MODEL_NOT_FOUND)."""
+        route = self._gateway.snapshot.catalogue.route(name)
+        targets = tuple({step.target.id: step.target for step in route.steps}.values())
+        return card_of(name, targets, router=route.kind == "combo")
+
+    def _zdr(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+        shown = is_credential_sent(exchange.headers)
+        found = [
+            endpoint_object(card, target, self._measure(target), shown=shown)
+            for card in self._cards()
+            for target in card.targets
+            if target.facts.zdr and "/" in card.id
+        ]
+        return _json({"data": found})
+
+
+def _unless_others(handler: Handler, others: Handler) -> Handler:
+    """Clients of Anthropic and Google get their own shape; who sends OmniRoute's headers wants its list, which has
+    every connection's models by their full ids.
+    """
+
+    async def handle(exchange: Exchange) -> None:
+        headers = exchange.headers
+        theirs = any(name.startswith(_OMNIROUTE) for name in headers) or not _VENDORS.isdisjoint(headers)
+        await (others if theirs else handler)(exchange)
+
+    return handle
+
+
+def _models(page: Page, base: str) -> tuple[bytes, bytes]:
+    rows = [model_object(card, base) for card in page.cards]
+    return _json({"object": "list", "data": rows, "total_count": page.total, "links": {"next": page.following}})
+
+
+def _rss(cards: Sequence[Card]) -> bytes:
+    """The models as a feed (RSS 2.0)."""
+    items = "".join(
+        f"<item><title>{escape(card.name)}</title><guid isPermaLink={quoteattr('false')}>{escape(card.id)}</guid>"
+        f"<description>{escape(card.id)}</description></item>"
+        for card in cards
+    )
+    head = "<title>Models</title><link>/api/v1/models</link><description>Models that can be asked for</description>"
+    text = f'<?xml version="1.0" encoding="UTF-8"?><rss version="2.0"><channel>{head}{items}</channel></rss>'
+    return text.encode("utf-8", "replace")
+
+
+def _json(value: Any) -> tuple[bytes, bytes]:
+    return _encode(value), b"application/json"
