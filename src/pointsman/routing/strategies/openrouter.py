@@ -4,7 +4,8 @@ Accounts of one's own come first (connections tagged ``byok``; those tagged ``by
 this order of precedence: the caller's ``order``; a ``sort``, by the caller or a variant of the name; a service tier;
 and without any of them a draw in which an endpoint is the likelier the cheaper it is, by 1/price^2, those with an
 outage behind all others. Endpoints slower than the caller likes go to the end. A conversation stays where its prompt is
-cached, unless the caller gave an ``order``. Source: openrouter.ai/docs (provider routing, prompt caching), as of 2026-11.
+cached, unless the caller gave an ``order``. Source: openrouter.ai/docs (provider routing, prompt caching) as of
+2026-11.
 """
 
 from collections.abc import Callable
