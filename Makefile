@@ -26,7 +26,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
 
-.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak fuzz agents lock clean
+.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak chaos fuzz agents lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ bench-peers: $(RUN_READY) ## the same beside LiteLLM and Portkey; installs them 
 
 soak: $(RUN_READY) ## half an hour of mixed load: does memory, files or tasks grow? ARGS="--minutes 3"
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+chaos: $(RUN_READY) ## upstreams that fail all the time, a worker killed: is everything answered? ARGS="--minutes 10"
+	@$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README.md). ARGS="--seconds 600 edge"
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)

@@ -193,6 +193,14 @@ class Running:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
             raise BenchError(f"{self.name} ended with status {status}; the end of {self._log}:\n{tail}")
 
+    def ended(self) -> bool:
+        """True once the process has ended."""
+        return self._process.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
+
     def stop(self) -> bool:
         """SIGTERM, then SIGKILL for whatever is left of its session; False if it had not ended by itself in time."""
         ended = True

@@ -29,6 +29,55 @@ from pointsman.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE, KIBIBYTE = 1024 * 1024, 1024
 
+RESILIENCE = {
+    "resilience.longest_hint_ms": "An upstream that asks to be left alone for longer is left alone for this long.",
+    "resilience.request_queue.auto_enable_api_key_providers": (
+        "Spare an account before its upstream refuses, unless `POST /api/rate-limits` said otherwise for it."
+    ),
+    "resilience.request_queue.requests_per_minute": "Kept and shown; `connections.requests_per_minute` limits.",
+    "resilience.request_queue.min_time_between_requests_ms": "Kept and shown.",
+    "resilience.request_queue.concurrent_requests": "Kept and shown; `connections.max_concurrent` limits.",
+    "resilience.request_queue.max_wait_ms": "Kept and shown; `upstream.queue_timeout_seconds` limits.",
+    **{
+        f"resilience.connection_cooldown.{profile}.{name}": meaning
+        for profile in ("oauth", "apikey")
+        for name, meaning in (
+            ("base_cooldown_ms", "The first cooldown; each further one in a row is twice as long."),
+            ("use_upstream_retry_hints", "Wait as long as the upstream says, when it says."),
+            ("max_backoff_steps", "How often it is doubled at most."),
+        )
+    },
+    **{
+        f"resilience.provider_breaker.{profile}.{name}": meaning
+        for profile in ("oauth", "apikey")
+        for name, meaning in (
+            ("failure_threshold", "Failures in a row after which the provider is not asked any more."),
+            ("degradation_threshold", "Failures in a row after which others are preferred to it."),
+            ("reset_timeout_ms", "After this time one call may try it."),
+        )
+    },
+    "resilience.wait_for_cooldown.enabled": "Kept and shown: the target that recovers first is tried at once.",
+    "resilience.wait_for_cooldown.max_retries": "Kept and shown.",
+    "resilience.wait_for_cooldown.max_retry_wait_sec": "Kept and shown.",
+    "resilience.provider_cooldown.enabled": "A breaker that opens again stays open twice as long each time.",
+    "resilience.provider_cooldown.min_ms": "The shortest time that is doubled.",
+    "resilience.provider_cooldown.max_ms": "The longest, unless `reset_timeout_ms` is longer.",
+    "resilience.combo_cooldown_wait.enabled": "Kept and shown: the target that recovers first is tried at once.",
+    "resilience.combo_cooldown_wait.max_wait_ms": "Kept and shown.",
+    "resilience.combo_cooldown_wait.max_attempts": "Kept and shown.",
+    "resilience.combo_cooldown_wait.budget_ms": "Kept and shown.",
+    "resilience.quota_preflight.default_threshold_percent": "An account with no more than this left is spared.",
+    "resilience.quota_preflight.warn_threshold_percent": "Kept and shown.",
+    "resilience.model_lockout.enabled": "Lock the model alone, not its account, after the statuses below.",
+    "resilience.model_lockout.error_codes": "The statuses.",
+    "resilience.model_lockout.base_ms": "The first lock.",
+    "resilience.model_lockout.max_ms": "The longest.",
+    "resilience.model_lockout.max_backoff_steps": "How often it is doubled at most.",
+    "resilience.model_lockout.exponential": "Whether each further lock in a row is twice as long.",
+    "resilience.probes.enabled": "Ask a failing account for its model list, so that clients need not find out.",
+    "resilience.probes.interval_ms": "How often, give or take a quarter.",
+    "resilience.probes.timeout_ms": "A list that takes longer is none.",
+}
 MEANINGS = {
     "server.host": "Address to listen on. Other machines reach the gateway only when this is not a loopback address.",
     "server.port": "Port to listen on; 0 takes a free one.",
@@ -104,6 +153,7 @@ MEANINGS = {
     "vault.max_per_workspace": "Answers of a workspace whose state is in the database; beyond that the oldest goes.",
     "vault.max_bytes": "Bytes of all state in the database; beyond that the oldest goes.",
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
+    **RESILIENCE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
@@ -276,20 +326,37 @@ def sections() -> list[tuple[str, type[msgspec.Struct], bool]]:
     """The tables of the file: name, struct, and whether it may stand several times."""
     found = []
     for name, kind in typing.get_type_hints(Settings).items():
-        repeated = typing.get_origin(kind) is list
-        found.append((name, typing.get_args(kind)[0] if repeated else kind, repeated))
+        if typing.get_origin(kind) is list:
+            found.append((name, typing.get_args(kind)[0], True))
+        else:
+            found += _tables(name, kind)
     return found
+
+
+def _tables(name: str, struct: type[msgspec.Struct]) -> list[tuple[str, type[msgspec.Struct], bool]]:
+    """A table and those inside of it; one that has nothing but tables is none."""
+    inner = [
+        table
+        for field, kind in typing.get_type_hints(struct).items()
+        if _is_table(kind)
+        for table in _tables(f"{name}.{field}", kind)
+    ]
+    return [(name, struct, False), *inner] if fields(name, struct) else inner
+
+
+def _is_table(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def fields(name: str, struct: type[msgspec.Struct]) -> list[tuple[str, msgspec.structs.FieldInfo]]:
     """A table's keys with their full names."""
-    return [(f"{name}.{field.name}", field) for field in msgspec.structs.fields(struct)]
+    return [(f"{name}.{field.name}", field) for field in msgspec.structs.fields(struct) if not _is_table(field.type)]
 
 
 def _about(struct: type[msgspec.Struct]) -> str:
     """The struct's docstring without the table's name, which the heading says already."""
     text = (struct.__doc__ or "").split("\n\n", maxsplit=1)[0]
-    rest = re.sub(r"^(One )?``\[+\w+\]+``( row)?:\s*", "", text)
+    rest = re.sub(r"^(One )?``\[+[\w.]+\]+``( row)?:\s*", "", text)
     return rest[0].upper() + rest[1:]
 
 
@@ -300,6 +367,8 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
         return ", ".join(f"`{option}`" for option in options)
     if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
+    if typing.get_origin(hint) is tuple:
+        return "list of whole numbers"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}
     return words[options[0] if options else hint]
 
@@ -307,6 +376,8 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
 def _default(full_name: str, field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
+    if isinstance(field.default, tuple):
+        return f"`{list(field.default)}`"
     value = [] if field.default is msgspec.NODEFAULT else field.default
     if value is None:
         return "none"

@@ -350,3 +350,36 @@ def test_every_setting_is_frozen() -> None:
     with pytest.raises(AttributeError):
         Settings().server.port = 1  # type: ignore[misc]
     assert msgspec.structs.replace(Settings().server, port=1).port == 1
+
+
+def test_a_word_on_a_model_is_read() -> None:
+    row = {
+        "model": "a/m",
+        "prompt": 1,
+        "completion": 2.5,
+        "parameters": ["tools"],
+        "zdr": True,
+        "deprecated": "2027-01-31",
+    }
+    [fact] = parse_settings({"facts": [row]}, "x").facts
+    assert (fact.prompt, fact.completion, fact.parameters, fact.zdr) == (1.0, 2.5, ["tools"], True)
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"model": ""}, "facts[0].model"),
+        ({"model": "m", "prompt": 1}, "facts[0]: prompt and completion"),
+        ({"model": "m", "slug": "name"}, "facts[0].slug"),
+        ({"model": "m", "slug": "/name"}, "facts[0].slug"),
+        ({"model": "m", "deprecated": "soon"}, "facts[0].deprecated"),
+        ({"model": "m", "prompt": -1, "completion": 1}, "facts[0].prompt"),
+        ({"model": "m", "context_tokens": 0}, "facts[0].context_tokens"),
+    ],
+)
+def test_a_word_on_a_model_that_makes_no_sense_is_refused(row: dict[str, Any], place: str) -> None:
+    assert place in refusal({"facts": [row]})
+
+
+def test_what_an_ambiguous_name_means_is_one_of_two_words() -> None:
+    assert "routing.ambiguous" in refusal({"routing": {"ambiguous": "guess"}})

@@ -30,6 +30,7 @@ from pointsman.installation import Installation as Installation
 from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.shared_calls import SharedCalls
@@ -63,6 +64,7 @@ from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
+from pointsman.upstream.probing import Prober
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -149,6 +151,8 @@ class Server:
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.meter = Meter()
+        self.health = HealthBook(settings.resilience)
+        self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -161,6 +165,7 @@ class Server:
         if house is not None:
             await house.ensure_first_key()
         self.ticker.start()
+        await self.sharing.load()
         self.gateway = Gateway(
             clock=self._clock,
             client=self.client,
@@ -172,7 +177,7 @@ class Server:
             limiter=self.limiter,
             vault=self._vault(),
             files=self._installation.files,
-            health=HealthBook(),
+            health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
@@ -202,11 +207,24 @@ class Server:
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
+        self._patient.add(self._spawn("health", self.sharing.run()))
+        if self._link is None or self._link.first:
+            self._spawn("probes", self._prober().run())
         keep_freed_memory()
         gc.collect()
         gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         return host
+
+    def _prober(self) -> Prober:
+        return Prober(
+            self.health,
+            self.client,
+            self._installation.connections,
+            self._clock,
+            find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
+            chance=random.Random().random,
+        )
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
@@ -241,6 +259,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self.sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -294,7 +313,14 @@ class Server:
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
 
-        services = ManagementServices(gateway=self.gateway, requests=self._installation.requests)
+        services = ManagementServices(
+            gateway=self.gateway,
+            requests=self._installation.requests,
+            resilience=self._installation.resilience,
+            sharing=self.sharing,
+            apply=self._installation.await_revision,
+            checks=self._health,
+        )
         application = build_management(services)
         return cast(AsgiApp, application), frozenset(route.path.encode() for route in application.routes)
 
@@ -337,6 +363,12 @@ class Server:
             "pointsman_unpriced_models": (
                 "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
             ),
+            "pointsman_connections_cooling": (
+                "Accounts that are left alone now.", lambda: self.health.standing(self._clock.now_us())[0], "max"
+            ),
+            "pointsman_providers_open": (
+                "Providers that are not asked now.", lambda: self.health.standing(self._clock.now_us())[1], "max"
+            ),
             "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
         }  # fmt: skip
         for name, (text, read, merge) in gauges.items():
@@ -352,6 +384,7 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
+            "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
@@ -366,6 +399,8 @@ class Server:
 
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._build_snapshot()
+        resilience = await self._installation.resilience.current()
+        self.health.settings, self.health.protected = resilience.settings, resilience.protection
         self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
         self.lists.wake()
         return snapshot

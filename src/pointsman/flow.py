@@ -28,6 +28,7 @@ from pointsman.planning import Planned, Planner, aside, describe_failure, told_o
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.sessions import SESSION_HEADERS, SessionTable
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -205,6 +206,7 @@ class Gateway:
         self.seed = seed
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
         self.decisions = Decisions(keep_plans)
+        self.sessions = SessionTable()
         self.clock = clock
         self.client = client
         self.ledger = ledger
@@ -333,6 +335,8 @@ class Entry:
         record.status = status
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
+        if outcome is Outcome.ERROR and status == 200 and kind is not None:
+            self._broke(kind)
         now, exchange = self._gateway.clock.monotonic(), self.exchange
         record.duration_us = int((now - exchange.started) * 1e6)
         if exchange.first_byte is not None:
@@ -348,6 +352,9 @@ class Entry:
             tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
             self.reservation.settle(tokens)
+        asked = exchange.headers
+        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
+            self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
         if self.attempts is not None:
             record.attempts = self.attempts.log()
         if record.key_id is None:
@@ -360,7 +367,25 @@ class Entry:
         """Another entry has this request's record."""
         self._settled = True
 
+    def _broke(self, kind: Kind) -> None:
+        """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
+        if self.target is not None and self._sent_at:
+            attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock)
+            attempts.broke(self.target, kind)
 
+    def listen(self, answer: CollectedAnswer) -> None:
+        """Learn the account's limits from the head of this answer."""
+        gateway, endpoint, target = self._gateway, self._endpoint, self.target
+        if endpoint is None or target is None:
+            return
+
+        def learn(headers: Mapping[bytes, bytes]) -> None:
+            endpoint.look_at = gateway.health.learn(target.connection, headers, gateway.clock.now_us())
+
+        answer.look = learn
+
+
+FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
@@ -508,17 +533,17 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
-    target = route.only
-    if target is None or wishes is not None or route.settings or not gateway.health.quiet:
+    target, health = route.only, gateway.health
+    if target is None or wishes is not None or route.settings or not (health.quiet or health.clear(target)):
         await in_task()
         await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
+    entry.target = target
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
         return
     except GatewayError as error:
         failed = error
-    entry.target = target
     await in_task()
     pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
     await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
@@ -666,6 +691,8 @@ async def reserve(
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
     answer = CollectedAnswer()
+    if endpoint.look_at <= entry.exchange.started_at:
+        entry.listen(answer)
     try:
         await gateway.client.send(
             access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
@@ -705,6 +732,8 @@ async def _relay(
         return dialect.render_stream_error(error, entry.exchange.request_id)
 
     answer = StreamedAnswer(entry.exchange, reader, settle, render)
+    if endpoint.look_at <= entry.exchange.started_at:
+        entry.listen(answer)
     try:
         await gateway.client.send(
             access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits

@@ -17,6 +17,7 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
@@ -26,6 +27,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.health import HealthRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
@@ -78,6 +80,8 @@ class Installation:
         self.master = master
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
+        self.health_rows = HealthRepository(database)
+        self.resilience = ResilienceService(self.health_rows, settings.resilience)
         self.keys = KeyService(self.key_rows, master, clock)
         self.model_lists = ModelListRepository(database)
         self.connections = ConnectionService(

@@ -26,6 +26,7 @@ OPENROUTER: Final = "openrouter"
 OUTAGES: Final = frozenset(
     (Kind.UPSTREAM_ERROR, Kind.UPSTREAM_REJECTED, Kind.UPSTREAM_TIMEOUT, Kind.UPSTREAM_UNAVAILABLE)
 )
+MANY, SPARSE = 128, 8  # so many records at once are more than there is need to look at
 LEAST_TOKENS: Final = 2  # of an answer whose speed says something
 
 
@@ -53,7 +54,8 @@ class Planner:
         self.catch_up()
         wants = wants_of(asked, route)
         conversation = conversation_of(wants, route, account)
-        if conversation is not None and (sticky := self.sticky.find(conversation, now)) is not None:
+        if route.strategy == OPENROUTER:  # the route's memory is of all conversations
+            sticky = self.sticky.find(conversation, now) if conversation is not None else None
             memory = msgspec.structs.replace(memory, sticky=sticky)
         return Problem(
             route=route,
@@ -84,12 +86,15 @@ class Planner:
             self.sticky.keep(conversation, target.id, now)
 
     def observe(self, records: Sequence[RequestRecord]) -> None:
-        """Learn from requests that are over."""
-        catalogue = self._catalogue()
-        for record in records:
-            if record.connection_id is not None or record.attempts is not None:
-                for target_id, sample in samples(record, catalogue):
-                    self.measurements.add(target_id, sample)
+        """Learn from requests that are over. Of many at once every eighth answer counts, as eight; failures all do."""
+        catalogue, add = self._catalogue(), self.measurements.add
+        stride = SPARSE if len(records) >= MANY else 1
+        for number, record in enumerate(records):
+            plain = record.outcome is Outcome.SUCCESS and record.attempts is None
+            if plain and (number % stride or record.connection_id is None):
+                continue
+            for target_id, sample in samples(record, catalogue):
+                add(target_id, sample, stride if plain else 1)
 
     @cached_property
     def namer(self) -> Namer:

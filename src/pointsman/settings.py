@@ -18,6 +18,7 @@ import msgspec
 
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
+from pointsman.resilience import ResilienceSettings
 
 DEFAULT_PORT: Final = 20128
 DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
@@ -262,6 +263,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     journal: JournalSettings = JournalSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
+    resilience: ResilienceSettings = ResilienceSettings()
     files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()

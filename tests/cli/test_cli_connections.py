@@ -209,3 +209,33 @@ def test_the_hosts_are_listed_with_their_addresses(run: Run) -> None:
     rows = {row["id"]: row for row in json.loads(run("connections", "hosts", "--json").out)}
     assert rows["groq"]["base_url"] == "https://api.groq.com/openai/v1"
     assert "https://api.mistral.ai/v1" in run("connections", "hosts").out
+
+
+def test_models_show_facts_and_where_each_comes_from(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.toml").write_text(
+        '[[connections]]\nid = "work"\nkind = "openai"\napi_key = "sk-x"\nmodels = ["gpt-5.2", "our-own"]\n'
+        '[[facts]]\nmodel = "work/gpt-5.2"\nquantization = "bf16"\nzdr = true\n'
+        '[[facts]]\nmodel = "work/our-own"\nprompt = 0.5\ncompletion = 2\n'
+        "[local]\nenabled = false\n"
+    )
+    rows = {row["id"]: row for row in json.loads(run("models", "list", "--facts", "--json").out)}
+    gpt = rows["work/gpt-5.2"]
+    assert gpt["slug"] == "openai/gpt-5.2"
+    assert gpt["facts"]["price"]["prompt"] == "1.75 per M"
+    assert (gpt["from"]["price"], gpt["from"]["context_tokens"]) == ("price data", "models.json")
+    assert (gpt["facts"]["quantization"], gpt["from"]["zdr"]) == ("bf16", "operator")
+    assert rows["work/our-own"]["price"] == "0.5 per M in, 2 per M out"
+    shown = run("models", "show", "openai/gpt-5.2")
+    assert "work/gpt-5.2" in shown.out
+    assert "operator" in shown.out
+    assert run("models", "show", "gpt-9").code == 1
+    assert "400000" in run("models", "list", "--facts").out
+
+
+def test_an_unpriced_model_is_shown_as_such(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.toml").write_text(
+        '[[connections]]\nid = "x"\nkind = "vllm"\nbase_url = "http://127.0.0.1:9"\nmodels = ["m"]\n'
+        "[local]\nenabled = false\n"
+    )
+    assert "unpriced" in run("models", "list", "--facts").out
+    assert "unpriced" in run("models", "show", "x/m").out

@@ -48,6 +48,40 @@ def test_the_faults_are_listed_with_what_they_do(run: Run) -> None:
     assert finished.code == 0
 
 
+def test_the_faults_are_listed_without_choosing_an_api(run: Run) -> None:
+    finished = run("simulate", "--faults")
+    assert "content_filter_mid_stream" in finished.out
+    assert finished.code == 0
+
+
+def test_faults_at_random_come_from_a_simulator(launch: Launch) -> None:
+    process = launch("simulate", "openai", "--port", "0", "--faults", "http_500=1.0", "--seed", "7")
+    assert process.stdout is not None
+    base_url = process.stdout.readline().split()[-1]
+    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=5)
+    connection.request("GET", "/v1/models", headers={"Authorization": "Bearer any"})
+    assert connection.getresponse().status == 500
+    connection.close()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--faults", "rate_limt=0.1"), "rate_limt"),
+        (("--faults", "reset=2"), "from 0 to 1"),
+        (("--flap", "5s/2s"), "--fault"),
+        (("--fault", "http_503", "--flap", "often"), "5s/2s"),
+    ],
+)
+def test_wrong_options_of_failing_are_told(run: Run, options: tuple[str, ...], named: str) -> None:
+    finished = run("simulate", "openai", "--port", "0", *options)
+    assert finished.code == 2
+    assert named in finished.err
+
+
 def test_an_unknown_fault_gives_the_nearest_names(run: Run) -> None:
     finished = run("simulate", "openai", "--port", "0", "--fault", "rate_limt")
     assert finished.code == 2

@@ -21,6 +21,8 @@ EARLY = (
 )  # fmt: skip
 
 
+FAILS_ONCE = "sim-model#fault=http_500,fail_first=1"
+EVERY_OTHER = "sim-model#fault=http_503,fine_requests=1,failing_requests=1"
 LIMITED = "sim-model#fault=rate_limit,retry_after"
 
 
@@ -56,6 +58,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             combo("mixed", "one/sim-model#fault=http_500", "claude/sim-model"),
             combo("mistake", "one/sim-model#fault=bad_request", "two/sim-model"),
             combo("hopeless", "one/sim-model#fault=http_500", "two/sim-model#fault=rate_limit"),
+            combo("recovering", f"one/{FAILS_ONCE}", f"two/{EVERY_OTHER}"),
             combo("limited", f"one/{LIMITED}=9", f"two/{LIMITED}=4"),
         ]  # fmt: skip
         gateway = stack.enter_context(running_gateway(tmp_path, {"connections": rows, "combos": combos}))
@@ -114,3 +117,11 @@ def test_a_target_that_has_just_failed_is_left_alone(site: Site) -> None:
         site.client.chat.completions.create(model="http_500", messages=HELLO)
     assert len(site.first.requests) == 1
     assert len(site.second.requests) == 3
+
+
+def test_a_target_that_is_left_alone_is_asked_before_the_request_fails(site: Site) -> None:
+    for _ in range(2):
+        answer = site.client.chat.completions.create(model="recovering", messages=HELLO)
+        assert answer.choices[0].message.content == "echo: hello there"
+    assert [one.status for one in site.first.requests] == [500, 200]
+    assert [one.status for one in site.second.requests] == [200, 503]

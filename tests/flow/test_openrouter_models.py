@@ -102,13 +102,31 @@ def test_its_sdk_reads_endpoints(client: openrouter.OpenRouter) -> None:
     assert (found.id, found.architecture.tokenizer) == ("openai/gpt-5.2", "GPT")
     assert [one.tag for one in found.endpoints] == ["work", "home"], "two connections of one vendor: the larger first"
     assert found.endpoints[0].pricing.input_cache_read == "0.000000175"
-    assert found.endpoints[0].uptime_last_30m is None
     private = client.endpoints.list_zdr_endpoints().data
     assert "openai/gpt-5.2" in {one.model_id for one in private}
     with pytest.raises(openrouter.errors.NotFoundResponseError):
         client.endpoints.list(author="nobody", slug="nothing")
     one = client.models.get(author="openai", slug="gpt-5.2")
     assert one.data.id == "openai/gpt-5.2"
+
+
+def test_an_endpoint_s_figures_are_measured_and_its_speeds_are_for_callers_with_a_key(gateway: RunningGateway) -> None:
+    path = "/api/v1/models/openai/gpt-5.2/endpoints"
+
+    def endpoints(**headers: str) -> dict[str, Any]:
+        return {one["tag"]: one for one in json.loads(get(gateway, path, **headers)[2])["data"]["endpoints"]}
+
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    body = json.dumps({"model": "home/gpt-5.2", "messages": HELLO, "stream": True})
+    connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
+    connection.getresponse().read()
+    connection.close()
+    found = wait_until(lambda: endpoints()["home"] if endpoints()["home"]["uptime_last_30m"] else None, "figures")
+    assert (found["uptime_last_5m"], found["uptime_last_1d"], found["status"]) == (100, 100, 0)
+    assert (found["latency_last_30m"], found["throughput_last_30m"]) == (None, None)
+    told = endpoints(authorization=f"Bearer {KEY}")["home"]["latency_last_30m"]
+    assert set(told) == {"p50", "p75", "p90", "p99"}
+    assert 0 < told["p50"] < 5000
 
 
 def test_every_listed_name_can_be_asked_for(gateway: RunningGateway, client: openrouter.OpenRouter) -> None:

@@ -78,7 +78,7 @@ def test_models_are_public_but_a_wrong_key_is_refused(gateway: RunningGateway) -
 def test_a_model_is_found_by_its_id_raw_or_encoded(gateway: RunningGateway, name: str) -> None:
     answer = get(gateway, f"/v1/models/{name}")
     assert answer.status == 200
-    assert set(answer.json()) == {"id", "object", "created", "owned_by"}
+    assert set(answer.json()) >= {"id", "object", "created", "owned_by"}
 
 
 @pytest.mark.parametrize("name", ["nothing", "dead/x", "%00", "%FF", "dead/%0d%0aset-cookie:x"])

@@ -1,5 +1,6 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,11 +9,17 @@ from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
 from pointsman.api.hardcarrx.request_logs import RequestLogs
+from pointsman.api.omniroute import management
+from pointsman.api.omniroute.monitoring import Monitoring
+from pointsman.api.omniroute.rate_limits import RateLimits
+from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
+from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.requests import RequestRepository
 
 
@@ -21,6 +28,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    resilience: ResilienceService
+    sharing: HealthSharing
+    apply: Apply  # waits until every server works with a revision
+    checks: Callable[[], Mapping[str, str]]
 
 
 def build_management(services: ManagementServices) -> Litestar:
@@ -28,10 +39,19 @@ def build_management(services: ManagementServices) -> Litestar:
     request_logs = RequestLogs(services.gateway, services.requests)
     translator = Translator(services.gateway, services.requests)
     routes = RouteExplanations(services.gateway, services.requests)
+    health: list[Any] = [
+        *ResilienceViews(services.gateway, services.resilience, services.sharing, services.apply).handlers(),
+        *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
+        *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
-            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers()],
-            exception_handlers={GatewayError: _gateway_error, HTTPException: _http_error},
+            route_handlers=[request_logs.handler(), *translator.handlers(), *routes.handlers(), *health],
+            exception_handlers={
+                GatewayError: _gateway_error,
+                HTTPException: _http_error,
+                management.ManagementError: management.render,
+            },
             openapi_config=None,
             logging_config=None,
             request_max_body_size=None,  # the edge has limits of its own

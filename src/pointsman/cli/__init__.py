@@ -60,6 +60,7 @@ def main() -> None:
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     chat,
     connections,
+    health,
     keys,
     local,
     logs,
@@ -74,6 +75,7 @@ __all__ = [
     "app",
     "chat",
     "connections",
+    "health",
     "keys",
     "local",
     "logs",

@@ -55,6 +55,7 @@ class Entry(Protocol):
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
+    def listen(self, answer: CollectedAnswer) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -171,6 +172,8 @@ class HubLane:
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
         entry, client = self._entry, self._services.client
+        if self._endpoint.look_at <= self._exchange.started_at:
+            entry.listen(answer)
         await client.send(self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits)
         if answer.status != 200:
             secret = self._access.reveal()

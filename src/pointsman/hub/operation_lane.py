@@ -153,6 +153,8 @@ class OperationLane:
         return message
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
+        if self._endpoint.look_at <= self._exchange.started_at:
+            self._entry.listen(answer)
         try:
             entry, client = self._entry, self._services.client
             await client.send(

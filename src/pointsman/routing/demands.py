@@ -1,4 +1,4 @@
-"""What a request asks of routing (`Wants`), read from it in either form: members as they came, or our words."""
+"""What a request asks of routing (`Wants`), read from it as members that came, or as our own words."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b

@@ -84,17 +84,17 @@ class _History:
         self.condition: Condition = FINE
         self.condition_at = -FRESH
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Sample, weight: int) -> None:
         self.seen = max(self.seen, sample.at)
         self.condition_at = -FRESH
         self.recent.append((sample.at, sample.ok))
         for slots, length in ((self.short, SLOT), (self.long, LONG_SLOT)):
             slot = _slot(slots, sample.at // length)
-            slot.attempts += 1
-            slot.answered += sample.ok
+            slot.attempts += weight
+            slot.answered += weight * sample.ok
             if length == SLOT:
-                _count(slot.first_token, sample.first_token)
-                _count(slot.throughput, sample.throughput)
+                _count(slot.first_token, sample.first_token, weight)
+                _count(slot.throughput, sample.throughput, weight)
 
     def figures(self, since: int) -> Figures:
         slots = [slot for slot in self.short if slot.number * SLOT >= since]
@@ -122,15 +122,15 @@ class Measurements:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def add(self, target_id: str, sample: Sample) -> None:
-        """Count one attempt."""
+    def add(self, target_id: str, sample: Sample, weight: int = 1) -> None:
+        """Count one attempt, or ``weight`` of them that are alike."""
         history = self._targets.get(target_id)
         if history is None:
             history = self._targets[target_id] = _History()
             self._shrink(sample.at)
         else:
             self._targets.move_to_end(target_id)
-        history.add(sample)
+        history.add(sample, weight)
 
     def condition(self, target_id: str, now: int, base: Condition | None = None) -> Condition | None:
         """How a target does, with its figures of the last five minutes; ``base`` is what its health says. None: nothing
@@ -208,7 +208,7 @@ def _add(slot: Slot, other: Slot) -> None:
 
 
 def _slot(slots: deque[Slot], number: int) -> Slot:
-    """The slot of a time. Attempts end in any order: one older than the newest goes to its own, if there is one."""
+    """The slot of a time. Attempts end in any order: an older one goes to its own slot, if there is one."""
     if not slots or slots[-1].number < number:
         slots.append(Slot(number=number))
         return slots[-1]
@@ -218,10 +218,10 @@ def _slot(slots: deque[Slot], number: int) -> Slot:
     return slots[0]
 
 
-def _count(histogram: Histogram, value: float | None) -> None:
+def _count(histogram: Histogram, value: float | None, weight: int) -> None:
     if value is not None and value > 0:
         place = floor(log(value) / _STEP)
-        histogram[place] = histogram.get(place, 0) + 1
+        histogram[place] = histogram.get(place, 0) + weight
 
 
 def _percentiles(histograms: Sequence[Histogram]) -> dict[str, float]:

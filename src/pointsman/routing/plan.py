@@ -18,6 +18,7 @@ from pointsman.routing.wants import Wants
 
 Kind = Literal["model", "combo", "profile", "auto"]
 HEALTH: Final = "health"
+RESERVED: Final = 15 * 60 * 1_000_000  # us; who is left alone for longer (an empty account) is not tried even at last
 STICKY_HEADROOM: Final = 0.15  # below it a conversation leaves its account (OmniRoute's figure)
 
 
@@ -116,6 +117,8 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``emptied_by`` names the filter that left nothing. ``last_resort``: none is in good health, so the one that is to
     recover first is tried all the same. ``panel``: so many of the first are asked at the same time (0: one by one).
+    ``reserve``: left out for their health, but tried before the request fails, the one that is to recover first in
+    front: a target that failed a moment ago may be well again by now.
     """
 
     order: tuple[Target, ...]
@@ -123,6 +126,7 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
     emptied_by: str | None = None
     last_resort: bool = False
     panel: int = 0
+    reserve: tuple[Target, ...] = ()
 
 
 def plan(problem: Problem) -> RoutePlan:
@@ -145,7 +149,17 @@ def plan(problem: Problem) -> RoutePlan:
         excluded=tuple(excluded),
         last_resort=last_resort,
         panel=_panel(ordered, problem) if problem.route.strategy == "fusion" else 0,
+        reserve=_reserve(steps, usable, problem) if len(usable) != len(steps) else (),
     )
+
+
+def _reserve(steps: Sequence[Step], usable: Sequence[Step], problem: Problem) -> tuple[Target, ...]:
+    """The targets left out for their health that are not to be left alone for long."""
+    used = set(map(id, usable))
+    left = [step.target for step in steps if id(step) not in used]
+    until = {target.id: problem.conditions[target.id].until for target in left}
+    near = {target.id: target for target in left if until[target.id] - problem.now <= RESERVED}
+    return tuple(sorted(near.values(), key=lambda target: until[target.id]))
 
 
 def _note(excluded: list[tuple[str, str]], steps: Sequence[Step], kept: Sequence[Step], name: str) -> None:

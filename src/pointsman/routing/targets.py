@@ -63,7 +63,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One account at an upstream, as routing sees it: no credential, no address. No ``models`` means any.
 
     ``hidden`` names models that can be asked for but should not be offered (a local model not yet installed), ``apart``
-    those that are reached in a way of their own. A smaller ``priority`` is tried earlier.
+    those that are reached in a way of their own. A smaller ``priority`` is tried earlier. ``mark`` changes with the
+    credential and the address: what was held against the old ones says nothing about the new.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     hidden: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    mark: str = ""
 
     @property
     def vendor(self) -> str:

@@ -41,13 +41,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
 
 
-NO_FIGURES: Final = Figures()
 Measure = Callable[[Target], Figures]
-
-
-def nothing_measured(target: Target) -> Figures:
-    """For a gateway that keeps no measurements."""
-    return NO_FIGURES
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,17 +11,18 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.flow import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.plan import Condition
+from pointsman.routing.targets import Target
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import dialect_module, query_of
 from pointsman.server.model_cards import (
     Card,
-    Measure,
+    Figures,
     architecture,
     card_of,
     cards_of,
     endpoint_object,
     model_object,
-    nothing_measured,
     provider_objects,
 )
 from pointsman.server.model_filters import Page, filtered, page_of
@@ -33,15 +34,16 @@ _OMNIROUTE: Final = b"x-omniroute-"
 _VENDORS: Final = frozenset((b"anthropic-version", b"x-goog-api-key"))
 _encode: Final = msgspec.json.Encoder().encode
 
+FIVE_MINUTES: Final = 300_000_000
+
 View = Callable[[Exchange, str], tuple[bytes, bytes]]
 
 
 class OpenRouterModels:
     """Handlers. The cards of a catalogue are made once."""
 
-    def __init__(self, gateway: Gateway, measure: Measure = nothing_measured) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._measure = measure
         self._known: tuple[Catalogue, list[Card]] | None = None
 
     def add_to(self, router: Router, others: Handler, other: Handler) -> None:
@@ -64,10 +66,13 @@ class OpenRouterModels:
     def _view(self, base: str, write: View) -> Handler:
         async def handle(exchange: Exchange) -> None:
             try:
+                self._gateway.planner.catch_up()
                 if is_credential_sent(exchange.headers):
                     self._authenticate(exchange)
                 body, kind = write(exchange, base)
             except GatewayError as error:
+                if error.kind is Kind.MODEL_NOT_FOUND:  # 400 where one is called, but here it is what was looked for
+                    error = GatewayError(Kind.NOT_FOUND, error.message, param=error.param)
                 refuse(exchange, dialect_module("openrouter"), error)
                 return
             exchange.respond(200, body, kind)
@@ -84,6 +89,21 @@ class OpenRouterModels:
 
     def _authenticate(self, exchange: Exchange) -> None:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+
+    def _measure(self, target: Target) -> Figures:
+        """How a target has done in this process."""
+        measured, now = self._gateway.planner.measurements, self._gateway.clock.now_us()
+        short, long = measured.figures(target.id, now, FIVE_MINUTES), measured.figures(target.id, now)
+        attempts, answered = measured.day(target.id, now)
+        condition = measured.condition(target.id, now, self._gateway.health.condition(target, now))
+        return Figures(
+            uptime_5m=_percent(short.uptime),
+            uptime_30m=_percent(long.uptime),
+            uptime_1d=_percent(answered / attempts if attempts else None),
+            latency={name: round(seconds * 1000, 1) for name, seconds in long.first_token.items()} or None,
+            throughput={name: round(rate, 2) for name, rate in long.throughput.items()} or None,
+            status=_status(condition),
+        )
 
     def _cards(self) -> list[Card]:
         catalogue = self._gateway.snapshot.catalogue
@@ -145,8 +165,13 @@ class OpenRouterModels:
         return _json({"data": data})
 
     def _card(self, name: str) -> Card:
-        """The card of any name that can be asked for. Raises GatewayError(MODEL_NOT_FOUND)."""
-        route = self._gateway.snapshot.catalogue.route(name)
+        """The card of any name that can be asked for. Raises GatewayError(NOT_FOUND): here the model is the thing asked
+        for, and no wrong word in a request.
+        """
+        try:
+            route = self._gateway.snapshot.catalogue.route(name)
+        except GatewayError as error:
+            raise GatewayError(Kind.NOT_FOUND, error.message) from None
         targets = tuple({step.target.id: step.target for step in route.steps}.values())
         return card_of(name, targets, router=route.kind == "combo")
 
@@ -172,6 +197,17 @@ def _unless_others(handler: Handler, others: Handler) -> Handler:
         await (others if theirs else handler)(exchange)
 
     return handle
+
+
+def _percent(part: float | None) -> float | None:
+    return None if part is None else round(part * 100, 3)
+
+
+def _status(condition: Condition | None) -> int:
+    """OpenRouter's scale, on which less is worse: 0 well, -2 many calls fail, -5 left alone for now."""
+    if condition is None:
+        return 0
+    return -5 if not condition.usable else -2 if condition.unstable else 0
 
 
 def _models(page: Page, base: str) -> tuple[bytes, bytes]:

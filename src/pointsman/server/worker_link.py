@@ -208,6 +208,11 @@ class WorkerLink:
         self._channel = await Channel.over(self._pair, self._receive, self._on_lost)
 
     @property
+    def first(self) -> bool:
+        """Whether this worker does what only one of them has to do."""
+        return self._share == 0
+
+    @property
     def port(self) -> int:
         """The port that all workers share."""
         return int(self._listeners[0][0].getsockname()[1])

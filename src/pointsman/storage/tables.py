@@ -245,3 +245,27 @@ nodes: Final = Table(
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
 )
+
+# What is left alone after failures (routing/health.py). ``revision`` is that of `resilience` at the last change; an
+# empty ``document`` says that nothing is amiss any more.
+health_states: Final = Table(
+    "health_states",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("writer", Text, nullable=False),
+)
+Index(None, health_states.c.revision)
+
+# One row. ``revision`` counts the changes of health states; ``overrides`` are settings changed while running.
+resilience: Final = Table(
+    "resilience",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("overrides", Text, nullable=False, server_default="{}"),
+    CheckConstraint("id = 1", name="one_row"),
+)

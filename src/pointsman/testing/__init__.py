@@ -25,6 +25,7 @@ from .cohere_retrieval import CohereRetrieval
 from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
+from .mixture import FaultMixture
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
@@ -46,6 +47,7 @@ __all__ = [
     "CohereRetrieval",
     "DirectiveError",
     "Fault",
+    "FaultMixture",
     "Flavour",
     "Gemini",
     "GeminiEmbeddings",

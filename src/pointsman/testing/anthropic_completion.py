@@ -93,6 +93,9 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         return self.thinking_tokens + sum(b.tokens for b in self.blocks if b.head["type"] != "thinking")
 
 
+_REFUSED: Final = {"type": "refusal", "category": None, "explanation": None}
+
+
 class Writer(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer needs besides the request: ``serial`` makes its ids, ``room`` is what the context has left."""
 
@@ -109,8 +112,7 @@ def complete(request: Json, writer: Writer) -> Completion:
     if request["max_tokens"] == 0:
         return Completion(blocks=(), stop_reason="max_tokens")
     if "refuse" in text.lower() or REFUSAL in text:
-        details = {"type": "refusal", "category": None, "explanation": None}
-        return Completion(blocks=(), stop_reason="refusal", stop_details=details)
+        return Completion(blocks=(), stop_reason="refusal", stop_details=_REFUSED)
     thoughts = _thoughts(request, text, writer.signer)
     calls = _calls(request, text, serial)
     if calls:
@@ -123,7 +125,13 @@ def complete(request: Json, writer: Writer) -> Completion:
     said = Block(
         head={"type": "text", "text": ""}, words=answer, citations=tuple(citations_for(request, [h for h, _ in served]))
     )
-    return Completion(blocks=(*before, said), stop_reason=reason, stop_sequence=stopped, server_uses=uses)
+    return Completion(
+        blocks=(*before, said),
+        stop_reason=reason,
+        stop_sequence=stopped,
+        stop_details=_REFUSED if reason == "refusal" else None,
+        server_uses=uses,
+    )
 
 
 def usage(prompt: PromptTokens, made: Completion, behaviour: Behaviour) -> Json | None:
@@ -201,6 +209,8 @@ def _text(request: Json, writer: Writer, spent: int) -> tuple[Words, str, str | 
     cycle = _cycle(request)
     asked = writer.behaviour.tokens
     words = Words(cycle, len(cycle) if asked is None else asked)
+    if writer.behaviour.filtered == "answer":
+        return Words(words.cycle, min(words.count, writer.behaviour.after_events)), "refusal", None
     words, met = _up_to_stop(words, request.get("stop_sequences") or [])
     left = max(0, min(request["max_tokens"], writer.room) - spent)
     if words.count > left:

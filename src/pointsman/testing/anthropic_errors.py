@@ -61,7 +61,11 @@ def refusal(fault: str, model: str, headers: Headers, behaviour: Behaviour) -> R
         bare = tuple(pair for pair in headers if not pair[0].startswith("anthropic-ratelimit-"))
         told = _used_up(behaviour.retry_after) if fault == "rate_limit" else ()
         return error_reply(429, _LIMIT_REACHED.format(model=model), (*bare, *told))
+    if fault == "model_not_found":
+        return unknown_model(model, headers)
     status, message = _FIXED[fault]
+    if fault == "daily_quota":
+        headers = (*headers, ("retry-after", "43200"), ("x-should-retry", "true"))
     return error_reply(status, message, headers)
 
 
@@ -71,6 +75,22 @@ _FIXED: Final[dict[str, tuple[int, str]]] = {
     "http_503": (529, "Overloaded"),
     "unauthorized": (401, "invalid x-api-key"),
     "bad_request": (400, "temperature: Input should be less than or equal to 1"),
+    "content_filter": (400, "Output blocked by content filtering policy"),
+    "no_credit": (
+        400,
+        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or "
+        "purchase credits.",
+    ),
+    "quota": (
+        400,
+        "You have reached your specified API usage limits. You will regain access on 2030-01-01 at 00:00 UTC.",
+    ),
+    "daily_quota": (
+        429,
+        "This request would exceed your organization's daily rate limit of 1,000,000 tokens per day. For details, "
+        "refer to: https://docs.claude.com/en/api/rate-limits.",
+    ),
+    "overloaded": (529, "Overloaded"),
     "context_length": (400, "prompt is too long: 200381 tokens > 200000 maximum"),
 }
 

@@ -23,6 +23,7 @@ _REASONS: Final = {
     "stop_sequence": "stop_sequence",
     "length": "max_tokens",
     "calls": "tool_use",
+    "filtered": "content_filtered",
 }
 _MEDIUM_TOKENS: Final = 256
 _MESSAGE_OVERHEAD: Final = 4

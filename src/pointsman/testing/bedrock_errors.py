@@ -73,5 +73,21 @@ _FIXED: Final = {
         "1 validation error detected: Value '3' at 'inferenceConfig.temperature' failed to satisfy constraint: "
         "Member must have value less than or equal to 1"
     ),
+    "content_filter": BedrockRefusal(
+        "The model returned the following errors: Output blocked by content filtering policy"
+    ),
+    "no_credit": BedrockRefusal(
+        "Model access is denied due to INVALID_PAYMENT_INSTRUMENT: A valid payment instrument must be provided.",
+        "AccessDeniedException",
+        403,
+    ),
+    "quota": BedrockRefusal(
+        "Your request exceeds the service quota for your account.", "ServiceQuotaExceededException", 400
+    ),
+    "daily_quota": BedrockRefusal(
+        "Too many tokens per day, please wait before trying again.", "ThrottlingException", 429
+    ),
+    "model_not_found": BedrockRefusal("The provided model identifier is invalid."),
+    "overloaded": BedrockRefusal("Bedrock is unable to process your request.", "ServiceUnavailableException", 503),
     "context_length": BedrockRefusal(_TOO_LONG),
 }

@@ -34,7 +34,11 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stream, or before the head of a buffered answer. ``headers_ms``: time before the head with ``slow_headers``.
     ``usage``: ``exact``, ``none`` (left out) or ``wrong`` (numbers that contradict the answer and each other).
     ``prompt_tokens``, ``cached_tokens``, ``reasoning_tokens``: what usage reports instead of the simulator's own count.
+    ``filtered``: a content filter stops the answer after ``after_events`` tokens, or, where an API tells of a filtered
+    prompt in an answer, the prompt.
     ``fault``: a name in ``faults.FAULTS``; ``fail_first``: only the first N such requests of a model fail.
+    A fault that flaps comes and goes: ``fine_requests`` of a model are answered, then ``failing_requests`` fail, again
+    and again; or all are answered for ``fine_s`` seconds and fail for ``failing_s``, from the first such request on.
     ``after_events``: streamed events that go out before a fault in mid-stream. ``at_byte``: where ``cut_at_byte`` cuts.
     ``retry_after``: seconds in the answer of ``rate_limit``.
     """
@@ -47,8 +51,13 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     prompt_tokens: Count | None = None
     cached_tokens: Count = 0
     reasoning_tokens: Count = 0
+    filtered: Literal["no", "prompt", "answer"] = "no"
     fault: str | None = None
     fail_first: Count | None = None
+    fine_requests: Count = 0
+    failing_requests: Count = 0
+    fine_s: Seconds = 0.0
+    failing_s: Seconds = 0.0
     after_events: Count = 3
     at_byte: Count = 0
     retry_after: Seconds = 1.0

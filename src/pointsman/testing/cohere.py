@@ -62,7 +62,7 @@ class Cohere:
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
         """Cohere's error for a fault that refuses."""
-        return errors.refusal(fault, self._headers(), behaviour)
+        return errors.refusal(fault, self.model_of(request), self._headers(), behaviour)
 
     def reject_directive(self, message: str) -> Reply:
         """400 whose text names the simulator's directive."""

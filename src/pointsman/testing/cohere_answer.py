@@ -21,6 +21,7 @@ _FINISH_REASONS: Final = {
     "stop_sequence": "STOP_SEQUENCE",
     "length": "MAX_TOKENS",
     "calls": "TOOL_CALL",
+    "filtered": "ERROR",
 }
 _IMAGE_TOKENS: Final = 256
 _MESSAGE_OVERHEAD: Final = 4

@@ -53,8 +53,10 @@ def error_reply(status: int, message: str, headers: Headers) -> Reply:
     )
 
 
-def refusal(fault: str, headers: Headers, behaviour: Behaviour) -> Reply:
+def refusal(fault: str, model: str, headers: Headers, behaviour: Behaviour) -> Reply:
     """The reply of a fault that refuses; KeyError when ``fault`` is none of them."""
+    if fault == "model_not_found":
+        return error_reply(404, f"model '{model}' not found, make sure the correct model ID was used", headers)
     status, message = _FIXED[fault]
     if fault == "rate_limit":
         headers = (*headers, ("retry-after", f"{behaviour.retry_after:g}"))
@@ -68,5 +70,13 @@ _FIXED: Final[dict[str, tuple[int, str]]] = {
     "http_503": (503, "the service is currently overloaded, please try again later"),
     "unauthorized": (401, "invalid api token"),
     "bad_request": (400, "invalid request: temperature must be between 0 and 1.0 inclusive."),
+    "content_filter": (400, "the request was blocked because of its content"),
+    "no_credit": (
+        402,
+        "Please add or update your payment method at https://dashboard.cohere.com/billing?tab=payment to continue",
+    ),
+    "quota": (429, _TRIAL.replace("20 API calls / minute", "1000 API calls / month")),
+    "daily_quota": (429, "your requests per day are used up, please try again tomorrow"),
+    "overloaded": (503, "the model is currently overloaded, please try again later"),
     "context_length": (400, _TOO_LONG),
 }

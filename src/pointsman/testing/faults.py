@@ -147,6 +147,14 @@ def _without_usage(behaviour: Behaviour) -> Behaviour:
     return msgspec.structs.replace(behaviour, usage="none")
 
 
+def _filtered(behaviour: Behaviour) -> Behaviour:
+    return msgspec.structs.replace(behaviour, filtered="answer")
+
+
+def _slow_to_begin(behaviour: Behaviour) -> Behaviour:
+    return msgspec.structs.replace(behaviour, first_token_ms=max(behaviour.first_token_ms, behaviour.headers_ms))
+
+
 def _with_wrong_usage(behaviour: Behaviour) -> Behaviour:
     return msgspec.structs.replace(behaviour, usage="wrong")
 
@@ -159,10 +167,36 @@ _TABLE: Final = (
     Fault(name="unauthorized", summary="401 whose message shows part of the key", refusal=True),
     Fault(name="bad_request", summary="400 that names the parameter at fault", refusal=True),
     Fault(name="context_length", summary="400, the prompt is longer than the model's context", refusal=True),
+    Fault(
+        name="content_filter",
+        summary="the prompt is refused for its content (OpenAI and others: 400; Gemini: 200 and a blockReason)",
+        refusal=True,
+    ),
+    Fault(
+        name="content_filter_mid_stream",
+        summary="a content filter ends the answer after after_events tokens (Ollama has none: a short answer)",
+        behave=_filtered,
+    ),
+    Fault(
+        name="no_credit",
+        summary="402, or what the API has instead (Anthropic: 400, Gemini and Bedrock: 403): the account has no credit",
+        refusal=True,
+    ),
+    Fault(
+        name="quota", summary="429 without a hint: the plan's quota is used up (Anthropic, Bedrock: 400)", refusal=True
+    ),
+    Fault(name="daily_quota", summary="429, the limit of a day is reached", refusal=True),
+    Fault(name="model_not_found", summary="404, or what the API has instead: there is no such model", refusal=True),
+    Fault(name="overloaded", summary="503, the model is overloaded (Anthropic: 529)", refusal=True),
     Fault(name="reset", summary="RST before the head", disturb=_unanswered(Ending.RESET)),
     Fault(name="close", summary="FIN before the head", disturb=_unanswered(Ending.CLOSE)),
     Fault(name="silence", summary="the request is read and never answered", disturb=_unanswered(Ending.HANG)),
     Fault(name="slow_headers", summary="the head comes headers_ms late", disturb=_slow_headers),
+    Fault(
+        name="slow_first_token",
+        summary="the first event comes headers_ms after the head; a buffered answer's head comes as late",
+        behave=_slow_to_begin,
+    ),
     Fault(
         name="stall",
         summary="nothing more after after_events events or half of a body",

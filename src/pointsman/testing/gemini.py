@@ -104,9 +104,14 @@ class Gemini:
             return errors.error_reply(place, invalid.code, invalid.message, invalid.status, invalid.details)
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
-        """Google's error for a fault that refuses."""
+        """Google's error for a fault that refuses; of a filtered prompt an answer tells, with status 200."""
+        if fault == "content_filter":
+            return self.answer(request, msgspec.structs.replace(behaviour, filtered="prompt"))
         target = _target(request) or _Target(vertex=False)
-        return errors.refusal(fault, target.bare, _place(request, target, behaviour), behaviour)
+        place = _place(request, target, behaviour)
+        if fault == "model_not_found":
+            return errors.unknown_model(place, target.bare, target.method)
+        return errors.refusal(fault, target.bare, place, behaviour)
 
     def reject_directive(self, message: str) -> Reply:
         """400 with the status ``SIMULATOR_DIRECTIVE``: not Google's, but visible in any client."""
@@ -165,7 +170,7 @@ class Gemini:
             created_us=time.time_ns() // 1000,
             seed=request.body,
         )
-        reason = block_reason(body)
+        reason = "PROHIBITED_CONTENT" if behaviour.filtered == "prompt" else block_reason(body)
         made = [] if reason else answers(body, behaviour)
         used = usage(body, made, behaviour, vertex=target.vertex)
         parts = AnswerParts(form, body, made, used, reason)

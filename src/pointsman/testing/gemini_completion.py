@@ -158,6 +158,9 @@ def _answer(request: Json, behaviour: Behaviour, index: int) -> Answer:
         return Answer(thoughts=thoughts, words=NO_WORDS, calls=calls)
     cycle = _cycle(request, index)
     words = Words(cycle, len(cycle) if behaviour.tokens is None else behaviour.tokens)
+    if behaviour.filtered == "answer":
+        words = Words(words.cycle, min(words.count, behaviour.after_events))
+        return Answer(thoughts=thoughts, words=words, finish_reason="SAFETY")
     words = _up_to_stop(words, config_of(request).get("stopSequences") or [])
     limit: int | None = config_of(request).get("maxOutputTokens")
     # The limit counts thoughts too: a short one leaves no room for words.

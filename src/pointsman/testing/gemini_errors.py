@@ -39,6 +39,11 @@ _INTERNAL: Final = (
     "An internal error has occurred. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting"
 )
+_NO_BILLING: Final = (
+    "This API method requires billing to be enabled. Please enable billing on project #simulated by visiting "
+    "https://console.developers.google.com/billing/enable?project=simulated then retry. If you enabled billing for "
+    "this project recently, wait a few minutes for the action to propagate to our systems and retry."
+)
 _OVERLOADED: Final = "The model is overloaded. Please try again later."
 _NOT_FOUND_PAGE: Final = (
     "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not Found)!!1</title>\n"
@@ -122,6 +127,13 @@ def refusal(fault: str, model: str, place: Place, behaviour: Behaviour) -> Reply
         return wrong_credential(place, token=place.vertex)
     if fault == "rate_limit":
         return _rate_limit(place, model, behaviour.retry_after)
+    if fault == "daily_quota":
+        return _rate_limit(place, model, behaviour.retry_after, per="Day")
+    if fault == "quota":
+        return error_reply(place, 429, _QUOTA.format(model=model).replace("limit: 3", "limit: 0"), "RESOURCE_EXHAUSTED")
+    if fault == "no_credit":
+        info = _error_info("BILLING_DISABLED", {"service": _SERVICES[place.vertex], "consumer": "projects/simulated"})
+        return error_reply(place, 403, _NO_BILLING, "PERMISSION_DENIED", (info,))
     code, message, status = _FIXED[fault]
     return error_reply(place, code, message, status)
 
@@ -135,6 +147,7 @@ _FIXED: Final[dict[str, tuple[int, str, str]]] = {
         "* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0].\n",
         "INVALID_ARGUMENT",
     ),
+    "overloaded": (503, _OVERLOADED, "UNAVAILABLE"),
     "context_length": (
         400,
         "The input token count (1048601) exceeds the maximum number of tokens allowed (1048576).",
@@ -143,14 +156,14 @@ _FIXED: Final[dict[str, tuple[int, str, str]]] = {
 }
 
 
-def _rate_limit(place: Place, model: str, retry_after: float) -> Reply:
+def _rate_limit(place: Place, model: str, retry_after: float, per: str = "Minute") -> Reply:
     """429 with RetryInfo: Google sends no Retry-After."""
     delay = {"@type": f"{_RPC}.RetryInfo", "retryDelay": f"{retry_after:g}s"}
     if place.vertex:
         return error_reply(place, 429, _EXHAUSTED, "RESOURCE_EXHAUSTED", (delay,))
     violation = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
-        "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
+        "quotaId": f"GenerateRequestsPer{per}PerProjectPerModel-FreeTier",
         "quotaDimensions": {"location": "global", "model": model},
         "quotaValue": "3",
     }

@@ -93,7 +93,7 @@ class Ollama:
 
     def refuse(self, fault: str, request: Request, behaviour: Behaviour) -> Reply:
         """Ollama's error for a fault that refuses."""
-        return errors.refusal(fault, behaviour)
+        return errors.refusal(fault, self.model_of(request), behaviour)
 
     def reject_directive(self, message: str) -> Reply:
         """400 whose text names the simulator's directive."""

@@ -19,7 +19,13 @@ _READ_NS: Final = 250_000
 _WRITE_NS: Final = 12_500_000
 _IMAGE_TOKENS: Final = 256
 _MESSAGE_OVERHEAD: Final = 4
-_DONE_REASONS: Final = {"stop": "stop", "stop_sequence": "stop", "length": "length", "calls": "stop"}
+_DONE_REASONS: Final = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "calls": "stop",
+    "filtered": "stop",
+}
 
 
 class OllamaAnswer:

@@ -58,8 +58,10 @@ def wrong_method(allowed: str) -> Reply:
     return Reply(status=405, content_type=TEXT_TYPE, headers=(("allow", allowed),), body=b"405 method not allowed")
 
 
-def refusal(fault: str, behaviour: Behaviour) -> Reply:
+def refusal(fault: str, model: str, behaviour: Behaviour) -> Reply:
     """The reply of a fault that refuses; KeyError when ``fault`` is none of them."""
+    if fault == "model_not_found":
+        return error_reply(404, f"model '{model}' not found")
     status, message = _FIXED[fault]
     headers = (("retry-after", f"{behaviour.retry_after:g}"),) if fault == "rate_limit" else ()
     return error_reply(status, message, headers)
@@ -72,5 +74,11 @@ _FIXED: Final[dict[str, tuple[int, str]]] = {
     "http_503": (503, _BUSY),
     "unauthorized": (401, "unauthorized"),
     "bad_request": (400, _BAD_OPTION),
+    # Ollama filters nothing itself; what its cloud says of credit and quota.
+    "content_filter": (400, "the request was refused by the content policy"),
+    "no_credit": (402, "this model requires a subscription, upgrade for access: https://ollama.com/upgrade"),
+    "quota": (429, "you've reached your weekly usage limit, please upgrade to continue"),
+    "daily_quota": (429, "you've reached your daily limit, please upgrade to continue"),
+    "overloaded": (503, _BUSY),
     "context_length": (400, _TOO_LONG),
 }

@@ -117,6 +117,9 @@ def _text(request: Json, behaviour: Behaviour, index: int) -> Completion:
     if "please refuse" in asked:
         return Completion(words=Words([""], 0), refusal=REFUSAL)
     made = _words(request, behaviour, index)
+    if behaviour.filtered == "answer":
+        shortened = Words(made.words.cycle, min(made.words.count, behaviour.after_events))
+        made = msgspec.structs.replace(made, words=shortened, finish_reason="content_filter")
     if "be filtered" in asked:
         made = msgspec.structs.replace(made, finish_reason="content_filter")
     spoken = "audio" in (request.get("modalities") or ())

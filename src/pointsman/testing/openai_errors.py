@@ -23,6 +23,11 @@ _LIMIT_REACHED: Final = (
     "Rate limit reached for {model} in organization org-simulated on requests per min (RPM): "
     "Limit 3, Used 3, Requested 1."
 )
+_DAY_REACHED: Final = (
+    "Rate limit reached for {model} in organization org-simulated on requests per day (RPD): "
+    "Limit 200, Used 200, Requested 1. Please try again in 7m12s. "
+    "Visit https://platform.openai.com/account/rate-limits to learn more."
+)
 
 
 def error_object(
@@ -94,6 +99,12 @@ def refusal(fault: str, model: str, key: str, headers: Headers, behaviour: Behav
         return incorrect_key(key or "sk-simulated-key-0000", headers)
     if fault == "rate_limit":
         return _rate_limit(model, headers, behaviour.retry_after)
+    if fault == "model_not_found":
+        return unknown_model(model, headers)
+    if fault == "daily_quota":
+        message = _DAY_REACHED.format(model=model)
+        waits = (*_without_limits(headers), ("retry-after", "432"), ("retry-after-ms", "432000"))
+        return error_reply(429, message, waits, kind="requests", code="rate_limit_exceeded")
     if fault == "rate_limit_bare":
         return error_reply(
             429,
@@ -115,6 +126,32 @@ _FIXED: Final[dict[str, tuple[int, str, str, str | None, str | None]]] = {
         "invalid_request_error",
         "temperature",
         "decimal_above_max_value",
+    ),
+    "content_filter": (
+        400,
+        "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a "
+        "different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
+        "invalid_request_error",
+        None,
+        "invalid_prompt",
+    ),
+    # OpenAI itself has no 402; DeepSeek's, the best known of the hosts that have.
+    "no_credit": (402, "Insufficient Balance", "unknown_error", None, "invalid_request_error"),
+    "quota": (
+        429,
+        "You exceeded your current quota, please check your plan and billing details. For more information on this "
+        "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        "insufficient_quota",
+        None,
+        "insufficient_quota",
+    ),
+    "overloaded": (
+        503,
+        "That model is currently overloaded with other requests. You can retry your request, or contact us through our "
+        "help center at help.openai.com if the error persists.",
+        "server_error",
+        None,
+        None,
     ),
     "context_length": (
         400,

@@ -129,7 +129,7 @@ class OpenAIResponses:
             whole |= {
                 "status": "incomplete",
                 "completed_at": None,
-                "incomplete_details": {"reason": "max_output_tokens"},
+                "incomplete_details": {"reason": "content_filter" if made.filtered else "max_output_tokens"},
             }
         whole["usage"] = usage_of(items, body, made, behaviour)
         stored = Stored(begun=begun, whole=whole, input=items_of(body), request=body, made=made)

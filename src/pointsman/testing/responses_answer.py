@@ -39,7 +39,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a response holds: ``summary`` of the reasoning when there is some (empty: hidden), then calls or words.
 
-    ``searched``: the web was searched first. ``cut``: the limit on tokens ended it.
+    ``searched``: the web was searched first. ``cut``: the limit on tokens ended it, or with
+    ``filtered`` a content filter.
     """
 
     words: Words
@@ -48,6 +49,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     searched: str | None = None
     cut: bool = False
+    filtered: bool = False
 
     @property
     def tokens(self) -> int:
@@ -66,8 +68,10 @@ def answer_of(request: Json, items: list[Json], behaviour: Behaviour) -> Answer:
     cycle = _TOKEN.findall(_REFUSAL if refused else _text(request, text))
     words = Words(cycle, len(cycle) if behaviour.tokens is None else behaviour.tokens)
     limit: int | None = request.get("max_output_tokens")
-    cut = False
-    if limit is not None and words.count > limit:
+    cut = filtered = behaviour.filtered == "answer"
+    if filtered:
+        words = Words(words.cycle, min(words.count, behaviour.after_events))
+    elif limit is not None and words.count > limit:
         words, cut = Words(words.cycle, limit), True
     return Answer(
         words=words,
@@ -75,6 +79,7 @@ def answer_of(request: Json, items: list[Json], behaviour: Behaviour) -> Answer:
         refused=refused,
         searched=_search(request, text),
         cut=cut,
+        filtered=filtered,
     )
 
 

@@ -22,6 +22,12 @@ FAULT_STATUSES: Final = {
     "http_500": (500, "internal server error"),
     "http_503": (503, "service temporarily unavailable"),
     "bad_request": (400, "invalid request: the value of a parameter is out of range"),
+    "content_filter": (400, "the input was refused for its content"),
+    "no_credit": (402, "payment required: please add a payment method"),
+    "quota": (429, "insufficient balance: the tokens of the account are used up"),
+    "daily_quota": (429, "the requests per day are used up, try again tomorrow"),
+    "model_not_found": (404, "model not found"),
+    "overloaded": (503, "the model is overloaded, try again later"),
     "context_length": (400, "too many tokens: the input is longer than the model's context"),
 }
 

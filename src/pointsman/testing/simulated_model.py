@@ -11,7 +11,7 @@ from .openai_completion import ToolCall, Words
 from .schema_example import example_of
 from .scripted_call import scripted_call
 
-Ended = Literal["stop", "stop_sequence", "length", "calls"]
+Ended = Literal["stop", "stop_sequence", "length", "calls", "filtered"]
 
 # A word with the space before it; trailing space is a token too, so that the tokens add up to the text exactly.
 _TOKEN: Final = re.compile(r"\s*\S+|\s+")
@@ -68,6 +68,9 @@ def speak(turn: Turn, behaviour: Behaviour) -> Spoken:
         return Spoken(words=_NOTHING, thoughts=thoughts, calls=calls, ended="calls")
     cycle = _TOKEN.findall(_text(turn))
     words = Words(cycle, len(cycle) if behaviour.tokens is None else behaviour.tokens)
+    if behaviour.filtered == "answer":
+        words = Words(words.cycle, min(words.count, behaviour.after_events))
+        return Spoken(words=words, thoughts=thoughts, ended="filtered")
     words, matched = _up_to_stop(words, turn.stop)
     if turn.limit is not None and words.count > turn.limit:
         return Spoken(words=Words(words.cycle, turn.limit), thoughts=thoughts, ended="length")

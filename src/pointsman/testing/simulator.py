@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import uvloop
 from .behaviour import HEADER, Behaviour, DirectiveError, directives_of_model, with_directives
 from .connection import Connection
 from .faults import FAULTS, Fault
+from .mixture import FaultMixture
 from .openai_chat import OpenAIChat
 from .reply import Api, Reply, Request
 from .request_log import Outcome, ReceivedRequest, RequestLog
@@ -26,8 +28,10 @@ class Simulator:
     """An upstream that listens on ``host``:``port`` (0: any free port) while entered with ``async with``.
 
     ``api`` says what it answers (default: OpenAI Chat Completions), ``behaviour`` how, unless a request's directives
-    say otherwise; ``history`` is the number of requests remembered. Raises DirectiveError when ``behaviour`` names no
-    fault that exists, and OSError on entering when the address can't be bound.
+    say otherwise; ``mixture`` draws faults for requests that name none; ``history`` is the number of requests
+    remembered. ``behaviour`` and ``mixture`` may be set anew at any time, for the requests that come then.
+    Raises DirectiveError when ``behaviour`` names no fault that exists, and OSError on entering when the address can't
+    be bound.
     """
 
     def __init__(
@@ -38,13 +42,16 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
         history: int = 1000,
+        mixture: FaultMixture | None = None,
     ) -> None:
         self.api: Api = OpenAIChat() if api is None else api
         self.behaviour = Behaviour() if behaviour is None else behaviour
         self.host = host
         self.port = port
+        self.mixture = mixture
         self.log = RequestLog(history)
-        self._failures: Counter[tuple[str, str]] = Counter()
+        self._asked: Counter[tuple[str, str]] = Counter()  # requests by fault and model
+        self._first_asked: dict[tuple[str, str], float] = {}  # when the first of them came (monotonic seconds)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         fault_named(self.behaviour)
@@ -115,7 +122,7 @@ class Simulator:
         model = self.api.model_of(request)
         try:
             behaviour = with_directives(self.behaviour, directives_of_model(model), request.header(HEADER))
-            fault = self._failing(fault_named(behaviour), behaviour, model)
+            fault = self._fault_of(behaviour, model)
         except DirectiveError as error:
             behaviour, fault = Behaviour(), None
             reply = self.api.reject_directive(str(error))
@@ -140,11 +147,23 @@ class Simulator:
             reply = self.api.answer(request, behaviour)
         return (reply if fault.rewrite is None else fault.rewrite(reply, behaviour)), behaviour
 
-    def _failing(self, fault: Fault | None, behaviour: Behaviour, model: str) -> Fault | None:
-        if fault is None or behaviour.fail_first is None:
-            return fault
-        self._failures[fault.name, model] += 1
-        return fault if self._failures[fault.name, model] <= behaviour.fail_first else None
+    def _fault_of(self, behaviour: Behaviour, model: str) -> Fault | None:
+        fault = fault_named(behaviour)
+        if fault is None:
+            return None if self.mixture is None else self.mixture.draw()
+        asked = fault.name, model
+        before = self._asked[asked]
+        self._asked[asked] += 1
+        if behaviour.fail_first is not None:
+            return fault if before < behaviour.fail_first else None
+        if behaviour.failing_requests:
+            period = behaviour.fine_requests + behaviour.failing_requests
+            return fault if before % period >= behaviour.fine_requests else None
+        if behaviour.failing_s:
+            now = time.monotonic()
+            since = now - self._first_asked.setdefault(asked, now)
+            return fault if since % (behaviour.fine_s + behaviour.failing_s) >= behaviour.fine_s else None
+        return fault
 
 
 def fault_named(behaviour: Behaviour) -> Fault | None:
@@ -164,13 +183,13 @@ async def serve(
     api: Api | None = None,
     behaviour: Behaviour | None = None,
     on_bound: Callable[[Simulator], None] | None = None,
-    history: int = 100,
+    mixture: FaultMixture | None = None,
 ) -> None:
     """Run a simulator until cancelled. ``on_bound`` is called once it listens, when ``port`` is the bound port.
 
     Raises OSError when the address can't be bound and DirectiveError when ``behaviour`` names no fault.
     """
-    async with Simulator(api, behaviour, host=host, port=port, history=history) as simulator:
+    async with Simulator(api, behaviour, host=host, port=port, history=100, mixture=mixture) as simulator:
         if on_bound is not None:
             on_bound(simulator)
         await asyncio.get_running_loop().create_future()

@@ -1,7 +1,7 @@
 """The two ways an answer is received: collected whole, or relayed as it comes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from pointsman.errors import GatewayError, Kind
@@ -20,11 +20,14 @@ class CollectedAnswer(Waiting):
     status = 0
     headers: dict[bytes, bytes]  # there is none before `head`
     body = b""
+    look: Callable[[Mapping[bytes, bytes]], None] | None = None  # told the headers
 
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
         """Keep the head, and ask for the body in one piece."""
         self.status = status
         self.headers = headers
+        if self.look is not None:
+            self.look(headers)
         return False
 
     def data(self, chunk: bytes) -> None:

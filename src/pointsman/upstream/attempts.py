@@ -13,8 +13,9 @@ import msgspec
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.routing.failures import Failure, classify
+from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
+from pointsman.routing.hints import wait_seconds
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.targets import Target
 from pointsman.ticker import INTERVAL_SECONDS, NEVER
@@ -22,6 +23,8 @@ from pointsman.upstream.terms import ONCE, Terms
 
 MAX_NAMED: Final = 10  # targets that an error names one by one
 LONGEST_BACKOFF_SECONDS: Final = 8.0  # as OpenAI's and Anthropic's SDKs wait at most
+
+LAST, RESERVE = 1e-9, 2e-9  # turns behind those that nothing is known against, and before those of a second try
 
 Go = Callable[[Target], Awaitable[None]]
 
@@ -40,16 +43,16 @@ class Turn:
 
     __slots__ = ("not_before", "target", "tries")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, not_before: float = 0.0) -> None:
         self.target = target
         self.tries = 0
-        self.not_before = 0.0
+        self.not_before = not_before
 
 
 class Attempts:
     """The attempts of one request."""
 
-    __slots__ = ("_chance", "_clock", "_deadline", "_health", "_overflowed", "_seconds", "_terms", "tried")
+    __slots__ = ("_broken", "_chance", "_clock", "_deadline", "_health", "_overflowed", "_seconds", "_terms", "tried")
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Attempts:
         self._deadline, self._seconds = deadline
         self._chance = chance
         self._overflowed: list[Target] = []
+        self._broken = False
         self.tried: list[Tried] = []
 
     async def run(self, plan: RoutePlan, go: Go, failed: GatewayError | None = None) -> None:
@@ -79,9 +83,14 @@ class Attempts:
         turns = [Turn(target) for target in plan.order]
         if failed is not None:
             self._judge(turns.pop(0), turns, failed, self._clock.monotonic())
+        turns += [Turn(target, RESERVE) for target in plan.reserve]
         while turns:
             turn = min(turns, key=lambda one: one.not_before) if self._terms.failover_first else turns[0]
             turns.remove(turn)
+            if not (turn.not_before or plan.last_resort or self._health.ready(turn.target, self._clock.now_us())):
+                turn.not_before = LAST  # it failed meanwhile, for somebody else
+                turns.append(turn)
+                continue
             if self._too_small(turn.target):
                 continue
             wait = turn.not_before - self._clock.monotonic()
@@ -95,22 +104,36 @@ class Attempts:
         raise self._exhausted()
 
     async def _try(self, target: Target, go: Go) -> GatewayError | None:
+        now = self._clock.now_us()
+        ticket = self._health.enter(target, now)
         try:
             await go(target)
         except GatewayError as error:
             return error
-        self._health.succeeded(target, self._clock.now_us())
+        finally:
+            self._health.leave(target, ticket)
+        if not self._broken:
+            self._health.succeeded(target, self._clock.now_us(), now)
         return None
+
+    def broke(self, target: Target, kind: Kind) -> None:
+        """An answer broke that had begun: too late for another target, but not for the next request."""
+        self._broken = True
+        self._health.failed(target, classify_broken(kind), self._clock.now_us())
 
     def note(self, target: Target, error: GatewayError) -> Failure:
         """Hold a failure against whom it concerns; gives what it means.
 
         When the request's own time was over nothing is: a caller in a hurry is not the upstream's fault.
         """
-        failure = classify(error)
-        if not (error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late()):
-            hint = error.retry_after_seconds if error.refusal is not None else None
-            self._health.failed(target, failure, self._clock.now_us(), hint)
+        failure, refusal, now = classify(error), error.refusal, self._clock.now_us()
+        if error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late():
+            return failure
+        if refusal is None:
+            self._health.failed(target, failure, now)
+        else:
+            hint = wait_seconds(refusal.headers, refusal.body, now)
+            self._health.failed(target, failure, now, hint, refusal.status)
         return failure
 
     def log(self) -> str | None:

@@ -48,6 +48,7 @@ from pointsman.upstream.tls import make_context
 
 SECRET_PURPOSE: Final = "connection-secret"
 PROXY_PURPOSE: Final = "connection-proxy"
+MARK_PURPOSE: Final = "connection-mark"
 LOCAL_KIND: Final = "local"
 API_KEY: Final = "api-key"  # the header that Azure takes a key in
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
@@ -214,7 +215,9 @@ class ConnectionService:
             row, is_local = one.row, one.row.kind == LOCAL_KIND
             if _problem(one) is not None or (is_local and not local):
                 continue
-            connections.append(_local(row, local_installed) if is_local else _connection(row))
+            connection = _local(row, local_installed) if is_local else _connection(row)
+            told = f"{row.base_url} {one.secret.reveal() if one.secret is not None else ''}"
+            connections.append(msgspec.structs.replace(connection, mark=self._master.mark(MARK_PURPOSE, told)))
             if row.base_url is not None:
                 host = effective_host(row.kind, row.base_url)
                 served[row.id] = Served(host=host.id, wire=host.format)
@@ -316,7 +319,8 @@ async def fetch_models(client: UpstreamClient, probe: Probe) -> tuple[str, ...]:
     await client.send(probe.origin, probe.message, answer)
     if answer.status != 200:
         text = probe.secret.reveal() if probe.secret is not None else None
-        raise provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
+        error = provider_format(probe.wire).parse_error(answer.status, answer.headers, answer.body, text)
+        raise error.of(answer.status, answer.headers, answer.body)
     return parse_model_list(answer.body, listing)
 
 

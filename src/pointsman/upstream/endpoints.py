@@ -109,6 +109,7 @@ class Endpoint(Protocol):
     hub: ProviderFormat
     departures: Departures
     operations: Operations
+    look_at: int  # from then on (us) an answer's headers are worth a look: they tell what is left of the limits
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
     account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
@@ -163,6 +164,7 @@ class RemoteEndpoint:
     ) -> None:
         """``clock`` is for hosts whose requests are signed."""
         self.connection_id = connection_id
+        self.look_at = 0
         self.provider = provider
         self.format = provider_format
         self.hub = hub
@@ -330,6 +332,7 @@ class LocalEndpoint:
         operations: Operations = NO_OPERATIONS,
     ) -> None:
         self.connection_id = connection_id
+        self.look_at = 2**63
         self.format = provider_format
         self.hub = hub
         self.operations = operations

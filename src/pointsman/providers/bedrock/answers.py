@@ -23,7 +23,12 @@ from pointsman.wire.bedrock import REASONS, WIRE, read_citation, read_usage
 from pointsman.wire.members import Members, read_answer
 
 _ERROR_TYPE: Final = b"x-amzn-errortype"
-_TOO_LONG: Final = ("too long", "context window", "context length", "maximum tokens", "too many input tokens")
+# What a ValidationException is about, by its words.
+_SAID: Final = {
+    Kind.CONTEXT_LENGTH: ("too long", "context window", "context length", "maximum tokens", "too many input tokens"),
+    Kind.MODEL_NOT_FOUND: ("model identifier is invalid",),
+    Kind.CONTENT_FILTERED: ("content filtering policy",),
+}
 _KINDS: Final = {
     "ModelTimeoutException": Kind.UPSTREAM_TIMEOUT,
     "ModelErrorException": Kind.UPSTREAM_ERROR,
@@ -115,6 +120,9 @@ def parse_error(status: int, headers: Mapping[bytes, bytes], body: bytes, secret
     kind = _KINDS.get(name)
     if kind is not None:
         return GatewayError(kind, f"the upstream's model failed ({name})")
-    if name == "ValidationException" and message is not None and any(mark in message.lower() for mark in _TOO_LONG):
-        kind = Kind.CONTEXT_LENGTH
+    if name == "ServiceQuotaExceededException":  # with status 400
+        kind = Kind.RATE_LIMITED
+    elif name == "ValidationException" and message is not None:
+        words = message.lower()
+        kind = next((kind for kind, marks in _SAID.items() if any(mark in words for mark in marks)), None)
     return refusal(status, headers, message, kind=kind, body=body)
