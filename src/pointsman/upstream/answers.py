@@ -157,7 +157,7 @@ class StreamedAnswer(CollectedAnswer):
             return b""
         if reader.failed and not begun:
             told = self._verdict() or GatewayError(Kind.UPSTREAM_ERROR, ERROR_INSIDE)
-            self._give_up(told.of(self.status, self.headers, b""))  # a refusal, though its status says otherwise
+            self._give_up(told.of(told.status, self.headers, b""))  # a refusal, though the head said otherwise
             return b""
         if begun:
             self._forget_timer()
