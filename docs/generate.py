@@ -106,7 +106,10 @@ MEANINGS = {
     "server.cors_origins": 'Web origins whose pages may call, e.g. `["https://example.org"]`; `["*"]`: all.',
     "server.trusted_proxies": "Addresses or networks of reverse proxies whose X-Forwarded-For is believed.",
     "upstream.headers_timeout_seconds": "To the head of the upstream's answer.",
-    "upstream.first_byte_timeout_seconds": "From the head to the first byte of a streamed answer.",
+    "upstream.first_byte_timeout_seconds": "From the head to the first content of a streamed answer.",
+    "upstream.hold_seconds": (
+        "The beginning of a stream is held back this long for its first content: so long another target can take over."
+    ),
     "upstream.idle_timeout_seconds": "Between two parts of an answer.",
     "upstream.total_timeout_seconds": "A whole call, from its start.",
     "upstream.queue_timeout_seconds": "A call waits this long for a free connection.",
@@ -119,6 +122,16 @@ MEANINGS = {
     "upstream.max_response_bytes": "A larger answer that is not streamed is refused.",
     "upstream.max_header_bytes": "A larger head of an upstream's answer is refused.",
     "upstream.max_header_count": "An answer with more different header fields is refused.",
+    "attempts.timeout_seconds": "A whole request; a caller may ask for less: `x-pointsman-timeout: 30`.",
+    "attempts.max_retries": (
+        "How often one target is asked again after a 429, a 5xx or a failed connection; a combo's `maxRetries` wins. "
+        "With 0 failures go to the next target or to the caller, whose SDK may retry by itself."
+    ),
+    "attempts.retry_delay_seconds": "Before the first retry, on average; twice as long before each further one.",
+    "attempts.max_retry_wait_seconds": "An upstream that asks for a longer wait (`Retry-After`) is not asked again.",
+    "answers.keep_seconds": "An answer is given again to its `Idempotency-Key` for this long.",
+    "answers.memory_bytes": "Memory of each process for such answers; beyond that the oldest goes.",
+    "answers.max_entry_bytes": "A larger answer is not kept.",
     "local.enabled": "Offer the models that run on this machine: chat, and embeddings.",
     "local.idle_seconds": "Each one's process is stopped when nobody used it for this long.",
     "local.start_timeout_seconds": "Each one's process must be ready within this time.",

@@ -36,7 +36,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def error(self) -> dict[str, Any]:
         """The inside of an error body."""
         error: dict[str, Any] = self.json()["error"]
-        assert set(error) == {"message", "type", "param", "code"}
+        assert set(error) == {"message", "type", "param", "code"}, error
         return error
 
     @property

@@ -35,6 +35,7 @@ from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
@@ -183,6 +184,8 @@ class Server:
             vault=self._vault(),
             files=self._installation.files,
             health=self.health,
+            attempts=settings.attempts,
+            shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
             default_model=settings.routing.default_model,

@@ -7,7 +7,7 @@ answer leaves: on success, on any error, and when the client goes away.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -34,6 +34,15 @@ from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SESSION_HEADERS, SessionTable
+from pointsman.policy.shared_calls import (
+    KEY_HEADER,
+    REPLAY_HEADER,
+    SHARE_HEADER,
+    Name,
+    SharedCall,
+    SharedCalls,
+    is_asked,
+)
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
@@ -44,10 +53,13 @@ from pointsman.routing.targets import Target, target_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
 from pointsman.runner import in_task
+from pointsman.settings import AttemptSettings, UpstreamSettings
+from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
+from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 from pointsman.wire.file_references import may_name_files
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
@@ -136,6 +148,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitTable | None = None
 
 
+class Pursuit(NamedTuple):
+    """What a request is, once it is understood: for whoever tries it at several targets."""
+
+    dialect: Dialect
+    call: Call
+    snapshot: Snapshot
+    route: Route
+    wishes: Wishes | None
+    seconds: float  # that it may take
+
+
 class Ledger(Protocol):
     """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
 
@@ -169,6 +192,8 @@ class Gateway:
         limiter: Limiter,
         vault: Vault,
         health: HealthBook,
+        attempts: AttemptSettings,
+        shared: SharedCalls,
         seed: Callable[[], int],
         combos: ComboRuns,
         keep_plans: bool = True,
@@ -182,6 +207,9 @@ class Gateway:
         self.files = files
         self.vault = vault
         self.health = health
+        self.attempts = attempts
+        self.shared = shared
+        self.seed = seed
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
@@ -200,8 +228,8 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "exchange",
-        "planned", "record", "reservation", "target", "upstream_reservation",
+        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
+        "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -213,6 +241,8 @@ class Entry:
         self._before: RequestRecord | None = None
         self.admitted = False
         self.attempts: Attempts | None = None
+        self.deadline = NEVER  # of the attempt, on the ticker's clock
+        self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
         self.planned: Planned | None = None
         self.target: Target | None = None
         self.reservation: Reservation | None = None  # of the key and its workspace
@@ -348,6 +378,10 @@ class Entry:
             self._gateway.ledger.write(record)
         self._gateway.observe(record)
 
+    def leave(self) -> None:
+        """Another entry has this request's record."""
+        self._settled = True
+
     def _broke(self, kind: Kind) -> None:
         """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
         if self.target is not None and self._sent_at:
@@ -404,6 +438,8 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     """
     entry = Entry(gateway, dialect, exchange)
     try:
+        if work is None and (KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers):
+            work = _share
         await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, dialect, entry, error)
@@ -434,6 +470,47 @@ def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError)
     entry.record.bytes_out = len(body)
     entry.settle(status, Outcome.ERROR, error.kind)
     exchange.respond(status, body, extra=gateway.error_headers(error))
+
+
+async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    """Have the call made once for all requests that ask for it by the same name."""
+    if not is_asked(exchange.headers):
+        await _infer(gateway, dialect, exchange, entry)
+        return
+    key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
+    record.key_id, record.workspace_id = key.id, key.workspace_id
+    await in_task()
+    name = Name(exchange, key.id, dialect.NAME)
+    call = gateway.shared.find(name)
+    if call is None:
+        call = SharedCall(exchange, name)
+        gateway.shared.add(call)
+        call.begin(_lead(gateway, dialect, call))
+        entry.leave()
+        await call.follow(exchange, b"", lambda: None)
+        return
+    original, followed = call.request_id, call
+
+    def settle() -> None:
+        record.cost_nano_usd = 0
+        record.attempts = msgspec.json.encode([["replay of", original, followed.status, 0]]).decode()
+        entry.settle(followed.status, Outcome.SUCCESS if followed.status == 200 else Outcome.ERROR)
+
+    await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
+
+
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
+    """Make a shared call."""
+    seen: list[RequestRecord] = []
+
+    async def work(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+        seen.append(entry.record)
+        await _infer(gateway, dialect, exchange, entry)
+
+    try:
+        await serve(gateway, dialect, call, work)
+    finally:
+        gateway.shared.ended(call, good=bool(seen) and seen[0].outcome is Outcome.SUCCESS)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
@@ -468,6 +545,10 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         exchange.body = wishes.bare
         call = dialect.parse_request(exchange.body)
     record.request_model, record.stream = call.model, call.stream
+    wish, seconds = exchange.headers.get(TIMEOUT_HEADER), gateway.attempts.timeout_seconds
+    if wish is not None:
+        seconds = allowed_seconds(wish, seconds)
+    entry.deadline = gateway.client.ticker.now + seconds
     if call.stream:
         exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
     if gateway.files is not None and may_name_files(call.outline or exchange.body):
@@ -481,16 +562,19 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     target, health = route.only, gateway.health
-    if target is None or wishes is not None or not (health.quiet or health.clear(target)):
+    if target is None or wishes is not None or route.settings or not (health.quiet or health.clear(target)):
         await in_task()
-        await _attempt(gateway, dialect, entry, call, snapshot, route, wishes)
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
     entry.target = target
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
+        return
     except GatewayError as error:
-        Attempts(gateway.health, gateway.clock).note(target, error)
-        raise
+        failed = error
+    await in_task()
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
+    await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
 async def ask_target(
@@ -518,18 +602,11 @@ def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error
     return dialect.parse_request(body)
 
 
-async def _attempt(
-    gateway: Gateway,
-    dialect: Dialect,
-    entry: Entry,
-    call: Call,
-    snapshot: Snapshot,
-    route: Route,
-    wishes: Wishes | None,
-) -> None:
+async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Plan, and try one target after the other."""
-    exchange, planner, record = entry.exchange, gateway.planner, entry.record
-    asked = asked_of(call, exchange.body, record.operation, exchange.headers, wishes)
+    exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
+    dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
+    asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
     problem = problem_of(gateway, asked, route, record.workspace_id)
     run: ComboRun | None = None
     if route.combo is not None:
@@ -539,27 +616,13 @@ async def _attempt(
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
-
     if chosen.panel and run is not None and dialect.OPERATION not in OPERATIONS:
         dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
-
-    async def go(target: Target) -> None:
-        nonlocal call
-        entry.turn_to(target)
-        if wishes is not None and (body := wishes.body_for(target)) is not exchange.body:
-            exchange.body = body
-            call = dialect.parse_request(body)
-        if run is None:
-            await _call(gateway, dialect, entry, call, snapshot, target)
-        else:
-            async with run.place(target):
-                await _call(gateway, dialect, entry, call, snapshot, target)
-
-    attempts = entry.attempts = Attempts(gateway.health, gateway.clock)
+    pursuit = pursuit._replace(dialect=dialect, call=call)
     try:
-        await attempts.run(chosen, go)
+        await _try_all(gateway, entry, pursuit, chosen, None, run)
     except GatewayError as error:
-        describe_failure(error, attempts.tried, call.model, planner.namer)
+        describe_failure(error, entry.attempts.tried if entry.attempts else [], pursuit.call.model, planner.namer)
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
@@ -615,6 +678,39 @@ async def _fuse(
     return altered, judging, chosen
 
 
+async def _try_all(
+    gateway: Gateway,
+    entry: Entry,
+    pursuit: Pursuit,
+    chosen: RoutePlan,
+    failed: GatewayError | None,
+    run: ComboRun | None = None,
+) -> None:
+    """Try the targets of a plan; ``failed`` is how the first one has failed already."""
+    dialect, call, snapshot, route, wishes, seconds = pursuit
+    terms = terms_of(gateway.attempts, route.settings)
+    upstream, deadline = gateway.client.settings, entry.deadline
+    if terms.target_seconds is not None:
+        entry.limits = limits_within(upstream, terms.target_seconds)
+
+    async def go(target: Target) -> None:
+        nonlocal call
+        entry.turn_to(target)
+        if terms.target_seconds is not None and not call.stream:
+            entry.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
+        if wishes is not None and (body := wishes.body_for(target)) is not entry.exchange.body:
+            entry.exchange.body = body
+            call = dialect.parse_request(body)
+        if run is None:
+            await _call(gateway, dialect, entry, call, snapshot, target)
+        else:
+            async with run.place(target):
+                await _call(gateway, dialect, entry, call, snapshot, target)
+
+    entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
+    await entry.attempts.run(chosen, go, failed)
+
+
 def asked_of(
     call: Call, body: bytes, operation: str, headers: Mapping[bytes, bytes], wishes: Wishes | None = None
 ) -> Asked:
@@ -650,7 +746,7 @@ async def _call(
     access = endpoint.access
     if access is None:
         await in_task()
-        access = await endpoint.acquire()
+        access = await _acquire(gateway, endpoint, entry.deadline)
     try:
         fields, outline = call.fields, call.outline or exchange.body
         if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, outline):
@@ -677,6 +773,15 @@ async def _call(
         endpoint.release()
 
 
+async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:
+    """Make an endpoint ready before the deadline."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - gateway.client.ticker.now)):
+            return await endpoint.acquire()
+    except TimeoutError:
+        raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the upstream was not ready in time") from None
+
+
 async def reserve(
     gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules, tokens: int
 ) -> Reservation | None:
@@ -700,7 +805,9 @@ async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: A
     if endpoint.look_at <= entry.exchange.started_at:
         entry.listen(answer)
     try:
-        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
+        await gateway.client.send(
+            access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+        )
     except asyncio.CancelledError:
         entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
         raise
@@ -739,9 +846,15 @@ async def _relay(
     if endpoint.look_at <= entry.exchange.started_at:
         entry.listen(answer)
     try:
-        await gateway.client.send(access.origin, message, answer, entry.record.key_id or "")
+        await gateway.client.send(
+            access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+        )
     except asyncio.CancelledError:
         read()
+        raise
+    except GatewayError:
+        if reader.usage is not None:
+            read()  # it broke before anything went to the client, and after it had told its cost
         raise
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(

@@ -74,6 +74,7 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     headers_timeout_seconds: Seconds = 300.0
     first_byte_timeout_seconds: Seconds = 300.0
     idle_timeout_seconds: Seconds = 120.0
+    hold_seconds: Delay = 5.0
     total_timeout_seconds: Seconds = 1800.0
     queue_timeout_seconds: Seconds = 60.0
     keepalive_seconds: Seconds = 30.0
@@ -85,6 +86,23 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     max_response_bytes: Count = 64 * 1024 * 1024
     max_header_bytes: Count = 64 * 1024
     max_header_count: Count = 256
+
+
+class AttemptSettings(_Section, frozen=True, kw_only=True):
+    """``[attempts]``: how a request is tried, at one target or several (docs/failover.md). Times in seconds."""
+
+    timeout_seconds: Seconds = 1800.0
+    max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
+    retry_delay_seconds: Delay = 0.5
+    max_retry_wait_seconds: Delay = 5.0
+
+
+class AnswerSettings(_Section, frozen=True, kw_only=True):
+    """``[answers]``: answers kept for requests that come again with their ``Idempotency-Key`` (docs/failover.md)."""
+
+    keep_seconds: Seconds = 3600.0
+    memory_bytes: Count = 32 * 1024 * 1024
+    max_entry_bytes: Count = 4 * 1024 * 1024
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
@@ -238,6 +256,8 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    attempts: AttemptSettings = AttemptSettings()
+    answers: AnswerSettings = AnswerSettings()
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()

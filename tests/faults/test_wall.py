@@ -47,7 +47,7 @@ OUTCOMES = {
     "http_503": (msgspec.structs.replace(FAILED, status=503),) * 2,
     "unauthorized": (Told(502, "upstream_rejected", "upstream_rejected"),) * 2,
     "bad_request": (Told(400, "decimal_above_max_value", "invalid_request"),) * 2,
-    "context_length": (Told(400, "context_length_exceeded", "invalid_request"),) * 2,
+    "context_length": (Told(400, "context_length_exceeded", "context_length"),) * 2,
     "content_filter": (Told(400, "invalid_prompt", "invalid_request"),) * 2,
     "content_filter_mid_stream": (FINE, FINE),
     "no_credit": (Told(502, "upstream_rejected", "upstream_rejected"),) * 2,

@@ -159,7 +159,7 @@ def test_events_leave_as_they_come(fixed_gateway: RunningGateway, pace: int) -> 
     answer = ask(fixed_gateway.port, chat(f"pace_ms={pace}", stream=True))
     assert answer.body == b"".join(event for event in EVENTS if b'"usage"' not in event)  # nobody asked for it
     assert answer.chunks is not None
-    assert answer.chunks >= 3
+    assert answer.chunks >= 2  # the role comes with the first content
 
 
 def test_a_large_body_passes_both_ways(gateway: RunningGateway, simulator: RunningSimulator) -> None:

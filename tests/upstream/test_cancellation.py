@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from pointsman.settings import UpstreamSettings
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.http1 import Sink
 from pointsman.upstream.origins import Origin, Proxy
@@ -161,8 +162,8 @@ def test_before_the_first_step_of_a_repeat() -> None:
             assert await get(client, origin) == "hi"
             repeat = pool.repeat
 
-            def repeat_and_leave(message: bytes, sink: Sink, total_deadline: float) -> None:
-                repeat(message, sink, total_deadline)
+            def repeat_and_leave(message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
+                repeat(message, sink, total_deadline, limits)
                 pool.give_up(sink)  # in the same turn of the event loop, as a coroutine does that is stepped by hand
                 call.cancel()
 

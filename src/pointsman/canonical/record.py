@@ -18,9 +18,10 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
     Instants are microseconds since 1970 UTC, durations microseconds. ``cost_nano_usd`` is None when the model has
     no known price (``unpriced``), never 0 for lack of one. Token counts that no upstream reported are marked by
-    ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail]. ``attempts``
-    are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]. ``combo`` and
-    ``target`` are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
+    ``usage_estimated``. ``fidelity`` is what translation did, in JSON: a list of [path, action, detail].
+    ``attempts`` are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; for an
+    answer that was given again it is one row ["replay of", the first request's id, status, 0]. ``combo`` and ``target``
+    are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
     (routing/replay.py), kept in a table of its own. The identifier makes repeated projection harmless.
     """
 

@@ -45,7 +45,8 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
     if error.upstream_body is not None:
         return error.upstream_body
     kind, code = ERROR_TYPES[error.kind]
-    told = msgspec.UNSET if error.availability is None else error.availability
+    # Beyond OpenAI's members only where OpenAI has no words for it: that no model here can serve such a request.
+    told = msgspec.UNSET if error.availability is None or error.availability["retryable"] else error.availability
     detail = ErrorDetail(message=error.message, type=kind, param=error.param, code=code, availability=told)
     return _encode(ErrorBody(error=detail))
 

@@ -12,6 +12,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.parts import AnyPart, FilePart, ImagePart, Source, TextPart, ToolResultPart
 from pointsman.canonical.request import Request
 from pointsman.errors import GatewayError, Kind
+from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
@@ -48,8 +49,13 @@ def _is_addressed(part: AnyPart, lacks: frozenset[str]) -> bool:
     )
 
 
-async def fetch_parts(client: UpstreamClient, parts: list[AnyPart], fidelity: Fidelity, allow_private: bool) -> None:
-    """Put bytes in the place of addresses. Raises GatewayError(INVALID_REQUEST) that names the part at fault."""
+async def fetch_parts(
+    client: UpstreamClient, parts: list[AnyPart], fidelity: Fidelity, deadline: float = NEVER, *, allow_private: bool
+) -> None:
+    """Put bytes in the place of addresses before ``deadline`` (the ticker's clock).
+
+    Raises GatewayError(INVALID_REQUEST) that names the part at fault.
+    """
     if len(parts) > MAX_FETCHES:
         raise GatewayError(
             Kind.INVALID_REQUEST, f"more than {MAX_FETCHES} pictures or files are given by address", param="messages"
@@ -58,7 +64,7 @@ async def fetch_parts(client: UpstreamClient, parts: list[AnyPart], fidelity: Fi
     for part in parts:
         if isinstance(part, ImagePart | FilePart) and part.source is not None and part.source.url is not None:
             try:
-                part.source, size = await fetch(client, part.source.url, allow_private=allow_private)
+                part.source, size = await fetch(client, part.source.url, deadline, allow_private=allow_private)
                 left -= size
                 if left < 0:
                     most = MAX_TOTAL_BYTES // 1024 // 1024
@@ -71,10 +77,12 @@ async def fetch_parts(client: UpstreamClient, parts: list[AnyPart], fidelity: Fi
             fidelity.mapped(part.path, "fetched and sent as bytes")
 
 
-async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False) -> tuple[Source, int]:
+async def fetch(
+    client: UpstreamClient, url: str, deadline: float = NEVER, *, allow_private: bool = False
+) -> tuple[Source, int]:
     """The bytes at an address, in base64, and how many they are. Raises GatewayError."""
     for _ in range(MAX_REDIRECTS + 1):
-        answer = await _get(client, url, allow_private)
+        answer = await _get(client, url, deadline, allow_private)
         location = answer.headers.get(b"location")
         if answer.status not in _REDIRECTS or location is None:
             break
@@ -87,7 +95,7 @@ async def fetch(client: UpstreamClient, url: str, *, allow_private: bool = False
     return Source(data=base64.b64encode(answer.body).decode("ascii"), media_type=media_type or None), len(answer.body)
 
 
-async def _get(client: UpstreamClient, url: str, allow_private: bool) -> CollectedAnswer:
+async def _get(client: UpstreamClient, url: str, deadline: float, allow_private: bool) -> CollectedAnswer:
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -104,5 +112,6 @@ async def _get(client: UpstreamClient, url: str, allow_private: bool) -> Collect
         raise GatewayError(Kind.INVALID_REQUEST, "it names no sound host") from None
     origin = Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private)
     answer = CollectedAnswer()
-    await client.send(origin, b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), header_lines(host, ())), answer)
+    message = b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), header_lines(host, ()))
+    await client.send(origin, message, answer, "", deadline)
     return answer

@@ -26,6 +26,7 @@ from pointsman.hub.passage import Passage
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.opaque_turns import Answerer, make_answerer
 from pointsman.runner import in_task
+from pointsman.settings import UpstreamSettings
 from pointsman.upstream.answers import CollectedAnswer, Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Access, Endpoint
@@ -49,6 +50,8 @@ class Entry(Protocol):
     """A request's record while it runs, and its one settlement (flow.py)."""
 
     record: RequestRecord
+    deadline: float  # of the call, on the ticker's clock
+    limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
@@ -158,7 +161,7 @@ class HubLane:
         parts = addressed(self._request, lacks)
         if parts:
             await in_task()
-            await fetch_parts(services.client, parts, fidelity, allow_private=False)
+            await fetch_parts(services.client, parts, fidelity, self._entry.deadline, allow_private=False)
 
     def _answerer(self) -> Answerer:
         origin = self._access.origin
@@ -172,10 +175,10 @@ class HubLane:
         return message
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
-        caller = self._entry.record.key_id or ""
+        entry, client = self._entry, self._services.client
         if self._endpoint.look_at <= self._exchange.started_at:
-            self._entry.listen(answer)
-        await self._services.client.send(self._access.origin, message, answer, caller)
+            entry.listen(answer)
+        await client.send(self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits)
         if answer.status != 200:
             secret = self._access.reveal()
             error = self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)

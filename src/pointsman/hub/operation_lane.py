@@ -156,7 +156,10 @@ class OperationLane:
         if self._endpoint.look_at <= self._exchange.started_at:
             self._entry.listen(answer)
         try:
-            await self._services.client.send(self._access.origin, message, answer, self._entry.record.key_id or "")
+            entry, client = self._entry, self._services.client
+            await client.send(
+                self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+            )
         except asyncio.CancelledError:
             self._read(None, None)  # the upstream worked on it: the input, at least, is used
             raise

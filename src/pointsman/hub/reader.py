@@ -8,11 +8,16 @@ from pointsman.canonical.events import (
     ChoiceEnded,
     Ended,
     Failed,
+    OpaqueSet,
     PartDelta,
+    PartStarted,
     Started,
+    SummaryDelta,
+    TranscriptDelta,
     UsageReported,
 )
 from pointsman.canonical.halves import StreamParser, StreamRenderer
+from pointsman.canonical.parts import ReasoningPart, TextPart
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError
 
@@ -31,6 +36,7 @@ class PassageReader(ABC):
         self.failed = False
         self.error: GatewayError | None = None
         self.events = 1
+        self.begun = False  # by something else than a delta
         self.finish_reason: str | None = None
         self.model: str | None = None
         self.usage: TokenUsage | None = None
@@ -40,6 +46,10 @@ class PassageReader(ABC):
     def over(self) -> bool:
         """True when nothing that still comes belongs to the answer."""
         return self.done or self.failed
+
+    def has_content(self, events: bytes) -> bool:
+        """Whether anything of the answer itself has come, beyond the news that it begins."""
+        return self.events > 1 or self.begun or self.finish_reason is not None or self.done
 
     def feed(self, data: bytes) -> bytes:
         """The bytes for the client that ``data`` gives."""
@@ -72,6 +82,12 @@ class PassageReader(ABC):
         match event:
             case PartDelta():
                 self.events += 1
+            case PartStarted():
+                self.begun = (
+                    self.begun or not isinstance(event.part, TextPart | ReasoningPart) or _is_filled(event.part)
+                )
+            case SummaryDelta() | TranscriptDelta() | OpaqueSet():
+                self.begun = True
             case Started():
                 self.model = event.model or self.model
             case ChoiceEnded():
@@ -83,6 +99,11 @@ class PassageReader(ABC):
                 self.error = event.error
             case Ended():
                 self.done = True
+
+
+def _is_filled(part: TextPart | ReasoningPart) -> bool:
+    """Whether a part brings something with its start."""
+    return bool(part.text) or (isinstance(part, ReasoningPart) and part.opaque is not None)
 
 
 class TranslatingReader(PassageReader):

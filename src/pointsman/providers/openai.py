@@ -7,12 +7,14 @@ import msgspec
 
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
+from pointsman.providers.openai_chat_errors import error_inside, kind_of_mistake
 from pointsman.wire.long_strings import shorten
 from pointsman.wire.openai_chat import (
     ABSENT,
     ChatResponse,
     Fields,
     OddUsage,
+    Opening,
     SoundResponse,
     Usage,
     is_given,
@@ -25,6 +27,7 @@ MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _encode: Final = msgspec.json.Encoder().encode
 _response: Final = msgspec.json.Decoder(ChatResponse)
+_opening: Final = msgspec.json.Decoder(Opening)
 _any: Final = msgspec.json.Decoder()
 _sound: Final = msgspec.json.Decoder(SoundResponse)
 _usage: Final = msgspec.json.Decoder(Usage)
@@ -164,9 +167,7 @@ def parse_error(status: int, headers: dict[bytes, bytes], body: bytes, secret: s
             f"the upstream refused the gateway's account (HTTP {status}); the operator has to check this connection",
         )
     if 400 <= status < 500:
-        kind = {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}.get(
-            status, Kind.INVALID_REQUEST
-        )
+        kind = kind_of_mistake(status, body)
         passed = body if _is_error_object(body) and not _leaks(body, secret) else None
         message = f"the upstream refused the request (HTTP {status})"
         return GatewayError(kind, message, status=status, retry_after_seconds=retry_after, upstream_body=passed)
@@ -218,6 +219,7 @@ class StreamReader:
         "_unasked",
         "_unread",
         "done",
+        "error",
         "events",
         "failed",
         "finish_reason",
@@ -241,6 +243,7 @@ class StreamReader:
         self._unread = True
         self.done = False
         self.failed = False
+        self.error: GatewayError | None = None
         self.events = 0
         self.finish_reason: str | None = None
         self.model: str | None = None
@@ -288,6 +291,27 @@ class StreamReader:
         self._seam = rest[-3:]
         return whole
 
+    def has_content(self, events: bytes) -> bool:
+        """Whether whole events hold anything of the answer itself, beyond the news that it begins.
+
+        Raises GatewayError(UPSTREAM_ERROR) when one is not JSON.
+        """
+        for line in events.splitlines():
+            if not line.startswith(b"data:"):
+                continue
+            value = line[5:].strip()
+            if value == b"[DONE]":
+                return True
+            try:
+                event = _opening.decode(value)
+            except msgspec.ValidationError:
+                return True  # it may be anything: not ours to hold back
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream begins with broken JSON") from None
+            if any(choice.has_content() for choice in event.choices or ()):
+                return True
+        return False
+
     def finish(self) -> bytes:
         """The body ended cleanly: what is still to be sent, the ``[DONE]`` event when the upstream left it out.
 
@@ -327,6 +351,7 @@ class StreamReader:
                 if _leaks(value, self._secret):
                     raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
                 self.failed = True
+                self.error = error_inside(_any.decode(event.error))
             if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():

@@ -67,23 +67,30 @@ def _mistake(
     words = _words_of(error)
     clean = not _leaks(body, secret)
     message = words[:MAX_WORDS] if words and clean else f"the upstream refused the request (HTTP {status})"
-    if status == 429:
-        kind = Kind.RATE_LIMITED
-    elif _is_too_long(error):
-        kind = Kind.CONTEXT_LENGTH
-    elif _is_filtered(error):
-        kind = Kind.CONTENT_FILTERED
-    else:
-        kind = {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE}.get(status, Kind.INVALID_REQUEST)
     param = error.get("param")
     return GatewayError(
-        kind,
+        _kind(status, error),
         message,
         status=status,
         param=param if isinstance(param, str) and clean else None,
         retry_after_seconds=retry_after,
         upstream_body=body if body and clean and isinstance(_read(body).get("error"), dict) else None,
     )
+
+
+def kind_of_mistake(status: int, body: bytes) -> Kind:
+    """What a refusal with a status from 400 to 499 is about."""
+    return _kind(status, _error_of(_read(body)))
+
+
+def _kind(status: int, error: dict[str, Any]) -> Kind:
+    if status == 429:
+        return Kind.RATE_LIMITED
+    if _is_too_long(error):
+        return Kind.CONTEXT_LENGTH
+    if _is_filtered(error):
+        return Kind.CONTENT_FILTERED
+    return {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE}.get(status, Kind.INVALID_REQUEST)
 
 
 def _read(body: bytes) -> Any:

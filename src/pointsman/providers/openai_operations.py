@@ -139,6 +139,7 @@ class EventWatcher:
         self._seam = b""
         self.done = False
         self.failed = False
+        self.error: GatewayError | None = None
         self.events = 0
         self.finish_reason: str | None = None
         self.model: str | None = None
@@ -159,6 +160,10 @@ class EventWatcher:
         self._held = [rest] if rest else []
         self._seam = rest[-3:]
         return whole
+
+    def has_content(self, events: bytes) -> bool:
+        """Each event of these streams is a part of the result."""
+        return True
 
     def finish(self) -> bytes:
         """The body ended cleanly. Raises GatewayError(UPSTREAM_ERROR) when the stream was truncated."""
@@ -203,6 +208,7 @@ class SoundWatcher:
     model: str | None = None
     usage: TokenUsage | None = None
     failed = False
+    error: GatewayError | None = None
 
     def __init__(self) -> None:
         self.done = False
@@ -212,6 +218,10 @@ class SoundWatcher:
         """Take a chunk in, give it back."""
         self.events += 1
         return data
+
+    def has_content(self, events: bytes) -> bool:
+        """All of it is."""
+        return True
 
     def finish(self) -> bytes:
         """The body is whole: HTTP says so."""

@@ -13,6 +13,7 @@ import httptools
 import structlog
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.policy import shared_calls
 from pointsman.runner import Runner
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
@@ -287,6 +288,8 @@ class EdgeConnection(asyncio.Protocol):
 
         exchange.keep = False
         limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
+        for name in shared_calls.HEADERS:  # they are about one call, and a socket has many
+            exchange.headers.pop(name, None)
         self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
 
     def _check_version(self) -> None:

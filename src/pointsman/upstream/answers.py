@@ -1,12 +1,16 @@
 """The two ways an answer is received: collected whole, or relayed as it comes."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import Waiting
 from pointsman.upstream.endpoints import StreamReader
 from pointsman.upstream.http1 import UpstreamConnection
+
+MAX_HELD_BYTES: Final = 256 * 1024  # of a stream's beginning: no real one is as long
+ERROR_INSIDE: Final = "the upstream reported an error in its stream"
 
 
 class CollectedAnswer(Waiting):
@@ -38,6 +42,10 @@ class CollectedAnswer(Waiting):
         """No whole answer came."""
         self.break_off(error)
 
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self.done = True
+
 
 class Receiver(Protocol):
     """The client's side of a relay: an exchange of the edge."""
@@ -54,9 +62,13 @@ class StreamedAnswer(CollectedAnswer):
     """A sink that relays an event stream to the client byte for byte, in whole events, at the client's pace.
 
     ``settle(error, last)`` is called exactly once, before the ``last`` bytes go to the client. The client's answer
-    begins with the first whole event: a failure before it is an ordinary error answer, one after it an error event. An
-    answer that is no event stream is collected instead (``streaming`` stays False).
+    begins with the first event that has content, or some seconds after the first one of all: what comes before is held
+    back. A failure before that is an ordinary error answer, or another target's turn; one after it an error event.
+    An answer that is no event stream is collected instead (``streaming`` stays False).
     """
+
+    _held: list[bytes] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -92,6 +104,8 @@ class StreamedAnswer(CollectedAnswer):
             return
         if events:
             self._forward(events)
+        elif not self.started and not self.done and self.connection is not None:
+            self.connection.await_content()
 
     def end(self, body: bytes) -> None:
         """The upstream ended its answer cleanly; whether it is complete is the reader's to say."""
@@ -105,6 +119,8 @@ class StreamedAnswer(CollectedAnswer):
             return
         if rest:
             self._forward(rest)
+        if not self.started and self._held and not self.done and self._reader.done:
+            self._release()  # whole, and without any content
         self._complete()
 
     def fail(self, error: GatewayError) -> None:
@@ -123,10 +139,74 @@ class StreamedAnswer(CollectedAnswer):
 
     def _forward(self, events: bytes) -> None:
         if not self.started:
+            events = self._hold(events)
+            if not events:
+                return
             self._begin()
         if self._reader.done:
             self._settle_once(None, len(events))
         self._receiver.write(events)
+
+    def _hold(self, events: bytes) -> bytes:
+        """All events up to the first content; none while there is no content."""
+        reader, held = self._reader, self._held
+        try:
+            begun = reader.has_content(events)
+        except GatewayError as error:
+            self._give_up(error)
+            return b""
+        if reader.failed and not begun:
+            told = self._verdict() or GatewayError(Kind.UPSTREAM_ERROR, ERROR_INSIDE)
+            self._give_up(told.of(told.status, self.headers, b""))  # a refusal, though the head said otherwise
+            return b""
+        if begun:
+            self._forget_timer()
+            if held is None:
+                return events
+            self._held = None
+            return b"".join((*held, events))
+        connection = self.connection
+        if connection is not None:
+            connection.await_content()
+        if held is None:
+            held = self._held = []
+            self._timer = connection.after_hold(self._release) if connection is not None else None
+        held.append(events)
+        if sum(map(len, held)) > MAX_HELD_BYTES:
+            self._forget_timer()
+            self._release()
+        return b""
+
+    def _release(self) -> None:
+        """Long enough: the client gets what there is."""
+        self._timer = None
+        held, self._held = self._held, None
+        if held and not self.started and not self.done:
+            self._begin()
+            self._receiver.write(b"".join(held))
+
+    def _give_up(self, error: GatewayError) -> None:
+        """It failed before the client knows of it."""
+        if self.connection is not None:
+            self.connection.abort()
+        self.fail(error)
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        self._forget_timer()
+        super().abandon()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def break_off(self, error: BaseException) -> None:
+        """No answer: nothing that was held back is for the client."""
+        self._forget_timer()
+        self._held = None
+        self._receiver.throttle = None  # a cycle, which only the garbage collector would find
+        super().break_off(error)
 
     def _begin(self) -> None:
         self.started = True
@@ -135,7 +215,7 @@ class StreamedAnswer(CollectedAnswer):
     def _verdict(self) -> GatewayError | None:
         """How the answer broke, by the reader's account."""
         if self._reader.failed:
-            return GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
+            return self._reader.error or GatewayError(Kind.UPSTREAM_ERROR, ERROR_INSIDE)
         return None
 
     def _complete(self) -> None:

@@ -8,7 +8,7 @@ import asyncio
 
 from pointsman.runner import in_task
 from pointsman.settings import UpstreamSettings
-from pointsman.ticker import Ticker
+from pointsman.ticker import NEVER, Ticker
 from pointsman.upstream.dialing import Dialer
 from pointsman.upstream.http1 import Sink
 from pointsman.upstream.origins import Origin
@@ -24,25 +24,41 @@ class UpstreamClient:
         self._dialer = Dialer(loop, settings, ticker)
         self._pools: dict[Origin, Pool] = {}
 
-    async def send(self, origin: Origin, message: bytes, sink: Sink, caller: str = "") -> None:
+    async def send(
+        self,
+        origin: Origin,
+        message: bytes,
+        sink: Sink,
+        caller: str = "",
+        deadline: float = NEVER,
+        limits: UpstreamSettings | None = None,
+    ) -> None:
         """Send a complete HTTP request and wait until the sink has the whole answer.
 
-        Calls that have to wait for a connection take turns by ``caller``. Raises GatewayError as the sink or the
-        connection reports it. On cancellation the upstream connection is closed.
+        ``deadline`` (the ticker's clock) is the request's, if it comes before that of every call. ``limits`` replace
+        the settings' times of this call's phases, and then its head must come in time from now, not from when there is
+        a connection. Calls that have to wait for a connection take turns by ``caller``.
+
+        Raises GatewayError as the sink or the connection reports it. On cancellation the upstream connection is closed.
         """
         total_deadline = self.ticker.now + self.settings.total_timeout_seconds
+        if deadline < total_deadline:
+            total_deadline = deadline
         pool = self._pools.get(origin)
         if pool is None:
             pool = self.pool(origin)
         connection = pool.take()
         if connection is None:
             await in_task()
-            connection = await pool.acquire(total_deadline, caller)
-        connection.send(message, sink, total_deadline)
+            reach = total_deadline
+            if limits is not None:
+                reach = min(reach, self.ticker.now + limits.headers_timeout_seconds)
+            connection = await pool.acquire(reach, caller)
+        connection.send(message, sink, total_deadline, limits)
         try:
             await sink
         except asyncio.CancelledError:
-            sink.done = True
+            sink.abandon()
             pool.give_up(sink)
             raise
 

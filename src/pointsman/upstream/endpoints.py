@@ -41,6 +41,7 @@ class StreamReader(Protocol):
 
     done: bool
     failed: bool
+    error: GatewayError | None
     events: int
     finish_reason: str | None
     model: str | None
@@ -48,6 +49,7 @@ class StreamReader(Protocol):
 
     def feed(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes: ...
+    def has_content(self, events: bytes) -> bool: ...
 
 
 class RawFormat(Protocol):

@@ -5,7 +5,7 @@ however the network cuts them.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -37,7 +37,7 @@ class Home(Protocol):
         """The connection is gone."""
         ...
 
-    def repeat(self, message: bytes, sink: "Sink", total_deadline: float) -> None:
+    def repeat(self, message: bytes, sink: "Sink", total_deadline: float, limits: UpstreamSettings) -> None:
         """The connection was stale: send the request on another."""
         ...
 
@@ -69,19 +69,24 @@ class Sink(Protocol):
         """The call failed, before the head or after it."""
         ...
 
+    def abandon(self) -> None:
+        """Whoever waited has gone: the call is being ended."""
+        ...
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream: sends a request, feeds the answer to the sink, goes back to its pool."""
 
     __slots__ = (
-        "_answered", "_body", "_fields", "_head_bytes", "_headers", "_keep", "_message", "_parser", "_paused",
-        "_phase", "_pool", "_retire_at", "_settings", "_status", "_streamed", "_streaming", "_ticker",
-        "_total_deadline", "_transport", "_uses", "_was_streamed", "closed", "complete", "counted", "deadline", "sink",
+        "_answered", "_body", "_fields", "_first_by", "_head_bytes", "_headers", "_keep", "_limits", "_message",
+        "_parser", "_paused", "_phase", "_pool", "_retire_at", "_settings", "_status", "_streamed", "_streaming",
+        "_ticker", "_total_deadline", "_transport", "_uses", "_was_streamed", "closed", "complete", "counted",
+        "deadline", "sink",
     )  # fmt: skip
 
     def __init__(self, pool: Home) -> None:
         self._pool = pool
-        self._settings = pool.settings
+        self._settings = self._limits = pool.settings
         self._ticker = pool.ticker
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser = httptools.HttpResponseParser(self)
@@ -96,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         self._total_deadline = NEVER
         self._phase = ANSWER
+        self._first_by = NEVER
         self._reset()
 
     def _reset(self) -> None:
@@ -127,7 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             return
         if stale:
-            self._pool.repeat(self._message, sink, self._total_deadline)
+            self._pool.repeat(self._message, sink, self._total_deadline, self._limits)
         elif self._status and exc is None and self._is_close_delimited():
             sink.end(b"".join(self._body))
         elif not self._answered:
@@ -193,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
                 chunk = self._body[0] if len(self._body) == 1 else b"".join(self._body)
                 self._body.clear()
                 self._head_bytes = 0
-                self._set_deadline(IDLE, self._settings.idle_timeout_seconds)
+                self._set_deadline(IDLE, self._limits.idle_timeout_seconds)
                 sink.data(chunk)
             elif self._status and not self.complete:
                 self._idle_talk(len(read))
@@ -207,7 +213,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._streamed > self._was_streamed:
             self._was_streamed = self._streamed
             self._head_bytes = 0
-            self._set_deadline(IDLE, self._settings.idle_timeout_seconds)
+            self._set_deadline(IDLE, self._limits.idle_timeout_seconds)
         elif self._status:
             self._idle_talk(len(read))
 
@@ -224,14 +230,17 @@ class UpstreamConnection(asyncio.Protocol):
         """True when a request may be sent on it."""
         return not self.closed and not self._transport.is_closing()
 
-    def send(self, message: bytes, sink: Sink, total_deadline: float) -> None:
-        """Start a call with a complete HTTP request; ``total_deadline`` is on the ticker's clock."""
+    def send(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings | None = None) -> None:
+        """Start a call with a complete HTTP request; ``total_deadline`` is on the ticker's clock, ``limits`` have the
+        times of its phases, when they are not those of all calls.
+        """
         self.sink = sink
         sink.connection = self
         self._message = message
         self._uses += 1
         self._total_deadline = total_deadline
-        self._set_deadline(ANSWER, self._settings.headers_timeout_seconds)
+        self._limits = limits = limits or self._settings
+        self._set_deadline(ANSWER, limits.headers_timeout_seconds)
         self._transport.write(message)
 
     def pause(self) -> None:
@@ -245,8 +254,17 @@ class UpstreamConnection(asyncio.Protocol):
         """Read again."""
         if self._paused and not self.closed:
             self._paused = False
-            self._set_deadline(IDLE, self._settings.idle_timeout_seconds)
+            self._set_deadline(IDLE, self._limits.idle_timeout_seconds)
             self._transport.resume_reading()
+
+    def await_content(self) -> None:
+        """What has come so far is only the beginning of a stream, without content: that has still to come in time."""
+        self._phase = FIRST_BYTE
+        self.deadline = min(self.deadline, self._first_by)
+
+    def after_hold(self, release: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have ``release`` called when the beginning of a stream has been held back for long enough."""
+        return self._ticker.loop.call_later(self._settings.hold_seconds, release)
 
     def abort(self) -> None:
         """Close at once, without a word to the sink: nobody waits for the answer any more."""
@@ -327,7 +345,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._fields = headers
         self._status = status
         self._head_bytes = 0
-        self._set_deadline(FIRST_BYTE, self._settings.first_byte_timeout_seconds)
+        self._set_deadline(FIRST_BYTE, self._limits.first_byte_timeout_seconds)
+        self._first_by = self.deadline
         if self.sink is not None:
             self._streaming = self.sink.head(status, headers, self)
 

@@ -134,7 +134,7 @@ class Pool:
         connection.counted = True
         return connection
 
-    def repeat(self, message: bytes, sink: Sink, total_deadline: float) -> None:
+    def repeat(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
         """Send a request once more on a new connection, in the slot of a kept one that was closed before any answer.
 
         A kept connection that dies unanswered was almost always closed by the upstream's idle timer before it saw the
@@ -151,7 +151,7 @@ class Pool:
             except GatewayError as error:
                 sink.fail(error)
                 return
-            connection.send(message, sink, total_deadline)
+            connection.send(message, sink, total_deadline, limits)
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._repeats[sink]

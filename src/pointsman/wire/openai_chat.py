@@ -161,6 +161,25 @@ class ChatResponse(msgspec.Struct, frozen=True):
     error: msgspec.Raw = ABSENT
 
 
+class OpeningChoice(msgspec.Struct, frozen=True):
+    """A choice in one of a stream's first events."""
+
+    delta: dict[str, Any] | None = None
+    finish_reason: str | None = None
+
+    def has_content(self) -> bool:
+        """Whether it says anything beyond who speaks."""
+        if self.delta is None or self.finish_reason is not None:
+            return True
+        return any(name != "role" and value not in (None, "", [], {}) for name, value in self.delta.items())
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What is read of a stream's first events."""
+
+    choices: list[OpeningChoice] | None = None
+
+
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     """The inside of OpenAI's error object. ``availability`` is ours, after OpenRouter's: why nothing could serve it."""
 
