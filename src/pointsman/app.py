@@ -22,7 +22,7 @@ from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
 from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
-from pointsman.flow import Gateway, Snapshot
+from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised

@@ -7,145 +7,48 @@ answer leaves: on success, on any error, and when the client goes away.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
-from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
-from pointsman.accounting.pricing import Price
-from pointsman.canonical import halves
+from pointsman.accounting.estimation import estimate_tokens, tokens_of
 from pointsman.canonical.record import Outcome, RequestRecord
-from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
-from pointsman.canonical.usage import TokenUsage
-from pointsman.clock import Clock
-from pointsman.decisions import Decisions
+from pointsman.entry import Entry, PartEntry
 from pointsman.errors import GatewayError, Kind
-from pointsman.hub.combo_runs import ComboRun, ComboRuns
+from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
+from pointsman.hub.combo_runs import ComboRun
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
 from pointsman.hub.own_calls import AlteredDialect
-from pointsman.identity.keys import Key, KeyTable
-from pointsman.planning import Planned, Planner, aside, describe_failure, told_of, wished_route
+from pointsman.identity.keys import Key
+from pointsman.planning import Planned, describe_failure, wished_route
 from pointsman.policy.authentication import authenticate
-from pointsman.policy.limits import Limiter, LimitTable, Reservation, Rules
-from pointsman.policy.opaque_state import Vault
-from pointsman.policy.sessions import SESSION_HEADERS, SessionTable
+from pointsman.policy.limits import Reservation, Rules
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
     SHARE_HEADER,
     Name,
     SharedCall,
-    SharedCalls,
     is_asked,
 )
-from pointsman.policy.stored_files import StoredFiles
-from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
-from pointsman.routing.health import HealthBook
-from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
-from pointsman.routing.targets import Target, target_of
+from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
 from pointsman.runner import in_task
-from pointsman.settings import AttemptSettings, UpstreamSettings
-from pointsman.ticker import NEVER
-from pointsman.upstream.answers import CollectedAnswer, Receiver, StreamedAnswer
+from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
-from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import Access, Endpoint, Endpoints, StreamReader
+from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
 from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 from pointsman.wire.file_references import may_name_files
 
-MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
-
-
-class Call(Protocol):
-    """A parsed request."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def stream(self) -> bool: ...
-    @property
-    def choices(self) -> int: ...
-    @property
-    def max_output_tokens(self) -> int: ...
-    @property
-    def outline(self) -> bytes | None:
-        """The body without its long strings: names and short words are looked for here. None for the body itself."""
-        ...
-
-    @property
-    def usage_wanted(self) -> bool:
-        """The client asked for what a stream tells of its usage."""
-        ...
-
-    @property
-    def fields(self) -> dict[str, msgspec.Raw] | None:
-        """The body's members as they came, when the fast raw lane can carry them."""
-        ...
-
-    @property
-    def request(self) -> Any:
-        """What was read of the body, where `fields` are not all there is."""
-        ...
-
-    @property
-    def members(self) -> Mapping[str, Any]:
-        """What the body holds that may be meant for routing: all its members, or those that nobody has read."""
-        ...
-
-
-class Dialect(halves.Dialect, Protocol):
-    """What a client speaks: a module of `pointsman.dialects`, or one with what a request's path says of it."""
-
-    def parse_request(self, body: bytes) -> Call:
-        """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
-        ...
-
-    def status_of(self, error: GatewayError) -> int:
-        """The HTTP status that the API has for an error."""
-        ...
-
-    def as_request(self, call: Call, body: bytes) -> Request:
-        """The request in our words, for the hub lane."""
-        ...
-
-
-class Exchange(Receiver, Protocol):
-    """A request and the way to answer it (server/exchange.py)."""
-
-    path: bytes
-    headers: dict[bytes, bytes]
-    body: bytes
-    request_id: str
-    started: float
-    started_at: int
-    bytes_out: int
-    first_byte: float | None
-    limit_head: bytes
-
-    @property
-    def responded(self) -> bool: ...
-    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
-    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration that a request sees, the same from its start to its end."""
-
-    revision: int
-    keys: KeyTable
-    catalogue: Catalogue
-    endpoints: Endpoints
-    limits: LimitTable | None = None
 
 
 class Pursuit(NamedTuple):
@@ -157,275 +60,6 @@ class Pursuit(NamedTuple):
     route: Route
     wishes: Wishes | None
     seconds: float  # that it may take
-
-
-class Ledger(Protocol):
-    """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
-
-    closed_reason: str | None
-
-    def write(self, record: RequestRecord) -> None: ...
-    def note(self, record: RequestRecord) -> None: ...
-
-
-class Admission(Protocol):
-    """Lets calls in, or has them wait (server/admission.py)."""
-
-    def try_enter(self, priority: int) -> bool: ...
-    async def enter(self, priority: int) -> None: ...
-    def leave(self) -> None: ...
-
-
-class Gateway:
-    """What all requests of one process share."""
-
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        client: UpstreamClient,
-        ledger: Ledger,
-        observe: Callable[[RequestRecord], None],
-        snapshot: Snapshot,
-        error_headers: Callable[[GatewayError], bytes],
-        admission: Admission,
-        limiter: Limiter,
-        vault: Vault,
-        health: HealthBook,
-        attempts: AttemptSettings,
-        shared: SharedCalls,
-        seed: Callable[[], int],
-        combos: ComboRuns,
-        keep_plans: bool = True,
-        files: StoredFiles | None = None,
-        default_model: str | None = None,
-    ) -> None:
-        """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none.
-        """
-        self.default_model = default_model
-        self.files = files
-        self.vault = vault
-        self.health = health
-        self.attempts = attempts
-        self.shared = shared
-        self.seed = seed
-        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
-        self.decisions = Decisions(keep_plans, combos.memory)
-        self.combos = combos
-        self.sessions = SessionTable()
-        self.clock = clock
-        self.client = client
-        self.ledger = ledger
-        self.observe = observe
-        self.snapshot = snapshot
-        self.error_headers = error_headers
-        self.admission = admission
-        self.limiter = limiter
-
-
-class Entry:
-    """A request's record while it runs, and its one settlement."""
-
-    __slots__ = (
-        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
-        "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
-    )  # fmt: skip
-
-    def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
-        self._gateway = gateway
-        self._endpoint: Endpoint | None = None
-        self._model = ""
-        self._sent_at = 0.0
-        self._settled = False
-        self._before: RequestRecord | None = None
-        self.admitted = False
-        self.attempts: Attempts | None = None
-        self.deadline = NEVER  # of the attempt, on the ticker's clock
-        self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
-        self.planned: Planned | None = None
-        self.target: Target | None = None
-        self.reservation: Reservation | None = None  # of the key and its workspace
-        self.upstream_reservation: Reservation | None = None  # of the connection
-        self.exchange = exchange
-        self.record = RequestRecord(
-            request_id=exchange.request_id,
-            created_at=exchange.started_at,
-            operation=dialect.OPERATION,
-            route=exchange.path.decode("ascii", "replace"),
-            dialect=dialect.NAME,
-            bytes_in=len(exchange.body),
-        )
-
-    def turn_to(self, target: Target) -> None:
-        """Another target is tried. What the one before has cost stays counted."""
-        if self.target is not None:
-            self._put_aside()
-        self.target = target
-        self.record.target = target.id
-
-    def _put_aside(self) -> None:
-        record, before = self.record, self._before
-        if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
-            self.upstream_reservation = None
-        if record.input_tokens or record.output_tokens:
-            if before is None:
-                before = self._before = msgspec.structs.replace(record)
-            else:
-                _add(before, record)
-            for field in COUNTED:
-                setattr(record, field, 0)
-            record.cost_nano_usd = None
-            record.usage_estimated = False
-
-    def absorb(self, other: RequestRecord) -> None:
-        """Count what another call for the same request has used."""
-        if self._before is None:
-            self._before = msgspec.structs.replace(other)
-        else:
-            _add(self._before, other)
-
-    def sent(self, endpoint: Endpoint, model: str | None) -> None:
-        """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
-
-        A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
-        """
-        self.record.connection_id = endpoint.connection_id
-        self.record.provider = endpoint.provider
-        self._endpoint = endpoint
-        self._sent_at = self._gateway.clock.monotonic()
-        if model is not None:
-            self._model = model
-            endpoint.known_price(model)
-
-    def aside(self) -> dict[str, Any]:
-        """What some clients are told beside the answer: who gives it, and how it was found."""
-        catalogue, namer = self._gateway.snapshot.catalogue, self._gateway.planner.namer
-        connection = catalogue.connections.get(self.record.connection_id or "")
-        if connection is None:
-            return {}
-        out: dict[str, Any] = {"provider": namer(connection)}
-        if wanted(self.exchange.headers):
-            answered = self.target or target_of(connection, self._model)
-            spent = int((self._gateway.clock.monotonic() - self._sent_at) * 1e3)
-            out |= aside(self._told()._replace(answered=answered, generation_ms=spent), namer)
-        return out
-
-    def beside(self, error: GatewayError) -> dict[str, Any] | None:
-        """What some clients are told beside an error of a request that was routed."""
-        if self.planned is None or error.status == 500 or not wanted(self.exchange.headers):
-            return None
-        return aside(self._told(), self._gateway.planner.namer)
-
-    def _told(self) -> Told:
-        tried = self.attempts.tried if self.attempts is not None else ()
-        return told_of(self.planned, self.record.request_model or "", tried, None)
-
-    def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None:
-        """What the answer told; ``produced`` is about how many tokens came when ``usage`` is None."""
-        if self._settled:
-            return  # the record is written: whoever counts it must see the same
-        record = self.record
-        record.response_model = model[:MAX_TEXT] if model is not None else None
-        record.finish_reason = finish_reason[:MAX_TEXT] if finish_reason is not None else None
-        if usage is None:
-            usage = estimate_usage(record.bytes_in, produced)
-        record.input_tokens = usage.input_tokens
-        record.output_tokens = usage.output_tokens
-        record.cache_read_tokens = usage.cache_read_tokens
-        record.cache_write_tokens = usage.cache_write_tokens
-        record.reasoning_tokens = usage.reasoning_tokens
-        record.usage_estimated = usage.estimated
-        price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
-        if isinstance(price, Price):
-            record.cost_nano_usd = price.cost_nano_usd(usage)
-
-    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
-        """Write the record, once; later calls do nothing."""
-        if self._settled:
-            return
-        self._settled = True
-        record = self.record
-        record.status = status
-        record.outcome = outcome
-        record.error_kind = kind.value if kind is not None else None
-        if outcome is Outcome.ERROR and status == 200 and kind is not None:
-            self._broke(kind)
-        now, exchange = self._gateway.clock.monotonic(), self.exchange
-        record.duration_us = int((now - exchange.started) * 1e6)
-        if exchange.first_byte is not None:
-            record.first_byte_us = int((exchange.first_byte - exchange.started) * 1e6)
-        if self._sent_at:
-            record.upstream_us = int((now - self._sent_at) * 1e6)
-        record.bytes_out += exchange.bytes_out
-        tokens = record.input_tokens + record.output_tokens if self._sent_at else None
-        if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(tokens)
-        if self._before is not None:
-            _add(record, self._before)
-            tokens = record.input_tokens + record.output_tokens
-        if self.reservation is not None:
-            self.reservation.settle(tokens)
-        asked = exchange.headers
-        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
-            self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
-        if self.attempts is not None:
-            record.attempts = self.attempts.log()
-        if record.key_id is None:
-            self._gateway.ledger.note(record)  # strangers can't fill the journal
-        else:
-            self._gateway.ledger.write(record)
-        self._gateway.observe(record)
-
-    def leave(self) -> None:
-        """Another entry has this request's record."""
-        self._settled = True
-
-    def _broke(self, kind: Kind) -> None:
-        """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
-        if self.target is not None and self._sent_at:
-            attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock)
-            attempts.broke(self.target, kind)
-
-    def listen(self, answer: CollectedAnswer) -> None:
-        """Learn the account's limits from the head of this answer."""
-        gateway, endpoint, target = self._gateway, self._endpoint, self.target
-        if endpoint is None or target is None:
-            return
-
-        def learn(headers: Mapping[bytes, bytes]) -> None:
-            endpoint.look_at = gateway.health.learn(target.connection, headers, gateway.clock.now_us())
-
-        answer.look = learn
-
-
-class PartEntry(Entry):
-    """The books of a call that is one of several for a request: counted there, never written by itself."""
-
-    def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
-        """Nothing more is counted; later calls do nothing."""
-        if self._settled:
-            return
-        self._settled = True
-        if self.upstream_reservation is not None:
-            record = self.record
-            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
-
-
-FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
-COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-
-
-def _add(record: RequestRecord, other: RequestRecord) -> None:
-    """Count what another attempt has used. A cost that isn't known makes the sum unknown."""
-    for field in COUNTED:
-        setattr(record, field, getattr(record, field) + getattr(other, field))
-    used = record.input_tokens or record.output_tokens
-    costs = (record.cost_nano_usd, other.cost_nano_usd)
-    known = [cost for cost in costs if cost is not None]
-    record.cost_nano_usd = sum(known) if len(known) == 2 or not used else None
-    record.usage_estimated = record.usage_estimated or other.usage_estimated
 
 
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]

@@ -18,7 +18,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RequestQueue(_Section, frozen=True, kw_only=True):
-    """``[resilience.request_queue]``: learned limits of accounts (docs/decisions/0012-health.md)."""
+    """``[resilience.request_queue]``: learned limits of accounts (docs/decisions/0014-health.md)."""
 
     auto_enable_api_key_providers: bool = True
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100

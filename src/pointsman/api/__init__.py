@@ -25,7 +25,7 @@ from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService

@@ -6,7 +6,7 @@ import msgspec
 
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.server.exchange import DONE, Exchange, refuse
 from pointsman.server.inference import BASES, query_of

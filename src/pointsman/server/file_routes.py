@@ -13,8 +13,10 @@ import structlog
 
 from pointsman.canonical.files import StoredFile
 from pointsman.canonical.halves import Built
+from pointsman.entry import Entry
 from pointsman.errors import ConfigError, GatewayError, Kind
-from pointsman.flow import Entry, Gateway, enter, reserve, serve
+from pointsman.flow import enter, reserve, serve
+from pointsman.gateway import Gateway
 from pointsman.hub.file_lane import FileLane, settle_file
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate

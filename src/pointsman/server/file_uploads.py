@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pointsman.clock import Clock
+from pointsman.entry import Entry
 from pointsman.errors import ConfigError, GatewayError, Kind
-from pointsman.flow import Entry, Gateway, enter, serve
+from pointsman.flow import enter, serve
+from pointsman.gateway import Gateway
 from pointsman.hub.file_lane import FileLane
 from pointsman.identity.keys import Key
 from pointsman.keyring import MasterKey, Secret

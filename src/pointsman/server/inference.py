@@ -13,7 +13,8 @@ from pointsman.canonical.halves import Dialect as HubDialect
 from pointsman.canonical.request import Request
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Call, Gateway, serve
+from pointsman.flow import serve
+from pointsman.gateway import Call, Gateway
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting

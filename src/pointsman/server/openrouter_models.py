@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 import msgspec
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.plan import Condition

@@ -9,7 +9,8 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.passed import PassedRequest
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Call, Gateway, serve
+from pointsman.flow import serve
+from pointsman.gateway import Call, Gateway
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router

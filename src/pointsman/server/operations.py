@@ -13,7 +13,7 @@ import msgspec
 from pointsman import __version__
 from pointsman.accounting.telemetry import Sums
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.targets import Target

@@ -19,8 +19,9 @@ from pointsman.clock import Clock
 from pointsman.dialects import openai_responses
 from pointsman.dialects.openai_responses.responses import begin_response, fail_response
 from pointsman.errors import ConfigError, GatewayError, Kind
-from pointsman.flow import Gateway, serve
+from pointsman.flow import serve
 from pointsman.framing.sse import SseSplitter, encode_event
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.stored_responses import Owner, StoredResponses
 from pointsman.runner import in_task

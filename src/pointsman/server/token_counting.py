@@ -7,7 +7,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.request import Request
 from pointsman.errors import GatewayError
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
 from pointsman.runner import in_task

@@ -6,7 +6,8 @@ import msgspec
 
 from pointsman.canonical.halves import ClientCall
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway, serve
+from pointsman.flow import serve
+from pointsman.gateway import Gateway
 from pointsman.hub.translator import FORMATS
 from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, error_headers, own_status

@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from pointsman.errors import GatewayError
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.targets import Target
 from pointsman.server.exchange import Exchange, refuse

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate
 from pointsman.storage.requests import RequestRepository
 

@@ -13,7 +13,7 @@ from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.omniroute.management import HttpRequest, admit, answer
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.routing.combos import Combo
 from pointsman.storage.combo_figures import ComboFigureRepository, Figure
 

@@ -16,7 +16,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, invalid, read_object
 from pointsman.canonical.halves import ClientCall
-from pointsman.flow import Gateway, ask_target, serve
+from pointsman.flow import ask_target, serve
+from pointsman.gateway import Gateway
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.own_calls import OwnDialect
 from pointsman.identity.keys import Key

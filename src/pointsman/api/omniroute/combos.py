@@ -19,7 +19,7 @@ from pointsman.api.omniroute.management import (
     read_object,
     whole_number,
 )
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.combos import ComboNotFoundError, ComboRefusedError, ComboService
 from pointsman.routing.combo_shapes import InvalidFieldsError
 

@@ -9,7 +9,7 @@ import structlog
 
 from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, invalid
 from pointsman.errors import ConfigError
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.storage.database import AlreadyExistsError
 from pointsman.upstream.connections import ConnectionService, DeclaredInFileError, UnknownConnectionError

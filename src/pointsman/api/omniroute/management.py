@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response
 
 from pointsman.errors import GatewayError
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.wire.json_faults import describe

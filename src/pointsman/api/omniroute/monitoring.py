@@ -19,7 +19,7 @@ from pointsman.api.omniroute.management import HttpRequest, ManagementError, adm
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.rate_limits import learned, lockouts
 from pointsman.api.omniroute.resilience import forget
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.sessions import Session
 from pointsman.routing.health import View

@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, read_object, whole_number
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.resilience import ResilienceService
 from pointsman.routing.health import View
 from pointsman.routing.targets import Connection

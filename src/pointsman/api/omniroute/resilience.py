@@ -9,7 +9,7 @@ from litestar import Response, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, read_object
-from pointsman.flow import Gateway
+from pointsman.gateway import Gateway
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
 from pointsman.resilience import LOCAL_BREAKER, LOCAL_COOLDOWN, ResilienceSettings

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from pointsman.api.hardcarrx.request_logs import whole_number
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway, Snapshot
+from pointsman.gateway import Gateway, Snapshot
 from pointsman.hub.translator import Format, detect, format_named, name_of, translate
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate

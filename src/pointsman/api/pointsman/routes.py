@@ -8,7 +8,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from pointsman.dry_run import read_asked, route_of
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import Gateway, problem_of
+from pointsman.flow import problem_of
+from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate
 from pointsman.routing.explain import explained

@@ -1,0 +1,176 @@
+"""What all requests of one process share, and what a request's two sides look like to the flow (flow.py)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from pointsman.canonical import halves
+from pointsman.canonical.record import RequestRecord
+from pointsman.canonical.request import Request
+from pointsman.clock import Clock
+from pointsman.decisions import Decisions
+from pointsman.errors import GatewayError
+from pointsman.hub.combo_runs import ComboRuns
+from pointsman.identity.keys import KeyTable
+from pointsman.planning import Planner
+from pointsman.policy.limits import Limiter, LimitTable
+from pointsman.policy.opaque_state import Vault
+from pointsman.policy.sessions import SessionTable
+from pointsman.policy.shared_calls import (
+    SharedCalls,
+)
+from pointsman.policy.stored_files import StoredFiles
+from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.health import HealthBook
+from pointsman.settings import AttemptSettings
+from pointsman.upstream.answers import Receiver
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import Endpoints
+
+
+class Call(Protocol):
+    """A parsed request."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def choices(self) -> int: ...
+    @property
+    def max_output_tokens(self) -> int: ...
+    @property
+    def outline(self) -> bytes | None:
+        """The body without its long strings: names and short words are looked for here. None for the body itself."""
+        ...
+
+    @property
+    def usage_wanted(self) -> bool:
+        """The client asked for what a stream tells of its usage."""
+        ...
+
+    @property
+    def fields(self) -> dict[str, msgspec.Raw] | None:
+        """The body's members as they came, when the fast raw lane can carry them."""
+        ...
+
+    @property
+    def request(self) -> Any:
+        """What was read of the body, where `fields` are not all there is."""
+        ...
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What the body holds that may be meant for routing: all its members, or those that nobody has read."""
+        ...
+
+
+class Dialect(halves.Dialect, Protocol):
+    """What a client speaks: a module of `pointsman.dialects`, or one with what a request's path says of it."""
+
+    def parse_request(self, body: bytes) -> Call:
+        """What the flow needs of a request; raises GatewayError(INVALID_REQUEST) that names the field at fault."""
+        ...
+
+    def status_of(self, error: GatewayError) -> int:
+        """The HTTP status that the API has for an error."""
+        ...
+
+    def as_request(self, call: Call, body: bytes) -> Request:
+        """The request in our words, for the hub lane."""
+        ...
+
+
+class Exchange(Receiver, Protocol):
+    """A request and the way to answer it (server/exchange.py)."""
+
+    path: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    request_id: str
+    started: float
+    started_at: int
+    bytes_out: int
+    first_byte: float | None
+    limit_head: bytes
+
+    @property
+    def responded(self) -> bool: ...
+    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration that a request sees, the same from its start to its end."""
+
+    revision: int
+    keys: KeyTable
+    catalogue: Catalogue
+    endpoints: Endpoints
+    limits: LimitTable | None = None
+
+
+class Ledger(Protocol):
+    """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
+
+    closed_reason: str | None
+
+    def write(self, record: RequestRecord) -> None: ...
+    def note(self, record: RequestRecord) -> None: ...
+
+
+class Admission(Protocol):
+    """Lets calls in, or has them wait (server/admission.py)."""
+
+    def try_enter(self, priority: int) -> bool: ...
+    async def enter(self, priority: int) -> None: ...
+    def leave(self) -> None: ...
+
+
+class Gateway:
+    """What all requests of one process share."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        client: UpstreamClient,
+        ledger: Ledger,
+        observe: Callable[[RequestRecord], None],
+        snapshot: Snapshot,
+        error_headers: Callable[[GatewayError], bytes],
+        admission: Admission,
+        limiter: Limiter,
+        vault: Vault,
+        health: HealthBook,
+        attempts: AttemptSettings,
+        shared: SharedCalls,
+        seed: Callable[[], int],
+        combos: ComboRuns,
+        keep_plans: bool = True,
+        files: StoredFiles | None = None,
+        default_model: str | None = None,
+    ) -> None:
+        """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
+        looks for their names in calls. ``default_model`` is for requests that name none.
+        """
+        self.default_model = default_model
+        self.files = files
+        self.vault = vault
+        self.health = health
+        self.attempts = attempts
+        self.shared = shared
+        self.seed = seed
+        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.decisions = Decisions(keep_plans, combos.memory)
+        self.combos = combos
+        self.sessions = SessionTable()
+        self.clock = clock
+        self.client = client
+        self.ledger = ledger
+        self.observe = observe
+        self.snapshot = snapshot
+        self.error_headers = error_headers
+        self.admission = admission
+        self.limiter = limiter
