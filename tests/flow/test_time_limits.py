@@ -116,7 +116,7 @@ def test_a_target_is_asked_again_when_it_failed_once(site: Site) -> None:
     answer = ask(site.gateway.port, chat("fault=http_503,fail_first=1", model="one/sim-model"))
     assert answer.text == "echo: one two three"
     [failed] = msgspec.json.decode(site.gateway.journal.the(answer.request_id).attempts or "")
-    assert failed[1:3] == ["upstream_error", 503]
+    assert failed[1:3] == ["overloaded", 503]
     assert len(site.one.requests) == 2
 
 

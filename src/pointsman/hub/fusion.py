@@ -98,7 +98,8 @@ async def gather_panel(
             task.cancel()
             reasons[tasks[task].id] = "straggler_dropped" if enough else "timeout"
         await asyncio.gather(*pending, return_exceptions=True)
-    return Panel([(target, texts[target.id]) for target in targets if target.id in texts], reasons)
+    answers = [(target, texts[target.id]) for target in targets if target.id in texts]
+    return Panel(answers, {target.id: reasons[target.id] for target in targets if target.id in reasons})
 
 
 def _note(task: "asyncio.Future[Response | None]", name: str, texts: dict[str, str], reasons: dict[str, str]) -> None:
