@@ -196,16 +196,17 @@ def is_safe_again(failure: Failure, error: GatewayError) -> bool:
 
 def exhausted(tried: list[Tried]) -> GatewayError:
     """The error of a request of which every target failed. It has the status of the failure that tells most: a limit
-    with its earliest end when all were limited, else the last one's.
+    with its earliest end when all were limited, else that of the plan's last target, however often each was asked.
     """
-    targets = len({one.target.id for one in tried})
+    last_of = {one.target.id: one.error for one in tried}
+    targets = len(last_of)
     again = f" in {len(tried)} attempts" if len(tried) > targets else ""
     what = f"none of {targets} targets could answer" if targets > 1 else "the target could not answer"
     message = f"{what}{again}: {_named(tried)}"
     if all(one.error.kind is Kind.RATE_LIMITED for one in tried):
         waits = [one.error.retry_after_seconds for one in tried if one.error.retry_after_seconds is not None]
         return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=min(waits, default=None))
-    last = tried[-1].error
+    last = [*last_of.values()][-1]
     return GatewayError(
         last.kind, message, param=last.param, status=last.status, retry_after_seconds=last.retry_after_seconds
     )
