@@ -37,7 +37,9 @@ def test_every_error_has_its_status_as_code_and_a_word_of_openrouters(kind: Kind
     error = GatewayError(kind, "because", param="model")
     error.upstream_body = b'{"error":{"code":null}}'
     told = json.loads(openrouter.render_error(error, "req_1"))["error"]
-    assert (told["code"], told["message"], told["metadata"]["param"]) == (error.status, "because", "model")
+    status = 400 if kind is Kind.MODEL_NOT_FOUND else error.status
+    assert (told["code"], told["message"], told["metadata"]["param"]) == (status, "because", "model")
+    assert openrouter.status_of(error) == status
     assert told["metadata"]["error_type"]
 
 
