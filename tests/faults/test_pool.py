@@ -52,6 +52,7 @@ def gateway(
             {"id": "three", "max_concurrent": 3, **limited},
         ],
         "upstream": {"headers_timeout_seconds": 3.0, "total_timeout_seconds": 3.0, "max_waiting_per_host": 40},
+        "resilience": {"probes": {"enabled": False}},  # they open connections of their own
     }
     with running_gateway(tmp_path_factory.mktemp("pool"), settings) as running:
         yield running

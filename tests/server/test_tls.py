@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
-from pointsman.server.management import ManagementMount
+from pointsman.server.management import ManagementMount, served_paths
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
@@ -107,7 +107,7 @@ def test_an_asgi_application_is_told_the_scheme(gateway: RunningGateway) -> None
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": scope["scheme"].encode()})
 
-    gateway.server.edge.router.add("GET", "/scheme", ManagementMount(lambda: (application, frozenset({b"/scheme"}))))
+    gateway.server.edge.router.add("GET", "/scheme", ManagementMount(lambda: (application, served_paths(["/scheme"]))))
     with TlsConnection(gateway.port) as connection:
         assert connection.ask(request("GET", "/scheme")).body == b"https"
 

@@ -102,7 +102,7 @@ class Home:
     def lost(self, connection: UpstreamConnection) -> None:
         """Gone."""
 
-    def repeat(self, message: bytes, sink: Sink, total_deadline: float) -> None:
+    def repeat(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
         """Asked to send again."""
         self.repeated += 1
 

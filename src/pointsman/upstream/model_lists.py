@@ -81,9 +81,12 @@ class ModelLists:
             due = row is None or row.place != place or row.asked_at < now - self._period
             if not due or listing_of(probe.wire) is None:
                 return
-            async with turns:
-                if await self._lists.claim(connection_id, place, now, now - self._period):
-                    await self._ask(connection_id, probe)
+            try:
+                async with turns:
+                    if await self._lists.claim(connection_id, place, now, now - self._period):
+                        await self._ask(connection_id, probe)
+            except StorageError as error:  # one by one: a group of tasks would hide what it is
+                log.warning("a list of models is not refreshed", connection=connection_id, reason=str(error))
 
         async with asyncio.TaskGroup() as group:
             for connection_id, probe in probes.items():
