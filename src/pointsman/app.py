@@ -25,6 +25,7 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
 from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
 from pointsman.installation import Installation as Installation
@@ -67,6 +68,7 @@ from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
+from pointsman.upstream.notdiamond import NotDiamond
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
 
@@ -188,6 +190,7 @@ class Server:
             shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
             keep_plans=settings.journal.plan_days > 0,
         )
@@ -233,6 +236,14 @@ class Server:
             find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
             chance=random.Random().random,
         )
+
+    def _engine(self) -> NotDiamond | None:
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states

@@ -18,10 +18,12 @@ from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.combos import ComboService
+from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
+from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.combos import ComboRepository
@@ -97,6 +99,7 @@ class Installation:
             environment,
             facts=FactSources(self.model_lists, settings.facts),
             ambiguous=settings.routing.ambiguous,
+            words=profile_words(book_of(settings.profiles)),
         )
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)

@@ -21,6 +21,11 @@ _BY_TIER: Final[dict[Tier, Budget]] = {
 }
 
 
+def budget_of(tier: Tier) -> Budget:
+    """The budget that `auto` gives a tier."""
+    return _BY_TIER[tier]
+
+
 def profile_budget(profile: str, complexity: Complexity) -> Budget:
     """The budget that ``profile`` means for a request of this complexity. Raises KeyError when it is no profile."""
     return PROFILES[profile] or _BY_TIER[complexity.tier]
