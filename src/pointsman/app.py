@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -68,9 +68,11 @@ from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
-from pointsman.upstream.notdiamond import NotDiamond
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -237,11 +239,13 @@ class Server:
             chance=random.Random().random,
         )
 
-    def _engine(self) -> NotDiamond | None:
+    def _engine(self) -> "NotDiamond | None":
         """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
         settings = self._settings.profiles.notdiamond
         if settings.api_key is None:
             return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
         secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
         return NotDiamond(self.client, self._clock, settings, secret)
 

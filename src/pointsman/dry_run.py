@@ -15,7 +15,6 @@ from pointsman.planning import wished_route
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Route
-from pointsman.routing.profiles.judging import judge
 from pointsman.routing.profiles.making import profile_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import read_wishes
@@ -69,6 +68,8 @@ def judged(asked: Asked, route: Route) -> Asked:
     """
     if route.kind != "profile":
         return asked
+    from pointsman.routing.profiles.judging import judge  # the scorer is for who names a profile
+
     request = asked.request
     if request is None and asked.fields is not None and "messages" in asked.fields:
         request = openai_chat.read_request(asked.body, ClientCall())

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from pointsman.canonical.record import RequestRecord
 from pointsman.routing.metadata import model_of
-from pointsman.routing.profiles.judging import VERSION
+from pointsman.routing.profiles.budgets import VERSION
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Judged
 

@@ -1,7 +1,7 @@
 """One request that names a profile: how it was judged, where its conversation stays, and what its client is told."""
 
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,14 +12,15 @@ from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.profile_headers import Answering, answer_lines, routing_lines
 from pointsman.policy.combo_memory import IDLE_US, MOST_CONVERSATIONS, ComboMemory
 from pointsman.policy.conversations import Conversation, conversation_of
-from pointsman.routing.complexity import ConversationMemory
 from pointsman.routing.plan import Problem, Route, plan
-from pointsman.routing.profiles.judging import Verdict, judge
 from pointsman.routing.profiles.making import profile_of
 from pointsman.routing.profiles.narrowing import narrowed
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Judged
-from pointsman.upstream.notdiamond import NAME, NotDiamond
+
+if TYPE_CHECKING:
+    from pointsman.routing.complexity import ConversationMemory
+    from pointsman.upstream.notdiamond import NotDiamond
 
 
 class Asking(Protocol):
@@ -40,12 +41,12 @@ class Entry(Answering, Protocol):
     def exchange(self) -> Asking: ...
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Kept(NamedTuple):
     """What is remembered of a conversation, since when (us), and the engine's name for it."""
 
-    memory: ConversationMemory
+    memory: "ConversationMemory"
     at: int
-    session: str | None = None
+    session: str | None
 
 
 class ProfileRun:
@@ -61,8 +62,10 @@ class ProfileRun:
         self._entry = entry
         self._request = request
         self._conversation = conversation
+        from pointsman.routing.profiles.judging import judge  # the scorer is for who names a profile
+
         kept = runs.kept(route, conversation)
-        self._verdict: Verdict = judge(request, profile_of(route), kept.memory if kept is not None else None)
+        self._verdict = judge(request, profile_of(route), kept.memory if kept is not None else None)
         self.judged: Judged = self._verdict.judged
 
     async def settled(self, problem: Problem) -> Problem:
@@ -79,7 +82,7 @@ class ProfileRun:
         exchange.telling = self._told
         return problem
 
-    async def _consult(self, engine: NotDiamond, problem: Problem) -> Problem:
+    async def _consult(self, engine: "NotDiamond", problem: Problem) -> Problem:
         """The problem with the engine's choice; a conversation that stays with its model leaves none."""
         order = plan(problem).order
         if not order or order[0].id == problem.memory.sticky:
@@ -90,7 +93,7 @@ class ProfileRun:
         if picked is None:
             return problem
         self.judged = msgspec.structs.replace(
-            self.judged, engine=NAME, picks=picked.targets, session=picked.session, request_id=picked.request_id
+            self.judged, engine=engine.NAME, picks=picked.targets, session=picked.session, request_id=picked.request_id
         )
         return msgspec.structs.replace(problem, wants=msgspec.structs.replace(problem.wants, judged=self.judged))
 
@@ -115,7 +118,7 @@ class ProfileRuns:
     the turns that a request carries.
     """
 
-    def __init__(self, memory: ComboMemory, clock: Clock, engine: NotDiamond | None = None) -> None:
+    def __init__(self, memory: ComboMemory, clock: Clock, engine: "NotDiamond | None" = None) -> None:
         self.memory = memory
         self.engine = engine
         self._clock = clock
@@ -142,7 +145,7 @@ class ProfileRuns:
                 return found
         return None
 
-    def keep(self, route: Route, conversation: Conversation, memory: ConversationMemory, session: str | None) -> None:
+    def keep(self, route: Route, conversation: Conversation, memory: "ConversationMemory", session: str | None) -> None:
         """Remember this for the conversation's next turn."""
         key = (route.name, conversation.kept)
         before = self._kept.pop(key, None)

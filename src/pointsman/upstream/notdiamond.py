@@ -27,7 +27,6 @@ from pointsman.upstream.endpoints import header_lines, host_header
 from pointsman.upstream.origins import Origin
 from pointsman.wire.notdiamond import OPENROUTER, PATH, Candidate, Selected, Selecting
 
-NAME: Final = "notdiamond"
 TRADEOFF: Final = {"cheap": 10, "medium": 5, "premium": 0}  # cost against quality, by budget
 MOST_CANDIDATES: Final = 12
 MOST_MESSAGES: Final = 20
@@ -50,6 +49,8 @@ class Picked(msgspec.Struct, frozen=True, kw_only=True):
 
 class NotDiamond:
     """Asks the service. Nothing of a request goes there that wants its provider to keep nothing."""
+
+    NAME: Final = "notdiamond"
 
     def __init__(self, client: UpstreamClient, clock: Clock, settings: NotDiamondSettings, secret: Secret) -> None:
         parts = urlsplit(settings.base_url)

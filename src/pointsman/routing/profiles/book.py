@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from pointsman.errors import GatewayError
-from pointsman.routing.complexity.facts import TIERS
+from pointsman.routing.profiles.budgets import TIER_NAMES
 from pointsman.routing.targets import Target
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ProfileBook(msgspec.Struct, frozen=True, kw_only=True):
         """
         found: dict[str, list[str]] = {}
         for budget, pins in self.budgets.items():
-            for tier in TIERS:
+            for tier in TIER_NAMES:
                 names = (*pins.names.get(tier, ()), *pins.names.get(EVERY_TIER, ()))
                 ids = dict.fromkeys(one.id for name in names for one in _named(name, catalogue, targets))
                 if ids:

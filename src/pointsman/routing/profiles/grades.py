@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from pointsman.routing.capabilities import plain_name
-from pointsman.routing.complexity.profiles import Budget
+from pointsman.routing.profiles.budgets import BUDGETS, Budget
 from pointsman.routing.targets import ModelFacts, PriceTag, Target
 
 MILLION: Final = 1_000_000  # a micro-USD per million tokens is a pico-USD per token
@@ -70,10 +70,10 @@ class Grade(msgspec.Struct, frozen=True, gc=False):
 def grade_of(word: str, quality: float) -> Grade:
     """What `Grade.word` made; a step that has none is taken to be medium."""
     budget, _, rest = word.partition(" ")
-    if budget not in ("cheap", "medium", "premium"):
+    if budget not in BUDGETS:
         return Grade("medium", guessed=True)
     price, rank, *guessed = rest.split(" ")
-    return Grade(budget, quality, float(price), bool(guessed), int(rank))  # type: ignore[arg-type]
+    return Grade(budget, quality, float(price), bool(guessed), int(rank))
 
 
 def grades(targets: Iterable[Target]) -> dict[str, Grade]:

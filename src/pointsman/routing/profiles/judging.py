@@ -5,13 +5,10 @@ from typing import Final
 import msgspec
 
 from pointsman.canonical.request import Request
-from pointsman.routing.complexity import ConversationMemory, profile_budget, remember, score, tier_of
-from pointsman.routing.complexity.profiles import Budget, budget_of
+from pointsman.routing.complexity import ConversationMemory, remember, score, tier_of
+from pointsman.routing.profiles.budgets import BUDGETS, budget_of
 from pointsman.routing.wants import Judged
 
-BUDGETS: Final[tuple[Budget, ...]] = ("cheap", "medium", "premium")
-VERSION: Final = "1"  # of the rules by which profiles choose; told to clients and raised when the rules change
-LOCAL: Final = "local"
 PLACES: Final = 4  # digits of figures that are kept
 
 
@@ -30,8 +27,8 @@ def judge(request: Request, profile: str, memory: ConversationMemory | None = No
     """
     found = score(request, memory)
     kept = remember(found, memory)
-    budget = profile_budget(profile, found)
-    holds = budget_of(tier_of(kept.level)) if profile == "auto" else budget
+    budget = budget_of(profile, found.tier)
+    holds = budget_of(profile, tier_of(kept.level))
     judged = Judged(
         profile=profile,
         budget=budget,

@@ -5,11 +5,10 @@ Which of them a request goes to is decided by its plan (strategies/profile.py), 
 
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from pointsman.routing.complexity.profiles import PROFILES
 from pointsman.routing.profiles.book import ProfileBook
+from pointsman.routing.profiles.budgets import AUTO, PROFILES, present_name
 from pointsman.routing.profiles.grades import grades, talks
 from pointsman.routing.targets import Target
 
@@ -23,23 +22,22 @@ PROFILE: Final = "profile"  # names of a route's settings
 PINS: Final = "pins"
 ONLY: Final = "only"
 OPENROUTERS: Final = "openrouter/auto"  # its name for the same wish; its own upstream keeps it where there is one
-NEWER: Final = MappingProxyType({"eco": "cheap", "balanced": "medium"})  # what old words are called now
 
 
 def profile_words(book: ProfileBook) -> Mapping[str, "RouteMaker"]:
     """The makers of the words' routes."""
-    words: dict[str, RouteMaker] = {word: partial(_route, book, NEWER.get(word, word)) for word in PROFILES}
+    words: dict[str, RouteMaker] = {word: partial(_route, book, present_name(word)) for word in PROFILES}
     words[OPENROUTERS] = partial(_unless_served, book)
     return words
 
 
 def profile_of(route: "Route") -> str:
     """The profile that a route stands for: cheap for ``eco``."""
-    return str(route.settings.get(PROFILE) or "auto")
+    return str(route.settings.get(PROFILE) or AUTO)
 
 
 def _unless_served(book: ProfileBook, catalogue: "Catalogue", name: str) -> "Route | None":
-    return None if name in catalogue.slugs else _route(book, "auto", catalogue, name)
+    return None if name in catalogue.slugs else _route(book, AUTO, catalogue, name)
 
 
 def _route(book: ProfileBook, profile: str, catalogue: "Catalogue", name: str) -> "Route | None":

@@ -8,6 +8,7 @@ alone. A conversation stays with its model while tools are at work, and else as 
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from pointsman.routing.profiles.budgets import AUTO, BUDGETS
 from pointsman.routing.profiles.grades import REASONING, Grade, blended_price, grade_of
 from pointsman.routing.wants import Judged
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "profile"
 FACTS: Final = ("price", "parameters")
-BUDGETS: Final = ("cheap", "medium", "premium")
 # Where to look when a budget has nothing: upwards first, since an answer that is good enough is what is asked for.
 ORDER: Final = {
     "cheap": ("cheap", "medium", "premium"), "medium": ("medium", "premium", "cheap"),
@@ -38,7 +38,7 @@ def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step
     stays = sticky is not None and holds(sticky, judged, problem)
     budget = judged.budget
     if stays and judged.tool_loop and sticky is not None:  # and what it falls back to is no lesser one
-        budget = max(budget, grade_of(sticky.id, 0).budget, key=BUDGETS.index)
+        budget = max(budget, grade_of(sticky.id, 0).budget, key=_height)
     pins = _places(problem.route.settings.get("pins"), f"{budget}/{judged.tier}")
     picks = {name: place for place, name in enumerate(judged.picks)}
     key = _key(judged, budget, (pins, picks), problem)
@@ -54,10 +54,14 @@ def holds(step: "Step", judged: Judged, problem: "Problem") -> bool:
         return True
     if judged.tier == "REASONING" and _reasons(step) is False:
         return False
-    if judged.profile != "auto":
+    if judged.profile != AUTO:
         return True
-    place = BUDGETS.index(grade_of(step.id, 0).budget)
-    return BUDGETS.index(judged.budget) <= place <= BUDGETS.index(judged.holds or judged.budget)
+    return _height(judged.budget) <= _height(grade_of(step.id, 0).budget) <= _height(judged.holds or judged.budget)
+
+
+def _height(budget: str) -> int:
+    names: tuple[str, ...] = BUDGETS
+    return names.index(budget)
 
 
 def _places(pins: Any, name: str) -> dict[str, int]:
