@@ -337,3 +337,24 @@ def test_openais_sdk_takes_the_answers(site: Site) -> None:
         raw = client.chat.completions.with_raw_response.create(model="auto", messages=said(SIMPLE))
         assert raw.headers[P + "routed-model"] == "sim/small"
         assert raw.parse().choices[0].message.content
+
+
+def test_the_list_of_models_begins_with_the_profiles_and_tells_its_length(site: Site, tmp_path: Path) -> None:
+    answer = httpx.get(f"{site.gateway.address}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=5)
+    rows = answer.json()["data"]
+    assert [row["id"] for row in rows[:4]] == ["auto", "cheap", "medium", "premium"]
+    assert answer.headers[P + "model-catalog"] == "local"
+    assert int(answer.headers[P + "model-count"]) == len(rows) == 7
+    for name in ("auto", "eco", "premium", "up%2Fsmall"):
+        one = httpx.get(f"{site.gateway.address}/v1/models/{name}", timeout=5).json()
+        assert (one["id"], one["object"]) == (name.replace("%2F", "/"), "model")
+    with running_gateway(tmp_path / "empty", {}) as gateway:
+        assert httpx.get(f"{gateway.address}/v1/models", timeout=5).json()["data"] == []
+        missing = httpx.post(
+            f"{gateway.address}/v1/chat/completions",
+            json={"model": "auto", "messages": said(SIMPLE)},
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=5,
+        )
+        assert missing.status_code == 404
+        assert missing.json()["error"]["param"] == "model"
