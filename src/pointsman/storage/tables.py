@@ -34,6 +34,9 @@ metadata: Final = MetaData(
 # SQLite gives row numbers to a column declared INTEGER PRIMARY KEY only, which holds 64 bits there.
 _RowNumber: Final = BigInteger().with_variant(Integer, "sqlite")
 
+# Every credential that callers present: API keys of every kind, tokens of the command line, sessions of browsers
+# (identity/credentials.py). ``digest`` is a keyed hash, ``fingerprint`` the SHA-256 that OpenRouter calls a key's hash.
+# ``revision`` is the configuration's when the row last changed.
 keys: Final = Table(
     "keys",
     metadata,
@@ -51,8 +54,22 @@ keys: Final = Table(
     Column("requests_per_day", BigInteger),
     Column("tokens_per_minute", BigInteger),
     Column("priority", Text, nullable=False, server_default="normal"),
-    CheckConstraint("role IN ('admin', 'inference')", name="role"),
+    Column("kind", Text, nullable=False, server_default="plain"),
+    Column("account_id", Text, nullable=False, server_default="default"),
+    Column("user_id", Text),
+    Column("creator_user_id", Text),
+    Column("scopes", Text, nullable=False, server_default="[]"),
+    Column("fingerprint", Text, unique=True),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    Column("updated_at", BigInteger),
+    Column("settings", Text, nullable=False, server_default="{}"),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("role IN ('admin', 'management', 'inference')", name="role"),
 )
+Index(None, keys.c.account_id, keys.c.created_at)
+Index(None, keys.c.workspace_id, keys.c.created_at)
+Index(None, keys.c.user_id, keys.c.created_at)
+Index(None, keys.c.revision)
 
 connections: Final = Table(
     "connections",
