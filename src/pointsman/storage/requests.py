@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Row, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import Exemption, Outcome, RequestRecord
 from pointsman.storage import tables
 from pointsman.storage.database import Database
 
@@ -141,6 +141,8 @@ class RequestRepository:
 def _record(row: Row[Any] | Sequence[Any]) -> RequestRecord:
     values = dict(zip(_FIELDS, row, strict=True))
     values["outcome"] = Outcome(values["outcome"])
+    if values["exemption"] is not None:
+        values["exemption"] = Exemption(values["exemption"])
     return RequestRecord(**values)
 
 
