@@ -1,7 +1,6 @@
 """What a finished request leaves behind: one record, written once, read by the journal, the database and the log."""
 
 from enum import StrEnum
-
 from typing import Final
 
 import msgspec
@@ -35,7 +34,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
     (routing/replay.py), kept in a table of its own. ``cost_nano_usd`` is what ``account_id`` is charged;
     ``upstream_cost_nano_usd`` what the upstream takes for it, None when that is the same. With ``byok`` the upstream
-    bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes is not charged. The identifier makes repeated projection harmless.
+    bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
+    is not charged. The identifier makes repeated projection harmless.
     """
 
     request_id: str

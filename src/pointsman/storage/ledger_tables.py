@@ -48,10 +48,10 @@ ledger_postings: Final = Table(
     "ledger_postings",
     metadata,
     Column("ledger_account", Text, primary_key=True),
-    Column("transaction", BigInteger, primary_key=True, autoincrement=False),
+    Column("transaction_sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("amount_nano_usd", BigInteger, nullable=False),
 )
-Index(None, ledger_postings.c.transaction)
+Index(None, ledger_postings.c.transaction_sequence)
 
 # What the postings add up to: a projection, which `pointsman ledger rebuild` makes anew.
 ledger_balances: Final = Table(

@@ -65,11 +65,11 @@ def _make_tables() -> None:
     op.create_table(
         "ledger_postings",
         sa.Column("ledger_account", text, nullable=False),
-        sa.Column("transaction", number, autoincrement=False, nullable=False),
+        sa.Column("transaction_sequence", number, autoincrement=False, nullable=False),
         sa.Column("amount_nano_usd", number, nullable=False),
-        sa.PrimaryKeyConstraint("ledger_account", "transaction", name=op.f("pk_ledger_postings")),
+        sa.PrimaryKeyConstraint("ledger_account", "transaction_sequence", name=op.f("pk_ledger_postings")),
     )
-    op.create_index(op.f("ix_ledger_postings_transaction"), "ledger_postings", ["transaction"])
+    op.create_index(op.f("ix_ledger_postings_transaction_sequence"), "ledger_postings", ["transaction_sequence"])
     op.create_table(
         "ledger_balances",
         sa.Column("ledger_account", text, nullable=False),
