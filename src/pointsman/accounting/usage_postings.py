@@ -6,6 +6,7 @@ gives one transaction for that request.
 
 from collections.abc import Iterable
 
+from pointsman.accounting.billing import upstream_price
 from pointsman.canonical.ledger import MOST_NANO_USD, AccountKind, Draft, LedgerAccount, TransactionKind, credit_of
 from pointsman.canonical.record import RequestRecord
 
@@ -14,10 +15,7 @@ UNNAMED = "unknown"  # a provider, in records that name neither it nor a connect
 
 def upstream_cost(record: RequestRecord) -> int:
     """What the operator owes a provider for a request, in nano-USD; 0 when the caller is billed, or nobody knows."""
-    if record.byok:
-        return 0
-    cost = record.cost_nano_usd if record.upstream_cost_nano_usd is None else record.upstream_cost_nano_usd
-    return _bounded(cost)
+    return 0 if record.byok else _bounded(upstream_price(record))
 
 
 def charge(record: RequestRecord) -> int:

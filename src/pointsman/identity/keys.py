@@ -38,6 +38,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     limits: Limits | None = None
     priority: int = NORMAL
+    account_id: str = "default"  # who pays
 
 
 class KeyTable:

@@ -83,7 +83,7 @@ def _open_books() -> None:
     bind = op.get_bind()
     rows = bind.execute(
         sa.text(
-            "SELECT coalesce(provider, connection_id, 'unknown') AS provider, sum(cost_nano_usd) AS cost,"
+            "SELECT coalesce(nullif(provider, ''), connection_id, 'unknown') AS provider, sum(cost_nano_usd) AS cost,"
             " count(*) AS requests, min(sequence) AS first, max(sequence) AS last, max(created_at) AS newest"
             " FROM requests WHERE cost_nano_usd > 0 GROUP BY 1"
         )
