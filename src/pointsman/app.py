@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.billing import billing_rules
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
@@ -142,6 +143,7 @@ class Server:
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
             default_model=settings.routing.default_model,
+            billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
         )
         self.meter.listen(self.gateway.planner.observe)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pointsman.accounting.billing import add_costs, bill
 from pointsman.accounting.estimation import estimate_usage
 from pointsman.accounting.pricing import Price
 from pointsman.canonical.record import Outcome, RequestRecord
@@ -74,14 +75,15 @@ class Entry:
         if self._sent_at:
             self._sent_before, self._sent_at = True, 0.0
         if _is_used(record):
+            bill(record, self._gateway.billing)
             if before is None:
                 self._before = msgspec.structs.replace(record)
             else:
                 _add(before, record)
             for field in COUNTED:
                 setattr(record, field, 0)
-            record.cost_nano_usd = None
-            record.usage_estimated = False
+            record.cost_nano_usd = record.upstream_cost_nano_usd = record.exemption = None
+            record.usage_estimated = record.byok = False
 
     def absorb(self, other: RequestRecord) -> None:
         """Count what another call for the same request has used."""
@@ -97,6 +99,7 @@ class Entry:
         """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
+        self.record.byok = endpoint.byok
         self._endpoint = endpoint
         self._sent_at = self._gateway.clock.monotonic()
         if model is not None:
@@ -143,7 +146,7 @@ class Entry:
         record.usage_estimated = usage.estimated
         price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
         if isinstance(price, Price):
-            record.cost_nano_usd = price.cost_nano_usd(usage)
+            record.cost_nano_usd = price.cost_nano_usd(usage, record.created_at)
 
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
         """Write the record, once; later calls do nothing."""
@@ -166,6 +169,10 @@ class Entry:
         tokens = record.input_tokens + record.output_tokens
         if self.upstream_reservation is not None:
             self.upstream_reservation.settle(tokens if self._sent_at else None)
+        if record.cost_nano_usd and (
+            not record.output_tokens or record.byok or record.finish_reason == "error" or kind
+        ):
+            bill(record, self._gateway.billing)
         if self._before is not None:
             _add(record, self._before)
             tokens = record.input_tokens + record.output_tokens
@@ -213,8 +220,9 @@ class PartEntry(Entry):
         if self._settled:
             return
         self._settled = True
+        record = self.record
+        bill(record, self._gateway.billing)
         if self.upstream_reservation is not None:
-            record = self.record
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
 
 
@@ -228,9 +236,8 @@ def _is_used(record: RequestRecord) -> bool:
 
 def _add(record: RequestRecord, other: RequestRecord) -> None:
     """Count what another attempt has used. The cost of one that used tokens at no known price makes the sum unknown."""
-    costs = [one.cost_nano_usd for one in (record, other) if _is_used(one)]
-    known = [cost for cost in costs if cost is not None]
-    record.cost_nano_usd = sum(known) if known and len(known) == len(costs) else None
+    unknown = any(one.cost_nano_usd is None for one in (record, other) if _is_used(one))
+    add_costs(record, other, unknown=unknown)
     for field in COUNTED:
         setattr(record, field, getattr(record, field) + getattr(other, field))
     record.usage_estimated = record.usage_estimated or other.usage_estimated

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.charges import LedgerSettings
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -267,6 +268,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
     resilience: ResilienceSettings = ResilienceSettings()
