@@ -27,6 +27,7 @@ from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.requests import RequestRepository
+from pointsman.storage import budget_tables  # noqa: F401 - its tables belong to the metadata
 from pointsman.storage.tables import metadata, requests
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.storage import tables
-from pointsman.storage.database import Database
+from pointsman.storage.database import Database, Kind
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,7 @@ _POSTGRES_PLANS: Final = (
 # a reader that goes on behind the last number it saw misses nothing.
 _POSTGRES_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"
 
+_ASKED_AT_ONCE: Final = 500
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
@@ -77,11 +78,21 @@ class RequestRepository:
             if plans:
                 await connection.exec_driver_sql(_SQLITE_PLANS, plans)
         else:
-            await connection.exec_driver_sql(_POSTGRES_ORDER)
+            await lock_order(connection, self._database.kind)
             result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(zip(*rows, strict=True)))
             if plans:
                 await connection.exec_driver_sql(_POSTGRES_PLANS, tuple(zip(*plans, strict=True)))
         return result.rowcount
+
+    async def known(self, connection: AsyncConnection, request_ids: Sequence[str]) -> set[str]:
+        """Which of these requests are stored. They stay the only ones until the caller's transaction ends."""
+        await lock_order(connection, self._database.kind)
+        found: set[str] = set()
+        for start in range(0, len(request_ids), _ASKED_AT_ONCE):
+            some = request_ids[start : start + _ASKED_AT_ONCE]
+            query = select(_TABLE.c.request_id).where(_TABLE.c.request_id.in_(some))
+            found.update((await connection.execute(query)).scalars())
+        return found
 
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
@@ -136,6 +147,12 @@ class RequestRepository:
         """The sequence number of the record stored last; 0 when there is none."""
         async with self._database.read() as connection:
             return int((await connection.execute(select(func.coalesce(func.max(_TABLE.c.sequence), 0)))).scalar_one())
+
+
+async def lock_order(connection: AsyncConnection, kind: Kind) -> None:
+    """Keep every other writer of `requests` out until the transaction ends. SQLite has one writer anyway."""
+    if kind == "postgresql":
+        await connection.exec_driver_sql(_POSTGRES_ORDER)
 
 
 def _record(row: Row[Any] | Sequence[Any]) -> RequestRecord:

@@ -163,10 +163,18 @@ requests: Final = Table(
     Column("attempts", Text),
     Column("combo", Text),
     Column("target", Text),
+    Column("charges", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
 Index(None, requests.c.key_id, requests.c.created_at)
+# To count budgets again; a request that no budget binds costs it nothing.
+Index(
+    "ix_requests_charged",
+    requests.c.created_at,
+    sqlite_where=requests.c.charges.is_not(None),
+    postgresql_where=requests.c.charges.is_not(None),
+)
 # For the figures of combos; a request that named none costs it nothing.
 Index(
     None,

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from pointsman.storage import budget_tables  # noqa: F401 - its tables belong to the metadata
 from pointsman.storage.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
