@@ -21,13 +21,13 @@ from sqlalchemy import Connection, text
 from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
+from pointsman.storage import budget_tables  # noqa: F401 - its tables belong to the metadata
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.requests import RequestRepository
-from pointsman.storage import budget_tables  # noqa: F401 - its tables belong to the metadata
 from pointsman.storage.tables import metadata, requests
 
 

@@ -74,5 +74,9 @@ budget_alerts: Final = Table(
     Column("attempts", BigInteger, nullable=False, server_default="0"),
     Column("due_at", BigInteger),
 )
-Index(None, budget_alerts.c.due_at, sqlite_where=budget_alerts.c.due_at.is_not(None),
-      postgresql_where=budget_alerts.c.due_at.is_not(None))
+Index(
+    None,
+    budget_alerts.c.due_at,
+    sqlite_where=budget_alerts.c.due_at.is_not(None),
+    postgresql_where=budget_alerts.c.due_at.is_not(None),
+)

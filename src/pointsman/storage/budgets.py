@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import Window
 from pointsman.storage import configuration, tables
+from pointsman.storage.budget_leases import lock_budgets
 from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
 from pointsman.storage.database import Database
 from pointsman.storage.requests import lock_order
@@ -104,6 +105,7 @@ class BudgetRepository:
         """Forget a budget and all that was spent of it. False: there is none."""
         async with self._database.write() as connection:
             await lock_order(connection, self._database.kind)
+            await lock_budgets(connection, self._database.kind, (budget_id,))
             gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
             if gone:
                 for table in _CHILDREN:
@@ -147,9 +149,7 @@ class BudgetRepository:
             spent, calls, unpriced = (await connection.execute(query)).one()
             first = (await connection.execute(oldest)).scalar_one_or_none()
             held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
-        return Spending(
-            spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first
-        )
+        return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
 
     async def recount(self, budget_id: str, window: Window, at: int) -> tuple[int, int]:
         """What is stored as spent in the window that ends at ``at``, and what the requests themselves add up to."""

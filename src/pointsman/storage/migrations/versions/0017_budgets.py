@@ -15,9 +15,7 @@ _DUE: Final = sa.text("due_at IS NOT NULL")
 def upgrade() -> None:
     """Add the column and make the tables."""
     op.add_column("requests", sa.Column("charges", sa.Text()))
-    op.create_index(
-        "ix_requests_charged", "requests", ["created_at"], sqlite_where=_CHARGED, postgresql_where=_CHARGED
-    )
+    op.create_index("ix_requests_charged", "requests", ["created_at"], sqlite_where=_CHARGED, postgresql_where=_CHARGED)
     text, number = sa.Text(), sa.BigInteger()
     op.create_table(
         "budgets",
@@ -32,7 +30,8 @@ def upgrade() -> None:
         *(sa.Column(name, number, nullable=False) for name in ("created_at", "updated_at")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_budgets")),
         sa.UniqueConstraint(
-            "scope", "subject", "window_kind", "window_seconds", "source", name=op.f("uq_budgets_scope")
+            *("scope", "subject", "window_kind", "window_seconds", "source"),
+            name=op.f("uq_budgets_scope_subject_window_kind_window_seconds_source"),
         ),
         sa.CheckConstraint("limit_nano_usd >= 0", name=op.f("ck_budgets_limit")),
     )
