@@ -76,6 +76,10 @@ class BudgetBooks:
             log.info("leases of ended processes released", processes=len(gone), leases=released)
         return released
 
+    async def prune(self) -> None:
+        """Drop what no window needs any more. Raises StorageError."""
+        await self._leases.prune(self._clock.now_us())
+
 
 def home_of(directory: Path) -> str:
     """The name of a journal's directory, made up at its first use. Raises OSError."""

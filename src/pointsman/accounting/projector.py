@@ -320,6 +320,7 @@ class Projector:
         ):
             pass
         self._prune_drafts()
+        await self.budgets.prune()
         return len(old)
 
     def _prune_drafts(self) -> None:

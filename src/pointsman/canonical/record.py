@@ -22,8 +22,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     ``attempts`` are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; for an
     answer that was given again it is one row ["replay of", the first request's id, status, 0]. ``combo`` and ``target``
     are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
-    (routing/replay.py), kept in a table of its own. ``charges`` are the budgets in which the cost counts, in JSON: a list
-    of [budget, period, whether it was reserved before]. The identifier makes repeated projection harmless.
+    (routing/replay.py), kept in a table of its own. ``charges`` are the budgets in which the cost counts, in JSON: a
+    list of [budget, period, whether it was reserved before]. The identifier makes repeated projection harmless.
     """
 
     request_id: str

@@ -77,7 +77,7 @@ class Window(msgspec.Struct, frozen=True):
         return _us(datetime.datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=datetime.UTC))
 
     def turn(self, at: int) -> int:
-        """The window that an alert at this instant belongs to, by its beginning: one of each threshold is sent in it."""
+        """The window that an alert at this instant belongs to, by its beginning: each threshold is told once in it."""
         if self.kind != "rolling":
             return self.period(at)
         return at - at % (self.seconds * SECOND_US)

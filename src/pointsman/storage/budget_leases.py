@@ -11,7 +11,7 @@ written before those of `budget_leases`, each in the order of their keys, so nob
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import text
@@ -87,7 +87,8 @@ _OWN: Final = text(
     " WHERE budget_id = :budget AND period = :period AND holder = :holder"
 )
 _OPEN_PERIOD: Final = text(
-    "INSERT INTO budget_periods (budget_id, period) VALUES (:budget, :period) ON CONFLICT (budget_id, period) DO NOTHING"
+    "INSERT INTO budget_periods (budget_id, period) VALUES (:budget, :period)"
+    " ON CONFLICT (budget_id, period) DO NOTHING"
 )
 _RECALL: Final = text(
     "UPDATE budget_periods SET recall = recall + 1 WHERE budget_id = :budget AND period BETWEEN :low AND :high"
@@ -127,7 +128,7 @@ class BudgetLeaseRepository:
         self._balance = balance
 
     async def exchange(self, holder: str, home: str, asks: Sequence[LeaseAsk], now: int) -> list[LeaseGrant]:
-        """Answer what a process asks, all in one transaction. Raises StorageError; then each has its ``floor`` still."""
+        """Answer what a process asks, in one transaction. Raises StorageError; then it may have its floors only."""
         async with self._database.write() as connection:
             await lock_budgets(connection, self._database.kind, {ask.budget_id for ask in asks})
             await self._prepare(connection, asks)
@@ -157,11 +158,13 @@ class BudgetLeaseRepository:
         settled = 0 if own is None else int(own.settled)
         if limit is None:
             return LeaseGrant(granted=ask.want)
-        room = max(0, limit - spent - held - max(0, ask.floor - settled))
-        more = min(ask.want - ask.floor, room)
-        if ask.spare and more == ask.want - ask.floor:
+        floor = max(ask.floor, settled)  # what was spent beyond a lease is known as spent, and no reason to refuse more
+        room = max(0, limit - spent - held - (floor - settled))
+        need = max(0, ask.want - floor)
+        more = min(need, room)
+        if ask.spare and more == need:
             more += min(limit // PORTIONS, (room - more) // _SHARE)
-        granted = ask.floor + more
+        granted = floor + more
         if (own is None and granted) or (own is not None and (own.granted, own.answered) != (granted, standing.recall)):
             values = {**names, "home": home, "granted": granted, "answered": standing.recall, "now": now}
             await connection.execute(_GRANT, values)
@@ -178,6 +181,24 @@ class BudgetLeaseRepository:
         """The budgets and periods of which somebody else is short, and of which this process has not told its need."""
         async with self._database.read() as connection:
             return {(row.budget_id, row.period) for row in await connection.execute(_RECALLED, {"holder": holder})}
+
+    async def retire(self, holder: str, places: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """End the leases of these budgets and periods of which nothing is held; gives those that were ended."""
+        query = text(
+            "DELETE FROM budget_leases WHERE budget_id = :budget AND period = :period AND holder = :holder"
+            " AND granted_nano_usd <= settled_nano_usd"
+        )
+        left = text(
+            "SELECT count(*) FROM budget_leases WHERE budget_id = :budget AND period = :period AND holder = :holder"
+        )
+        ended = []
+        async with self._database.write() as connection:
+            for budget, period in sorted(places):
+                values = {"budget": budget, "period": period, "holder": holder}
+                await connection.execute(query, values)
+                if not (await connection.execute(left, values)).scalar_one():
+                    ended.append((budget, period))
+        return ended
 
     async def book(self, connection: AsyncConnection, charges: Iterable[Charge]) -> set[tuple[str, int]]:
         """Count what stored requests have cost, in the caller's transaction; gives the periods that have changed."""
@@ -214,13 +235,20 @@ class BudgetLeaseRepository:
                 released += (await connection.execute(query, {"holder": holder})).rowcount
         return released
 
-    async def forget(self, budget_id: str, before: int) -> None:
-        """Drop periods from before this instant, and leases of them of which nothing is held any more."""
-        old: dict[str, Any] = {"budget": budget_id, "before": before}
-        where = "WHERE budget_id = :budget AND period < :before"
+    async def prune(self, now: int) -> None:
+        """Drop the periods of rolling windows that are older than two of them, where nothing is held."""
+        old = (
+            " FROM budgets b WHERE b.id = {0}.budget_id AND b.window_kind = 'rolling'"
+            " AND {0}.period < :now - 2 * b.window_seconds * 1000000"
+        )
+        leases = f"DELETE FROM budget_leases WHERE granted_nano_usd <= settled_nano_usd AND EXISTS (SELECT 1{old})"
+        periods = (
+            f"DELETE FROM budget_periods WHERE EXISTS (SELECT 1{old}) AND NOT EXISTS (SELECT 1 FROM budget_leases l"
+            " WHERE l.budget_id = budget_periods.budget_id AND l.period = budget_periods.period)"
+        )
         async with self._database.write() as connection:
-            await connection.execute(text(f"DELETE FROM budget_leases {where}"), old)
-            await connection.execute(text(f"DELETE FROM budget_periods {where}"), old)
+            await connection.execute(text(leases.format("budget_leases")), {"now": now})
+            await connection.execute(text(periods.format("budget_periods")), {"now": now})
 
 
 async def lock_budgets(connection: AsyncConnection, kind: Kind, budget_ids: Iterable[str]) -> None:

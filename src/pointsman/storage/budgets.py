@@ -56,8 +56,10 @@ class BudgetRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, row: BudgetRow) -> BudgetRow:
+    async def put(self, row: BudgetRow) -> tuple[BudgetRow, int]:
         """Store a budget, or change the one of the same owner, window and source, which keeps its id.
+
+        Gives it with the new configuration revision.
 
         What its owner has spent in the present window (that of ``updated_at``) counts in a new one.
         """
@@ -79,8 +81,7 @@ class BudgetRepository:
                 kept = msgspec.structs.replace(row, id=found.id, created_at=found.created_at)
                 await connection.execute(update(budgets).where(budgets.c.id == found.id).values(_values(kept)))
                 row = kept
-            await configuration.bump(connection)
-        return row
+            return row, await configuration.bump(connection)
 
     async def _spent_before(self, connection: AsyncConnection, row: BudgetRow) -> tuple[int, int]:
         """The newest row of `requests`, and what the owner has spent up to there: asked without keeping others out."""
@@ -101,17 +102,17 @@ class BudgetRepository:
         query = select(cost).where(owner == row.subject, tables.requests.c.created_at >= since, which)
         return int((await connection.execute(query)).scalar_one())
 
-    async def remove(self, budget_id: str) -> bool:
-        """Forget a budget and all that was spent of it. False: there is none."""
+    async def remove(self, budget_id: str) -> int | None:
+        """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
         async with self._database.write() as connection:
             await lock_order(connection, self._database.kind)
             await lock_budgets(connection, self._database.kind, (budget_id,))
             gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
-            if gone:
-                for table in _CHILDREN:
-                    await connection.execute(delete(table).where(table.c.budget_id == budget_id))
-                await configuration.bump(connection)
-        return bool(gone)
+            if not gone:
+                return None
+            for table in _CHILDREN:
+                await connection.execute(delete(table).where(table.c.budget_id == budget_id))
+            return await configuration.bump(connection)
 
     async def get(self, budget_id: str) -> BudgetRow | None:
         """The budget with this id."""
