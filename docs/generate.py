@@ -174,6 +174,12 @@ MEANINGS = {
     "routing.model_list_hours": "How old such a list may be before it is asked for again.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
+    "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",
+    "budgets.assumed_output_tokens": "Reserved for an answer when neither the client nor the model sets a limit.",
+    "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
+    "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
+    "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",
+    "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": (
         "Who it is: a host that `pointsman connections hosts` lists (`groq`, `azure-v1` ...), `openai` with a base URL "

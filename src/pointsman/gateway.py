@@ -15,6 +15,7 @@ from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.budgets import Budgets, BudgetTable
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -110,6 +111,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    budgets: BudgetTable | None = None
 
 
 class Ledger(Protocol):
@@ -153,12 +155,14 @@ class Gateway:
         files: StoredFiles | None = None,
         default_model: str | None = None,
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
+        budgets: Budgets | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none.
         """
         self.default_model = default_model
         self.billing = billing
+        self.budgets = budgets
         self.files = files
         self.vault = vault
         self.health = health

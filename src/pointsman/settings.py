@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
 from pointsman.charges import LedgerSettings
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
@@ -276,6 +277,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
     storage: StorageSettings = StorageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -371,6 +374,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:

@@ -188,6 +188,7 @@ requests: Final = Table(
     Column("upstream_cost_nano_usd", BigInteger),
     Column("byok", Boolean, nullable=False, server_default=false()),
     Column("exemption", Text),
+    Column("charges", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
@@ -199,6 +200,13 @@ Index(
     requests.c.created_at,
     sqlite_where=UNPRICED,
     postgresql_where=UNPRICED,
+)
+# To count budgets again; a request that no budget binds costs it nothing.
+Index(
+    "ix_requests_charged",
+    requests.c.created_at,
+    sqlite_where=requests.c.charges.is_not(None),
+    postgresql_where=requests.c.charges.is_not(None),
 )
 # For the figures of combos; a request that named none costs it nothing.
 Index(
