@@ -17,6 +17,7 @@ from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_seg
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
@@ -99,6 +100,7 @@ class Projector:
         self._retention_us = int(retention_days * _DAY_US)
         self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
+        self._figures = EndpointFigures(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self._high_rate = high_rate
@@ -261,7 +263,10 @@ class Projector:
                 last_used[record.key_id] = record.created_at
         try:
             async with self._database.write() as connection:
-                await self._requests.insert_many(connection, records)
+                stored = await self._requests.insert_many(connection, records)
+                if stored != len(records):
+                    records = await self._requests.stored_last(connection, records, stored)
+                await self._figures.add(connection, records, self._clock.now_us())
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:
@@ -300,6 +305,7 @@ class Projector:
             await self._requests.forget_plans(self._clock.now_us() - self._plans_us, _PLANS_AT_ONCE) == _PLANS_AT_ONCE
         ):
             pass
+        await self._figures.forget(self._clock.now_us())
         self._prune_drafts()
         return len(old)
 

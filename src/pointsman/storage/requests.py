@@ -83,6 +83,22 @@ class RequestRepository:
                 await connection.exec_driver_sql(_POSTGRES_PLANS, tuple(zip(*plans, strict=True)))
         return result.rowcount
 
+    async def stored_last(
+        self, connection: AsyncConnection, records: Sequence[RequestRecord], count: int
+    ) -> list[RequestRecord]:
+        """Those of ``records`` that are the ``count`` rows just stored in this transaction; the others were there.
+
+        Rows are stored by one transaction at a time, so the newest rows are its own.
+        """
+        newest = select(_TABLE.c.request_id).order_by(_TABLE.c.sequence.desc()).limit(count)
+        names = set((await connection.execute(newest)).scalars()) if count else set()
+        found: dict[str, RequestRecord] = {}
+        for record in records:
+            name = str(_fitted(record.request_id))
+            if name in names:
+                found.setdefault(name, record)
+        return list(found.values())
+
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
         query = select(_PLANS.c.plan).where(_PLANS.c.request_id == request_id)
