@@ -33,9 +33,11 @@ from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
+from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
@@ -61,7 +63,9 @@ from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
+from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
@@ -120,6 +124,7 @@ class Server:
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
+        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -156,6 +161,8 @@ class Server:
             budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
+        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
+        await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -183,6 +190,7 @@ class Server:
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
+        self._patient.add(self._spawn("routes", self.route_sharing.run()))
         if self._link is None or self._link.first:
             self._spawn("probes", self._prober().run())
         keep_freed_memory()
@@ -237,6 +245,7 @@ class Server:
         self.combo_memory.stop()
         self.sharing.stop()
         self.budgets.desk.stop()
+        self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -282,7 +291,8 @@ class Server:
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
         router.add("GET", "/v1/models", listed)
         router.add("GET", "/v1/models/*", one)
-        OpenRouterModels(self.gateway).add_to(router, listed, one)
+        figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
+        OpenRouterModels(self.gateway, figures).add_to(router, listed, one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

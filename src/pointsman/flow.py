@@ -203,7 +203,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
-    entry.target = target
+    entry.target, record.target = target, target.id
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
         return

@@ -169,7 +169,7 @@ class Gateway:
         self.attempts = attempts
         self.shared = shared
         self.seed = seed
-        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.planner = Planner(health, seed)
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
         self.sessions = SessionTable()
