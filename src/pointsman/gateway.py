@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.accounting.billing import BillingRules
 from pointsman.canonical import halves
 from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
@@ -15,6 +16,7 @@ from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.budgets import Budgets, BudgetTable
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -111,6 +113,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    budgets: BudgetTable | None = None
 
 
 class Ledger(Protocol):
@@ -154,18 +157,22 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
+        budgets: Budgets | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none.
         """
         self.default_model = default_model
+        self.billing = billing
+        self.budgets = budgets
         self.files = files
         self.vault = vault
         self.health = health
         self.attempts = attempts
         self.shared = shared
         self.seed = seed
-        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.planner = Planner(health, seed)
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
         self.profiles = profiles

@@ -17,6 +17,7 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
@@ -26,6 +27,7 @@ from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
@@ -101,6 +103,8 @@ class Installation:
             ambiguous=settings.routing.ambiguous,
             words=profile_words(book_of(settings.profiles)),
         )
+        self.budget_rows = BudgetRepository(database)
+        self.budgets = BudgetService(self.budget_rows, clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 
