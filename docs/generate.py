@@ -128,6 +128,10 @@ MEANINGS = {
         "With 0 failures go to the next target or to the caller, whose SDK may retry by itself."
     ),
     "attempts.retry_delay_seconds": "Before the first retry, on average; twice as long before each further one.",
+    "attempts.last_resorts": (
+        "So many targets that are left alone (cooling down, their provider's breaker open) are asked all the same "
+        "before a request fails, those first that recover first."
+    ),
     "attempts.max_retry_wait_seconds": "An upstream that asks for a longer wait (`Retry-After`) is not asked again.",
     "answers.keep_seconds": "An answer is given again to its `Idempotency-Key` for this long.",
     "answers.memory_bytes": "Memory of each process for such answers; beyond that the oldest goes.",
