@@ -136,6 +136,11 @@ MEANINGS = {
     "answers.keep_seconds": "An answer is given again to its `Idempotency-Key` for this long.",
     "answers.memory_bytes": "Memory of each process for such answers; beyond that the oldest goes.",
     "answers.max_entry_bytes": "A larger answer is not kept.",
+    "answers.durable": (
+        "Keep them in the database too, encrypted: for other workers and nodes, and for later. A request with an unknown "
+        "key waits for it `vault.read_timeout_seconds` at most; `vault.max_bytes` bounds both together."
+    ),
+    "answers.max_per_workspace": "Answers of a workspace in the database; beyond that the oldest goes.",
     "local.enabled": "Offer the models that run on this machine: chat, and embeddings.",
     "local.idle_seconds": "Each one's process is stopped when nobody used it for this long.",
     "local.start_timeout_seconds": "Each one's process must be ready within this time.",

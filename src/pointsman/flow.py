@@ -116,10 +116,16 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
+    if call is None and name.goes_on and gateway.kept_answers is not None:
+        found = await gateway.kept_answers.find(key.workspace_id, exchange, name)
+        call = gateway.shared.find(name)  # a twin may have begun meanwhile
+        if call is None and found is not None:
+            call = found[0]
+            gateway.shared.keep(*found)
     if call is None:
         call = SharedCall(exchange, name)
         gateway.shared.add(call)
-        call.begin(_lead(gateway, dialect, call))
+        call.begin(_lead(gateway, dialect, call, key.workspace_id))
         entry.leave()
         await call.follow(exchange, b"", lambda: None)
         return
@@ -133,7 +139,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
 
 
-async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, workspace_id: str) -> None:
     """Make a shared call."""
     seen: list[RequestRecord] = []
 
@@ -144,7 +150,9 @@ async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
     try:
         await serve(gateway, dialect, call, work)
     finally:
-        gateway.shared.ended(call, good=bool(seen) and seen[0].outcome is Outcome.SUCCESS)
+        good = bool(seen) and seen[0].outcome is Outcome.SUCCESS
+        if gateway.shared.ended(call, good=good) and gateway.kept_answers is not None:
+            gateway.kept_answers.keep(workspace_id, call)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:

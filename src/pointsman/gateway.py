@@ -14,6 +14,7 @@ from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -151,10 +152,13 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        kept_answers: KeptAnswers | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none.
+        looks for their names in calls. ``default_model`` is for requests that name none. ``kept_answers``: those that
+        all processes share.
         """
+        self.kept_answers = kept_answers
         self.default_model = default_model
         self.files = files
         self.vault = vault

@@ -104,6 +104,8 @@ class AnswerSettings(_Section, frozen=True, kw_only=True):
     keep_seconds: Seconds = 3600.0
     memory_bytes: Count = 32 * 1024 * 1024
     max_entry_bytes: Count = 4 * 1024 * 1024
+    durable: bool = True
+    max_per_workspace: Count = 2000
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
