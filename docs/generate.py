@@ -137,7 +137,7 @@ MEANINGS = {
     "answers.memory_bytes": "Memory of each process for such answers; beyond that the oldest goes.",
     "answers.max_entry_bytes": "A larger answer is not kept.",
     "answers.durable": (
-        "Keep them in the database too, encrypted: for other workers and nodes, and for later. A request with an unknown "
+        "Keep them in the database too, encrypted: for other workers and nodes, and for later. A request with a new "
         "key waits for it `vault.read_timeout_seconds` at most; `vault.max_bytes` bounds both together."
     ),
     "answers.max_per_workspace": "Answers of a workspace in the database; beyond that the oldest goes.",
