@@ -28,6 +28,7 @@ from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Endpoints
+from pointsman.upstream.hedging import HedgeBook
 
 
 class Call(Protocol):
@@ -164,6 +165,7 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.attempts = attempts
+        self.hedges = HedgeBook()
         self.shared = shared
         self.seed = seed
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)

@@ -7,7 +7,7 @@ that failed together don't come back together. Nothing goes on beyond the reques
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from pointsman.routing.hints import wait_seconds
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.targets import Target
 from pointsman.ticker import INTERVAL_SECONDS, NEVER
+from pointsman.upstream.hedging import Hedging
 from pointsman.upstream.terms import ONCE, Terms
 
 MAX_NAMED: Final = 10  # targets that an error names one by one
@@ -38,6 +39,14 @@ class Tried(NamedTuple):
     failure: Failure
     error: GatewayError
     us: int
+
+
+class Lost(NamedTuple):
+    """An attempt that was cancelled since another one had answered: after how long (us), and what it has used."""
+
+    target: Target
+    us: int
+    used: dict[str, Any]
 
 
 class Left(NamedTuple):
@@ -64,7 +73,7 @@ class Attempts:
 
     __slots__ = (
         "_broken", "_chance", "_clock", "_deadline", "_health", "_overflowed", "_resorts", "_seconds", "_terms", "left",
-        "tried",
+        "lost", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -88,10 +97,14 @@ class Attempts:
         self._resorts = terms.resorts
         self.tried: list[Tried] = []
         self.left: list[Left] = []
+        self.lost: list[Lost] = []
 
-    async def run(self, plan: RoutePlan, go: Go, failed: GatewayError | None = None) -> None:
+    async def run(
+        self, plan: RoutePlan, go: Go, failed: GatewayError | None = None, hedging: Hedging | None = None
+    ) -> None:
         """Try one target after the other: ``go`` answers the client or raises, and then nothing has been answered.
-        ``failed`` is how the first one has failed already.
+        ``failed`` is how the first one has failed already. ``hedging``: when another target is asked beside one that
+        has not failed.
 
         Raises GatewayError: the caller's own mistake as it is, else one that names every target and what was wrong.
         """
@@ -113,12 +126,61 @@ class Attempts:
             wait = turn.not_before - self._clock.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
+            if hedging is not None and turns and (after := hedging.after(turn.target)) is not None:
+                if await self._race((turn, turns), go, hedging, after):
+                    return
+                continue
             began = self._clock.monotonic()
             failed = await self._try(turn.target, go)
             if failed is None:
                 return
             self._judge(turn, turns, failed, began)
         raise self._exhausted()
+
+    async def _race(self, had: tuple[Turn, list[Turn]], go: Go, hedging: Hedging, after: float) -> bool:
+        """Try a target, and another one beside it once it has taken ``after`` seconds. Gives whether one has answered.
+        ``had`` are its turn and those that are left.
+        """
+        turn, turns = had
+        running: dict[asyncio.Task[GatewayError | None], tuple[Turn, float]] = {}
+        answered = False
+
+        def start(turn: Turn) -> None:
+            running[asyncio.create_task(self._try(turn.target, go))] = (turn, self._clock.monotonic())
+
+        start(turn)
+        try:
+            done, _ = await asyncio.wait(running, timeout=after)
+            if not done and not hedging.answering and (second := self._beside(turns, hedging)) is not None:
+                start(second)
+            while running:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    turn, began = running.pop(task)
+                    if task.cancelled():
+                        continue  # it has lost
+                    failed = task.result()
+                    if failed is None:
+                        answered = True
+                    else:
+                        self._judge(turn, turns, failed, began)
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.gather(*running, return_exceptions=True)
+        return answered
+
+    def _beside(self, turns: list[Turn], hedging: Hedging) -> Turn | None:
+        """The turn of the next target in good health, taken out, if it may be asked beside another one."""
+        now = self._clock.now_us()
+        for turn in turns:
+            if not turn.not_before and self._health.ready(turn.target, now) and not self._too_small(turn.target):
+                if not hedging.may(turn.target):
+                    return None
+                turns.remove(turn)
+                return turn
+        return None
 
     def _may_resort(self, target: Target, *, must: bool) -> bool:
         """Whether a target that is left alone is asked all the same: few are, those first that recover first.
@@ -167,10 +229,13 @@ class Attempts:
         return failure
 
     def log(self) -> str | None:
-        """What the request's record keeps of failed attempts."""
-        if not self.tried:
+        """What the request's record keeps of failed attempts, and of those that were cancelled."""
+        if not self.tried and not self.lost:
             return None
-        rows = [[one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]]
+        rows: list[list[Any]] = [
+            [one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]
+        ]
+        rows += [[one.target.id, "hedge_lost", 0, one.us, one.used] for one in self.lost]
         return msgspec.json.encode(rows).decode()
 
     def _judge(self, turn: Turn, turns: list[Turn], error: GatewayError, began: float) -> None:
