@@ -35,6 +35,7 @@ from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.route_sharing import RouteSharing
@@ -153,6 +154,7 @@ class Server:
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
+            kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
             default_model=settings.routing.default_model,
@@ -188,6 +190,7 @@ class Server:
             self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._patient.add(self._spawn("answers", self._installation.answers.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
         self._patient.add(self._spawn("routes", self.route_sharing.run()))
@@ -219,6 +222,10 @@ class Server:
             store=states if settings.durable else None,
         )
 
+    def _kept_answers(self) -> KeptAnswers | None:
+        store = self._installation.answers
+        return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
+
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
         if server.tls_certificate is None or server.tls_key is None:
@@ -242,6 +249,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self._installation.answers.stop()
         self.combo_memory.stop()
         self.sharing.stop()
         self.budgets.desk.stop()
@@ -368,7 +376,8 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states, budgets, alerts = self.limiter, self._installation.states, self.budgets, self.alerts
+        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -390,6 +399,12 @@ class Server:
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
+            "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
+            "pointsman_kept_answer_reads": (
+                "Looks into the database for answers to repeated requests.",
+                "result",
+                lambda: answers.reads,
+            ),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
                 "result",
