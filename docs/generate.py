@@ -193,6 +193,24 @@ MEANINGS = {
     ),
     "routing.model_lists": "Ask upstreams for their own lists of models, where a connection has no `models`.",
     "routing.model_list_hours": "How old such a list may be before it is asked for again.",
+    "profiles.exclude": "Patterns of models that no profile chooses, e.g. `work/*` (docs/routing-profiles.md).",
+    **{
+        f"profiles.{budget}.{name}": meaning
+        for budget in ("cheap", "medium", "premium")
+        for name, meaning in (
+            ("models", "Models that stand first for this budget, in this order; names, or patterns with `*`."),
+            ("simple", "Before those, for requests of the tier SIMPLE."),
+            ("medium", "The same for MEDIUM."),
+            ("complex", "The same for COMPLEX."),
+            ("reasoning", "The same for REASONING."),
+            ("only", "Choose nothing but these for this budget."),
+        )
+    },
+    "profiles.notdiamond.api_key": "`env:NAME`, `file:PATH`, or the key itself. Without it nobody is asked.",
+    "profiles.notdiamond.base_url": "Where the service is.",
+    "profiles.notdiamond.timeout_ms": "A choice that comes later is not waited for; the local order stands.",
+    "profiles.notdiamond.hash_content": "The service is asked to hash what it is sent, and to keep none of it.",
+    "profiles.notdiamond.preference_id": "A router that was trained there.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
     "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -28,6 +28,7 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -75,6 +76,9 @@ from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -157,6 +161,7 @@ class Server:
             kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
@@ -211,6 +216,16 @@ class Server:
             find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
             chance=random.Random().random,
         )
+
+    def _engine(self) -> "NotDiamond | None":
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states

@@ -180,6 +180,12 @@ class Entry:
             self._model = model
             endpoint.known_price(model)
 
+    @property
+    def price_rule(self) -> str | None:
+        """Where the price of the call comes from, as one word; None while there is none."""
+        price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
+        return price.source.replace(": ", ":").replace(" ", "-") if isinstance(price, Price) else None
+
     def aside(self) -> dict[str, Any]:
         """What some clients are told beside the answer: who gives it, and how it was found."""
         catalogue, namer = self._gateway.snapshot.catalogue, self._gateway.planner.namer

@@ -254,7 +254,12 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
+    if profile is not None:
+        asked = msgspec.structs.replace(asked, judged=profile.judged)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    if profile is not None:
+        problem = await profile.settled(problem)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
@@ -273,8 +278,9 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
-        if run is not None:
-            run.answered(entry.target)
+        for course in (run, profile):
+            if course is not None:
+                course.answered(entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
         gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 

@@ -13,6 +13,7 @@ from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
@@ -98,6 +99,7 @@ class Exchange(Receiver, Protocol):
     bytes_out: int
     first_byte: float | None
     limit_head: bytes
+    telling: Callable[[], bytes] | None
 
     @property
     def responded(self) -> bool: ...
@@ -153,6 +155,7 @@ class Gateway:
         shared: SharedCalls,
         seed: Callable[[], int],
         combos: ComboRuns,
+        profiles: ProfileRuns,
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
@@ -178,6 +181,7 @@ class Gateway:
         self.planner = Planner(health, seed)
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
+        self.profiles = profiles
         self.sessions = SessionTable()
         self.clock = clock
         self.client = client

@@ -240,6 +240,40 @@ class RoutingSettings(_Section, frozen=True, kw_only=True):
     default_model: str | None = None
 
 
+class PinSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.cheap]``, ``[profiles.medium]``, ``[profiles.premium]``: models that stand first for a budget.
+
+    Names as clients give them, or patterns with ``*`` for full ids and ``author/name``.
+    """
+
+    models: list[str] = []
+    simple: list[str] = []
+    medium: list[str] = []
+    complex: list[str] = []
+    reasoning: list[str] = []
+    only: bool = False
+
+
+class NotDiamondSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.notdiamond]``: a service that chooses among a profile's models (docs/routing-profiles.md)."""
+
+    api_key: Secret | None = None  # env:NAME, file:PATH or the key itself; without it nobody is asked
+    base_url: str = "https://api.notdiamond.ai"
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
+    hash_content: bool = True
+    preference_id: str | None = None
+
+
+class ProfileSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles]``: what `auto`, `cheap`, `medium` and `premium` choose among (docs/routing-profiles.md)."""
+
+    exclude: list[str] = []
+    cheap: PinSettings = PinSettings()
+    medium: PinSettings = PinSettings()
+    premium: PinSettings = PinSettings()
+    notdiamond: NotDiamondSettings = NotDiamondSettings()
+
+
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
@@ -292,6 +326,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
+    profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
@@ -391,6 +426,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
     check_budgets(settings.budgets, f"{source}: budgets")
+    _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:
