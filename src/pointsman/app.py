@@ -20,7 +20,6 @@ from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
-from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
@@ -40,6 +39,7 @@ from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
@@ -194,7 +194,7 @@ class Server:
         self.meter.listen(self.gateway.planner.observe)
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
-        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
+        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
         self._show_gauges()
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)

@@ -30,7 +30,7 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
-        "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
+        "dialect", "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -40,6 +40,7 @@ class Entry:
         self._sent_at = 0.0
         self._settled = False
         self._before: RequestRecord | None = None
+        self.dialect = dialect
         self.admitted = False
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
@@ -57,6 +58,12 @@ class Entry:
             dialect=dialect.NAME,
             bytes_in=len(exchange.body),
         )
+
+    def speak(self, dialect: Dialect) -> Dialect:
+        """The client is answered in this dialect from now on."""
+        self.dialect = dialect
+        self.record.dialect = dialect.NAME
+        return dialect
 
     def turn_to(self, target: Target) -> None:
         """Another target is tried. What the one before has cost stays counted."""

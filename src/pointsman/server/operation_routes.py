@@ -14,7 +14,7 @@ from pointsman.gateway import Call, Gateway
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import OPENROUTER_BASE, is_openrouter
+from pointsman.server.views import is_openrouter
 
 # Path below the bases, the module of the dialect there, and its name in it where there are several.
 ROUTES: Final = (
@@ -88,7 +88,7 @@ class OperationRoutes:
 
     def add_to(self, router: Router) -> None:
         """Serve every operation below each base."""
-        for base in (*BASES, OPENROUTER_BASE):
+        for base in BASES:
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
         router.add("POST", "/api/embed", self._handler("ollama.embed", None))
