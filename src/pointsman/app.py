@@ -38,6 +38,7 @@ from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
+from pointsman.server.contract_models import ContractModels
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
@@ -51,7 +52,7 @@ from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
-from pointsman.server.routes import Router
+from pointsman.server.routes import Router, contract_hosts
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
@@ -294,7 +295,7 @@ class Server:
 
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
-        router = Router(mount)
+        router = Router(mount, contract_hosts(self._settings.server))
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         self.responses = ResponseRoutes(
@@ -312,9 +313,10 @@ class Server:
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-        router.add("GET", "/v1/models", listed)
-        router.add("GET", "/v1/models/*", one)
-        OpenRouterModels(self.gateway).add_to(router, listed, one)
+        models = ContractModels(self.gateway, operations, listed, one)
+        models.add_to(router)
+        router.add("GET", "/api/v1/providers/*", models.of_provider)
+        OpenRouterModels(self.gateway).add_to(router, models.models, models.model)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -64,6 +65,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
+    hosts: dict[str, Contract] = {}
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ of another contract meets the same row.
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -119,3 +119,10 @@ def _expression(path: str) -> str:
 def is_path_of(contract: Contract, path: bytes) -> bool:
     """True when a raw path is one of the contract's, whatever the method."""
     return _pattern(contract).fullmatch(path.decode("latin-1")) is not None
+
+
+@lru_cache(1024)
+def owner_of(path: bytes) -> Contract | None:
+    """The one contract that a path belongs to; None when it is several contracts', or nobody's."""
+    owners = [contract for contract in Contract if is_path_of(contract, path)]
+    return owners[0] if len(owners) == 1 else None

@@ -79,8 +79,8 @@ def write_response(response: Response, request: Request, identity: Identity, fid
 
 
 def status_of(error: GatewayError) -> int:
-    """One of the contract's five."""
-    if error.status in _STATUSES:
+    """One of the contract's five, where it is about a call at all and not about a path."""
+    if error.status in _STATUSES or error.kind in (Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED):
         return error.status
     return 401 if error.kind is Kind.PERMISSION_DENIED else 400 if error.status < 500 else 500
 

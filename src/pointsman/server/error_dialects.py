@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pointsman.contracts.operations import Contract
+from pointsman.contracts.operations import Contract, owner_of
 from pointsman.dialects import openai_chat
 from pointsman.server.exchange import ErrorDialect, Exchange
 from pointsman.server.inference import dialect_module
@@ -17,7 +17,7 @@ _DIALECTS: Final = {
 
 def error_dialect(exchange: Exchange) -> ErrorDialect:
     """The module that writes an error for this client; OpenAI's words where nothing tells whose it is."""
-    contract = contract_of(exchange)
+    contract = exchange.contract or owner_of(exchange.path) or contract_of(exchange)
     name = _DIALECTS.get(contract) if contract is not None else None
     found: ErrorDialect = openai_chat if name is None else dialect_module(name)
     return found

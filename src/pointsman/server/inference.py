@@ -16,6 +16,7 @@ from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve
 from pointsman.gateway import Call, Gateway
+from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
@@ -265,7 +266,9 @@ class InferenceRoutes:
             return
         if operation != b"chat/completions":
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
-        if name not in self._gateway.snapshot.catalogue.connections:
+        snapshot = self._gateway.snapshot
+        if name not in snapshot.catalogue.connections:
+            authenticate(exchange.headers, snapshot.keys, exchange.started_at)  # others need not know which there are
             error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
             refuse(exchange, openai_chat, error)
             return

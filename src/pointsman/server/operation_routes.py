@@ -11,6 +11,7 @@ from pointsman.canonical.passed import PassedRequest
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve
 from pointsman.gateway import Call, Gateway
+from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
@@ -107,6 +108,8 @@ class OperationRoutes:
             provider = unquote(rest.partition(b"/")[0].decode("latin-1")) if marked else None
             try:
                 if provider is not None and provider not in self._gateway.snapshot.catalogue.connections:
+                    # Which connections there are is for callers with a key.
+                    authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
                     raise GatewayError(Kind.INVALID_REQUEST, "the path names no known provider", param="provider")
                 call = client_call(exchange)
             except GatewayError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pointsman.contracts.operations import BASES, MOUNTS, Contract, is_path_of
 from pointsman.errors import GatewayError, Kind
+from pointsman.settings import ServerSettings
 
 if TYPE_CHECKING:
     from pointsman.server.exchange import Exchange
@@ -98,6 +99,11 @@ class Router:
         if table is not None and request.path.startswith(BASES[contract]):
             return _of_method(table, request.method)
         return self._fallback if table is None and is_path_of(contract, request.path) else _unknown
+
+
+def contract_hosts(settings: ServerSettings) -> Mapping[bytes, Contract]:
+    """``server.hosts`` as `Router` wants them."""
+    return {host.lower().encode("ascii", "replace"): contract for host, contract in settings.hosts.items()}
 
 
 def _of_method(table: dict[bytes, Handler], method: bytes) -> Handler:
