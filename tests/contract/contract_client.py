@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 import jsonschema_rs
-from contract_shapes import SHAPES
+from contract_shapes import SHAPES, SHAPES_OF
 
 from gateway import KEY, RunningGateway
 from pointsman.contracts.documents import served_document
@@ -31,7 +31,11 @@ class ContractClient:
         """Close the client's connections."""
         self._client.close()
 
-    def ask(self, method: str, path: str, body: Any = None, *, status: int | None = None, **sent: Any) -> Any:
+    def parameters(self, path: str) -> list[str]:
+        """The names of a path's parameters."""
+        return re.findall(r"\{([^}]*)\}", path)
+
+    def ask(self, method: str, path: str, body: Any = None, /, *, status: int | None = None, **sent: Any) -> Any:
         """The decoded answer to an operation, checked against its document; ``path`` is the document's.
 
         ``status``: the one that is expected, else the operation's success. ``sent``: the path's parameters by name, and
@@ -42,9 +46,7 @@ class ContractClient:
         more = {"json": body} if body is not None else {}
         if "content" in sent:
             more = {"content": sent["content"]}
-        response = self._client.request(
-            method, place, params=sent.get("query"), headers=sent.get("headers"), **more
-        )
+        response = self._client.request(method, place, params=sent.get("query"), headers=sent.get("headers"), **more)
         wanted = success(told) if status is None else status
         assert response.status_code == wanted, f"{method} {place}: {response.status_code} {response.text[:500]}"
         found = self.check(method, path, response)
@@ -68,7 +70,8 @@ class ContractClient:
 
     def _schemas(self, method: str, path: str, status: int, answer: dict[str, Any]) -> list[dict[str, Any]]:
         found = answer.get("content", {}).get("application/json", {}).get("schema")
-        shape = SHAPES.get((method, path)) if status < 400 else None
+        shapes = {**SHAPES, **SHAPES_OF.get(self.contract, {})}
+        shape = shapes.get((method, path)) if status < 400 else None
         return [schema for schema in (found, shape) if schema]
 
     def _resolve(self, part: dict[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,16 @@ _FLAT: Final = {
     "required": ["code", "message"],
     "properties": {"code": _TEXT, "message": _TEXT, "details": {"type": "object"}},
 }
+_WORDS_OR_OBJECT: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"anyOf": [{"type": "string"}, _NESTED]}},
+}
 # How each contract's clients read a refusal.
 REFUSALS: Final = MappingProxyType(
     {
         Contract.OPENROUTER: _NUMBERED,
-        Contract.OMNIROUTE: _OF_OPENAI,
+        Contract.OMNIROUTE: _WORDS_OR_OBJECT,
         Contract.CROSSCOMPUTE: _OF_OPENAI,
         Contract.HARDCARRX: _NUMBERED,
         Contract.HYBRID: _FLAT,

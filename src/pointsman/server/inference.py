@@ -57,7 +57,10 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
 class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
 
-    def __init__(self, dialect: HubDialect, call: ClientCall, provider: str | None = None) -> None:
+    def __init__(
+        self, dialect: HubDialect, call: ClientCall, provider: str | None = None, *, errors: Any = None
+    ) -> None:
+        """``errors``: whose errors the client reads, when not the dialect's own."""
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
@@ -67,8 +70,8 @@ class Speaking:
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer
-        self.status_of = getattr(dialect, "status_of", own_status)
-        self.render_error = dialect.render_error
+        self.status_of = getattr(errors or dialect, "status_of", own_status)
+        self.render_error = (errors or dialect).render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
