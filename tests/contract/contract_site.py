@@ -1,5 +1,6 @@
 """A gateway before simulated upstreams of several APIs, for tests of whole contracts."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -61,3 +62,21 @@ def running_site(data_dir: Path) -> Iterator[Site]:
         }  # fmt: skip
         gateway = stack.enter_context(running_gateway(data_dir, settings))
         yield Site(gateway, chat)
+
+
+@contextmanager
+def offline(gateway: RunningGateway) -> Iterator[None]:
+    """The gateway finds no host but this one: made-up addresses are not looked for in the world."""
+    loop: Any = gateway._loop
+    usual = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, port: Any, **more: Any) -> Any:
+        if host in ("127.0.0.1", "localhost", "::1"):
+            return await usual(host, port, **more)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    gateway.read(lambda: setattr(loop, "getaddrinfo", getaddrinfo))
+    try:
+        yield
+    finally:
+        gateway.read(lambda: setattr(loop, "getaddrinfo", usual))

@@ -64,10 +64,10 @@ _BY_PATH: Final = MappingProxyType(
 # Statuses of calls to models, beside those that the contract names. The contracts of `_ALL_NAMED` name all of theirs.
 _CALLS: Final = ("400", "402", "403", "404", "408", "413", "429", "500", "502", "503", "504")
 _ALL_NAMED: Final = frozenset((Contract.HARDCARRX, Contract.HYBRID))
-# Conflicts with what is there already.
+# Conflicts with what is there already: another of the name, or what stands in the configuration file.
 _CONFLICTS: Final = frozenset(
-    (("POST", "/api/providers"), ("PATCH", "/api/providers/{id}"), ("POST", "/api/provider-nodes"),
-     ("PATCH", "/api/provider-nodes/{id}"))
+    (("POST", "/api/providers"), ("PATCH", "/api/providers/{id}"), ("DELETE", "/api/providers/{id}"),
+     ("POST", "/api/provider-nodes"), ("PATCH", "/api/provider-nodes/{id}"))
 )  # fmt: skip
 
 
