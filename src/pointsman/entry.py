@@ -42,7 +42,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "exchange", "limits", "planned", "reader", "record", "reservation", "target",
+        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
+        "reservation", "target",
         "upstream_reservation",
     )  # fmt: skip
 
@@ -56,6 +57,7 @@ class Entry:
         self._before: RequestRecord | None = None
         self._hold: Hold | None = None  # of the budgets
         self.budgets: Bound | None = None  # those that bind this call
+        self.dialect = dialect
         self.admitted = False
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
@@ -74,6 +76,12 @@ class Entry:
             dialect=dialect.NAME,
             bytes_in=len(exchange.body),
         )
+
+    def speak(self, dialect: Dialect) -> Dialect:
+        """The client is answered in this dialect from now on."""
+        self.dialect = dialect
+        self.record.dialect = dialect.NAME
+        return dialect
 
     def turn_to(self, target: Target) -> None:
         """Another target is tried. What the one before has cost stays counted."""
