@@ -17,6 +17,7 @@ from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -30,6 +31,7 @@ from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Endpoints
+from pointsman.upstream.hedging import HedgeBook
 
 
 class Call(Protocol):
@@ -159,10 +161,13 @@ class Gateway:
         default_model: str | None = None,
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
+        kept_answers: KeptAnswers | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none.
+        looks for their names in calls. ``default_model`` is for requests that name none. ``kept_answers``: those that
+        all processes share.
         """
+        self.kept_answers = kept_answers
         self.default_model = default_model
         self.billing = billing
         self.budgets = budgets
@@ -170,6 +175,7 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.attempts = attempts
+        self.hedges = HedgeBook()
         self.shared = shared
         self.seed = seed
         self.planner = Planner(health, seed)

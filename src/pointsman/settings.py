@@ -18,6 +18,7 @@ import msgspec
 
 from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
 from pointsman.charges import LedgerSettings
+from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.profile_settings import ProfileSettings
@@ -67,6 +68,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
+    hosts: dict[str, Contract] = {}
 
     def address(self, port: int) -> str:
         """The URL of the server that listens on ``port``."""
@@ -97,6 +99,17 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     max_header_count: Count = 256
 
 
+class HedgeSettings(_Section, frozen=True, kw_only=True):
+    """``[attempts.hedging]``: a second attempt beside one that takes unusually long (docs/failover.md)."""
+
+    enabled: bool = False
+    percentile: Annotated[float, msgspec.Meta(ge=50, lt=100)] = 95.0
+    least_seconds: Delay = 0.2
+    least_samples: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    max_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+    max_cost_nano_usd: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = 50_000_000
+
+
 class AttemptSettings(_Section, frozen=True, kw_only=True):
     """``[attempts]``: how a request is tried, at one target or several (docs/failover.md). Times in seconds."""
 
@@ -104,6 +117,8 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
     retry_delay_seconds: Delay = 0.5
     max_retry_wait_seconds: Delay = 5.0
+    last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    hedging: HedgeSettings = HedgeSettings()
 
 
 class AnswerSettings(_Section, frozen=True, kw_only=True):
@@ -112,6 +127,8 @@ class AnswerSettings(_Section, frozen=True, kw_only=True):
     keep_seconds: Seconds = 3600.0
     memory_bytes: Count = 32 * 1024 * 1024
     max_entry_bytes: Count = 4 * 1024 * 1024
+    durable: bool = True
+    max_per_workspace: Count = 2000
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
@@ -198,6 +215,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_certificate: str | None = None
     client_key: str | None = None
     options: dict[str, str] = {}
+    tags: list[str] = []
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
