@@ -338,6 +338,7 @@ class Server:
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            model_words=installation.model_words,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
