@@ -43,7 +43,9 @@ from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
+from pointsman.storage.routing_engines import EngineRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.engines import EngineService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
@@ -103,6 +105,9 @@ class Installation:
         self.keys = KeyService(self.key_rows, master, clock)
         self.model_lists = ModelListRepository(database)
         self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
+        self.engines = EngineService(
+            EngineRepository(database), master, clock, settings.profiles.notdiamond, environment
+        )
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),

@@ -24,6 +24,7 @@ from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
+from pointsman.api.pointsman.engines import EngineViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
@@ -36,6 +37,7 @@ from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.engines import EngineService
 from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
@@ -49,6 +51,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     combo_figures: ComboFigureRepository
     budgets: BudgetService
     model_words: ModelWords
+    engines: EngineService
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -87,6 +90,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 ContractDocuments().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
+                *EngineViews(services.gateway, services.engines, services.apply).handlers(),
                 *ModelWordViews(services.gateway, services.model_words, services.apply).handlers(),
                 *BudgetViews(services.gateway, services.budgets, services.apply).handlers(),
                 *connections,
