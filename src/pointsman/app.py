@@ -333,6 +333,7 @@ class Server:
             apply=installation.await_revision,
             checks=self._health,
             combos=self._installation.combos,
+            sign_in=installation.sign_in,
             combo_figures=ComboFigureRepository(self._installation.database),
         )
         application = build_management(services)
@@ -434,6 +435,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            login_required=await installation.sign_in.login_required(),
         )
 
     async def _watch(self) -> None:

@@ -16,6 +16,9 @@ from pointsman.accounting.telemetry import Meter
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
+from pointsman.identity.sign_in import SignIn
+from pointsman.identity.tokens import Tokens
+from pointsman.identity.users import UserService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.combos import ComboService
 from pointsman.policy.resilience import ResilienceService
@@ -23,6 +26,7 @@ from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
+from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -37,6 +41,7 @@ from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
+from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
@@ -86,7 +91,12 @@ class Installation:
         self.configuration = ConfigurationRepository(database)
         self.health_rows = HealthRepository(database)
         self.resilience = ResilienceService(self.health_rows, settings.resilience)
-        self.keys = KeyService(self.key_rows, master, clock)
+        self.accounts = AccountRepository(database)
+        user_rows, identity = UserRepository(database), settings.identity
+        self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
+        self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
+        self.users = UserService(user_rows, self.keys, self.key_rows, clock)
+        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         self.model_lists = ModelListRepository(database)
         self.connections = ConnectionService(
             ConnectionRepository(database),
@@ -111,6 +121,14 @@ class Installation:
             if self.clock.monotonic() > deadline:
                 return False
             await asyncio.sleep(APPLY_POLL_SECONDS)
+
+
+def _issuer_secrets(settings: Settings, environment: Environment) -> dict[str, Secret]:
+    return {
+        row.issuer: environment.resolve(row.secret, f"issuers[{index}].secret")
+        for index, row in enumerate(settings.issuers)
+        if row.secret is not None
+    }
 
 
 @asynccontextmanager
@@ -162,8 +180,9 @@ class Housekeeping:
         self.children = _make_children(installation) if settings.local.enabled else {}
 
     async def ensure_first_key(self) -> None:
-        """Make the first key when there is none; ``first_key`` is it then."""
+        """Make the administrator, and the first key when there is none; ``first_key`` is it then."""
         installation = self._installation
+        await installation.users.ensure_administrator(installation.environment.admin_password)
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
 
     def start(self) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pointsman.errors import ConfigError
+from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
 
@@ -268,6 +269,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
     storage: StorageSettings = StorageSettings()
+    identity: IdentitySettings = IdentitySettings()
+    issuers: list[IssuerSettings] = []
+    sign_in: list[SignInSettings] = []
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -282,6 +286,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     secret_key: Secret | None = None
     bootstrap_key: Secret | None = None
+    admin_password: Secret | None = None
     api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
 
@@ -324,6 +329,7 @@ def read_environment(data_dir: Path | None = None) -> Environment:
         redis_url=env.get("POINTSMAN_REDIS_URL") or None,
         secret_key=secret("POINTSMAN_SECRET_KEY"),
         bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        admin_password=secret("POINTSMAN_ADMIN_PASSWORD"),
         api_key=secret("POINTSMAN_API_KEY"),
         variables=env,
     )
@@ -363,6 +369,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_issuers(settings.identity, settings.issuers, settings.sign_in, source)
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:

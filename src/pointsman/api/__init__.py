@@ -8,6 +8,7 @@ from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
+from pointsman.api.access import Guard
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
@@ -21,11 +22,14 @@ from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
+from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.routes import RouteExplanations
+from pointsman.api.pointsman.user_tokens import UserTokens
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.identity.sign_in import SignIn
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
@@ -45,6 +49,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
+    sign_in: SignIn
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
@@ -73,8 +78,13 @@ def build_management(services: ManagementServices) -> Litestar:
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
         *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
     ]
+    people: list[Any] = [
+        *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
+        *UserTokens(services.gateway, services.sign_in).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
+            guards=[Guard(services.gateway)],
             route_handlers=[
                 request_logs.handler(),
                 *translator.handlers(),
@@ -82,6 +92,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *connections,
                 *combos,
                 *health,
+                *people,
             ],
             exception_handlers={
                 GatewayError: _gateway_error,
