@@ -156,6 +156,8 @@ MEANINGS = {
     **RESILIENCE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
+    "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",
+    "ledger.byok_fee_percent": "What a call with the caller's own provider key is charged, of the list price.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",

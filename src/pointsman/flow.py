@@ -112,7 +112,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await _infer(gateway, dialect, exchange, entry)
         return
     key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
@@ -156,7 +156,8 @@ async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 
 def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
-    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
+    record = entry.record
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.accounting.billing import BillingRules
 from pointsman.canonical import halves
 from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
@@ -152,11 +153,13 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none.
         """
         self.default_model = default_model
+        self.billing = billing
         self.files = files
         self.vault = vault
         self.health = health

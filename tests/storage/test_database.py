@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
+from pointsman.storage import ledger_tables  # noqa: F401 - its tables join the others
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
@@ -387,7 +388,7 @@ def test_work_is_done_between_the_steps_of_a_long_statement(database_place: Data
                     RequestRecord(request_id=f"r{n}", created_at=n, operation="chat", route="/", dialect="d")
                     for n in range(200)
                 ]
-                return await RequestRepository(database).insert_many(connection, records)
+                return len((await RequestRepository(database).insert_many(connection, records)).records)
 
     assert asyncio.run(story()) == 200
     assert bool(turns) == (database_place.url is None)

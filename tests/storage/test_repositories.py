@@ -377,8 +377,8 @@ def test_a_record_comes_back_as_it_was_stored(database_place: DatabasePlace) -> 
     async def story(database: Database) -> None:
         requests = RequestRepository(database)
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [FULL, record(1)]) == 2
-            assert await requests.insert_many(connection, []) == 0
+            assert len((await requests.insert_many(connection, [FULL, record(1)])).records) == 2
+            assert len((await requests.insert_many(connection, [])).records) == 0
         assert await requests.find(FULL.request_id) == FULL
         assert await requests.find("req_0001") == record(1)
         assert await requests.find("req") is None
@@ -390,9 +390,9 @@ def test_a_record_is_stored_once_however_often_it_comes(database_place: Database
     async def story(database: Database) -> None:
         requests = RequestRepository(database)
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(1), record(1), record(2)]) == 2
+            assert len((await requests.insert_many(connection, [record(1), record(1), record(2)])).records) == 2
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(2), record(3)]) == 1
+            assert len((await requests.insert_many(connection, [record(2), record(3)])).records) == 1
         assert await requests.list_page("default", 10) == (record(3), record(2), record(1))
 
     within(database_place, story)
@@ -403,7 +403,7 @@ def test_what_no_column_can_hold_is_altered_and_not_refused(database_place: Data
         requests = RequestRepository(database)
         odd = msgspec.structs.replace(FULL, request_model="a\0b", input_tokens=2**70, output_tokens=-(2**70))
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(1), odd]) == 2
+            assert len((await requests.insert_many(connection, [record(1), odd])).records) == 2
         assert await requests.find(FULL.request_id) == msgspec.structs.replace(
             FULL, request_model="a\ufffdb", input_tokens=2**63 - 1, output_tokens=-(2**63)
         )
@@ -451,8 +451,8 @@ def test_routing_decisions_are_kept_apart_found_by_workspace_and_pruned(database
         old = msgspec.structs.replace(record(1, at=1000), plan=b"\x00old\xff")
         new = msgspec.structs.replace(record(2, at=5000, workspace="team"), plan=b"new")
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [old, new, record(3)]) == 3
-            assert await requests.insert_many(connection, [old]) == 0
+            assert len((await requests.insert_many(connection, [old, new, record(3)])).records) == 3
+            assert len((await requests.insert_many(connection, [old])).records) == 0
         assert await requests.find_plan(old.request_id) == b"\x00old\xff"
         assert await requests.find_plan(new.request_id, "team") == b"new"
         assert await requests.find_plan(new.request_id, "default") is None

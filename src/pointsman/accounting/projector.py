@@ -1,8 +1,8 @@
 """Carries the journal's records into the database: in batches, each record once, also those of dead processes.
 
-Rows, the position behind them and the keys' last use are one transaction: whatever interrupts the projector, it goes on
-at the position that belongs to the rows, and rows that come again are left alone. Two projectors over one directory do
-no harm, only work twice.
+Rows, their postings in the ledger, the position behind them and the keys' last use are one transaction: whatever
+interrupts the projector, it goes on at the position that belongs to the rows, and rows that come again are left alone.
+Two projectors over one directory do no harm, only work twice.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ import msgspec
 import structlog
 
 from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment
+from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
@@ -99,6 +101,7 @@ class Projector:
         self._retention_us = int(retention_days * _DAY_US)
         self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
+        self._ledger = LedgerRepository(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self._high_rate = high_rate
@@ -261,7 +264,9 @@ class Projector:
                 last_used[record.key_id] = record.created_at
         try:
             async with self._database.write() as connection:
-                await self._requests.insert_many(connection, records)
+                stored = await self._requests.insert_many(connection, records)
+                for draft in usage_drafts(stored.records):
+                    await self._ledger.post(connection, draft, Range(stored.first, stored.last))
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
     true,
 )
 
@@ -32,7 +33,7 @@ metadata: Final = MetaData(
 )
 
 # SQLite gives row numbers to a column declared INTEGER PRIMARY KEY only, which holds 64 bits there.
-_RowNumber: Final = BigInteger().with_variant(Integer, "sqlite")
+ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
 # Every credential that callers present: API keys of every kind, tokens of the command line, sessions of browsers
 # (identity/credentials.py). ``digest`` is a keyed hash, ``fingerprint`` the SHA-256 that OpenRouter calls a key's hash.
@@ -140,6 +141,9 @@ aliases: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+# Tokens were used and nobody knows what they cost.
+UNPRICED: Final = text("cost_nano_usd IS NULL AND input_tokens + output_tokens > 0")
+
 # The columns after `sequence` are the fields of RequestRecord but ``plan``, in its order. No check constraints: a row
 # that money depends on must not be refused for an odd value, and one IN (...) costs a quarter of the insert on SQLite.
 # `sequence` grows in the order of commit, which created_at does not: a long request is stored after a short one that
@@ -147,7 +151,7 @@ aliases: Final = Table(
 requests: Final = Table(
     "requests",
     metadata,
-    Column("sequence", _RowNumber, primary_key=True, autoincrement=True),
+    Column("sequence", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("request_id", Text, nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("operation", Text, nullable=False),
@@ -180,10 +184,22 @@ requests: Final = Table(
     Column("attempts", Text),
     Column("combo", Text),
     Column("target", Text),
+    Column("account_id", Text, nullable=False, server_default="default"),
+    Column("upstream_cost_nano_usd", BigInteger),
+    Column("byok", Boolean, nullable=False, server_default=false()),
+    Column("exemption", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
 Index(None, requests.c.key_id, requests.c.created_at)
+Index(None, requests.c.account_id, requests.c.created_at)
+# What nobody could price, for the alert and the list of it: hardly any row where prices are known.
+Index(
+    "ix_requests_unpriced",
+    requests.c.created_at,
+    sqlite_where=UNPRICED,
+    postgresql_where=UNPRICED,
+)
 # For the figures of combos; a request that named none costs it nothing.
 Index(
     None,
