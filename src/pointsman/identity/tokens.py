@@ -40,7 +40,7 @@ class Issuer(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A token that was checked: ``issued_at`` and the instants that bound it in seconds, as the token has them."""
+    """A token that was checked, and its instants in us."""
 
     key: Key
     issued_at: int
@@ -89,11 +89,14 @@ class Tokens:
         if not isinstance(rows, list):
             raise ValueError("it is not a set of keys")
         public = [row for row in rows if isinstance(row, dict) and row.get("kty") in ("RSA", "EC", "OKP")]
+        self._issuers.pop(issuer, None)
+        self._sets.pop(issuer, None)
+        if not public:
+            return 0
         try:
             self._sets[issuer] = KeySet.import_key_set({"keys": public[:100]})
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"its keys can't be read: {type(error).__name__}") from error
-        self._issuers.pop(issuer, None)
         self.wanted.discard(issuer)
         return len(public)
 
@@ -103,13 +106,12 @@ class Tokens:
 
         own = self._issuer(self._settings.token_issuer)
         assert own is not None, "our own issuer is always there"
-        issued_at = now_us // 1_000_000
-        expires_at = issued_at + (seconds or self._settings.token_seconds)
+        expires_at = now_us // 1_000_000 + (seconds or self._settings.token_seconds)
         claims = {
             "iss": own.name,
             "aud": own.audience,
             "sub": user.id,
-            "iat": issued_at,
+            "iat": now_us / 1e6,  # with its fraction: a new password ends tokens of the same second
             "exp": expires_at,
             "account": user.account_id,
             "role": user.role,
@@ -132,17 +134,17 @@ class Tokens:
         return kept.key if self._holds(kept, now_us) else None
 
     def _holds(self, kept: Kept, now_us: int) -> bool:
-        now, void_before = now_us // 1_000_000, 0
+        void_before = 0
         user = kept.key.user_id
         if user is not None and user in self._void:
             instant = self._void[user]
             if instant is None:
                 return False
-            void_before = -(-instant // 1_000_000)
+            void_before = instant
         expires_at = kept.key.expires_at
         return (
             kept.issued_at >= void_before
-            and kept.not_before <= now + LEEWAY_SECONDS
+            and kept.not_before <= now_us + LEEWAY_SECONDS * 1_000_000
             and expires_at is not None
             and now_us < expires_at
         )
@@ -194,7 +196,7 @@ class Tokens:
             account_id=account_id,
             user_id=user_id,
         )
-        return Kept(key, int(issued), int(claims.get("nbf", 0)))
+        return Kept(key, round(issued * 1e6), round(claims.get("nbf", 0) * 1e6))
 
     def _person(self, issuer: str, subject: str) -> tuple[str, str, bool]:
         """User, account, and whether an administrator: as was noted, else what such a person gets when it is noted."""
