@@ -55,6 +55,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
@@ -73,4 +74,5 @@ __all__ = [
     "serve",
     "simulate",
     "translate",
+    "users",
 ]
