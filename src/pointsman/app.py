@@ -60,6 +60,7 @@ from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
@@ -159,6 +160,10 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.issuers:
+            installation = self._installation
+            issuers = IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock)
+            self._spawn("issuers", issuers.run())
         if settings.routing.model_lists:
             self._spawn("model lists", self.lists.run())
         if house is not None:
@@ -289,6 +294,7 @@ class Server:
             checks=self._health,
             combos=self._installation.combos,
             sign_in=installation.sign_in,
+            providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
         )
         application = build_management(services)

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -48,6 +48,10 @@ from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
 from pointsman.upstream.provider_nodes import ProviderNodeService
+
+if TYPE_CHECKING:
+    from pointsman.upstream.client import UpstreamClient
+    from pointsman.upstream.open_id import OpenIdProvider
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -110,6 +114,19 @@ class Installation:
         )
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
+
+    def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
+        """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""
+        from pointsman.upstream.open_id import OpenIdProvider, callback_address
+
+        found: dict[str, OpenIdProvider] = {}
+        for index, row in enumerate(self.settings.sign_in):
+            place = f"sign_in[{index}].client_secret"
+            secret = self.environment.resolve(row.client_secret, place) if row.client_secret is not None else None
+            callback = callback_address(self.settings.identity.public_url or "", row.id)
+            surroundings = (client, self.master, self.clock)
+            found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
+        return found
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
         """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""

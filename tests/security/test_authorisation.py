@@ -32,6 +32,8 @@ OPEN = {
     ("POST", "/api/auth/login"),
     ("POST", "/api/auth/logout"),
     ("GET", "/api/auth/status"),
+    ("GET", "/api/auth/oidc/{provider}/login"),
+    ("GET", "/api/auth/oidc/{provider}/callback"),
     ("GET", "/api/init"),
     ("GET", "/api/settings/require-login"),
     ("GET", "/api/monitoring/health"),

@@ -17,6 +17,7 @@ from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
 from pointsman.api.omniroute.monitoring import Monitoring
+from pointsman.api.omniroute.open_id import OpenIdViews
 from pointsman.api.omniroute.provider_nodes import ProviderNodes
 from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.providers import Providers
@@ -36,6 +37,7 @@ from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.open_id import OpenIdProvider
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 
@@ -50,6 +52,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
     sign_in: SignIn
+    providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
@@ -80,6 +83,7 @@ def build_management(services: ManagementServices) -> Litestar:
     ]
     people: list[Any] = [
         *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
+        *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
     return Litestar.from_config(

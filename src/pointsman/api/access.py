@@ -30,6 +30,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("POST", "/api/auth/login", PUBLIC),
     ("POST", "/api/auth/logout", PUBLIC),
     ("GET", "/api/auth/status", PUBLIC),
+    ("GET", "/api/auth/oidc/{provider}/login", PUBLIC),
+    ("GET", "/api/auth/oidc/{provider}/callback", PUBLIC),
     ("GET", "/api/init", PUBLIC),
     ("GET", "/api/settings/require-login", PUBLIC),
     ("POST", "/api/settings/require-login", HIGH),

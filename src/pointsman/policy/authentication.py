@@ -35,10 +35,8 @@ def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Ke
     if presented is None:
         return _session(headers, keys, now_us)
     key = keys.find(presented)
-    if key is None:
+    if key is None or (key.expires_at is not None and key.expires_at <= now_us):
         return _other(presented, keys, now_us)
-    if key.expires_at is not None and key.expires_at <= now_us:
-        raise _invalid()
     return key
 
 
@@ -94,7 +92,7 @@ def _presented(headers: dict[bytes, bytes]) -> bytes | None:
 
 
 def _other(presented: bytes, keys: KeyTable, now_us: int) -> Key:
-    """A token's bearer; else the refusal."""
+    """A token's bearer; else the refusal, after the same work for an unknown credential and for one that has expired."""
     key = keys.verify(presented, now_us)
     if key is not None:
         return key

@@ -48,7 +48,7 @@ class SignInViews:
                 await self._sign_in.users.close_session(key.id)
                 await self._in_effect()
             done = answer({"success": True})
-            done.headers["set-cookie"] = _cookie("", 0, secure=self._secure(request))
+            done.headers["set-cookie"] = session_cookie("", 0, secure=self._secure(request))
             return done
 
         @get("/api/auth/status")
@@ -89,7 +89,7 @@ class SignInViews:
         row, secret = await self._sign_in.users.open_session(user, days)
         await self._apply(row.revision)
         done = answer({"success": True})
-        done.headers["set-cookie"] = _cookie(secret.reveal(), days * 86_400, secure=self._secure(request))
+        done.headers["set-cookie"] = session_cookie(secret.reveal(), days * 86_400, secure=self._secure(request))
         return done
 
     async def _status(self, request: HttpRequest) -> Response[bytes]:
@@ -111,7 +111,7 @@ class SignInViews:
         told["expiresAt"] = instant(await self._sign_in.users.renew_session(key.id, days))
         await self._in_effect()
         renewed = answer(told)
-        renewed.headers["set-cookie"] = _cookie(cookie, days * 86_400, secure=self._secure(request))
+        renewed.headers["set-cookie"] = session_cookie(cookie, days * 86_400, secure=self._secure(request))
         return renewed
 
     async def _requirements(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _read_login(asked: dict[str, Any]) -> tuple[str | None, Secret]:
     return email, Secret(str(password))
 
 
-def _cookie(value: str, seconds: int, *, secure: bool) -> str:
+def session_cookie(value: str, seconds: int, *, secure: bool) -> str:
     """RFC 6265bis: no script reads it, no other site's page sends it but by a link."""
     name = COOKIE.decode()
     return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
