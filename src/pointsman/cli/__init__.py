@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    budgets,
     chat,
     combos,
     connection_changes,
@@ -60,6 +61,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 
 __all__ = [
     "app",
+    "budgets",
     "chat",
     "combos",
     "connection_changes",

@@ -92,7 +92,7 @@ def _presented(headers: dict[bytes, bytes]) -> bytes | None:
 
 
 def _other(presented: bytes, keys: KeyTable, now_us: int) -> Key:
-    """A token's bearer; else the refusal, after the same work for an unknown credential and for one that has expired."""
+    """A token's bearer; else the refusal, after the same work whether the credential is unknown or has expired."""
     key = keys.verify(presented, now_us)
     if key is not None:
         return key
