@@ -73,6 +73,7 @@ from pointsman.ticker import Ticker
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
@@ -183,6 +184,10 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.issuers:
+            installation = self._installation
+            issuers = IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock)
+            self._spawn("issuers", issuers.run())
         if settings.routing.model_lists:
             self._spawn("model lists", self.lists.run())
         if house is not None:
@@ -336,6 +341,8 @@ class Server:
             apply=installation.await_revision,
             checks=self._health,
             combos=self._installation.combos,
+            sign_in=installation.sign_in,
+            providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
         )
@@ -456,6 +463,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            login_required=await installation.sign_in.login_required(),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 

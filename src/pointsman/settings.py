@@ -20,6 +20,7 @@ from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budg
 from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
+from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
 
@@ -330,6 +331,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
+    identity: IdentitySettings = IdentitySettings()
+    issuers: list[IssuerSettings] = []
+    sign_in: list[SignInSettings] = []
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
@@ -346,6 +350,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     secret_key: Secret | None = None
     bootstrap_key: Secret | None = None
+    admin_password: Secret | None = None
     api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
 
@@ -388,6 +393,7 @@ def read_environment(data_dir: Path | None = None) -> Environment:
         redis_url=env.get("POINTSMAN_REDIS_URL") or None,
         secret_key=secret("POINTSMAN_SECRET_KEY"),
         bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        admin_password=secret("POINTSMAN_ADMIN_PASSWORD"),
         api_key=secret("POINTSMAN_API_KEY"),
         variables=env,
     )
@@ -427,6 +433,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_issuers(settings.identity, settings.issuers, settings.sign_in, source)
     check_budgets(settings.budgets, f"{source}: budgets")
     _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     seen: set[str] = set()

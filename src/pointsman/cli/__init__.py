@@ -56,6 +56,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
@@ -75,4 +76,5 @@ __all__ = [
     "serve",
     "simulate",
     "translate",
+    "users",
 ]
