@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -188,12 +188,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner.run(look())
 
 
-@pytest.mark.parametrize("examples", [2])
+@pytest.mark.parametrize("examples", [4])
 def test_the_books_stay_right_whatever_happens(migrated_sqlite: Path, examples: int) -> None:
     LedgerMachine.template = migrated_sqlite
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
         ),
     )
