@@ -21,14 +21,14 @@ from sqlalchemy import Connection, text
 from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
-from pointsman.storage import ledger_tables  # noqa: F401 - its tables join the others
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.requests import RequestRepository
-from pointsman.storage.tables import metadata, requests
+from pointsman.storage.schema import metadata
+from pointsman.storage.tables import requests
 
 
 @contextlib.asynccontextmanager

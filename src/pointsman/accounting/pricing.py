@@ -84,6 +84,17 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         )
         return min((pico + PICO_PER_NANO // 2) // PICO_PER_NANO, MOST_NANO_USD)  # no odd count breaks the books
 
+    def most_nano_usd(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that a call of this size can cost, in nano-USD, rounded up: whatever is cached, at any tier."""
+        tiers = [tier for tier in self.tiers if tier is self.tiers[0] or input_tokens > tier.from_input_tokens]
+        pico = max(
+            input_tokens * max(rates.input, rates.cache_read, rates.cache_write)
+            + output_tokens * rates.output
+            + rates.request
+            for rates in tiers
+        )
+        return -(-pico // PICO_PER_NANO)
+
 
 FREE: Final = Price(tiers=(Rates(),), source="local model")
 

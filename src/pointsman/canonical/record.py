@@ -35,7 +35,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     (routing/replay.py), kept in a table of its own. ``cost_nano_usd`` is what ``account_id`` is charged;
     ``upstream_cost_nano_usd`` what the upstream takes for it, None when that is the same. With ``byok`` the upstream
     bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
-    is not charged. The identifier makes repeated projection harmless.
+    is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a
+    list of [budget, period, whether it was reserved before]. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -74,4 +75,5 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     upstream_cost_nano_usd: int | None = None
     byok: bool = False
     exemption: Exemption | None = None
+    charges: str | None = None
     plan: bytes | None = None

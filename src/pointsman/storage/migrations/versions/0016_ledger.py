@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 
 _UNPRICED: Final = sa.text("cost_nano_usd IS NULL AND input_tokens + output_tokens > 0")
 _APPEND_ONLY: Final = ("ledger_transactions", "ledger_postings")
