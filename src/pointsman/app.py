@@ -338,6 +338,9 @@ class Server:
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            ledger=installation.ledger,
+            database=installation.database,
+            journal=installation.data_dir / "journal",
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)

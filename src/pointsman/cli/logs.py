@@ -144,9 +144,9 @@ def cost(nano_usd: int | None) -> str:
     """An amount of nano-USD as dollars, exactly and without trailing zeros beyond the cent; None is ``unpriced``."""
     if nano_usd is None:
         return "unpriced"
-    whole, fraction = divmod(nano_usd, 1_000_000_000)
+    whole, fraction = divmod(abs(nano_usd), 1_000_000_000)
     digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
-    return f"${whole}.{digits}"
+    return f"{'-' if nano_usd < 0 else ''}${whole}.{digits}"
 
 
 def milliseconds(microseconds: int | None) -> str:
