@@ -535,7 +535,7 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
 def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
     """The budgets of a process, which is known to the escrow by its journal."""
     home = home_of(installation.data_dir / "journal")
-    escrow = BudgetLeaseRepository(installation.database)
+    escrow = BudgetLeaseRepository(installation.database, installation.ledger.repository.credit_in)
     settings = installation.settings.budgets
     return Budgets(
         BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),

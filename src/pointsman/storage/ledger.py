@@ -152,6 +152,10 @@ class LedgerRepository:
         async with self._database.read() as connection:
             return await self.balance_in(connection, credit_of(account_id))
 
+    async def credit_in(self, connection: AsyncConnection, account_id: str) -> int:
+        """The same inside the caller's transaction."""
+        return await self.balance_in(connection, credit_of(account_id))
+
     async def credits(self, account_ids: Sequence[str]) -> dict[str, int]:
         """What each of these accounts may still spend, in nano-USD."""
         names = {credit_of(account_id).id: account_id for account_id in account_ids}
