@@ -124,7 +124,7 @@ def test_bad_input_is_refused_by_the_name_of_the_field(
 
 
 def test_ordinary_keys_and_strangers_see_nothing_of_the_ledger(gateway: Gateway, run: Run) -> None:
-    made = run("keys", "create", "ledgerless", at=gateway).out.split()
+    made = run("keys", "create", "--name", "ledgerless", at=gateway).out.split()
     plain = next(word for word in made if word.startswith("sk-pm-"))
     paths = (("GET", "balances"), ("GET", "credit"), ("GET", "entries"), ("POST", "top-ups"), ("POST", "verify"))
     for method, path in paths:
