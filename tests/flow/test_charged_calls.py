@@ -14,8 +14,6 @@ from pointsman.testing import RunningSimulator
 from raw_client import Answer, ask, chat
 
 
-
-
 def settings(simulator: RunningSimulator) -> dict[str, object]:
     """A connection of ours, one of the caller's own, and a price."""
     place = {"kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}

@@ -175,6 +175,24 @@ def rebuild(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     typer.echo("every balance was right" if not wrong else f"balances corrected: {wrong}")
 
 
+@group.command()
+def unpriced(limit: Limit = 25, as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Show which models were used that nobody has a price of: their cost is in no balance."""
+
+    async def work() -> None:
+        async with opened(data_dir, config) as installation:
+            found = await installation.requests.unpriced(limit)
+        if as_json:
+            print_json(found)
+            return
+        rows = [(one.model, str(one.requests), str(one.tokens), local_time(one.newest_at)) for one in found]
+        print_table(("model", "requests>", "tokens>", "newest"), rows)
+        if found:
+            note("a price is set in the configuration file: [[facts]] with model, prompt and completion")
+
+    asyncio.run(work())
+
+
 @contextmanager
 def _progress() -> "Iterator[Callable[[str, int, int], None]]":
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
