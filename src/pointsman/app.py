@@ -345,6 +345,9 @@ class Server:
             providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            ledger=installation.ledger,
+            database=installation.database,
+            journal=installation.data_dir / "journal",
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -540,7 +543,7 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
 def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
     """The budgets of a process, which is known to the escrow by its journal."""
     home = home_of(installation.data_dir / "journal")
-    escrow = BudgetLeaseRepository(installation.database)
+    escrow = BudgetLeaseRepository(installation.database, installation.ledger.repository.credit_in)
     settings = installation.settings.budgets
     return Budgets(
         BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
