@@ -43,10 +43,9 @@ def settings_of(upstream: RunningSimulator, **settings: Any) -> str:
 class Crowd:
     """Clients who ask all at once; ``statuses`` counts what they got, 0: nothing."""
 
-    def __init__(self, ports: list[int], key: str) -> None:
+    def __init__(self, ports: list[int]) -> None:
         self.statuses: Counter[int] = Counter()
         self._ports = ports
-        self._key = key
         self._random = random.Random(7)  # the same mixture in every run
 
     async def run(self, script: "asyncio.Future[None] | Any") -> None:
@@ -64,7 +63,7 @@ class Crowd:
             model, stream = (BROKEN, False) if luck < 0.2 else (CUT, True) if luck < 0.25 else (GOOD, False)
             if luck > 0.9:
                 model, stream = STREAM, True
-            message = chat("", "connection: close", key=self._key, model=model, stream=stream)
+            message = chat("", "connection: close", model=model, stream=stream)
             self.statuses[(await ask_async(port, message)).status] += 1
         except (OSError, AssertionError):
             self.statuses[0] += 1
@@ -72,7 +71,7 @@ class Crowd:
     async def _leave_early(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            writer.write(chat("", "connection: close", key=self._key, model=STREAM, stream=True))
+            writer.write(chat("", "connection: close", model=STREAM, stream=True))
             await reader.read(200)
         finally:
             writer.close()
@@ -88,12 +87,11 @@ def call(server: ServeProcess, method: str, path: str, body: Any = None) -> dict
     return found
 
 
-def budget_of(server: ServeProcess) -> tuple[str, str]:
-    """A new key, and the budget that fits a hundred of its calls."""
-    key = command(server, "keys", "create", "--quiet", "--name", "crowd")
-    key_id = msgspec.json.decode(command(server, "keys", "list", "--json"))[-1]["id"]
-    budget = {"scope": "key", "subject": key_id, "limit_usd": FITS / 100, "window": "month"}
-    return key, call(server, "PUT", "", budget)["id"]
+def budget_of(server: ServeProcess) -> str:
+    """A budget that fits a hundred calls of all keys together."""
+    body = {"scope": "workspace", "subject": "default", "limit_usd": FITS / 100, "window": "month"}
+    budget: str = call(server, "PUT", "", body)["id"]
+    return budget
 
 
 def settled(server: ServeProcess, budget: str) -> dict[str, Any]:
@@ -106,7 +104,7 @@ def settled(server: ServeProcess, budget: str) -> dict[str, Any]:
     return wait_until(found, "settled budget", 10)
 
 
-def spend_the_rest(ports: list[int], key: str) -> Counter[int]:
+def spend_the_rest(ports: list[int]) -> Counter[int]:
     """Ask one after the other, at every port in turn, until nothing is left anywhere."""
     statuses: Counter[int] = Counter()
 
@@ -114,7 +112,7 @@ def spend_the_rest(ports: list[int], key: str) -> Counter[int]:
         refused = 0
         while refused < 2 * len(ports):
             port = ports[sum(statuses.values()) % len(ports)]
-            status = (await ask_async(port, chat("", "connection: close", key=key, model=GOOD))).status
+            status = (await ask_async(port, chat("", "connection: close", model=GOOD))).status
             statuses[status] += 1
             refused = refused + 1 if status == 402 else 0
             assert sum(statuses.values()) <= FITS + 2 * len(ports)
@@ -123,11 +121,11 @@ def spend_the_rest(ports: list[int], key: str) -> Counter[int]:
     return statuses
 
 
-def assert_spent_to_the_last_cent(server: ServeProcess, budget: str, ports: list[int], key: str) -> None:
+def assert_spent_to_the_last_cent(server: ServeProcess, budget: str, ports: list[int]) -> None:
     """Never more than the limit, nothing held in the end, and all that is left can be had by everybody."""
     after = settled(server, budget)
     assert after["spent_usd"] <= after["limit_usd"] == FITS / 100
-    rest = spend_the_rest(ports, key)
+    rest = spend_the_rest(ports)
     assert set(rest) <= {200, 402}
     assert rest[200] == round((after["limit_usd"] - after["spent_usd"]) * 100)
     assert settled(server, budget)["spent_usd"] == FITS / 100
@@ -140,9 +138,9 @@ def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
 ) -> None:
     config = settings_of(upstream, server={"workers": 2})
     with serving(tmp_path, config, secret_key=MASTER_KEY) as server:
-        key, budget = budget_of(server)
+        budget = budget_of(server)
         upstream.log.clear()
-        crowd = Crowd([server.port], key)
+        crowd = Crowd([server.port])
 
         async def killed_half_way() -> None:
             await until(lambda: crowd.statuses[200] > FITS // 4, "a quarter of the calls")
@@ -152,7 +150,7 @@ def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
         assert crowd.statuses[200] > 0
         assert crowd.statuses[402] > 0
         wait_until(lambda: len(ready_workers(server)) == 3, "a new worker", 10)
-        assert_spent_to_the_last_cent(server, budget, [server.port], key)
+        assert_spent_to_the_last_cent(server, budget, [server.port])
 
 
 def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
@@ -165,8 +163,8 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
             return stack.enter_context(serving(tmp_path / name, config, secret_key=MASTER_KEY))
 
         nodes = [start("one"), start("two")]
-        key, budget = budget_of(nodes[0])
-        crowd = Crowd([node.port for node in nodes], key)
+        budget = budget_of(nodes[0])
+        crowd = Crowd([node.port for node in nodes])
 
         async def killed_half_way() -> None:
             await until(lambda: crowd.statuses[200] > FITS // 4, "a quarter of the calls")
@@ -177,4 +175,4 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
         assert crowd.statuses[200] > 0
         assert call(nodes[1], "GET", f"/{budget}")["spent_usd"] <= FITS / 100
         nodes[0] = start("one")
-        assert_spent_to_the_last_cent(nodes[1], budget, [node.port for node in nodes], key)
+        assert_spent_to_the_last_cent(nodes[1], budget, [node.port for node in nodes])
