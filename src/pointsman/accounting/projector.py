@@ -1,8 +1,8 @@
 """Carries the journal's records into the database: in batches, each record once, also those of dead processes.
 
-Rows, the position behind them and the keys' last use are one transaction: whatever interrupts the projector, it goes on
-at the position that belongs to the rows, and rows that come again are left alone. Two projectors over one directory do
-no harm, only work twice.
+Rows, their postings in the ledger, the position behind them and the keys' last use are one transaction: whatever
+interrupts the projector, it goes on at the position that belongs to the rows, and rows that come again are left alone.
+Two projectors over one directory do no harm, only work twice.
 """
 
 import asyncio
@@ -15,10 +15,13 @@ import structlog
 
 from pointsman.accounting.budget_books import BudgetBooks
 from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment, tag_of
+from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
@@ -101,6 +104,8 @@ class Projector:
         self._retention_us = int(retention_days * _DAY_US)
         self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
+        self._ledger = LedgerRepository(database)
+        self._figures = EndpointFigures(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
@@ -270,7 +275,10 @@ class Projector:
             async with self._database.write() as connection:
                 if records and batch.charged:
                     await self.budgets.book(connection, batch.charged)
-                await self._requests.insert_many(connection, records)
+                stored = await self._requests.insert_many(connection, records)
+                for draft in usage_drafts(stored.records):
+                    await self._ledger.post(connection, draft, Range(stored.first, stored.last))
+                await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:
@@ -319,6 +327,7 @@ class Projector:
             await self._requests.forget_plans(self._clock.now_us() - self._plans_us, _PLANS_AT_ONCE) == _PLANS_AT_ONCE
         ):
             pass
+        await self._figures.forget(self._clock.now_us())
         self._prune_drafts()
         await self.budgets.prune()
         return len(old)

@@ -11,7 +11,6 @@ from pointsman.storage import configuration, tables
 from pointsman.storage.budget_leases import lock_budgets
 from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
 from pointsman.storage.database import Database
-from pointsman.storage.requests import lock_order
 
 Scope = Literal["key", "account", "workspace", "member", "guardrail", "tag"]
 # The column of `requests` that tells what a subject has spent before it had a budget. Others begin at zero.
@@ -69,7 +68,7 @@ class BudgetRepository:
             found = (await connection.execute(query)).one_or_none()
             cursor, opening = (0, 0) if found is not None else await self._spent_before(connection, row)
         async with self._database.write() as connection:
-            await lock_order(connection, self._database.kind)
+            await self._database.in_order(connection)
             found = (await connection.execute(query)).one_or_none()
             if found is None:
                 await connection.execute(insert(budgets), _values(row))
@@ -105,7 +104,7 @@ class BudgetRepository:
     async def remove(self, budget_id: str) -> int | None:
         """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
         async with self._database.write() as connection:
-            await lock_order(connection, self._database.kind)
+            await self._database.in_order(connection)
             await lock_budgets(connection, self._database.kind, (budget_id,))
             gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
             if not gone:

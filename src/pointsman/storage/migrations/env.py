@@ -2,8 +2,7 @@
 
 from alembic import context
 
-from pointsman.storage import budget_tables  # noqa: F401 - its tables belong to the metadata
-from pointsman.storage.tables import metadata
+from pointsman.storage.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

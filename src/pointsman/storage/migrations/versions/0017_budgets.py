@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0017"
-down_revision = "0014"
+down_revision = "0016"
 
 _CHARGED: Final = sa.text("charges IS NOT NULL")
 _DUE: Final = sa.text("due_at IS NOT NULL")
