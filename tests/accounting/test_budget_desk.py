@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Coroutine
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -29,7 +30,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.windows import Window
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.budgets import Bound, charge
-from pointsman.storage.budget_leases import BudgetLeaseRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository, LeaseGrant
 from pointsman.storage.budgets import BudgetRepository, BudgetRow
 from pointsman.storage.database import Database
 
@@ -77,7 +78,7 @@ class Process:
             dialect="openai", workspace_id="default", key_id="key_1", status=200, outcome=Outcome.SUCCESS,
             input_tokens=1, cost_nano_usd=cost,
         )  # fmt: skip
-        charge(Bound((row,), ((row.id, row.window),)), record)
+        charge(Bound((row,), ((row.id, row.window),), "plain"), record)
         self.journal.append(record)
         hold.settle(cost)
 
@@ -165,6 +166,39 @@ def test_a_dead_process_lease_comes_back_without_what_its_journal_says_it_spent(
             second.finish(row, await second.reserve(row, 700), 700, "req_2")
             await one.project()
             assert (await one.budgets.standing(row)).spent == 1000
+
+    asyncio.run(story())
+
+
+def test_a_call_that_comes_while_the_escrow_is_asked_for_others_is_not_refused_with_them(
+    database_place: DatabasePlace,
+) -> None:
+    async def story() -> None:
+        async with stage(database_place) as one:
+            row, _ = await one.budgets.set("key", "key_1", 100)
+            process = one.process()
+            escrow = BudgetLeaseRepository(process.database)
+            calls: list[asyncio.Task[Hold]] = []
+
+            async def call() -> Hold:
+                hold = process.desk.hold(((row.id, row.window),), one.clock.now_us())
+                await hold.resize(50)
+                return hold
+
+            async def exchange(*asked: Any) -> list[LeaseGrant]:
+                if len(calls) == 1:
+                    calls.append(asyncio.ensure_future(call()))
+                    await asyncio.sleep(0)
+                return await escrow.exchange(*asked)
+
+            process.desk._escrow = SimpleNamespace(exchange=exchange, recalled=escrow.recalled)  # type: ignore[assignment]
+            calls.append(asyncio.ensure_future(call()))
+            await asyncio.sleep(0)
+            await process.desk.turn()
+            assert len(calls) == 2
+            await process.desk.turn()
+            for hold in await asyncio.gather(*calls):
+                hold.settle(0)
 
     asyncio.run(story())
 
@@ -265,6 +299,9 @@ class Market(RuleBasedStateMachine):
         if hasattr(self, "row"):
             for at, _ in self.recorded:
                 assert self.used(at) <= self.LIMIT
+                if self.row.window.kind == "rolling":
+                    begin = at - self.row.window.seconds * 1_000_000
+                    assert sum(cost for when, cost in self.recorded if begin < when <= at) <= self.LIMIT
 
     def teardown(self) -> None:
         """In the end nothing is held, and what is stored is what was recorded."""

@@ -39,8 +39,9 @@ class Pot:
     """One budget and period as this process has it: ``granted`` in all, ``spent`` for good, ``reserved`` for calls."""
 
     __slots__ = (
-        "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at", "_top_up_at", "budget_id",
-        "calls", "granted", "period", "reserved", "spent", "standing", "used_at", "waiting", "window",
+        "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at",
+        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "used_at", "waiting",
+        "window",
     )  # fmt: skip
 
     def __init__(self, budget_id: str, window: Window, period: int) -> None:
@@ -139,10 +140,11 @@ class Pot:
             else:
                 left.append(waiter)
         self.waiting = left
-        if not left:
-            self._recalled = False
-        elif ask.want > ask.floor:
-            self._short(grant, now)
+        if grant.granted < ask.want:
+            if left:
+                self._short(grant, now)
+        else:  # whoever is left came when it had been asked
+            self._recalled, self._retry_at = False, now
 
     def _short(self, grant: LeaseGrant, now: float) -> None:
         """Have others give back what they don't need; refuse when they have, or there is nothing to give back."""
