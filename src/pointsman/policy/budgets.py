@@ -122,7 +122,8 @@ class Budgets:
         return min(asked, most * choices) if asked else most * choices
 
     def worst_case(self, price: Price | None, input_tokens: int, output_tokens: int, at: int) -> int:
-        """The most that a call of the instant ``at`` (us) can cost, in nano-USD; 0 without a price.
+        """The most that a call of the instant ``at`` (us) can cost, in nano-USD. Without a price it is one: nobody
+        knows what it will be, but a budget of which nothing is left must not pay for it.
 
         Raises BudgetExceeded for a model without a price when such calls are refused.
         """
@@ -134,7 +135,7 @@ class Budgets:
                 Kind.PAYMENT_REQUIRED, "nobody knows what this model costs, and calls on a budget must have a price"
             )
         self.unpriced_calls += 1
-        return 0
+        return 1
 
     async def reserve(self, bound: Bound, hold: Hold | None, amount: int, at: int) -> Hold:
         """Hold ``amount`` nano-USD in all for a call that began at ``at`` (us): more or less than ``hold`` does.
