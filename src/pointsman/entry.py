@@ -125,9 +125,10 @@ class Entry:
         if writes:
             output = budgets.most_tokens(output, target.facts.max_output_tokens, call.choices)
         body = estimate_tokens(self.exchange.body, 0)
-        worst = budgets.worst_case(price if writes is not None else None, body, output)
+        at = self.record.created_at
+        worst = budgets.worst_case(price if writes is not None else None, body, output, at)
         spent = self._before.cost_nano_usd if self._before is not None else None
-        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, self.record.created_at)
+        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, at)
 
     def belong_to(self, whole: "Entry") -> None:
         """Count for the same caller, in the same budgets."""
