@@ -132,6 +132,10 @@ MEANINGS = {
         "So many targets that are left alone (cooling down, their provider's breaker open) are asked all the same "
         "before a request fails, those first that recover first."
     ),
+    "attempts.continuation": (
+        "Have another target go on with a stream that breaks in the middle; a combo's `continuation` and a request's "
+        "header `x-pointsman-continue: 1` say so, too ([failover.md](failover.md))."
+    ),
     "attempts.hedging.enabled": (
         "Ask the next target, too, when the first takes longer than it nearly always does; the first to answer wins. "
         "Also on for connections with the tag `hedge`, and combos with `hedging` and `zeroLatencyOptimizationsEnabled`."

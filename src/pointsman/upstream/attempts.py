@@ -218,7 +218,8 @@ class Attempts:
 
         When the request's own time was over nothing is: a caller in a hurry is not the upstream's fault.
         """
-        failure, refusal, now = classify(error), error.refusal, self._clock.now_us()
+        failure = classify_broken(error.kind) if error.begun else classify(error)
+        refusal, now = error.refusal, self._clock.now_us()
         if error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late():
             return failure
         if refusal is None:
@@ -233,7 +234,7 @@ class Attempts:
         if not self.tried and not self.lost:
             return None
         rows: list[list[Any]] = [
-            [one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]
+            [one.target.id, _word(one), one.error.status, one.us] for one in self.tried[:MAX_NAMED]
         ]
         rows += [[one.target.id, "hedge_lost", 0, one.us, one.used] for one in self.lost]
         return msgspec.json.encode(rows).decode()
@@ -246,7 +247,10 @@ class Attempts:
             raise error
         if self._is_late():
             raise self._late()
-        if failure.larger:
+        if error.begun and failure.again and not turn.tries:  # it may go on itself, when nobody else does
+            turn.tries, turn.not_before = 1, now
+            turns.append(turn)
+        elif failure.larger:
             self._overflowed.append(turn.target)
         elif is_safe_again(failure, error) and turn.tries < self._terms.retries:
             wait = self._wait(turn.tries, error.retry_after_seconds)
@@ -284,6 +288,11 @@ class Attempts:
     def _late(self) -> GatewayError:
         named = _named(self.tried)
         return GatewayError(Kind.UPSTREAM_TIMEOUT, f"the request's {self._seconds:g} s are over; tried: {named}")
+
+
+def _word(tried: Tried) -> str:
+    """What a record says of a failed attempt."""
+    return f"interrupted: {tried.failure.word}" if tried.error.begun else tried.failure.word
 
 
 def is_safe_again(failure: Failure, error: GatewayError) -> bool:
