@@ -105,6 +105,10 @@ MEANINGS = {
     "server.tls_key": "PEM file with its key, not encrypted.",
     "server.cors_origins": 'Web origins whose pages may call, e.g. `["https://example.org"]`; `["*"]`: all.',
     "server.trusted_proxies": "Addresses or networks of reverse proxies whose X-Forwarded-For is believed.",
+    "server.hosts": (
+        'Host names, with or without a port, whose callers are clients of one contract, e.g. `{"router.example" = '
+        '"openrouter"}`: `openrouter`, `omniroute`, `crosscompute`, `hardcarrx` or `hybrid`.'
+    ),
     "upstream.headers_timeout_seconds": "To the head of the upstream's answer.",
     "upstream.first_byte_timeout_seconds": "From the head to the first content of a streamed answer.",
     "upstream.hold_seconds": (
@@ -181,6 +185,8 @@ MEANINGS = {
     **RESILIENCE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
+    "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",
+    "ledger.byok_fee_percent": "What a call with the caller's own provider key is charged, of the list price.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
@@ -195,8 +201,32 @@ MEANINGS = {
     ),
     "routing.model_lists": "Ask upstreams for their own lists of models, where a connection has no `models`.",
     "routing.model_list_hours": "How old such a list may be before it is asked for again.",
+    "profiles.exclude": "Patterns of models that no profile chooses, e.g. `work/*` (docs/routing-profiles.md).",
+    **{
+        f"profiles.{budget}.{name}": meaning
+        for budget in ("cheap", "medium", "premium")
+        for name, meaning in (
+            ("models", "Models that stand first for this budget, in this order; names, or patterns with `*`."),
+            ("simple", "Before those, for requests of the tier SIMPLE."),
+            ("medium", "The same for MEDIUM."),
+            ("complex", "The same for COMPLEX."),
+            ("reasoning", "The same for REASONING."),
+            ("only", "Choose nothing but these for this budget."),
+        )
+    },
+    "profiles.notdiamond.api_key": "`env:NAME`, `file:PATH`, or the key itself. Without it nobody is asked.",
+    "profiles.notdiamond.base_url": "Where the service is.",
+    "profiles.notdiamond.timeout_ms": "A choice that comes later is not waited for; the local order stands.",
+    "profiles.notdiamond.hash_content": "The service is asked to hash what it is sent, and to keep none of it.",
+    "profiles.notdiamond.preference_id": "A router that was trained there.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
+    "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",
+    "budgets.assumed_output_tokens": "Reserved for an answer when neither the client nor the model sets a limit.",
+    "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
+    "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
+    "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",
+    "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": (
         "Who it is: a host that `pointsman connections hosts` lists (`groq`, `azure-v1` ...), `openai` with a base URL "

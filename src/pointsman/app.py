@@ -9,35 +9,43 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.billing import billing_rules
+from pointsman.accounting.budget_books import holder_name, home_of
+from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
-from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
+from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
+from pointsman.server.contract_models import ContractModels
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
@@ -48,22 +56,30 @@ from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
-from pointsman.server.routes import Router
+from pointsman.server.routes import Router, contract_hosts
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
+from pointsman.storage.budget_alerts import AlertRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
+from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
+from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -107,11 +123,14 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
+        self.budgets = _open_budgets(installation, journal)
+        self.alerts = _alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
+        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -143,13 +162,18 @@ class Server:
             kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
+            billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
+            budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
+        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
+        await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
-        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
+        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
         self._show_gauges()
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
@@ -167,11 +191,15 @@ class Server:
         self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
+        self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
+        if self.alerts is not None and (self._link is None or self._link.first):
+            self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._patient.add(self._spawn("answers", self._installation.answers.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
+        self._patient.add(self._spawn("routes", self.route_sharing.run()))
         if self._link is None or self._link.first:
             self._spawn("probes", self._prober().run())
         keep_freed_memory()
@@ -189,6 +217,16 @@ class Server:
             find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
             chance=random.Random().random,
         )
+
+    def _engine(self) -> "NotDiamond | None":
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
@@ -230,6 +268,8 @@ class Server:
         self._installation.answers.stop()
         self.combo_memory.stop()
         self.sharing.stop()
+        self.budgets.desk.stop()
+        self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -255,7 +295,7 @@ class Server:
 
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
-        router = Router(mount)
+        router = Router(mount, contract_hosts(self._settings.server))
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         self.responses = ResponseRoutes(
@@ -273,9 +313,11 @@ class Server:
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-        router.add("GET", "/v1/models", listed)
-        router.add("GET", "/v1/models/*", one)
-        OpenRouterModels(self.gateway).add_to(router, listed, one)
+        models = ContractModels(self.gateway, operations, listed, one)
+        models.add_to(router)
+        router.add("GET", "/api/v1/providers/*", models.of_provider)
+        figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
+        OpenRouterModels(self.gateway, figures).add_to(router, models.models, models.model)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -295,6 +337,7 @@ class Server:
             checks=self._health,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
+            budgets=installation.budgets,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -350,7 +393,8 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states, answers = self.limiter, self._installation.states, self._installation.answers
+        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -358,6 +402,17 @@ class Server:
                 "Failures of the limits' store, and calls let through without a limit because of them.",
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
+            "pointsman_budget_events": (
+                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
+                "event",
+                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
+            ),
+            "pointsman_budget_alerts": (
+                "Attempts to tell the webhook of passed thresholds.",
+                "result",
+                lambda: alerts.results if alerts is not None else {},
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
@@ -401,6 +456,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 
     async def _watch(self) -> None:
@@ -471,6 +527,34 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
+
+
+def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
+    """The budgets of a process, which is known to the escrow by its journal."""
+    home = home_of(installation.data_dir / "journal")
+    escrow = BudgetLeaseRepository(installation.database)
+    settings = installation.settings.budgets
+    return Budgets(
+        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
+        installation.clock,
+        unpriced=settings.unpriced,
+        assumed_output_tokens=settings.assumed_output_tokens,
+    )
+
+
+def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
+    settings = installation.settings.budgets
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return None
+    return AlertSender(
+        AlertRepository(installation.database),
+        installation.budget_rows,
+        client,
+        installation.clock,
+        url=settings.webhook_url,
+        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
+        allow_private=settings.webhook_allow_private,
+    )
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -23,7 +23,7 @@ from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
-from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.operation_lane import OPERATIONS, PAID_BY_TEXT, OperationLane
 from pointsman.hub.own_calls import AlteredDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
@@ -86,7 +86,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
             work = _share
         await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        _tell(gateway, dialect, entry, error)
+        _tell(gateway, entry.dialect, entry, error)
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -123,7 +123,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await _infer(gateway, dialect, exchange, entry)
         return
     key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
@@ -175,7 +175,10 @@ async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 
 def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
-    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
+    record = entry.record
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
+    if gateway.snapshot.budgets is not None:
+        entry.budgets = gateway.snapshot.budgets.bound(key, entry.exchange.headers)
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)
@@ -194,6 +197,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
     if not WISHES.isdisjoint(call.members):
+        dialect = entry.speak(_told_by(dialect, call))
         wishes = read_wishes(exchange.body, dialect.WIRE)
         exchange.body = wishes.bare
         call = dialect.parse_request(exchange.body)
@@ -220,7 +224,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
-    entry.target = target
+    entry.target, record.target = target, target.id
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
         return
@@ -265,7 +269,12 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
+    if profile is not None:
+        asked = msgspec.structs.replace(asked, judged=profile.judged)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    if profile is not None:
+        problem = await profile.settled(problem)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
@@ -284,8 +293,9 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
-        if run is not None:
-            run.answered(entry.target)
+        for course in (run, profile):
+            if course is not None:
+                course.answered(entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
         gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
@@ -308,7 +318,7 @@ async def _fuse(
         )
         capture: Any = PanelDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
-        part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.belong_to(entry)
         part.turn_to(target)
         try:
             await _call(gateway, capture, part, own, snapshot, target)
@@ -319,6 +329,7 @@ async def _fuse(
         finally:
             part.settle(0, Outcome.SUCCESS)
             entry.absorb(part.record)
+            entry.keep_hold_of(part)
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
@@ -424,6 +435,10 @@ async def _call(
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
         exchange.limit_head = told or exchange.limit_head
+    if entry.budgets is not None:
+        operation = dialect.OPERATION
+        writes = True if operation not in OPERATIONS else (False if operation in PAID_BY_TEXT else None)
+        await entry.afford(call, endpoint, target, writes)
     access = endpoint.access
     if access is None:
         await in_task()
@@ -457,6 +472,13 @@ async def _call(
             await _collect(gateway, entry, endpoint, access, message)
     finally:
         endpoint.release()
+
+
+def _told_by(dialect: Dialect, call: Call) -> Dialect:
+    """The dialect that a request's members tell, where its path leaves it open."""
+    tell = getattr(dialect, "told_by", None)
+    told: Dialect | None = tell(call) if tell is not None else None
+    return told or dialect
 
 
 async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:

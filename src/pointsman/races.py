@@ -19,8 +19,8 @@ from pointsman.upstream.hedging import HedgeTerms
 # What a call's books tell of it that is not summed up.
 TAKEN: Final = (
     "connection_id", "provider", "response_model", "finish_reason", "input_tokens", "output_tokens",
-    "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "usage_estimated", "cost_nano_usd", "fidelity",
-    "bytes_out", "target",
+    "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "usage_estimated", "cost_nano_usd", "byok",
+    "fidelity", "bytes_out", "target",
 )  # fmt: skip
 UNKNOWN_OUTPUT: Final = 4096  # tokens that an answer may have whose limit nobody knows
 
@@ -162,8 +162,8 @@ class Race:
         entry = self._entry
         exchange: Any = RacedExchange(entry.exchange, self)
         racer = exchange.racer = RacerEntry(self._gateway, self._dialect, exchange, self)
-        for name in ("request_model", "stream", "key_id", "workspace_id"):
-            setattr(racer.record, name, getattr(entry.record, name))
+        racer.record.request_model, racer.record.stream = entry.record.request_model, entry.record.stream
+        racer.belong_to(entry)
         racer.planned, racer.attempts = entry.planned, entry.attempts
         racer.deadline, racer.limits = entry.deadline, entry.limits
         racer.turn_to(target)
@@ -227,6 +227,7 @@ class Race:
         record = racer.record
         if racer.went_out:
             self._entry.absorb(record)
+        self._entry.keep_hold_of(racer)
         return {
             "input_tokens": record.input_tokens,
             "output_tokens": record.output_tokens,
@@ -238,4 +239,5 @@ class Race:
         record = self._entry.record
         for name in TAKEN:
             setattr(record, name, getattr(racer.record, name))
+        self._entry.keep_hold_of(racer)
         self._entry.take_over(racer)

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
+from pointsman.charges import LedgerSettings
+from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -64,6 +67,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
+    hosts: dict[str, Contract] = {}
 
     def address(self, port: int) -> str:
         """The URL of the server that listens on ``port``."""
@@ -239,6 +243,40 @@ class RoutingSettings(_Section, frozen=True, kw_only=True):
     default_model: str | None = None
 
 
+class PinSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.cheap]``, ``[profiles.medium]``, ``[profiles.premium]``: models that stand first for a budget.
+
+    Names as clients give them, or patterns with ``*`` for full ids and ``author/name``.
+    """
+
+    models: list[str] = []
+    simple: list[str] = []
+    medium: list[str] = []
+    complex: list[str] = []
+    reasoning: list[str] = []
+    only: bool = False
+
+
+class NotDiamondSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.notdiamond]``: a service that chooses among a profile's models (docs/routing-profiles.md)."""
+
+    api_key: Secret | None = None  # env:NAME, file:PATH or the key itself; without it nobody is asked
+    base_url: str = "https://api.notdiamond.ai"
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
+    hash_content: bool = True
+    preference_id: str | None = None
+
+
+class ProfileSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles]``: what `auto`, `cheap`, `medium` and `premium` choose among (docs/routing-profiles.md)."""
+
+    exclude: list[str] = []
+    cheap: PinSettings = PinSettings()
+    medium: PinSettings = PinSettings()
+    premium: PinSettings = PinSettings()
+    notdiamond: NotDiamondSettings = NotDiamondSettings()
+
+
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
@@ -284,13 +322,17 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
     resilience: ResilienceSettings = ResilienceSettings()
     files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
+    profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -386,6 +428,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_budgets(settings.budgets, f"{source}: budgets")
+    _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:

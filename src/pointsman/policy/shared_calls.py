@@ -118,6 +118,7 @@ class SharedCall:
         self.api_head = self.limit_head = b""
         self.first_byte: float | None = None
         self.bytes_out = 0
+        self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
         self.throttle: Callable[[bool], None] | None = None
         self.until = 0.0  # when it is forgotten, once it is over
         self.over = False
@@ -162,14 +163,14 @@ class SharedCall:
     def respond(self, status: int, body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> None:
         """The whole answer."""
         if not self.responded:
-            self._whole = (status, body, content_type, extra)
+            self._whole = (status, body, content_type, extra if self.telling is None else extra + self.telling())
             self.bytes_out = len(body)
             self._end()
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer."""
         if not self.responded:
-            self._head = (status, content_type, extra)
+            self._head = (status, content_type, extra if self.telling is None else extra + self.telling())
             self._tell()
 
     def write(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pointsman.clock import Clock
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind
 from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
@@ -283,6 +283,8 @@ class Attempts:
     def _exhausted(self) -> GatewayError:
         if len(self.tried) == 1 and not self.left:
             return self.tried[0].error
+        if self.tried and all(isinstance(one.error, BudgetExceeded) for one in self.tried):
+            return self.tried[-1].error
         return exhausted(self.tried, self.left)
 
     def _late(self) -> GatewayError:
