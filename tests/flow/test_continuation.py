@@ -3,14 +3,22 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import anthropic
 import msgspec
+import ollama
+import openai
 import pytest
+from google import genai
+from google.genai import types as genai_types
 
-from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.canonical.record import Outcome
+from pointsman.settings import AttemptSettings
 from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
+from pointsman.upstream.terms import is_continued
 from raw_client import CHAT, Answer, ask, request
 
 WORDS = "one two three four five six seven eight"
@@ -18,6 +26,7 @@ WHOLE = f"echo: {WORDS}"
 ON = "x-pointsman-continue: 1"
 CUTS = ("cut_mid_stream", "reset_mid_stream", "malformed_chunk", "missing_terminator", "error_event", "stall")
 MIDWAY = [*(f"{fault},after_events={count}" for fault in ("cut_mid_stream", "error_event") for count in (4, 6))]
+EVERYWHERE = [(count, ("cut_mid_stream", "error_event")[count % 2]) for count in range(2, 11)]
 GEMINI = "/v1beta/models/{model}:streamGenerateContent"
 PATHS = {
     "openai.chat": CHAT,
@@ -51,7 +60,7 @@ class Site:
             body = {"contents": [{"role": "user", "parts": [{"text": text}]}], **members}
         else:
             body["messages"] = [{"role": "user", "content": text}]
-            body |= {"max_tokens": 60} if api == "anthropic" else {}
+            body = {"max_tokens": 60, **body} if api == "anthropic" else body
         path = PATHS[api].format(model=model)
         return ask(self.gateway.port, request("POST", path, msgspec.json.encode(body), "connection: close", *headers))
 
@@ -83,12 +92,17 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ]
         cut, later = (f"fault=cut_mid_stream,after_events={count}" for count in (4, 7))
         cut = f"sim-model#{cut}"
+        thought = "fault=cut_mid_stream,after_events=12"
         combos += [
             {"name": "nobody", "targets": [f"never/{cut}", "never2/sim-model"]},
             {"name": "twice", "targets": [
                 f"never/{cut}", f"again/claude-sonnet-4-5#{later}", "claude/claude-haiku-4-5",
             ]},
             {"name": "spaced", "targets": [f"never/{cut}", "claude/claude-sonnet-4-5"]},
+            {"name": "thoughtful", "targets": [f"again/claude-sonnet-4-5#{thought}", "claude/claude-sonnet-4-5"]},
+            *({"name": f"cut {count}", "targets": [
+                f"never/sim-model#fault={fault},after_events={count}", "claude/claude-sonnet-4-5",
+            ]} for count, fault in EVERYWHERE),
         ]  # fmt: skip
         settings = {
             "connections": rows,
@@ -196,6 +210,33 @@ def test_what_was_given_is_sent_as_the_beginning_and_no_space_is_doubled_or_lost
     assert begun == WHOLE[:given].rstrip()
 
 
+@pytest.mark.parametrize("api", ["openai.chat", "anthropic"])
+def test_wherever_it_is_cut_no_word_is_lost_or_doubled(site: Site, api: str) -> None:
+    for count, _ in EVERYWHERE:
+        site.gateway.read(lambda: site.gateway.server.health.reset(0))
+        answer = site.ask(api, f"cut {count}", ON)
+        # All words may be there before the end is cut off: the simulator has a full stop to add then.
+        assert said(api, answer).removesuffix(".") == WHOLE, count
+        assert not fails(answer)
+
+
+def test_thoughts_stay_and_the_text_goes_on(site: Site) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    answer = site.ask("anthropic", "thoughtful", ON, thinking=thinking, max_tokens=4000, text=WORDS)
+    assert said("anthropic", answer) == WHOLE, answer.body
+    assert answer.body.count(b'"type":"thinking_delta"') > 1
+    sent = json.loads(site.claude.requests[-1].body)
+    assert sent["messages"][-1]["role"] == "assistant"
+    assert sent.get("thinking", {"type": "disabled"}) == {"type": "disabled"}
+
+
+def test_the_same_target_goes_on_itself_when_there_is_no_other(site: Site) -> None:
+    answer = site.ask("openai.chat", "again/claude-sonnet-4-5#fault=cut_mid_stream,after_events=6,fail_first=1", ON)
+    assert said("openai.chat", answer) == WHOLE
+    record = site.gateway.journal.the(answer.request_id)
+    assert (record.outcome, len(site.claude.requests)) == (Outcome.SUCCESS, 2)
+
+
 def test_an_answer_may_break_twice(site: Site) -> None:
     answer = site.ask("openai.chat", "twice", ON)
     assert said("openai.chat", answer) == WHOLE
@@ -212,6 +253,26 @@ def test_where_nobody_can_go_on_the_stream_ends_with_an_error_that_names_all(sit
         assert b"never2/sim-model" in answer.body
         assert site.gateway.journal.the(answer.request_id).outcome is Outcome.ERROR
         site.gateway.read(lambda: site.gateway.server.health.reset(0))
+
+
+def test_a_setting_or_a_combo_may_ask_for_it_and_a_request_may_decline(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        broken = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)))
+        claude = stack.enter_context(running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)))
+        plain = {"api_key": UPSTREAM_KEY}
+        rows = [
+            {"id": "one", "kind": "openai", "base_url": broken.base_url, **plain},
+            {"id": "claude", "kind": "anthropic", "base_url": claude.origin, **plain},
+        ]
+        targets = ["one/sim-model#fault=cut_mid_stream,after_events=4", "claude/claude-sonnet-4-5"]
+        document = {"connections": rows, "combos": [{"name": "pair", "targets": targets}]}
+        gateway = stack.enter_context(running_gateway(tmp_path, {**document, "attempts": {"continuation": True}}))
+        site = Site(gateway, broken, claude)
+        assert said("openai.chat", site.ask("openai.chat", "pair")) == WHOLE
+        gateway.read(lambda: gateway.server.health.reset(0))
+        assert fails(site.ask("openai.chat", "pair", "x-pointsman-continue: 0"))
+    assert is_continued(AttemptSettings(), {"continuation": True}, {})
+    assert not is_continued(AttemptSettings(), {}, {})
 
 
 def test_it_is_off_unless_it_is_asked_for(site: Site) -> None:
@@ -239,7 +300,30 @@ def test_an_answer_that_does_not_break_is_as_without(site: Site) -> None:
     assert b"continued_by" not in answer.body
 
 
-def test_what_fails_before_content_is_failed_over_as_ever(site: Site) -> None:
-    for fault in ("cut_mid_stream", "error_event"):
-        answer = site.ask("anthropic", "claude/claude-sonnet-4-5", ON, f"x-simulate: fault={fault},after_events=1")
-        assert answer.status == 200
+def test_official_clients_take_no_notice_of_the_seam(site: Site) -> None:
+    place, model = site.gateway.address, "spaced"
+    headers = {"x-pointsman-continue": "1"}
+
+    def heal() -> None:
+        site.gateway.read(lambda: site.gateway.server.health.reset(0))
+
+    with openai.OpenAI(base_url=f"{place}/v1", api_key=KEY, default_headers=headers) as one:
+        chunks = one.chat.completions.create(model=model, messages=[{"role": "user", "content": WORDS}], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == WHOLE
+    heal()
+    with anthropic.Anthropic(base_url=place, api_key=KEY, default_headers=headers) as two:
+        stream = two.messages.create(
+            model=model, max_tokens=60, messages=[{"role": "user", "content": WORDS}], stream=True
+        )
+        deltas = [event.delta for event in stream if event.type == "content_block_delta"]
+        assert "".join(delta.text for delta in deltas if delta.type == "text_delta") == WHOLE
+    heal()
+    options = genai_types.HttpOptions(base_url=place, headers=headers)
+    three = genai.Client(api_key=KEY, http_options=options)
+    found = three.models.generate_content_stream(model=model, contents=WORDS)
+    assert "".join(chunk.text or "" for chunk in found) == WHOLE
+    three.close()
+    heal()
+    with ollama.Client(host=place, headers={**headers, "Authorization": f"Bearer {KEY}"}) as four:
+        lines = four.chat(model, [{"role": "user", "content": WORDS}], stream=True)
+        assert "".join(line.message.content or "" for line in lines) == WHOLE

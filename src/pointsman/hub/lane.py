@@ -157,7 +157,7 @@ class HubLane:
     def _give_whole(self) -> None:
         """This answer is given only when all of it is there. Raises GatewayError(UNSUPPORTED) when some was given."""
         if self._entry.continuation is not None and self._entry.continuation.begun:
-            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that another one began")
+            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that was begun")
         self._entry.continuation = None
 
     def _go_on(self, request: Request, upstream: Upstream) -> Request:
@@ -166,7 +166,7 @@ class HubLane:
         if continuation is None or not continuation.begun:
             return request
         if not goes_on(self._endpoint.wire, upstream):
-            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that another one began")
+            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that was begun")
         return continuation.begin_again(request, self._entry.record.target or self._endpoint.connection_id)
 
     def replay(self, dialect: Dialect, request: Request, model: str, body: bytes) -> None:

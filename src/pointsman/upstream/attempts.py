@@ -315,7 +315,8 @@ def exhausted(tried: list[Tried], left: Sequence[Left] = ()) -> GatewayError:
     if all(one.error.kind is Kind.RATE_LIMITED for one in tried):
         waits = [one.error.retry_after_seconds for one in tried if one.error.retry_after_seconds is not None]
         return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=min(waits, default=None))
-    last = [*last_of.values()][-1]
+    begun = [one.error for one in tried if one.error.begun]  # nobody went on: how it broke tells more than that
+    last = begun[-1] if begun else [*last_of.values()][-1]
     return GatewayError(
         last.kind, message, param=last.param, status=last.status, retry_after_seconds=last.retry_after_seconds
     )
