@@ -294,6 +294,12 @@ def test_a_half_given_tool_call_is_never_gone_on_with(site: Site) -> None:
     assert not site.claude.requests
 
 
+def test_an_answer_that_is_bound_to_a_form_is_never_gone_on_with(site: Site) -> None:
+    answer = site.ask("openai.chat", "spaced", ON, response_format={"type": "json_object"}, text="say JSON")
+    assert fails(answer)
+    assert not site.claude.requests
+
+
 def test_an_answer_that_does_not_break_is_as_without(site: Site) -> None:
     answer = site.ask("openai.chat", "never2/sim-model", ON)
     assert said("openai.chat", answer) == WHOLE

@@ -36,6 +36,13 @@ from pointsman.routing.failures import classify_broken
 LONGEST_TEXT: Final = 1_000_000  # characters that are sent as a beginning
 
 
+def is_joinable(request: Request) -> bool:
+    """Whether an answer to the request is one that another upstream can go on with: one, of free text."""
+    form, choice = request.output_format, request.tool_choice
+    free = form is None or form.kind == "text"
+    return free and (request.choices or 1) == 1 and (choice is None or choice.mode in ("auto", "none"))
+
+
 class Continuation:
     """One streamed answer, by whomever its parts are given. ``begun``: the client has some of it."""
 

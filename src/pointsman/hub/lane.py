@@ -21,7 +21,7 @@ from pointsman.clock import Clock
 from pointsman.dialects.seams import Stream
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.answer import PassageAnswer
-from pointsman.hub.continuation import Continuation, ContinuedAnswer, ContinuedReader
+from pointsman.hub.continuation import Continuation, ContinuedAnswer, ContinuedReader, is_joinable
 from pointsman.hub.emulation import added, emulate, missing
 from pointsman.hub.fetching import addressed, fetch_parts
 from pointsman.hub.passage import Passage
@@ -111,20 +111,20 @@ class HubLane:
         request = copy.copy(request)  # another target may get the same one: what is put back for this one is not for it
         request.messages = list(request.messages)
         upstream, identity = self._endpoint.upstream(model), self._identity()
+        rewritten = self._entry.continuation is not None or getattr(dialect, "REWRITES", False)
         request = self._go_on(request, upstream)
         self._model, self._request = model, request
         continuation = self._entry.continuation
         fidelity = continuation.fidelity if continuation is not None and continuation.begun else None
         self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity, fidelity)
         if continuation is not None:
-            passage.translated = True
             stream = Stream(
                 dialect=dialect.NAME, content_type=dialect.STREAM_TYPE, model=request.model, created=identity.created
             )
             continuation.enter(passage, stream, self._endpoint.wire)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
-        if getattr(dialect, "REWRITES", False):
+        if rewritten:
             passage.translated = True  # what the client wrote is not what is sent
         if request.stream:
             exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE, passage.head)
@@ -163,6 +163,8 @@ class HubLane:
     def _go_on(self, request: Request, upstream: Upstream) -> Request:
         """The request as it is for who goes on with an answer. Raises GatewayError(UNSUPPORTED) where nobody does."""
         continuation = self._entry.continuation
+        if continuation is not None and not is_joinable(request):
+            self._entry.continuation = None
         if continuation is None or not continuation.begun:
             return request
         if not goes_on(self._endpoint.wire, upstream):

@@ -141,14 +141,15 @@ class Attempts:
         """Try a target, and another one beside it once it has taken ``after`` seconds. Gives whether one has answered.
         ``had`` are its turn and those that are left.
         """
-        turn, turns = had
+        first, turns = had
+        held: GatewayError | None = None
         running: dict[asyncio.Task[GatewayError | None], tuple[Turn, float]] = {}
         answered = False
 
         def start(turn: Turn) -> None:
             running[asyncio.create_task(self._try(turn.target, go))] = (turn, self._clock.monotonic())
 
-        start(turn)
+        start(first)
         try:
             done, _ = await asyncio.wait(running, timeout=after)
             if not done and not hedging.answering and (second := self._beside(turns, hedging)) is not None:
@@ -162,13 +163,20 @@ class Attempts:
                     failed = task.result()
                     if failed is None:
                         answered = True
-                    else:
+                        continue
+                    try:
                         self._judge(turn, turns, failed, began)
+                    except GatewayError as final:
+                        if turn is first or not running:
+                            raise
+                        held = final  # what a rival says is final only once the first has failed, too
         finally:
             for task in running:
                 task.cancel()
             if running:
                 await asyncio.gather(*running, return_exceptions=True)
+        if held is not None and not answered:
+            raise held
         return answered
 
     def _beside(self, turns: list[Turn], hedging: Hedging) -> Turn | None:
