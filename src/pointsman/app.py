@@ -409,6 +409,11 @@ class Server:
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
             **budget_counters(self.budgets, self.alerts),
+            "pointsman_hedges": (
+                "Second attempts beside slow ones, and those that were too many or too dear.",
+                "result",
+                lambda: self.gateway.hedges.counts,
+            ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),

@@ -13,6 +13,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
+from pointsman.hub.continuation import Continuation
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
@@ -42,8 +43,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
-        "reservation", "target",
+        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "reader",
+        "record", "reservation", "target",
         "upstream_reservation",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Entry:
         self.planned: Planned | None = None
         self.target: Target | None = None
         self.reader: Watched | None = None  # of the stream that this attempt gets
+        self.continuation: Continuation | None = None  # when another target may go on with a stream that breaks
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange = exchange
