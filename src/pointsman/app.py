@@ -343,6 +343,7 @@ class Server:
             ledger=installation.ledger,
             database=installation.database,
             journal=installation.data_dir / "journal",
+            model_words=installation.model_words,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)

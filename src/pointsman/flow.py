@@ -82,9 +82,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     """
     entry = Entry(gateway, dialect, exchange)
     try:
-        if work is None and (KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers):
-            work = _share
-        await (work or _infer)(gateway, dialect, exchange, entry)
+        await (work or usual_work(exchange))(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, entry.dialect, entry, error)
     except asyncio.CancelledError:
@@ -96,6 +94,11 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     finally:
         if entry.admitted:
             gateway.admission.leave()
+
+
+def usual_work(exchange: Exchange) -> Work:
+    """Inference, shared where the request asks for it."""
+    return _share if KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers else _infer
 
 
 def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:

@@ -42,6 +42,7 @@ from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
+from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
@@ -53,6 +54,7 @@ from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
+from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class Installation:
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
         self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         self.model_lists = ModelListRepository(database)
+        self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -122,7 +125,7 @@ class Installation:
             clock,
             (settings.connections, settings.models),
             environment,
-            facts=FactSources(self.model_lists, settings.facts),
+            facts=FactSources(self.model_lists, self.model_words),
             ambiguous=settings.routing.ambiguous,
             words=profile_words(book_of(settings.profiles)),
         )

@@ -30,6 +30,7 @@ from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.ledger import LedgerViews
+from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.api.pointsman.user_tokens import UserTokens
 from pointsman.dialects import openai_chat
@@ -44,6 +45,7 @@ from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.open_id import OpenIdProvider
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
@@ -59,6 +61,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerService
     database: Database
     journal: Path
+    model_words: ModelWords
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -107,6 +110,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *routes.handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
+                *ModelWordViews(services.model_words, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,
