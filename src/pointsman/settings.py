@@ -21,6 +21,7 @@ from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.fact_settings import FactSettings, check_fact
+from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
 from pointsman.profile_settings import ProfileSettings
 from pointsman.resilience import ResilienceSettings
@@ -118,6 +119,7 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     retry_delay_seconds: Delay = 0.5
     max_retry_wait_seconds: Delay = 5.0
     last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    continuation: bool = False
     hedging: HedgeSettings = HedgeSettings()
 
 
@@ -269,6 +271,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
+    identity: IdentitySettings = IdentitySettings()
+    issuers: list[IssuerSettings] = []
+    sign_in: list[SignInSettings] = []
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
@@ -285,6 +290,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     secret_key: Secret | None = None
     bootstrap_key: Secret | None = None
+    admin_password: Secret | None = None
     api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
 
@@ -327,6 +333,7 @@ def read_environment(data_dir: Path | None = None) -> Environment:
         redis_url=env.get("POINTSMAN_REDIS_URL") or None,
         secret_key=secret("POINTSMAN_SECRET_KEY"),
         bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        admin_password=secret("POINTSMAN_ADMIN_PASSWORD"),
         api_key=secret("POINTSMAN_API_KEY"),
         variables=env,
     )
@@ -365,6 +372,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_server(settings.server, f"{source}: server")
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
+    check_issuers(settings.identity, settings.issuers, settings.sign_in, source)
     for index, row in enumerate(settings.facts):
         check_fact(row, f"{source}: facts[{index}]")
     check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")

@@ -49,6 +49,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     connections,
     health,
     keys,
+    ledger,
     local,
     logs,
     model_words,
@@ -57,6 +58,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "connections",
     "health",
     "keys",
+    "ledger",
     "local",
     "logs",
     "main",
@@ -77,4 +80,5 @@ __all__ = [
     "serve",
     "simulate",
     "translate",
+    "users",
 ]

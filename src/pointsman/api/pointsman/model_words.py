@@ -9,11 +9,8 @@ from litestar.handlers import HTTPRouteHandler
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.fact_settings import MAX_NAME, FactSettings
-from pointsman.gateway import Gateway
-from pointsman.policy.authentication import authenticate
 from pointsman.upstream.model_words import ModelWords, UnknownWordsError, WordsOfFileError
 
-ADMIN: Final = "admin"
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 HttpRequest = Request[Any, Any, Any]
@@ -23,8 +20,7 @@ _object: Final = msgspec.json.Decoder(dict[str, Any])
 class ModelWordViews:
     """The views."""
 
-    def __init__(self, gateway: Gateway, words: ModelWords, apply: Apply) -> None:
-        self._gateway = gateway
+    def __init__(self, words: ModelWords, apply: Apply) -> None:
         self._words = words
         self._apply = apply
 
@@ -33,22 +29,18 @@ class ModelWordViews:
 
         @get("/api/pointsman/model-facts")
         async def list_words(request: HttpRequest) -> Response[bytes]:
-            self._admit(request)
             return _json(await self._page(request))
 
         @put("/api/pointsman/model-facts", status_code=200)
         async def put_words(request: HttpRequest) -> Response[bytes]:
-            self._admit(request)
             return _json(await self._set(await request.body(), replace=True))
 
         @patch("/api/pointsman/model-facts", status_code=200)
         async def patch_words(request: HttpRequest) -> Response[bytes]:
-            self._admit(request)
             return _json(await self._set(await request.body(), replace=False))
 
         @delete("/api/pointsman/model-facts", status_code=200)
         async def delete_words(request: HttpRequest) -> Response[bytes]:
-            self._admit(request)
             model = _name(request.query_params.get("model"))
             try:
                 await self._apply(await self._words.unset(model))
@@ -80,12 +72,6 @@ class ModelWordViews:
         rows = await self._words.page(limit + 1, _name(after) if after else "")
         following = rows[limit - 1].model if len(rows) > limit else None
         return {"data": rows[:limit], "next": following, "declared": self._words.declared[:MAX_LIMIT]}
-
-    def _admit(self, request: HttpRequest) -> None:
-        headers = {name: value for name, value in request.scope["headers"]}
-        key = authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
-        if key.role != ADMIN:
-            raise GatewayError(Kind.PERMISSION_DENIED, "this needs a key with the role admin")
 
 
 def _refusal(error: ConfigError) -> GatewayError:
