@@ -342,6 +342,7 @@ class Server:
             sharing=self.sharing,
             apply=installation.await_revision,
             checks=self._health,
+            aliases=installation.aliases,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
         )

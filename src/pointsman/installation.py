@@ -17,6 +17,7 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
@@ -98,6 +99,7 @@ class Installation:
             facts=FactSources(self.model_lists, settings.facts),
             ambiguous=settings.routing.ambiguous,
         )
+        self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

@@ -365,6 +365,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_facts(settings.facts, source)
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
+        if "*" in model.target and "*" not in model.name:
+            raise ConfigError(f"{source}: models[{index}].target: has a '*', and the name has none")
         if model.name in seen:
             raise ConfigError(f"{source}: models[{index}].name: '{model.name}' is declared twice")
         seen.add(model.name)

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
+from pointsman.api.omniroute.aliases import Aliases
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
@@ -26,6 +27,7 @@ from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
@@ -40,6 +42,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    aliases: AliasService
     combos: ComboService
     combo_figures: ComboFigureRepository
     connections: ConnectionService
@@ -56,6 +59,7 @@ def build_management(services: ManagementServices) -> Litestar:
     translator = Translator(services.gateway, services.requests)
     routes = RouteExplanations(services.gateway, services.requests)
     combos: list[Any] = [
+        *Aliases(services.gateway, services.aliases, services.apply).handlers(),
         *Combos(services.gateway, services.combos, services.apply).handlers(),
         *ComboOptions(services.gateway, services.combos, services.apply).handlers(),
         *ComboFigures(services.gateway, services.combo_figures).handlers(),
