@@ -1,6 +1,6 @@
 """The composition root: settings in, every object out. The only module that constructs the parts.
 
-`Installation` is what commands share (installation.py); `Server` adds what serves requests; `Supervision` runs several.
+`Installation` is what commands share (installation.py); `Server` adds what serves requests; several: supervision.py.
 """
 
 import asyncio
@@ -14,6 +14,9 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.billing import billing_rules
+from pointsman.accounting.budget_books import holder_name, home_of
+from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
@@ -25,12 +28,10 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
-from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
-from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
-from pointsman.installation import Installation as Installation
-from pointsman.installation import open_installation as open_installation
+from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
@@ -47,7 +48,6 @@ from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
-from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane, served_paths
 from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
@@ -57,9 +57,9 @@ from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
-from pointsman.server.worker_link import Place, WorkerLink
-from pointsman.server.workers import Supervisor
-from pointsman.settings import ServerSettings
+from pointsman.server.worker_link import WorkerLink
+from pointsman.storage.budget_alerts import AlertRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
@@ -67,6 +67,7 @@ from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
 from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
+from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
@@ -81,47 +82,6 @@ GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 loo
 COUNTER_FLUSH_SECONDS: Final = 0.5
 
 log = structlog.get_logger("pointsman.app")
-
-
-class Supervision:
-    """Several workers on one port: the process that starts them and takes no request itself."""
-
-    def __init__(self, installation: Installation, command: Callable[[Place], list[str]]) -> None:
-        self._installation = installation
-        self._server = installation.settings.server
-        self._command = command
-        self._meter = Meter()
-        self._supervisor: Supervisor | None = None
-        self.house = Housekeeping(installation)
-        self.address = ""
-
-    async def start(self) -> None:
-        """Listen, and start the workers; all of them take requests when this returns. Raises ConfigError."""
-        server = self._server
-        await self.house.ensure_first_key()
-        listeners = bind_listeners(server.host, server.port, server.workers)
-        self.address = _address(server, listeners[0][0].getsockname()[1])
-        self.house.show_gauges(self._meter)
-        self.house.start()
-        self._supervisor = Supervisor(
-            self._installation.clock, listeners, self._command, self.house.children, self._meter.sums, self._forget
-        )
-        await self._supervisor.start()
-
-    async def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
-        assert self._supervisor is not None, "start() comes first"
-        await self._supervisor.run(self._server.shutdown_grace_seconds)
-
-    async def aclose(self) -> None:
-        """Project the rest and close everything."""
-        await self.house.aclose()
-
-    async def _forget(self, node_id: str) -> None:
-        try:
-            await self._installation.nodes.remove(node_id)
-        except StorageError as error:
-            log.warning("an ended worker is still listed for some seconds", reason=str(error))
 
 
 class Server:
@@ -157,6 +117,8 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
+        self.budgets = _open_budgets(installation, journal)
+        self.alerts = _alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
@@ -194,7 +156,9 @@ class Server:
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
             default_model=settings.routing.default_model,
+            billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
+            budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
         self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
@@ -206,7 +170,7 @@ class Server:
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
         if self._link is None:
-            self.address = _address(server, await host.listen())
+            self.address = server.address(await host.listen())
             await self._register()
         else:
             await self._start_as_worker(self._link, host)
@@ -219,6 +183,9 @@ class Server:
         self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
+        self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
+        if self.alerts is not None and (self._link is None or self._link.first):
+            self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
@@ -262,7 +229,7 @@ class Server:
 
     async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
         """Known as a node before the first request: a change that is confirmed is in effect here too."""
-        self.address = _address(self._settings.server, link.port)
+        self.address = self._settings.server.address(link.port)
         await self._register()
         await link.connect(self.meter.sums)
         await link.listen(host, self._node_id)
@@ -277,6 +244,7 @@ class Server:
         self._installation.states.stop()
         self.combo_memory.stop()
         self.sharing.stop()
+        self.budgets.desk.stop()
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
@@ -343,8 +311,10 @@ class Server:
             apply=installation.await_revision,
             checks=self._health,
             aliases=installation.aliases,
+            presets=installation.presets,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
+            budgets=installation.budgets,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -400,7 +370,7 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states = self.limiter, self._installation.states
+        limiter, states, budgets, alerts = self.limiter, self._installation.states, self.budgets, self.alerts
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -408,6 +378,17 @@ class Server:
                 "Failures of the limits' store, and calls let through without a limit because of them.",
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
+            "pointsman_budget_events": (
+                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
+                "event",
+                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
+            ),
+            "pointsman_budget_alerts": (
+                "Attempts to tell the webhook of passed thresholds.",
+                "result",
+                lambda: alerts.results if alerts is not None else {},
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
@@ -444,7 +425,9 @@ class Server:
             keys=keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
+            presets=await installation.presets.table(),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 
     async def _watch(self) -> None:
@@ -517,14 +500,36 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
 
 
+def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
+    """The budgets of a process, which is known to the escrow by its journal."""
+    home = home_of(installation.data_dir / "journal")
+    escrow = BudgetLeaseRepository(installation.database)
+    settings = installation.settings.budgets
+    return Budgets(
+        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
+        installation.clock,
+        unpriced=settings.unpriced,
+        assumed_output_tokens=settings.assumed_output_tokens,
+    )
+
+
+def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
+    settings = installation.settings.budgets
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return None
+    return AlertSender(
+        AlertRepository(installation.database),
+        installation.budget_rows,
+        client,
+        installation.clock,
+        url=settings.webhook_url,
+        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
+        allow_private=settings.webhook_allow_private,
+    )
+
+
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
     try:
         return Journal(directory, clock, segment_bytes)
     except OSError as error:
         raise ConfigError(f"can't write the request journal in {directory}: {error.strerror}") from error
-
-
-def _address(server: ServerSettings, port: int) -> str:
-    scheme = "http" if server.tls_certificate is None else "https"
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{scheme}://{host}:{port}"

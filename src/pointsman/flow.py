@@ -22,7 +22,7 @@ from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
-from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.operation_lane import OPERATIONS, PAID_BY_TEXT, OperationLane
 from pointsman.hub.own_calls import AlteredDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
@@ -38,6 +38,9 @@ from pointsman.policy.shared_calls import (
 )
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
+from pointsman.routing.presets import MARK as PRESET_MARK
+from pointsman.routing.presets import MEMBER as PRESET
+from pointsman.routing.presets import filled_in
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -112,7 +115,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await _infer(gateway, dialect, exchange, entry)
         return
     key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
@@ -156,7 +159,10 @@ async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 
 def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
-    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
+    record = entry.record
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
+    if gateway.snapshot.budgets is not None:
+        entry.budgets = gateway.snapshot.budgets.bound(key, entry.exchange.headers)
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)
@@ -174,6 +180,9 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
+    if PRESET_MARK in call.model or PRESET in call.members:
+        exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, snapshot.presets)
+        call = dialect.parse_request(exchange.body)
     if not WISHES.isdisjoint(call.members):
         wishes = read_wishes(exchange.body, dialect.WIRE)
         exchange.body = wishes.bare
@@ -229,7 +238,11 @@ async def ask_target(
 
 def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error: GatewayError) -> Call:
     """A request that could not be parsed for want of a model: the first of its fallbacks, or the default one."""
-    body = named_model(exchange.body, gateway.default_model) if error.param == "model" else None
+    if error.param != "model":
+        raise error
+    body: bytes | None = filled_in(exchange.body, dialect.WIRE, None, gateway.snapshot.presets)
+    if body is exchange.body:  # no preset names one
+        body = named_model(body, gateway.default_model)
     if body is None:
         raise error
     exchange.body = body
@@ -285,6 +298,7 @@ async def _fuse(
         capture: Any = PanelDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
         part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.budgets = entry.budgets
         part.turn_to(target)
         try:
             await _call(gateway, capture, part, own, snapshot, target)
@@ -295,6 +309,7 @@ async def _fuse(
         finally:
             part.settle(0, Outcome.SUCCESS)
             entry.absorb(part.record)
+            entry.take_over(part)
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
@@ -377,6 +392,10 @@ async def _call(
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
         exchange.limit_head = told or exchange.limit_head
+    if entry.budgets is not None:
+        operation = dialect.OPERATION
+        writes = True if operation not in OPERATIONS else (False if operation in PAID_BY_TEXT else None)
+        await entry.afford(call, endpoint, target, writes)
     access = endpoint.access
     if access is None:
         await in_task()

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.accounting.billing import BillingRules
 from pointsman.canonical import halves
 from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
@@ -14,6 +15,7 @@ from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.budgets import Budgets, BudgetTable
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -23,6 +25,7 @@ from pointsman.policy.shared_calls import (
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
+from pointsman.routing.presets import Presets
 from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
@@ -109,6 +112,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    presets: Presets = {}
+    budgets: BudgetTable | None = None
 
 
 class Ledger(Protocol):
@@ -151,11 +156,15 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
+        budgets: Budgets | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none.
         """
         self.default_model = default_model
+        self.billing = billing
+        self.budgets = budgets
         self.files = files
         self.vault = vault
         self.health = health

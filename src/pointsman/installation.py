@@ -18,13 +18,16 @@ from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.aliases import AliasService
+from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
@@ -35,6 +38,7 @@ from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.presets import PresetRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
@@ -100,6 +104,9 @@ class Installation:
             ambiguous=settings.routing.ambiguous,
         )
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
+        self.budget_rows = BudgetRepository(database)
+        self.budgets = BudgetService(self.budget_rows, clock)
+        self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 
@@ -118,11 +125,23 @@ class Installation:
 @asynccontextmanager
 async def open_installation(settings: Settings, environment: Environment) -> AsyncIterator[Installation]:
     """Open (and at first use create) the data directory and database. Raises ConfigError."""
+    async with _open_database(settings, environment) as database:
+        await database.migrate()
+        yield Installation(settings, environment, database, SystemClock())
+
+
+async def is_upgraded(settings: Settings, environment: Environment) -> bool:
+    """Bring the database's tables up to date; True when they were not. Raises ConfigError."""
+    async with _open_database(settings, environment) as database:
+        return await database.migrate()
+
+
+@asynccontextmanager
+async def _open_database(settings: Settings, environment: Environment) -> AsyncIterator[Database]:
     _make_data_dir(environment.data_dir)
     database = Database.open(database_url(settings, environment), environment.data_dir)
     try:
-        await database.migrate()
-        yield Installation(settings, environment, database, SystemClock())
+        yield database
     finally:
         await database.aclose()
 

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
+from pointsman.charges import LedgerSettings
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -64,6 +66,12 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
+
+    def address(self, port: int) -> str:
+        """The URL of the server that listens on ``port``."""
+        scheme = "http" if self.tls_certificate is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}"
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
@@ -261,6 +269,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
     resilience: ResilienceSettings = ResilienceSettings()
@@ -268,6 +277,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
     storage: StorageSettings = StorageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -363,6 +374,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if "*" in model.target and "*" not in model.name:

@@ -23,13 +23,17 @@ from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.openrouter.presets import PresetViews
+from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.aliases import AliasService
+from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.requests import RequestRepository
@@ -45,6 +49,8 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     aliases: AliasService
     combos: ComboService
     combo_figures: ComboFigureRepository
+    budgets: BudgetService
+    presets: PresetService
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -83,6 +89,8 @@ def build_management(services: ManagementServices) -> Litestar:
                 request_logs.handler(),
                 *translator.handlers(),
                 *routes.handlers(),
+                *PresetViews(services.gateway, services.presets, services.apply).handlers(),
+                *BudgetViews(services.gateway, services.budgets, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,

@@ -80,8 +80,8 @@ async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, 
     from pointsman.routing.plan import Problem
     from pointsman.upstream.local_weights import weights_status
 
-    asked = read_asked(body)
     async with opened(*place) as installation:
+        asked = read_asked(body, await installation.presets.table())
         enabled = installation.settings.local.enabled
         installed = weights_status(installation.data_dir).installed
         catalogue = await installation.connections.catalogue(

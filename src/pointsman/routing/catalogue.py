@@ -31,7 +31,6 @@ MAX_COMPARED_LENGTH: Final = 100
 MAX_KEPT: Final = 10_000  # routes that were worked out; callers can make up names without end
 MAX_ALIASES: Final = 8  # aliases of aliases that are followed
 MAX_NAME: Final = 512  # a longer one is no model's
-PRESET: Final = "@preset/"
 # The vendor's own API among connections, where it isn't called as the authors of its models are.
 VENDORS: Final = {"mistralai": "mistral", "z-ai": "zai", "meta-llama": "meta"}
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
@@ -266,11 +265,6 @@ class Catalogue:
 
     def _variant(self, name: str) -> Route | None:
         """A known name with variants behind it; ``openai:gpt-4`` is none, since nothing is called ``openai``."""
-        head, preset, _ = name.partition(PRESET)
-        if preset:
-            raise GatewayError(
-                Kind.MODEL_NOT_FOUND, f"'{_shown(name)}' names a preset, and there are no presets here", param="model"
-            )
         head, variants = split_variants(name)
         route = self._head(head) if variants else None
         if route is None:

@@ -41,8 +41,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What requests are filled in with. ``provider`` holds preferences, ``tools`` and ``parameters`` are in the words of
-    Chat Completions.
+    """What requests are filled in with. ``provider`` holds preferences, ``tools`` and ``parameters`` are in Chat
+    Completions' words.
     """
 
     model: str | None = None
@@ -61,10 +61,12 @@ def filled_in(body: bytes, wire: str, asked: str | None, presets: Presets) -> by
 
     Raises GatewayError: MODEL_NOT_FOUND when there is none of the name, INVALID_REQUEST for an API that has no presets.
     """
+    head, marked, slug = (asked or "").partition(MARK)
     if wire not in _SYSTEM:
+        if not marked:
+            return body
         raise GatewayError(Kind.INVALID_REQUEST, "requests of this API can't name a preset", param="model")
     top = read_request(body, "'model'")
-    head, marked, slug = (asked or "").partition(MARK)
     named = top.string(MEMBER)
     if not marked and named is None:
         return body

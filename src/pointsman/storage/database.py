@@ -26,6 +26,7 @@ BUSY_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 60.0
 _MIGRATION_LOCK: Final = 0x706F696E74736D  # any number that is ours, for pg_advisory_xact_lock
+_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"  # any other number
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
 
 Kind = Literal["sqlite", "postgresql"]
@@ -155,6 +156,15 @@ class Database:
             async with self._turn, self._write() as connection:
                 yield connection
 
+    async def in_order(self, connection: AsyncConnection) -> None:
+        """Let nobody else post to requests or ledger before this transaction ends.
+
+        So the numbers of their rows become visible in their order on all nodes, and a reader that goes on behind the
+        last number it saw misses nothing. SQLite has one writer at a time anyway.
+        """
+        if self.kind == "postgresql":
+            await connection.exec_driver_sql(_ORDER)
+
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:
         try:
@@ -170,19 +180,20 @@ class Database:
         refused = isinstance(error, (IntegrityError, DataError))
         raise StorageError(f"{self.name}: {_reason(error)}", refused=refused) from error
 
-    async def migrate(self) -> None:
-        """Bring the tables to this program's revision; does nothing, fast, when they stand there.
+    async def migrate(self) -> bool:
+        """Bring the tables to this program's revision; does nothing, fast, when they stand there. True: it did.
 
         Safe when several processes start at once: one works, the others wait. Raises ConfigError when the database is
         newer than the program, damaged or out of reach.
         """
         try:
             if await self._is_current():
-                return
+                return False
             if self._path is None:
                 await self._upgrade()
             else:
                 await self._upgrade_file(self._path)
+            return True
         except (StorageError, OSError) as error:
             raise ConfigError(f"can't use the database: {error}") from error
 

@@ -33,7 +33,7 @@ class RouteExplanations:
         @post("/api/pointsman/route/explain", status_code=200)
         async def explain_route(request: Request[Any, Any, Any]) -> Response[bytes]:
             self._admit(request)
-            asked = read_asked(await request.body())
+            asked = read_asked(await request.body(), self._gateway.snapshot.presets)
             route = route_of(asked, self._gateway.snapshot.catalogue)
             return _json(explained(problem_of(self._gateway, asked, route)))
 
