@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -23,11 +23,11 @@ from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
-from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -35,6 +35,7 @@ from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.route_sharing import RouteSharing
@@ -42,7 +43,9 @@ from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
+from pointsman.server.contract_models import ContractModels
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
@@ -53,7 +56,7 @@ from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
-from pointsman.server.routes import Router
+from pointsman.server.routes import Router, contract_hosts
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
@@ -74,6 +77,9 @@ from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -153,8 +159,10 @@ class Server:
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
+            kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
@@ -165,7 +173,7 @@ class Server:
         await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
-        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
+        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
         self._show_gauges()
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
@@ -188,6 +196,7 @@ class Server:
             self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._patient.add(self._spawn("answers", self._installation.answers.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
         self._patient.add(self._spawn("routes", self.route_sharing.run()))
@@ -209,6 +218,16 @@ class Server:
             chance=random.Random().random,
         )
 
+    def _engine(self) -> "NotDiamond | None":
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
+
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
         return Vault(
@@ -218,6 +237,10 @@ class Server:
             secret=states.names_secret,
             store=states if settings.durable else None,
         )
+
+    def _kept_answers(self) -> KeptAnswers | None:
+        store = self._installation.answers
+        return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
 
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
@@ -242,6 +265,7 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self._installation.answers.stop()
         self.combo_memory.stop()
         self.sharing.stop()
         self.budgets.desk.stop()
@@ -271,7 +295,7 @@ class Server:
 
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
-        router = Router(mount)
+        router = Router(mount, contract_hosts(self._settings.server))
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         self.responses = ResponseRoutes(
@@ -289,10 +313,11 @@ class Server:
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-        router.add("GET", "/v1/models", listed)
-        router.add("GET", "/v1/models/*", one)
+        models = ContractModels(self.gateway, operations, listed, one)
+        models.add_to(router)
+        router.add("GET", "/api/v1/providers/*", models.of_provider)
         figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
-        OpenRouterModels(self.gateway, figures).add_to(router, listed, one)
+        OpenRouterModels(self.gateway, figures).add_to(router, models.models, models.model)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -370,7 +395,8 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states, budgets, alerts = self.limiter, self._installation.states, self.budgets, self.alerts
+        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -392,6 +418,12 @@ class Server:
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
+            "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
+            "pointsman_kept_answer_reads": (
+                "Looks into the database for answers to repeated requests.",
+                "result",
+                lambda: answers.reads,
+            ),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
                 "result",

@@ -140,6 +140,10 @@ def wished_route(model: str, wishes: Wishes, find: Callable[[str], Route]) -> Ro
     wanted = wishes.preferences
     orders = wanted.order or wanted.sort or wanted.min_throughput or wanted.max_latency
     route = routes[0]
+    profile = next((route for route in routes if route.kind == "profile"), None)
+    if profile is not None:  # who asks for a budget leaves the order to it; what a request excludes stays excluded
+        steps = route.steps if len(routes) == 1 else _grouped(routes, across=wanted.across_models)
+        return msgspec.structs.replace(profile, name=route.name, steps=steps)
     if len(routes) == 1:
         return msgspec.structs.replace(route, strategy=OPENROUTER) if orders or route.kind == "model" else route
     return Route(

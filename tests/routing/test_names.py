@@ -99,8 +99,6 @@ def test_a_variant_behind_a_full_id_of_an_open_connection_is_its_upstreams_own()
         ("nothing:free", "does not exist"),
         ("gpt-4o-2024-11-20", "does not exist"),
         ("thing", "ask for one of: one/thing, two/thing"),
-        ("auto", "does not exist"),
-        ("openrouter/auto", "does not exist"),
         ("opnai/gpt-5.2", "'openai/gpt-5.2'"),
         ("unknown[1m]", "does not exist"),
         ("x" * 100_000, "does not exist"),

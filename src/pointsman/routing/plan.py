@@ -19,7 +19,6 @@ from pointsman.routing.wants import Wants
 
 Kind = Literal["model", "combo", "profile", "auto"]
 HEALTH: Final = "health"
-RESERVED: Final = 15 * 60 * 1_000_000  # us; who is left alone for longer (an empty account) is not tried even at last
 STICKY_HEADROOM: Final = 0.15  # below it a conversation leaves its account (OmniRoute's figure)
 
 
@@ -119,8 +118,8 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``emptied_by`` names the filter that left nothing. ``last_resort``: none is in good health, so the one that is to
     recover first is tried all the same. ``panel``: so many of the first are asked at the same time (0: one by one).
-    ``reserve``: left out for their health, but tried before the request fails, the one that is to recover first in
-    front: a target that failed a moment ago may be well again by now.
+    ``reserve``: left out for their health, the one that is to recover first in front. Some are tried before the request
+    fails: a target that failed a moment ago may be well again by now.
     """
 
     order: tuple[Target, ...]
@@ -155,10 +154,10 @@ def plan(problem: Problem) -> RoutePlan:
 
 
 def _reserve(left: Sequence[Step], problem: Problem) -> tuple[Target, ...]:
-    """The targets left out for their health that are not to be left alone for long."""
+    """The targets left out for their health, by when they recover."""
     until = {step.target.id: problem.conditions[step.target.id].until for step in left}
-    near = {step.target.id: step.target for step in left if until[step.target.id] - problem.now <= RESERVED}
-    return tuple(sorted(near.values(), key=lambda target: until[target.id]))
+    each = {step.target.id: step.target for step in left}
+    return tuple(sorted(each.values(), key=lambda target: until[target.id]))
 
 
 def _note(excluded: list[tuple[str, str]], steps: Sequence[Step], kept: Sequence[Step], name: str) -> None:

@@ -11,6 +11,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
+    from pointsman.contracts.operations import Contract
     from pointsman.server.connection import EdgeConnection
     from pointsman.server.routes import Handler
     from pointsman.server.websockets import WebSocket
@@ -31,9 +32,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "first_byte", "headers", "http11",
-        "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started", "started_at", "state",
-        "throttle", "websocket",
+        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "contract", "first_byte",
+        "headers", "http11", "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started",
+        "started_at", "state", "telling", "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -43,6 +44,7 @@ class Exchange:
         self.method = method
         self.path, _, self.query = url.partition(b"?")
         self.headers = headers
+        self.contract: Contract | None = None  # whose client it comes from, where its host or its path says so
         self.peer = connection.peer
         if connection.behind_proxy and edge.proxies is not None:
             self.peer = edge.proxies.client(connection.peer, headers.get(b"x-forwarded-for"))
@@ -56,6 +58,7 @@ class Exchange:
         self.first_byte: float | None = None
         self.api_head = b""  # header lines that the client's API has: its name for the request
         self.limit_head = b""  # header lines about rate limits
+        self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
         self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.websocket: WebSocket | None = None  # of a request to change to one
@@ -76,6 +79,8 @@ class Exchange:
             return
         self.state = DONE
         self.bytes_out = len(body)
+        if self.telling is not None:
+            extra += self.telling()
         framing = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)  # RFC 9110 8.6
         head = self._head(status, content_type, extra, framing)
         if self.method == b"HEAD":
@@ -94,7 +99,7 @@ class Exchange:
         if self.first_byte is None:
             self.first_byte = self._edge.clock.monotonic()
         if self.state == WAITING:
-            self._open(status, content_type, extra)
+            self._open(status, content_type, extra if self.telling is None else extra + self.telling())
 
     def _open(self, status: int, content_type: bytes, extra: bytes) -> None:
         self.state = STREAMING
@@ -155,8 +160,8 @@ class Exchange:
         self._connection.write(b"HTTP/1.1 101 Switching Protocols\r\n%bx-request-id: %b\r\n\r\n" % (extra, request_id))
 
     def error(self, error: GatewayError) -> None:
-        """Answer with an error in the edge's default dialect."""
-        self.respond(error.status, self._edge.render_error(error, self.request_id), JSON, error_headers(error))
+        """Answer with an error, where nobody knows the dialect better than the edge."""
+        refuse(self, self._edge.error_dialect(self), error)
 
     def cut(self) -> None:
         """Break the connection: the one way left to say that a streamed answer is not whole."""
