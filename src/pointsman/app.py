@@ -458,7 +458,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             presets=await installation.presets.table(),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 

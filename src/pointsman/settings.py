@@ -215,6 +215,8 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_key: str | None = None
     options: dict[str, str] = {}
     tags: list[str] = []
+    headers: dict[str, Secret] = {}  # of every request; env:NAME, file:PATH or the value itself
+    extra_api_keys: list[Secret] = []  # take turns with api_key
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):

@@ -102,6 +102,8 @@ connections: Final = Table(
     Column("tags", Text, nullable=False, server_default="[]"),
     Column("sealed_headers", LargeBinary),
     Column("sealed_extra", LargeBinary),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
 )
 

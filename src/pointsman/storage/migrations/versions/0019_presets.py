@@ -1,4 +1,4 @@
-"""Presets of requests."""
+"""Presets of requests, and limits of stored connections."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0018"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Make the table and the columns."""
     op.create_table(
         "presets",
         sa.Column("slug", sa.Text(), nullable=False),
@@ -17,3 +17,5 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("slug", name=op.f("pk_presets")),
     )
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        op.add_column("connections", sa.Column(name, sa.BigInteger()))
