@@ -17,6 +17,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve
 from pointsman.gateway import Call, Gateway
 from pointsman.policy.authentication import authenticate
+from pointsman.routing.metadata import wanted
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
@@ -75,6 +76,7 @@ class Speaking:
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
+        self.REWRITES = wanted(call.headers)  # how the request was routed is not in the upstream's answer
         self._call = call
         self._provider = provider
 
