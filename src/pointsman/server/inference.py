@@ -20,6 +20,7 @@ from pointsman.gateway import Call, Dialect, Gateway
 from pointsman.gateway import Exchange as FlowExchange
 from pointsman.hub.profile_headers import explicit_lines
 from pointsman.policy.authentication import authenticate
+from pointsman.routing.metadata import wanted
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
@@ -78,6 +79,7 @@ class Speaking:
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
+        self.REWRITES = wanted(call.headers)  # how the request was routed is not in the upstream's answer
         self._call = call
         self._provider = provider
 
