@@ -226,6 +226,7 @@ MEANINGS = {
     "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
     "combos.weights": "One number for each target, for strategies that draw by weight.",
     "combos.strategy": "How they are put in order (docs/routing.md).",
+    "combos.settings": "Settings of the combo, by the names in docs/combos.md.",
 }
 
 ENVIRONMENT = {

@@ -32,6 +32,7 @@ from pointsman.installation import open_installation as open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.combo_memory import ComboMemory
+from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
@@ -155,6 +156,7 @@ class Server:
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
+        self.combos = ComboRuns(self.combo_memory, self._handoffs())
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
@@ -187,7 +189,7 @@ class Server:
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
             seed=partial(random.getrandbits, 64),
-            combos=ComboRuns(self.combo_memory),
+            combos=self.combos,
             default_model=settings.routing.default_model,
             keep_plans=settings.journal.plan_days > 0,
         )
@@ -244,6 +246,10 @@ class Server:
             store=states if settings.durable else None,
         )
 
+    def _handoffs(self) -> HandoffBook:
+        states = self._installation.states
+        return HandoffBook(self._clock, states.names_secret, states if self._settings.vault.durable else None)
+
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
         if server.tls_certificate is None or server.tls_key is None:
@@ -266,6 +272,7 @@ class Server:
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
+        await self.combos.beside.aclose()
         self._installation.states.stop()
         self.combo_memory.stop()
         self.sharing.stop()

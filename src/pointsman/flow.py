@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pointsman.accounting.estimation import estimate_tokens, tokens_of
+from pointsman.beside import follow
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
@@ -19,11 +20,11 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
 from pointsman.hub.combo_runs import ComboRun
 from pointsman.hub.file_places import FilePlaces, may_become_files
-from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
+from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, OperationLane
-from pointsman.hub.own_calls import AlteredDialect
+from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
 from pointsman.policy.authentication import authenticate
@@ -246,7 +247,9 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
         dialect, call = run.speaking
-        problem = run.at_its_place(problem)
+        problem = run.at_its_target(problem)
+        if run.place is not None:
+            await run.recall()
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
@@ -262,6 +265,7 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         gateway.decisions.answered(route, entry.target)
         if run is not None:
             run.answered(entry.target)
+            follow(gateway, _call, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
         gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
@@ -282,7 +286,7 @@ async def _fuse(
         kept = KeptExchange(
             exchange.request_id, exchange.body, exchange.path, exchange.headers, (exchange.started, exchange.started_at)
         )
-        capture: Any = PanelDialect(dialect, own)
+        capture: Any = CapturingDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
         part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
         part.turn_to(target)
@@ -338,8 +342,9 @@ async def _try_all(
         if run is None:
             await _call(gateway, dialect, entry, call, snapshot, target)
         else:
-            async with run.place(target):
-                await _call(gateway, dialect, entry, call, snapshot, target)
+            theirs, own = run.speaking_to(target, (dialect, call))
+            async with run.seat(target):
+                await _call(gateway, theirs, entry, own, snapshot, target)
 
     entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
     await entry.attempts.run(chosen, go, failed)

@@ -27,6 +27,7 @@ OUTAGES: Final = frozenset(
     (Kind.UPSTREAM_ERROR, Kind.UPSTREAM_REJECTED, Kind.UPSTREAM_TIMEOUT, Kind.UPSTREAM_UNAVAILABLE)
 )
 MANY, SPARSE = 128, 8  # so many records at once are more than there is need to look at
+SHADOW: Final = "shadow"  # the ``route`` of calls that no client asked for: nothing is chosen by them
 LEAST_TOKENS: Final = 2  # of an answer whose speed says something
 
 
@@ -91,6 +92,8 @@ class Planner:
         catalogue, add = self._catalogue(), self.measurements.add
         stride = SPARSE if len(records) >= MANY else 1
         for number, record in enumerate(records):
+            if record.route == SHADOW:
+                continue
             plain = record.outcome is Outcome.SUCCESS and record.attempts is None
             if plain and (number % stride or record.connection_id is None):
                 continue
@@ -187,6 +190,7 @@ def _sample(record: RequestRecord, at: int) -> Sample:
         ok=True,
         first_token=first / 1e6 if first > 0 else None,
         throughput=tokens / (writing / 1e6) if tokens >= LEAST_TOKENS and writing > 0 else None,
+        latency=worked / 1e6 if worked > 0 else None,
     )
 
 

@@ -199,12 +199,16 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
 
 
 class ComboSettings(_Section, frozen=True, kw_only=True):
-    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them."""
+    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them.
+
+    ``settings`` are those of docs/combos.md, by OmniRoute's names.
+    """
 
     name: str
     targets: list[str]
     weights: list[float] = []
     strategy: str = "priority"
+    settings: dict[str, typing.Any] = {}
 
 
 class RoutingSettings(_Section, frozen=True, kw_only=True):

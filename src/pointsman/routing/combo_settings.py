@@ -24,7 +24,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "setRetryDelayMs": 2000,
     "handoffThreshold": 0.85,
     "handoffModel": "",
-    "handoffProviders": ["codex"],
+    "handoffProviders": [],
     "maxMessagesForSummary": 30,
     "maxComboDepth": 3,
     "nestedComboMode": "flatten",

@@ -109,7 +109,7 @@ def combo_routes(combos: Mapping[str, Combo], models: Models, fallback: str | No
         steps = _merged(_steps_of(combo, combos, models, ()))
         if not steps:
             continue
-        last = _find(fallback, models) if fallback is not None else []
+        last = named_targets(fallback, models) if fallback is not None else []
         known = {step.target.id for step in steps}
         steps += [Step(target=target, group=LAST, id="fallback") for target in last if target.id not in known]
         route = Route(
@@ -174,7 +174,7 @@ def _targets_of(entry: Entry, models: Models) -> list[Target]:
     elif entry.provider is not None and not name.startswith(f"{entry.provider}/"):
         found = models.offered(entry.provider, name)
     else:
-        found = _find(name, models)
+        found = named_targets(name, models)
     return [target for target in found if target.listed]
 
 
@@ -188,7 +188,8 @@ def _at_connection(name: str, connection: str, provider: str | None, models: Mod
     return []
 
 
-def _find(name: str, models: Models) -> list[Target]:
+def named_targets(name: str, models: Models) -> list[Target]:
+    """What a model's name means as an entry of a combo: ``connection/model``, ``provider/model``, ``provider/*``."""
     if name.endswith(ANY):
         return models.offered(name.removesuffix(ANY), None)
     target = models.named(name)

@@ -7,7 +7,7 @@ that nothing is asked of for a day is forgotten, and so is the one asked longest
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from math import exp, floor, log
+from math import exp, floor, log, sqrt
 from typing import Final
 
 import msgspec
@@ -37,14 +37,15 @@ Histogram = dict[int, int]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt that is over: when (us), whether it was answered, and of an answer seconds to its first token and
-    tokens a second.
+    """One attempt that is over: when (us), whether it was answered, and of an answer seconds to its first token,
+    tokens a second, and seconds of all of it.
     """
 
     at: int
     ok: bool
     first_token: float | None = None
     throughput: float | None = None
+    latency: float | None = None
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +55,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered: int = 0
     first_token: dict[str, float] = {}
     throughput: dict[str, float] = {}
+    latency: float | None = None  # of whole answers: mean, 95th percentile, standard deviation
+    latency_p95: float | None = None
+    latency_deviation: float | None = None
 
     @property
     def uptime(self) -> float | None:
@@ -69,6 +73,7 @@ class Slot(msgspec.Struct, kw_only=True):
     answered: int = 0
     first_token: Histogram = {}
     throughput: Histogram = {}
+    latency: Histogram = {}
 
 
 class _History:
@@ -95,14 +100,19 @@ class _History:
             if length == SLOT:
                 _count(slot.first_token, sample.first_token, weight)
                 _count(slot.throughput, sample.throughput, weight)
+                _count(slot.latency, sample.latency, weight)
 
     def figures(self, since: int) -> Figures:
         slots = [slot for slot in self.short if slot.number * SLOT >= since]
+        mean, p95, deviation = _spread([slot.latency for slot in slots])
         return Figures(
             attempts=sum([slot.attempts for slot in slots]),
             answered=sum([slot.answered for slot in slots]),
             first_token=_percentiles([slot.first_token for slot in slots]),
             throughput=_percentiles([slot.throughput for slot in slots]),
+            latency=mean,
+            latency_p95=p95,
+            latency_deviation=deviation,
         )
 
     def unstable(self, now: int) -> bool:
@@ -147,6 +157,9 @@ class Measurements:
                 success_rate=figures.uptime,
                 first_token=figures.first_token,
                 throughput=figures.throughput,
+                latency=figures.latency,
+                latency_p95=figures.latency_p95,
+                latency_deviation=figures.latency_deviation,
             )
             history.condition_at = now
         measured = history.condition
@@ -159,6 +172,9 @@ class Measurements:
             success_rate=measured.success_rate,
             first_token=measured.first_token,
             throughput=measured.throughput,
+            latency=measured.latency,
+            latency_p95=measured.latency_p95,
+            latency_deviation=measured.latency_deviation,
         )
 
     def _shrink(self, now: int) -> None:
@@ -202,7 +218,9 @@ def merged(parts: Iterable[dict[str, list[Slot]]]) -> Measurements:
 def _add(slot: Slot, other: Slot) -> None:
     slot.attempts += other.attempts
     slot.answered += other.answered
-    for mine, theirs in ((slot.first_token, other.first_token), (slot.throughput, other.throughput)):
+    for mine, theirs in (
+        (slot.first_token, other.first_token), (slot.throughput, other.throughput), (slot.latency, other.latency)
+    ):  # fmt: skip
         for place, count in theirs.items():
             mine[place] = mine.get(place, 0) + count
 
@@ -224,11 +242,34 @@ def _count(histogram: Histogram, value: float | None, weight: int) -> None:
         histogram[place] = histogram.get(place, 0) + weight
 
 
-def _percentiles(histograms: Sequence[Histogram]) -> dict[str, float]:
+def _together(histograms: Sequence[Histogram]) -> Histogram:
     together: Histogram = {}
     for histogram in histograms:
         for place, count in histogram.items():
             together[place] = together.get(place, 0) + count
+    return together
+
+
+def _spread(histograms: Sequence[Histogram]) -> tuple[float | None, float | None, float | None]:
+    """Mean, 95th percentile and standard deviation; None without a value."""
+    together = _together(histograms)
+    total = sum(together.values())
+    if not total:
+        return None, None, None
+    values = [(exp((place + 0.5) * _STEP), count) for place, count in sorted(together.items())]
+    mean = sum(value * count for value, count in values) / total
+    variance = sum((value - mean) ** 2 * count for value, count in values) / total
+    passed, p95 = 0, values[-1][0]
+    for value, count in values:
+        passed += count
+        if passed >= 0.95 * total:
+            p95 = value
+            break
+    return mean, p95, sqrt(variance)
+
+
+def _percentiles(histograms: Sequence[Histogram]) -> dict[str, float]:
+    together = _together(histograms)
     total = sum(together.values())
     if not total:
         return {}
