@@ -17,7 +17,8 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.load import chat_body, messages_body
-from pointsman.app import Server, open_installation
+from pointsman.app import Server
+from pointsman.installation import open_installation
 from pointsman.keyring import Secret
 from pointsman.settings import Environment, parse_settings
 from pointsman.upstream.http1 import UpstreamConnection

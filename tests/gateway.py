@@ -13,8 +13,9 @@ import structlog
 import uvloop
 
 from pointsman.accounting.journal import list_segments, read_segment
-from pointsman.app import Installation, Server, open_installation
+from pointsman.app import Server
 from pointsman.canonical.record import RequestRecord
+from pointsman.installation import Installation, open_installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog, configure_logging
 from pointsman.server.host import Host

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_every_make_target_says_what_it_does() -> None:
     assert phony is not None
     listed = {line.split()[1] for line in help_text.splitlines()}
     assert listed == set(phony[1].split())
+
+
+def test_a_serving_process_holds_nothing_of_the_command_line_and_no_management_code() -> None:
+    heavy = ("alembic", "click", "genai_prices", "litestar", "pydantic", "typer")
+    program = f"import sys, pointsman.serving, pointsman.app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
 
 
 def test_no_half_merged_text_is_kept() -> None:

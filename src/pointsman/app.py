@@ -1,6 +1,6 @@
 """The composition root: settings in, every object out. The only module that constructs the parts.
 
-`Installation` is what commands share (installation.py); `Server` adds what serves requests; `Supervision` runs several.
+`Installation` is what commands share (installation.py); `Server` adds what serves requests; several: supervision.py.
 """
 
 import asyncio
@@ -25,10 +25,7 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
-from pointsman.installation import CHAT, EMBEDDER, Housekeeping, supervised
-from pointsman.installation import DEAD_AFTER_SECONDS as DEAD_AFTER_SECONDS
-from pointsman.installation import Installation as Installation
-from pointsman.installation import open_installation as open_installation
+from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.combo_memory import ComboMemory
@@ -46,7 +43,6 @@ from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
 from pointsman.server.inference import InferenceRoutes
-from pointsman.server.listeners import bind_listeners
 from pointsman.server.management import AsgiApp, ManagementMount, Plane, served_paths
 from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
@@ -56,9 +52,7 @@ from pointsman.server.routes import Router
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
-from pointsman.server.worker_link import Place, WorkerLink
-from pointsman.server.workers import Supervisor
-from pointsman.settings import ServerSettings
+from pointsman.server.worker_link import WorkerLink
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
@@ -78,47 +72,6 @@ GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 loo
 COUNTER_FLUSH_SECONDS: Final = 0.5
 
 log = structlog.get_logger("pointsman.app")
-
-
-class Supervision:
-    """Several workers on one port: the process that starts them and takes no request itself."""
-
-    def __init__(self, installation: Installation, command: Callable[[Place], list[str]]) -> None:
-        self._installation = installation
-        self._server = installation.settings.server
-        self._command = command
-        self._meter = Meter()
-        self._supervisor: Supervisor | None = None
-        self.house = Housekeeping(installation)
-        self.address = ""
-
-    async def start(self) -> None:
-        """Listen, and start the workers; all of them take requests when this returns. Raises ConfigError."""
-        server = self._server
-        await self.house.ensure_first_key()
-        listeners = bind_listeners(server.host, server.port, server.workers)
-        self.address = _address(server, listeners[0][0].getsockname()[1])
-        self.house.show_gauges(self._meter)
-        self.house.start()
-        self._supervisor = Supervisor(
-            self._installation.clock, listeners, self._command, self.house.children, self._meter.sums, self._forget
-        )
-        await self._supervisor.start()
-
-    async def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
-        assert self._supervisor is not None, "start() comes first"
-        await self._supervisor.run(self._server.shutdown_grace_seconds)
-
-    async def aclose(self) -> None:
-        """Project the rest and close everything."""
-        await self.house.aclose()
-
-    async def _forget(self, node_id: str) -> None:
-        try:
-            await self._installation.nodes.remove(node_id)
-        except StorageError as error:
-            log.warning("an ended worker is still listed for some seconds", reason=str(error))
 
 
 class Server:
@@ -201,7 +154,7 @@ class Server:
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
         if self._link is None:
-            self.address = _address(server, await host.listen())
+            self.address = server.address(await host.listen())
             await self._register()
         else:
             await self._start_as_worker(self._link, host)
@@ -260,7 +213,7 @@ class Server:
 
     async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
         """Known as a node before the first request: a change that is confirmed is in effect here too."""
-        self.address = _address(self._settings.server, link.port)
+        self.address = self._settings.server.address(link.port)
         await self._register()
         await link.connect(self.meter.sums)
         await link.listen(host, self._node_id)
@@ -518,9 +471,3 @@ def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:
         return Journal(directory, clock, segment_bytes)
     except OSError as error:
         raise ConfigError(f"can't write the request journal in {directory}: {error.strerror}") from error
-
-
-def _address(server: ServerSettings, port: int) -> str:
-    scheme = "http" if server.tls_certificate is None else "https"
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{scheme}://{host}:{port}"

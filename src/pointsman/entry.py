@@ -29,15 +29,16 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_settled", "admitted", "attempts", "deadline",
-        "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
+        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_sent_before", "_settled", "admitted", "attempts",
+        "deadline", "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
         self._gateway = gateway
         self._endpoint: Endpoint | None = None
         self._model = ""
-        self._sent_at = 0.0
+        self._sent_at = 0.0  # of this attempt; 0 while nothing was sent
+        self._sent_before = False  # an earlier attempt went out
         self._settled = False
         self._before: RequestRecord | None = None
         self.admitted = False
@@ -70,9 +71,11 @@ class Entry:
         if self.upstream_reservation is not None:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
             self.upstream_reservation = None
-        if record.input_tokens or record.output_tokens:
+        if self._sent_at:
+            self._sent_before, self._sent_at = True, 0.0
+        if _is_used(record):
             if before is None:
-                before = self._before = msgspec.structs.replace(record)
+                self._before = msgspec.structs.replace(record)
             else:
                 _add(before, record)
             for field in COUNTED:
@@ -160,14 +163,15 @@ class Entry:
         if self._sent_at:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
-        tokens = record.input_tokens + record.output_tokens if self._sent_at else None
+        tokens = record.input_tokens + record.output_tokens
         if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(tokens)
+            self.upstream_reservation.settle(tokens if self._sent_at else None)
         if self._before is not None:
             _add(record, self._before)
             tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
-            self.reservation.settle(tokens)
+            went_out = self._sent_at or self._sent_before or self._before is not None
+            self.reservation.settle(tokens if went_out else None)
         asked = exchange.headers
         if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
             self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
@@ -218,12 +222,15 @@ FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
+def _is_used(record: RequestRecord) -> bool:
+    return bool(record.input_tokens or record.output_tokens or record.cost_nano_usd is not None)
+
+
 def _add(record: RequestRecord, other: RequestRecord) -> None:
-    """Count what another attempt has used. A cost that isn't known makes the sum unknown."""
+    """Count what another attempt has used. The cost of one that used tokens at no known price makes the sum unknown."""
+    costs = [one.cost_nano_usd for one in (record, other) if _is_used(one)]
+    known = [cost for cost in costs if cost is not None]
+    record.cost_nano_usd = sum(known) if known and len(known) == len(costs) else None
     for field in COUNTED:
         setattr(record, field, getattr(record, field) + getattr(other, field))
-    used = record.input_tokens or record.output_tokens
-    costs = (record.cost_nano_usd, other.cost_nano_usd)
-    known = [cost for cost in costs if cost is not None]
-    record.cost_nano_usd = sum(known) if len(known) == 2 or not used else None
     record.usage_estimated = record.usage_estimated or other.usage_estimated

@@ -116,11 +116,23 @@ class Installation:
 @asynccontextmanager
 async def open_installation(settings: Settings, environment: Environment) -> AsyncIterator[Installation]:
     """Open (and at first use create) the data directory and database. Raises ConfigError."""
+    async with _open_database(settings, environment) as database:
+        await database.migrate()
+        yield Installation(settings, environment, database, SystemClock())
+
+
+async def is_upgraded(settings: Settings, environment: Environment) -> bool:
+    """Bring the database's tables up to date; True when they were not. Raises ConfigError."""
+    async with _open_database(settings, environment) as database:
+        return await database.migrate()
+
+
+@asynccontextmanager
+async def _open_database(settings: Settings, environment: Environment) -> AsyncIterator[Database]:
     _make_data_dir(environment.data_dir)
     database = Database.open(database_url(settings, environment), environment.data_dir)
     try:
-        await database.migrate()
-        yield Installation(settings, environment, database, SystemClock())
+        yield database
     finally:
         await database.aclose()
 

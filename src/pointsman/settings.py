@@ -65,6 +65,12 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
 
+    def address(self, port: int) -> str:
+        """The URL of the server that listens on ``port``."""
+        scheme = "http" if self.tls_certificate is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}"
+
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """``[upstream]``: limits of every call to a provider. Times in seconds, sizes in bytes."""

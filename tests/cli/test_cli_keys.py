@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli_gateway import ADMIN_KEY, Gateway, Run
 
-from pointsman.app import open_installation
+from pointsman.installation import open_installation
 from pointsman.settings import Settings, read_environment
 from pointsman.storage.nodes import NodeRow
 

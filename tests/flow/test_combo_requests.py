@@ -11,9 +11,10 @@ import openai
 import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]
+PRICED = "one/priced"
 GOES_ON: Any = [*HELLO, {"role": "assistant", "content": "echo: hello there"}, {"role": "user", "content": "again"}]
 TOOLS: Any = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
@@ -26,11 +27,12 @@ class Site:
 
     def __init__(self, upstreams: list[RunningSimulator]) -> None:
         self.upstreams = upstreams
-        self.settings = {
+        self.settings: dict[str, Any] = {
+            "facts": [{"model": PRICED, "prompt": 1, "completion": 2}],  # USD per million tokens
             "connections": [
                 {"id": name, "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
                 for name, upstream in zip(("one", "two"), upstreams, strict=True)
-            ]
+            ],
         }
         self.gateway: RunningGateway
 
@@ -122,6 +124,32 @@ def test_an_answer_that_fails_validation_counts_as_a_failed_target(running: Site
     assert attempt[:2] == ["one/sim-model", "response_validation"]
     assert (record.combo, record.target) == ("checked", "two/good")
     assert record.input_tokens > 0
+
+
+def test_what_a_rejected_answer_cost_is_told_though_the_next_target_fails(running: Site) -> None:
+    rules = {"responseValidation": {"requiredSubstrings": ["never said"]}}
+    running.make("dear", PRICED, "two/sim-model#fault=http_500", config=rules)
+    with pytest.raises(openai.InternalServerError):
+        running.ask("dear")
+    record = running.gateway.journal.records()[-1]
+    assert running.upstreams[1].requests
+    assert record.cost_nano_usd == record.input_tokens * 1_000 + record.output_tokens * 2_000 > 0
+
+
+def test_a_call_that_was_never_sent_is_not_counted_against_its_connection(site: Site, tmp_path: Path) -> None:
+    with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as third:
+        place = {"base_url": third.origin, "api_key": UPSTREAM_KEY}
+        site.settings["connections"].append({"id": "narrow", "kind": "anthropic", **place, "requests_per_minute": 1})
+        with running_gateway(tmp_path, site.settings) as site.gateway:
+            rules = {"responseValidation": {"requiredSubstrings": ["never said"]}}
+            site.make("picky", "one/sim-model", "narrow/sim-model", config=rules)
+            strict = {"x-pointsman-strict": "1"}
+            with pytest.raises(openai.APIStatusError):
+                site.ask("picky", logit_bias={"1": 1}, extra_headers=strict)
+            assert (len(site.upstreams[0].requests), len(third.requests)) == (1, 0)
+            site.ask("narrow/sim-model")
+            with pytest.raises(openai.RateLimitError):
+                site.ask("narrow/sim-model")
 
 
 def test_nothing_is_held_against_a_connection_whose_answer_failed_validation(running: Site) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.canonical.usage import TokenUsage
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.providers.openai import MAX_EVENT_BYTES, StreamReader
 
 MODEL = "gpt-5.2-2026-10-01"
@@ -273,6 +273,13 @@ def test_an_error_event_is_noticed_and_passed() -> None:
     reader, forwarded = read([stream])
     assert (reader.failed, reader.done, forwarded) == (True, False, stream)
     assert reader.finish() == b""
+
+
+def test_an_error_event_whose_words_cannot_be_read_is_still_an_error() -> None:
+    reader, _ = read([b'data: {"error":{"message":"\xff"}}\n\n'])
+    assert reader.failed
+    assert reader.error is not None
+    assert reader.error.kind is Kind.UPSTREAM_ERROR
 
 
 @pytest.mark.parametrize("text", ['{"error":null,"choices":[]}', '{"error" : null}'])

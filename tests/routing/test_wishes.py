@@ -149,3 +149,17 @@ def test_a_conversation_is_the_session_then_the_cache_key_then_how_it_began() ->
     assert wants(body(), {b"x-session-id": b"s"}).session == "s"
     with pytest.raises(GatewayError):
         wants(body(), {b"x-session-id": b"s" * 257})
+
+
+def test_members_that_are_not_text_ask_for_nothing() -> None:
+    fields = {
+        "messages": msgspec.Raw(b'[{"role":"user","content":[{"type":"t\xff"}]}]'),
+        "modalities": msgspec.Raw(b'["\xff"]'),
+        "service_tier": msgspec.Raw(b'"\xff"'),
+    }
+    asked = Asked(
+        model="m", operation="chat", body=b"{}", headers={}, input_tokens=0, max_output_tokens=0, fields=fields
+    )
+    step = Step(target=target_of(Connection(id="c", kind="openai"), "m"))
+    wants = wants_of(asked, Route(name="m", steps=(step,)))
+    assert (wants.inputs, wants.tools) == (frozenset(), False)

@@ -79,7 +79,7 @@ class PriceService:
     async def _answer(self, asked: dict[Question, asyncio.Future[None]]) -> None:
         try:
             prices = await look_up(list(asked))
-        except (OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (OSError, TimeoutError, msgspec.DecodeError, UnicodeError) as error:
             self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
             log.error("prices can't be looked up; new models are recorded as unpriced", reason=type(error).__name__)
         else:

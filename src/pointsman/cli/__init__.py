@@ -1,17 +1,13 @@
 """The command line. Each command imports what it needs when it runs: `pointsman --help` must be quick.
 
-Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 130 stopped by Ctrl-C. Results go to standard output,
-progress and warnings to standard error.
+Results go to standard output, progress and warnings to standard error. Exit codes: see exits.py.
 """
 
-import sys
 from typing import Annotated
 
 import typer
 
-from pointsman.errors import ConfigError, GatewayError
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+from pointsman.exits import run
 
 app = typer.Typer(
     name="pointsman",
@@ -41,20 +37,8 @@ def _root(
 
 
 def main() -> None:
-    """The entry point: an operator's mistake is one line and exit code 2, a failed call one line and exit code 1."""
-    try:
-        app()
-    except ConfigError as error:
-        typer.echo(f"pointsman: {error}", err=True)
-        sys.exit(2)
-    except GatewayError as error:
-        typer.echo(f"pointsman: {error.message}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        typer.echo(f"pointsman: {error.strerror or error}: {error.filename}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    """The entry point."""
+    run(app)
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`

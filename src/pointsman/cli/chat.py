@@ -75,7 +75,7 @@ def _first(names: list[str]) -> str:
 
 async def _live_address(data_dir: Path | None, config: Path | None) -> str | None:
     """The address of the youngest server that lives on this data directory's database."""
-    from pointsman.app import DEAD_AFTER_SECONDS
+    from pointsman.installation import DEAD_AFTER_SECONDS
 
     async with opened(data_dir, config) as installation:
         live = await installation.nodes.live(installation.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))

@@ -187,8 +187,8 @@ def try_out(name: Name, as_json: AsJson = False, data_dir: DataDir = None, confi
 
 async def _temporary_key(data_dir: Path | None, config: Path | None) -> tuple[str, str, str]:
     """The address of a running server, and an administrator's key that lives for some minutes."""
-    from pointsman.app import DEAD_AFTER_SECONDS
     from pointsman.errors import ConfigError
+    from pointsman.installation import DEAD_AFTER_SECONDS
 
     async with opened(data_dir, config) as installation:
         now = installation.clock.now_us()

@@ -14,7 +14,7 @@ from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, op
 from pointsman.cli.output import confirm, note, print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from pointsman.app import Installation
+    from pointsman.installation import Installation
     from pointsman.keyring import Secret
     from pointsman.settings import Environment
     from pointsman.upstream.client import UpstreamClient
@@ -178,7 +178,7 @@ def read_api_key(reference: str | None, environment: "Environment") -> "Secret |
 
 
 def _ask_hidden(question: str) -> str:
-    from pointsman.cli import INTERRUPTED
+    from pointsman.exits import INTERRUPTED
 
     try:
         return str(typer.prompt(question, hide_input=True, default="", show_default=False, err=True)).strip()

@@ -12,7 +12,7 @@ from pointsman.cli.options import AsJson, ConfigFile, DataDir, opened
 from pointsman.cli.output import note, print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from pointsman.app import Installation
+    from pointsman.installation import Installation
     from pointsman.routing.health import HealthBook, View
 
 MAX_SHOWN = 1000

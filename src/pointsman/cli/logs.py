@@ -11,8 +11,8 @@ from pointsman.cli.options import ConfigFile, DataDir, opened
 from pointsman.cli.output import is_terminal, local_time, note, print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from pointsman.app import Installation
     from pointsman.canonical.record import RequestRecord
+    from pointsman.installation import Installation
 
 FOLLOW_SECONDS = 0.2
 PAGE = 500

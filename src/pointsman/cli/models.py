@@ -11,7 +11,7 @@ from pointsman.cli.options import AsJson, ConfigFile, DataDir, opened
 from pointsman.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from pointsman.app import Installation
+    from pointsman.installation import Installation
     from pointsman.routing.catalogue import Catalogue
     from pointsman.routing.targets import Connection, Target
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pointsman.app import Installation
+    from pointsman.installation import Installation
     from pointsman.settings import Environment, Settings
 
 DataDir = Annotated[
@@ -39,8 +39,8 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
     """
     import sys
 
-    from pointsman.app import open_installation
     from pointsman.errors import ConfigError, GatewayError, Kind
+    from pointsman.installation import open_installation
     from pointsman.logs import configure_logging
     from pointsman.storage.database import AlreadyExistsError, StorageError
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from pointsman.app import Installation
+    from pointsman.installation import Installation
 
 MAX_WIDTH = 100_000
 
@@ -82,7 +82,7 @@ async def confirm(installation: "Installation") -> str:
 
     Leaves with exit code 1 when one of them doesn't in time.
     """
-    from pointsman.app import DEAD_AFTER_SECONDS
+    from pointsman.installation import DEAD_AFTER_SECONDS
 
     revision = await installation.configuration.revision()
     applied = await installation.await_revision(revision)

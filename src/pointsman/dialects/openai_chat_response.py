@@ -238,7 +238,7 @@ def unwrapped(arguments: str) -> str:
     """The text of a custom tool's call that went out as a function with one text."""
     try:
         value = _decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return arguments
     if isinstance(value, dict) and isinstance(value.get("input"), str) and len(value) == 1:
         return str(value["input"])

@@ -59,7 +59,7 @@ def fields_request(fields: Mapping[str, msgspec.Raw] | None) -> Request | None:
         if "tools" in fields:
             kept["tools"] = fields["tools"]
         return openai_chat.read_request(msgspec.json.encode(kept), ClientCall())
-    except (GatewayError, msgspec.DecodeError, RecursionError):
+    except (GatewayError, msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 
 

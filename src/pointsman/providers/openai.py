@@ -351,13 +351,20 @@ class StreamReader:
                 if _leaks(value, self._secret):
                     raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
                 self.failed = True
-                self.error = error_inside(_any.decode(event.error))
+                self.error = _error_of(event.error)
             if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():
                 if choice.finish_reason is not None:
                     self._ended.add(choice.index or 0)
                     self.finish_reason = choice.finish_reason
+
+
+def _error_of(error: msgspec.Raw) -> GatewayError:
+    try:
+        return error_inside(_any.decode(error))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return error_inside(None)  # the words can't be read; that it is an error can
 
 
 def _ends(data: bytes) -> bool:

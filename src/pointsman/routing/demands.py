@@ -125,7 +125,7 @@ def _of_fields(fields: Fields) -> dict[str, Any]:
         parameters.add(STRUCTURED)
     try:
         messages = _messages.decode(fields.get("messages", b"[]"))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         messages = []
     return {
         "parameters": frozenset(parameters),
@@ -141,14 +141,14 @@ def _of_fields(fields: Fields) -> dict[str, Any]:
 def _value(fields: Fields, name: str) -> Any:
     try:
         return _any.decode(fields[name]) if name in fields else None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 
 
 def _text(fields: Fields, name: str) -> str | None:
     try:
         return _word.decode(fields[name]) or None if name in fields else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError):
         return None
 
 
@@ -157,7 +157,7 @@ def _modalities(content: msgspec.Raw) -> Iterable[str]:
         return ()
     try:
         return {PARTS[part.type] for part in _parts.decode(content) if part.type in PARTS}
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return ()
 
 

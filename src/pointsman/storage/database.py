@@ -170,19 +170,20 @@ class Database:
         refused = isinstance(error, (IntegrityError, DataError))
         raise StorageError(f"{self.name}: {_reason(error)}", refused=refused) from error
 
-    async def migrate(self) -> None:
-        """Bring the tables to this program's revision; does nothing, fast, when they stand there.
+    async def migrate(self) -> bool:
+        """Bring the tables to this program's revision; does nothing, fast, when they stand there. True: it did.
 
         Safe when several processes start at once: one works, the others wait. Raises ConfigError when the database is
         newer than the program, damaged or out of reach.
         """
         try:
             if await self._is_current():
-                return
+                return False
             if self._path is None:
                 await self._upgrade()
             else:
                 await self._upgrade_file(self._path)
+            return True
         except (StorageError, OSError) as error:
             raise ConfigError(f"can't use the database: {error}") from error
 

@@ -110,7 +110,7 @@ def fault_of(document: Any) -> str | None:
     if isinstance(document, str):
         try:
             document = msgspec.json.decode(document)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
             return "is not JSON"
     if not isinstance(document, dict):
         return "is not a token file"
