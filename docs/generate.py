@@ -141,6 +141,7 @@ MEANINGS = {
     "limits.workspace_requests_per_minute": "Calls of all keys of a workspace together.",
     "limits.workspace_requests_per_day": "As above, in any 24 hours.",
     "limits.workspace_tokens_per_minute": "Tokens of all keys of a workspace together.",
+    "limits.key_sessions": "Conversations that a key may have under way, counted by each worker; 0: any number.",
     "limits.on_failure": "While Redis is away: let calls through uncounted (`open`), or answer 503 (`closed`).",
     "responses.keep": "Keep responses that don't say `store: false`, encrypted, to be read and gone on from.",
     "responses.retention_days": "Kept responses are forgotten after this time.",

@@ -144,6 +144,7 @@ class Server:
             seed=partial(random.getrandbits, 64),
             combos=self.combos,
             default_model=settings.routing.default_model,
+            most_sessions=settings.limits.key_sessions,
             keep_plans=settings.journal.plan_days > 0,
         )
         self.meter.listen(self.gateway.planner.observe)

@@ -73,7 +73,7 @@ def follow(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
     shadows = run.combo.settings.get("shadowRouting")
     if shadows and shadows.get("enabled"):
         _shadow(gateway, ask, entry, run)
-    if run.place is not None:
+    if run.spot is not None:
         _hand_over(gateway, ask, entry, run)
 
 
@@ -107,7 +107,7 @@ def _shadow_targets(gateway: Gateway, names: Sequence[str], answered: Target | N
 
 def _hand_over(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
     """Have a summary made when the account is near the end of its quota."""
-    target, settings, place = entry.target, run.combo.settings, run.place
+    target, settings, place = entry.target, run.combo.settings, run.spot
     if target is None or place is None or not _hands_over(target, settings.get("handoffProviders") or ()):
         return
     now = gateway.clock.now_us()

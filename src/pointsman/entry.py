@@ -13,7 +13,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Dialect, Exchange, Gateway
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.limits import Reservation
-from pointsman.policy.sessions import SESSION_HEADERS
+from pointsman.policy.sessions import SESSION_HEADERS, session_named
 from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.targets import Target, target_of
 from pointsman.settings import UpstreamSettings
@@ -30,7 +30,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_sent_before", "_settled", "admitted", "attempts",
-        "deadline", "exchange", "limits", "planned", "record", "reservation", "target", "upstream_reservation",
+        "deadline", "exchange", "limits", "planned", "record", "reservation", "session", "target",
+        "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -49,7 +50,10 @@ class Entry:
         self.target: Target | None = None
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
-        self.exchange = exchange
+        self.exchange, asked = exchange, exchange.headers
+        self.session: str | None = None  # the id of its conversation
+        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
+            self.session = session_named(asked)
         self.record = RequestRecord(
             request_id=exchange.request_id,
             created_at=exchange.started_at,
@@ -172,9 +176,8 @@ class Entry:
         if self.reservation is not None:
             went_out = self._sent_at or self._sent_before or self._before is not None
             self.reservation.settle(tokens if went_out else None)
-        asked = exchange.headers
-        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
-            self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
+        if self.session is not None:
+            self._gateway.sessions.count(self.session, record, self._gateway.clock.now_us())
         if self.attempts is not None:
             record.attempts = self.attempts.log()
         if record.key_id is None:

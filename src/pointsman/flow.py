@@ -29,6 +29,7 @@ from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Reservation, Rules
+from pointsman.policy.sessions import session_line, session_planned
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -39,6 +40,7 @@ from pointsman.policy.shared_calls import (
 )
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
+from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -46,6 +48,7 @@ from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
+from pointsman.upstream.patience import Patience
 from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 from pointsman.wire.file_references import may_name_files
 
@@ -61,6 +64,7 @@ class Pursuit(NamedTuple):
     route: Route
     wishes: Wishes | None
     seconds: float  # that it may take
+    key: Key
 
 
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
@@ -196,10 +200,13 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
+    if entry.session is not None:
+        begin_session(gateway, entry, key)
     target, health = route.only, gateway.health
-    if target is None or wishes is not None or route.settings or not (health.quiet or health.clear(target)):
+    steered = route.settings or wishes is not None or CONNECTION in exchange.headers
+    if target is None or steered or not (health.quiet or health.clear(target)):
         await in_task()
-        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target = target
     try:
@@ -208,8 +215,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         failed = error
     await in_task()
-    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
-    await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
+    await _persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
 async def ask_target(
@@ -237,18 +244,30 @@ def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error
     return dialect.parse_request(body)
 
 
+def begin_session(gateway: Gateway, entry: Entry, key: Key) -> None:
+    """Tell the client the id of its conversation. Raises GatewayError(RATE_LIMITED) when its key has too many."""
+    sessions, name = gateway.sessions, entry.session
+    if name is not None:
+        if sessions.most:
+            sessions.admit(name, key.id, gateway.clock.now_us(), sessions.most)
+        entry.exchange.limit_head += session_line(name)
+
+
 async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Plan, and try one target after the other."""
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    if entry.session is None and (name := session_planned(problem.wants)) is not None:
+        entry.session = name
+        begin_session(gateway, entry, pursuit.key)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
         dialect, call = run.speaking
         problem = run.at_its_target(problem)
-        if run.place is not None:
+        if run.spot is not None:
             await run.recall()
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
@@ -257,7 +276,7 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
     pursuit = pursuit._replace(dialect=dialect, call=call)
     try:
-        await _try_all(gateway, entry, pursuit, chosen, None, run)
+        await _persist(gateway, entry, pursuit, chosen, None, run)
     except GatewayError as error:
         describe_failure(error, entry.attempts.tried if entry.attempts else [], pursuit.call.model, planner.namer)
         raise
@@ -267,7 +286,6 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
             run.answered(entry.target)
             follow(gateway, _call, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
-        gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
 
 async def _fuse(
@@ -316,6 +334,36 @@ async def _fuse(
     return altered, judging, chosen
 
 
+async def _persist(
+    gateway: Gateway,
+    entry: Entry,
+    pursuit: Pursuit,
+    chosen: RoutePlan,
+    failed: GatewayError | None,
+    run: ComboRun | None = None,
+) -> None:
+    """Try the targets of a plan, and once more after a wait where waiting helps."""
+    clock, deadline, patience = gateway.clock, entry.deadline, None
+    if chosen.last_resort:
+        patience = Patience(gateway.health.settings, pursuit.route, gateway.health)
+        wait = patience.first_wait(chosen, clock.now_us(), deadline - clock.monotonic())
+        if wait is not None:
+            await asyncio.sleep(wait)
+    while True:
+        try:
+            await _try_all(gateway, entry, pursuit, chosen, failed, run)
+            return
+        except GatewayError as error:
+            entry.deadline, tried = deadline, entry.attempts.tried if entry.attempts is not None else []
+            patience = patience or Patience(gateway.health.settings, pursuit.route, gateway.health)
+            wait = patience.wait(error, tried, clock.now_us(), deadline - clock.monotonic())
+            if wait is None:
+                raise
+        await asyncio.sleep(wait)
+        failed, everybody = None, (*chosen.order, *chosen.reserve)
+        chosen = msgspec.structs.replace(chosen, order=everybody, reserve=(), last_resort=False)
+
+
 async def _try_all(
     gateway: Gateway,
     entry: Entry,
@@ -325,7 +373,7 @@ async def _try_all(
     run: ComboRun | None = None,
 ) -> None:
     """Try the targets of a plan; ``failed`` is how the first one has failed already."""
-    dialect, call, snapshot, route, wishes, seconds = pursuit
+    dialect, call, snapshot, route, wishes, seconds, _ = pursuit
     terms = terms_of(gateway.attempts, route.settings)
     upstream, deadline = gateway.client.settings, entry.deadline
     if terms.target_seconds is not None:
@@ -343,10 +391,12 @@ async def _try_all(
             await _call(gateway, dialect, entry, call, snapshot, target)
         else:
             theirs, own = run.speaking_to(target, (dialect, call))
-            async with run.seat(target):
+            async with run.place(target):
                 await _call(gateway, theirs, entry, own, snapshot, target)
 
+    before = entry.attempts.tried if entry.attempts is not None else ()
     entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
+    entry.attempts.tried.extend(before)
     await entry.attempts.run(chosen, go, failed)
 
 
@@ -381,11 +431,12 @@ async def _call(
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
-        exchange.limit_head = told or exchange.limit_head
+        exchange.limit_head = told if entry.reservation is not None else exchange.limit_head + told
     access = endpoint.access
     if access is None:
         await in_task()
         access = await _acquire(gateway, endpoint, entry.deadline)
+    endpoint.busy += 1
     try:
         fields, outline = call.fields, call.outline or exchange.body
         if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, outline):
@@ -409,6 +460,7 @@ async def _call(
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
+        endpoint.busy -= 1
         endpoint.release()
 
 

@@ -151,9 +151,11 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        most_sessions: int = 0,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none.
+        looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
+        have at a time; 0: any number.
         """
         self.default_model = default_model
         self.files = files
@@ -163,9 +165,10 @@ class Gateway:
         self.shared = shared
         self.seed = seed
         self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.planner.busy = lambda target: self.snapshot.endpoints[target.endpoint].busy
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
-        self.sessions = SessionTable()
+        self.sessions = SessionTable(most_sessions)
         self.clock = clock
         self.client = client
         self.ledger = ledger

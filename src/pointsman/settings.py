@@ -138,6 +138,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     workspace_requests_per_minute: Count | None = None
     workspace_requests_per_day: Count | None = None
     workspace_tokens_per_minute: Count | None = None
+    key_sessions: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     on_failure: typing.Literal["open", "closed"] = "open"
 
 

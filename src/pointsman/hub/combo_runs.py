@@ -1,6 +1,8 @@
 """One request that names a combo: what the combo makes of it, where its conversation stays, its place at a target."""
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -39,10 +41,20 @@ class Entry(Protocol):
     def exchange(self) -> Asking: ...
 
 
+@asynccontextmanager
+async def _after(seconds: float, place: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    await asyncio.sleep(seconds)
+    async with place:
+        yield
+
+
 class ComboRun:
     """One request of a combo. ``speaking`` are the dialect and the call that its targets get."""
 
-    __slots__ = ("_conversation", "_entry", "_handoff", "_route", "_runs", "_used", "combo", "place", "speaking")
+    __slots__ = (
+        "_asked", "_conversation", "_delay", "_entry", "_handoff", "_route", "_runs", "_used", "combo", "speaking",
+        "spot",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,15 +70,17 @@ class ComboRun:
         self._conversation, self._entry = conversation, entry = asked
         self._handoff: Handoff | None = None
         self._used: tuple[Any, Any] | None = None  # the same call with the handoff in it
-        self.place: Place | None = None  # whose handoffs these are; None: there is no conversation to hand over
+        self.spot: Place | None = None  # whose handoffs these are; None: there is no conversation to hand over
         if route.strategy == RELAY and conversation is not None and conversation.known:
-            self.place = Place(entry.record.workspace_id, combo.name, conversation.kept)
+            self.spot = Place(entry.record.workspace_id, combo.name, conversation.kept)
         self.speaking = speaking
+        self._delay = (combo.settings.get("fallbackDelayMs") or 0) / 1000  # seconds between two targets
+        self._asked = False
 
     async def recall(self) -> None:
         """Look whether another account has handed this conversation over."""
-        if self.place is not None:
-            self._handoff = await self._runs.handoffs.find(self.place)
+        if self.spot is not None:
+            self._handoff = await self._runs.handoffs.find(self.spot)
 
     def speaking_to(self, target: Target, speaking: tuple[Any, Any]) -> tuple[Any, Any]:
         """The dialect and the call for one target: with the handoff, where the conversation comes from another."""
@@ -88,21 +102,24 @@ class ComboRun:
             return problem
         return msgspec.structs.replace(problem, memory=msgspec.structs.replace(problem.memory, sticky=place))
 
-    def seat(self, target: Target) -> AbstractAsyncContextManager[None]:
-        """A place at a target; the combo says how many there are. Raises GatewayError(OVERLOADED) when entered."""
-        combo = self.combo
-        if "concurrencyPerModel" not in combo.set_here and not (combo.stored and combo.strategy == "round-robin"):
-            return NOWHERE
-        settings = combo.settings_at(target)
-        bounds = Bounds(settings["concurrencyPerModel"], settings["queueDepth"], settings["queueTimeoutMs"] / 1000)
-        return self._runs.places.at(target.id, bounds)
+    def place(self, target: Target) -> AbstractAsyncContextManager[None]:
+        """A place at a target; the combo says how many there are, and how long to wait before another target is asked.
+        Raises GatewayError(OVERLOADED) when entered.
+        """
+        combo, place, again = self.combo, NOWHERE, self._asked
+        self._asked = True
+        if "concurrencyPerModel" in combo.set_here or (combo.stored and combo.strategy == "round-robin"):
+            settings = combo.settings_at(target)
+            bounds = Bounds(settings["concurrencyPerModel"], settings["queueDepth"], settings["queueTimeoutMs"] / 1000)
+            place = self._runs.places.at(target.id, bounds)
+        return _after(self._delay, place) if again and self._delay else place
 
     def answered(self, target: Target) -> None:
         """The conversation goes on there."""
         if self._conversation is not None:
             self._runs.memory.answered(self._route, self._conversation, target.id)
-        if self._handoff is not None and self.place is not None and target.connection.id != self._handoff.account:
-            self._runs.handoffs.spend(self.place)
+        if self._handoff is not None and self.spot is not None and target.connection.id != self._handoff.account:
+            self._runs.handoffs.spend(self.spot)
 
 
 class ComboRuns:

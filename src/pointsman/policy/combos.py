@@ -37,7 +37,8 @@ class ComboRefusedError(Exception):
 class ComboService:
     """Adds, changes, lists and removes combos, what holds for all of them, and fallback chains.
 
-    Raises ConfigError when it is made with a combo of the file whose settings are wrong. Whatever changes something gives the new configuration revision, or what was stored beside it.
+    Raises ConfigError when it is made with a combo of the file whose settings are wrong. Whatever changes something
+    gives the new configuration revision, or what was stored beside it.
     """
 
     def __init__(self, repository: ComboRepository, clock: Clock, declared: list[ComboSettings]) -> None:

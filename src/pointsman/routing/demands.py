@@ -9,6 +9,7 @@ import msgspec
 from pointsman.canonical.parts import AnyPart, AudioPart, FilePart, ImagePart, ToolResultPart, VideoPart
 from pointsman.canonical.request import Message, Request
 from pointsman.routing.plan import Route
+from pointsman.routing.steering import AUTO, judged, steering
 from pointsman.routing.variants import SETTING, tiers_of
 from pointsman.routing.wants import NO_PREFERENCES, Wants
 from pointsman.routing.wishes import SESSION_HEADER, Wishes, checked_session
@@ -106,6 +107,8 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         session=_session(asked),
         conversation=key or conversation,
         cache_marks=CACHE_MARK in asked.body,
+        **steering(asked.headers, route.strategy, route.settings),
+        **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),
         **read,
     )
 

@@ -69,6 +69,11 @@ def _allowed_providers(problem: "Problem") -> Sieve | None:
     return None if allowed is None else _among(allowed)
 
 
+def _connection(problem: "Problem") -> Sieve | None:
+    pinned = problem.wants.connection
+    return None if pinned is None else lambda steps: [step for step in steps if step.target.connection.id == pinned]
+
+
 def _only(problem: "Problem") -> Sieve | None:
     only = problem.wants.preferences.only
     return None if only is None else _among(only)
@@ -263,6 +268,7 @@ FILTERS: Final[tuple[tuple[str, tuple[str, ...], Callable[["Problem"], Sieve | N
     ("deprecated", ("deprecated_at",), _deprecated),
     ("allowed_models", ("slug",), _allowed_models),
     ("allowed_providers", ("service_tier", "quantization"), _allowed_providers),
+    ("connection", (), _connection),
     ("only", ("service_tier", "quantization"), _only),
     ("ignore", ("service_tier", "quantization"), _ignore),
     ("data_collection", ("trains",), _training),
