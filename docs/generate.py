@@ -157,6 +157,8 @@ MEANINGS = {
     **RESILIENCE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
+    "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",
+    "ledger.byok_fee_percent": "What a call with the caller's own provider key is charged, of the list price.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
@@ -173,6 +175,12 @@ MEANINGS = {
     "routing.model_list_hours": "How old such a list may be before it is asked for again.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
+    "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",
+    "budgets.assumed_output_tokens": "Reserved for an answer when neither the client nor the model sets a limit.",
+    "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
+    "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
+    "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",
+    "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": (
         "Who it is: a host that `pointsman connections hosts` lists (`groq`, `azure-v1` ...), `openai` with a base URL "

@@ -14,6 +14,9 @@ from typing import Any, Final, cast
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.billing import billing_rules
+from pointsman.accounting.budget_books import holder_name, home_of
+from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
@@ -28,6 +31,7 @@ from pointsman.hub.combo_runs import ComboRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
@@ -53,11 +57,14 @@ from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
+from pointsman.storage.budget_alerts import AlertRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
 from pointsman.storage.nodes import NodeRow
 from pointsman.ticker import Ticker
+from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
@@ -107,6 +114,8 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
+        self.budgets = _open_budgets(installation, journal)
+        self.alerts = _alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.combos = ComboRuns(self.combo_memory, self._handoffs())
@@ -145,7 +154,9 @@ class Server:
             combos=self.combos,
             default_model=settings.routing.default_model,
             most_sessions=settings.limits.key_sessions,
+            billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
+            budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
         self.gateway.planner.catch_up = self.meter.catch_up
@@ -168,6 +179,9 @@ class Server:
         self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
+        self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
+        if self.alerts is not None and (self._link is None or self._link.first):
+            self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._spawn("files", self.files.upkeep())
@@ -230,6 +244,7 @@ class Server:
         self._installation.states.stop()
         self.combo_memory.stop()
         self.sharing.stop()
+        self.budgets.desk.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -295,6 +310,7 @@ class Server:
             checks=self._health,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
+            budgets=installation.budgets,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -350,7 +366,7 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states = self.limiter, self._installation.states
+        limiter, states, budgets, alerts = self.limiter, self._installation.states, self.budgets, self.alerts
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -358,6 +374,17 @@ class Server:
                 "Failures of the limits' store, and calls let through without a limit because of them.",
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
+            ),
+            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
+            "pointsman_budget_events": (
+                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
+                "event",
+                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
+            ),
+            "pointsman_budget_alerts": (
+                "Attempts to tell the webhook of passed thresholds.",
+                "result",
+                lambda: alerts.results if alerts is not None else {},
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
@@ -395,6 +422,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 
     async def _watch(self) -> None:
@@ -465,6 +493,34 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
+
+
+def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
+    """The budgets of a process, which is known to the escrow by its journal."""
+    home = home_of(installation.data_dir / "journal")
+    escrow = BudgetLeaseRepository(installation.database)
+    settings = installation.settings.budgets
+    return Budgets(
+        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
+        installation.clock,
+        unpriced=settings.unpriced,
+        assumed_output_tokens=settings.assumed_output_tokens,
+    )
+
+
+def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
+    settings = installation.settings.budgets
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return None
+    return AlertSender(
+        AlertRepository(installation.database),
+        installation.budget_rows,
+        client,
+        installation.clock,
+        url=settings.webhook_url,
+        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
+        allow_private=settings.webhook_allow_private,
+    )
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -20,6 +20,7 @@ from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import CapturingDialect, OwnCall, whole_call
 from pointsman.planning import SHADOW
+from pointsman.policy.budgets import Bound
 from pointsman.policy.handoffs import Handoff, Place, expiry
 from pointsman.routing.combos import named_targets
 from pointsman.routing.strategies.context_relay import handoff_due
@@ -35,8 +36,10 @@ Ask = Callable[[Gateway, Dialect, Entry, Call, Snapshot, Target], Awaitable[None
 class SideCall:
     """A call beside a client's request. ``ask`` is how a target is asked (flow.py)."""
 
-    def __init__(self, gateway: Gateway, ask: Ask, label: str, seconds: float) -> None:
+    def __init__(self, gateway: Gateway, ask: Ask, label: str, seconds: float, payer: Bound | None = None) -> None:
+        """``seconds`` bound the call; ``payer`` are the budgets that pay for it."""
         self._gateway = gateway
+        self._payer = payer
         self._ask = ask
         self._label = label
         self._seconds = seconds
@@ -54,6 +57,7 @@ class SideCall:
         record = entry.record
         record.key_id = SHADOW if self._label == SHADOW else of.key_id
         record.workspace_id, record.request_model = of.workspace_id, call.model
+        entry.budgets = self._payer
         entry.deadline = gateway.client.ticker.now + self._seconds
         entry.turn_to(target)
         try:
@@ -120,7 +124,7 @@ def _hand_over(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
     own = summary_call(dialect.as_request(call, entry.exchange.body), maker.id, most)
     resets = min((window.resets_at for window in condition.windows if window.resets_at is not None), default=None)
     empty = Handoff(account=target.connection.id, expires_at=expiry(now, resets), summary="")
-    side = SideCall(gateway, ask, HANDOFF, SECONDS)
+    side = SideCall(gateway, ask, HANDOFF, SECONDS, entry.budgets)
     begun = own is not None and gateway.combos.beside.begin(
         partial(_sum_up, gateway, side, entry.record, (dialect, own), (maker, place, empty))
     )

@@ -23,7 +23,7 @@ from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
-from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.operation_lane import OPERATIONS, PAID_BY_TEXT, OperationLane
 from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
@@ -117,7 +117,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await _infer(gateway, dialect, exchange, entry)
         return
     key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
@@ -161,7 +161,10 @@ async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 
 def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
-    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
+    record = entry.record
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
+    if gateway.snapshot.budgets is not None:
+        entry.budgets = gateway.snapshot.budgets.bound(key, entry.exchange.headers)
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)
@@ -250,7 +253,7 @@ def begin_session(gateway: Gateway, entry: Entry, key: Key) -> None:
     if name is not None:
         if sessions.most:
             sessions.admit(name, key.id, gateway.clock.now_us(), sessions.most)
-        entry.exchange.limit_head += session_line(name)
+        entry.exchange.api_head += session_line(name)
 
 
 async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
@@ -307,6 +310,7 @@ async def _fuse(
         capture: Any = CapturingDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
         part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.budgets = entry.budgets
         part.turn_to(target)
         try:
             await _call(gateway, capture, part, own, snapshot, target)
@@ -317,6 +321,7 @@ async def _fuse(
         finally:
             part.settle(0, Outcome.SUCCESS)
             entry.absorb(part.record)
+            entry.take_over(part)
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
@@ -431,7 +436,11 @@ async def _call(
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
-        exchange.limit_head = told if entry.reservation is not None else exchange.limit_head + told
+        exchange.limit_head = told or exchange.limit_head
+    if entry.budgets is not None:
+        operation = dialect.OPERATION
+        writes = True if operation not in OPERATIONS else (False if operation in PAID_BY_TEXT else None)
+        await entry.afford(call, endpoint, target, writes)
     access = endpoint.access
     if access is None:
         await in_task()

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.accounting.billing import BillingRules
 from pointsman.canonical import halves
 from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
@@ -14,6 +15,7 @@ from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.budgets import Budgets, BudgetTable
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -94,6 +96,7 @@ class Exchange(Receiver, Protocol):
     bytes_out: int
     first_byte: float | None
     limit_head: bytes
+    api_head: bytes
 
     @property
     def responded(self) -> bool: ...
@@ -109,6 +112,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    budgets: BudgetTable | None = None
 
 
 class Ledger(Protocol):
@@ -152,12 +156,16 @@ class Gateway:
         files: StoredFiles | None = None,
         default_model: str | None = None,
         most_sessions: int = 0,
+        billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
+        budgets: Budgets | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
         have at a time; 0: any number.
         """
         self.default_model = default_model
+        self.billing = billing
+        self.budgets = budgets
         self.files = files
         self.vault = vault
         self.health = health

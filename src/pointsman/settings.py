@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
+from pointsman.charges import LedgerSettings
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -272,6 +274,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
     resilience: ResilienceSettings = ResilienceSettings()
@@ -279,6 +282,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
     storage: StorageSettings = StorageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -374,6 +379,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:

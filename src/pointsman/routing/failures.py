@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind
 
 Scope = Literal["request", "model", "connection", "provider"]
 INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
@@ -48,6 +48,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 _OWN_MISTAKE: Final = Failure(word="invalid_request", scope="request", next=False, seconds=0)
 _BUSY_HERE: Final = Failure(word="limited_here", scope="request", seconds=0)
+_TOO_DEAR: Final = Failure(word="budget", scope="request", seconds=0)
 _CONTEXT: Final = Failure(word="context_length", scope="request", larger=True, seconds=0)
 _FILTERED: Final = Failure(word="content_filtered", scope="request", next=False, seconds=0)
 _UNSUPPORTED: Final = Failure(word="unsupported", scope="request", seconds=0)
@@ -212,6 +213,8 @@ _TELLS_MORE: Final = frozenset((Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTERED))  # 
 def classify(error: GatewayError) -> Failure:
     """What ``error`` means. One that the gateway itself raised is held against nobody."""
     refusal = error.refusal
+    if isinstance(error, BudgetExceeded):
+        return _TOO_DEAR
     if error.param == INVALID_ANSWER:
         return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pointsman.clock import Clock
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind
 from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
@@ -182,7 +182,8 @@ class Attempts:
         return self._clock.monotonic() + INTERVAL_SECONDS >= self._deadline
 
     def _exhausted(self) -> GatewayError:
-        return self.tried[-1].error if len(self.tried) == 1 else exhausted(self.tried)
+        too_dear = all(isinstance(one.error, BudgetExceeded) for one in self.tried)
+        return self.tried[-1].error if len(self.tried) == 1 or too_dear else exhausted(self.tried)
 
     def _late(self) -> GatewayError:
         named = _named(self.tried)

@@ -114,6 +114,7 @@ class Endpoint(Protocol):
     busy: int  # calls under way
     look_at: int  # from then on (us) an answer's headers are worth a look: they tell what is left of the limits
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
+    byok: bool  # the upstream bills the caller's own account: the gateway's operator owes nothing
     account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
@@ -182,6 +183,7 @@ class RemoteEndpoint:
         self.stream_usage = stream_usage
         self._quirks = quirks or {}
         self._options = options or {}
+        self.byok = self._options.get("byok") == "true"
         self.base_url = base_url
         self.own_price: Callable[[str], Price | None] | None = None  # what wins over the price data, by model
         self._prices = prices
@@ -337,6 +339,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    byok = False
     account: Hashable | None = None
     access: Access | None = None
     departures = NO_DEPARTURES
