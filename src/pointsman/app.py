@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -28,15 +28,19 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
+from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
@@ -62,7 +66,9 @@ from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
+from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
@@ -71,6 +77,9 @@ from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -122,6 +131,7 @@ class Server:
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
+        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -150,8 +160,10 @@ class Server:
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
+            kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=self.combos,
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
             most_sessions=settings.limits.key_sessions,
             billing=billing_rules(settings.ledger),
@@ -159,6 +171,8 @@ class Server:
             budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
+        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
+        await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
@@ -184,8 +198,10 @@ class Server:
             self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._patient.add(self._spawn("answers", self._installation.answers.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
+        self._patient.add(self._spawn("routes", self.route_sharing.run()))
         if self._link is None or self._link.first:
             self._spawn("probes", self._prober().run())
         keep_freed_memory()
@@ -204,6 +220,16 @@ class Server:
             chance=random.Random().random,
         )
 
+    def _engine(self) -> "NotDiamond | None":
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
+
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
         return Vault(
@@ -217,6 +243,10 @@ class Server:
     def _handoffs(self) -> HandoffBook:
         states = self._installation.states
         return HandoffBook(self._clock, states.names_secret, states if self._settings.vault.durable else None)
+
+    def _kept_answers(self) -> KeptAnswers | None:
+        store = self._installation.answers
+        return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
 
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
@@ -242,9 +272,11 @@ class Server:
         self._stopping.set()
         await self.combos.beside.aclose()
         self._installation.states.stop()
+        self._installation.answers.stop()
         self.combo_memory.stop()
         self.sharing.stop()
         self.budgets.desk.stop()
+        self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -290,7 +322,8 @@ class Server:
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
         router.add("GET", "/v1/models", listed)
         router.add("GET", "/v1/models/*", one)
-        OpenRouterModels(self.gateway).add_to(router, listed, one)
+        figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
+        OpenRouterModels(self.gateway, figures).add_to(router, listed, one)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -366,7 +399,8 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states, budgets, alerts = self.limiter, self._installation.states, self.budgets, self.alerts
+        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -388,6 +422,12 @@ class Server:
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
+            "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
+            "pointsman_kept_answer_reads": (
+                "Looks into the database for answers to repeated requests.",
+                "result",
+                lambda: answers.reads,
+            ),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
                 "result",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import SHADOW, Outcome, RequestRecord
 from pointsman.canonical.response import Response
 from pointsman.entry import Entry
 from pointsman.errors import GatewayError, Kind
@@ -19,7 +19,6 @@ from pointsman.hub.handoff import MAX_MESSAGES, SECONDS, read_summary, summary_c
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import CapturingDialect, OwnCall, whole_call
-from pointsman.planning import SHADOW
 from pointsman.policy.budgets import Bound
 from pointsman.policy.handoffs import Handoff, Place, expiry
 from pointsman.routing.combos import named_targets
@@ -57,6 +56,8 @@ class SideCall:
         record = entry.record
         record.key_id = SHADOW if self._label == SHADOW else of.key_id
         record.workspace_id, record.request_model = of.workspace_id, call.model
+        if self._label != SHADOW:
+            record.account_id = of.account_id
         entry.budgets = self._payer
         entry.deadline = gateway.client.ticker.now + self._seconds
         entry.turn_to(target)

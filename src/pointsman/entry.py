@@ -1,7 +1,7 @@
 """A request's record while it runs: what is counted, and its one settlement."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,10 +13,11 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
+from pointsman.identity.keys import Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
-from pointsman.policy.sessions import SESSION_HEADERS, session_named
+from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
 from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.targets import Target, target_of
 from pointsman.runner import in_task
@@ -24,7 +25,15 @@ from pointsman.settings import UpstreamSettings
 from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.attempts import Attempts
-from pointsman.upstream.endpoints import Endpoint, Pending
+from pointsman.upstream.endpoints import Endpoint, Pending, Reading
+
+
+class Watched(Reading, Protocol):
+    """A stream that goes by: what it has told so far, and how many events there were."""
+
+    @property
+    def events(self) -> int: ...
+
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 
@@ -34,8 +43,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "exchange", "limits", "planned", "record", "reservation", "session",
-        "target", "upstream_reservation",
+        "attempts", "budgets", "deadline", "exchange", "limits", "planned", "reader", "record", "reservation",
+        "session", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -54,6 +63,7 @@ class Entry:
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
         self.planned: Planned | None = None
         self.target: Target | None = None
+        self.reader: Watched | None = None  # of the stream that this attempt gets
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange, asked = exchange, exchange.headers
@@ -69,6 +79,16 @@ class Entry:
             bytes_in=len(exchange.body),
         )
 
+    def begin_session(self, key: Key | None, name: str) -> None:
+        """The request of ``key`` belongs to this conversation; the client is told so.
+
+        Raises GatewayError(RATE_LIMITED) when the key has too many.
+        """
+        self.session, sessions = name, self._gateway.sessions
+        if key is not None and (most := sessions.allowed(key.settings)):
+            sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
+        self.exchange.api_head += session_line(name)
+
     def turn_to(self, target: Target) -> None:
         """Another target is tried. What the one before has cost stays counted."""
         if self.target is not None:
@@ -82,7 +102,7 @@ class Entry:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
             self.upstream_reservation = None
         if self._sent_at:
-            self._sent_before, self._sent_at = True, 0.0
+            self._sent_before, self._sent_at, self.reader = True, 0.0, None
         if _is_used(record):
             bill(record, self._gateway.billing)
             if before is None:
@@ -115,7 +135,13 @@ class Entry:
         spent = self._before.cost_nano_usd if self._before is not None else None
         self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, self.record.created_at)
 
-    def take_over(self, part: "Entry") -> None:
+    def belong_to(self, whole: "Entry") -> None:
+        """Count for the same caller, in the same budgets."""
+        record = whole.record
+        self.record.key_id, self.record.workspace_id = record.key_id, record.workspace_id
+        self.record.account_id, self.budgets = record.account_id, whole.budgets
+
+    def keep_hold_of(self, part: "Entry") -> None:
         """Hold what a part of this request has cost, until the whole is settled."""
         if part._hold is None:
             return
@@ -134,6 +160,26 @@ class Entry:
         else:
             _add(self._before, other)
 
+    @property
+    def went_out(self) -> bool:
+        """Whether this attempt's call was sent."""
+        return bool(self._sent_at)
+
+    def give_up(self) -> None:
+        """Nobody waits for this attempt any more: what it has used is counted as far as it was told, else estimated."""
+        reader = self.reader
+        if self._sent_at and reader is not None:
+            self.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
+        elif self._sent_at and not _is_used(self.record):
+            self.read(None, None, None, 0)
+
+    def take_over(self, other: "Entry") -> None:
+        """Another entry's call is this request's own from here on; its figures are in this record already."""
+        self._endpoint, self._model, self._sent_at = other._endpoint, other._model, other._sent_at
+        self.target = other.target
+        self.upstream_reservation, other.upstream_reservation = other.upstream_reservation, None
+        other._settled = True
+
     def sent(self, endpoint: Endpoint, model: str | None) -> None:
         """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
@@ -147,6 +193,12 @@ class Entry:
         if model is not None:
             self._model = model
             endpoint.known_price(model)
+
+    @property
+    def price_rule(self) -> str | None:
+        """Where the price of the call comes from, as one word; None while there is none."""
+        price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
+        return price.source.replace(": ", ":").replace(" ", "-") if isinstance(price, Price) else None
 
     def aside(self) -> dict[str, Any]:
         """What some clients are told beside the answer: who gives it, and how it was found."""

@@ -18,7 +18,7 @@ from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
-from pointsman.hub.combo_runs import ComboRun
+from pointsman.hub.combo_runs import NOWHERE, ComboRun
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
@@ -29,7 +29,7 @@ from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Reservation, Rules
-from pointsman.policy.sessions import session_line, session_planned
+from pointsman.policy.sessions import session_planned
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -38,6 +38,7 @@ from pointsman.policy.shared_calls import (
     SharedCall,
     is_asked,
 )
+from pointsman.races import Race
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
 from pointsman.routing.steering import CONNECTION
@@ -48,6 +49,7 @@ from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
+from pointsman.upstream.hedging import hedge_terms
 from pointsman.upstream.patience import Patience
 from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 from pointsman.wire.file_references import may_name_files
@@ -64,7 +66,6 @@ class Pursuit(NamedTuple):
     route: Route
     wishes: Wishes | None
     seconds: float  # that it may take
-    key: Key
 
 
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
@@ -121,10 +122,16 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
+    if call is None and name.goes_on and gateway.kept_answers is not None:
+        found = await gateway.kept_answers.find(key.workspace_id, exchange, name)
+        call = gateway.shared.find(name)  # a twin may have begun meanwhile
+        if call is None and found is not None:
+            call = found[0]
+            gateway.shared.keep(*found)
     if call is None:
         call = SharedCall(exchange, name)
         gateway.shared.add(call)
-        call.begin(_lead(gateway, dialect, call))
+        call.begin(_lead(gateway, dialect, call, key.workspace_id))
         entry.leave()
         await call.follow(exchange, b"", lambda: None)
         return
@@ -138,7 +145,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
 
 
-async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, workspace_id: str) -> None:
     """Make a shared call."""
     seen: list[RequestRecord] = []
 
@@ -149,7 +156,9 @@ async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
     try:
         await serve(gateway, dialect, call, work)
     finally:
-        gateway.shared.ended(call, good=bool(seen) and seen[0].outcome is Outcome.SUCCESS)
+        good = bool(seen) and seen[0].outcome is Outcome.SUCCESS
+        if gateway.shared.ended(call, good=good) and gateway.kept_answers is not None:
+            gateway.kept_answers.keep(workspace_id, call)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
@@ -204,21 +213,21 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
-        begin_session(gateway, entry, key)
+        entry.begin_session(key, entry.session)
     target, health = route.only, gateway.health
     steered = route.settings or wishes is not None or CONNECTION in exchange.headers
     if target is None or steered or not (health.quiet or health.clear(target)):
         await in_task()
-        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
-    entry.target = target
+    entry.target, record.target = target, target.id
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
         return
     except GatewayError as error:
         failed = error
     await in_task()
-    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
     await _persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
@@ -247,24 +256,19 @@ def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error
     return dialect.parse_request(body)
 
 
-def begin_session(gateway: Gateway, entry: Entry, key: Key) -> None:
-    """Tell the client the id of its conversation. Raises GatewayError(RATE_LIMITED) when its key has too many."""
-    sessions, name = gateway.sessions, entry.session
-    if name is not None:
-        if sessions.most:
-            sessions.admit(name, key.id, gateway.clock.now_us(), sessions.most)
-        entry.exchange.api_head += session_line(name)
-
-
 async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Plan, and try one target after the other."""
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
+    if profile is not None:
+        asked = msgspec.structs.replace(asked, judged=profile.judged)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    if profile is not None:
+        problem = await profile.settled(problem)
     if entry.session is None and (name := session_planned(problem.wants)) is not None:
-        entry.session = name
-        begin_session(gateway, entry, pursuit.key)
+        entry.begin_session(snapshot.keys.by_id(record.key_id or ""), name)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
@@ -285,8 +289,10 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
+        for course in (run, profile):
+            if course is not None:
+                course.answered(entry.target)
         if run is not None:
-            run.answered(entry.target)
             follow(gateway, _call, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
 
@@ -309,8 +315,7 @@ async def _fuse(
         )
         capture: Any = CapturingDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
-        part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
-        part.budgets = entry.budgets
+        part.belong_to(entry)
         part.turn_to(target)
         try:
             await _call(gateway, capture, part, own, snapshot, target)
@@ -321,7 +326,7 @@ async def _fuse(
         finally:
             part.settle(0, Outcome.SUCCESS)
             entry.absorb(part.record)
-            entry.take_over(part)
+            entry.keep_hold_of(part)
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
@@ -378,31 +383,50 @@ async def _try_all(
     run: ComboRun | None = None,
 ) -> None:
     """Try the targets of a plan; ``failed`` is how the first one has failed already."""
-    dialect, call, snapshot, route, wishes, seconds, _ = pursuit
+    dialect, call, snapshot, route, wishes, seconds = pursuit
     terms = terms_of(gateway.attempts, route.settings)
     upstream, deadline = gateway.client.settings, entry.deadline
     if terms.target_seconds is not None:
         entry.limits = limits_within(upstream, terms.target_seconds)
 
+    body, race = entry.exchange.body, _race(gateway, entry, pursuit, chosen, failed)
+
     async def go(target: Target) -> None:
-        nonlocal call
-        entry.turn_to(target)
-        if terms.target_seconds is not None and not call.stream:
-            entry.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
-        if wishes is not None and (body := wishes.body_for(target)) is not entry.exchange.body:
-            entry.exchange.body = body
-            call = dialect.parse_request(body)
-        if run is None:
-            await _call(gateway, dialect, entry, call, snapshot, target)
+        books, spoken = entry, call
+        if race is not None:
+            books = race.enter(target)
         else:
-            theirs, own = run.speaking_to(target, (dialect, call))
-            async with run.place(target):
-                await _call(gateway, theirs, entry, own, snapshot, target)
+            entry.turn_to(target)
+        try:
+            if terms.target_seconds is not None and not call.stream:
+                books.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
+            if wishes is not None:
+                books.exchange.body = wishes.body_for(target)
+                if books.exchange.body is not body:
+                    spoken = dialect.parse_request(books.exchange.body)
+            theirs, own = (dialect, spoken) if run is None else run.speaking_to(target, (dialect, spoken))
+            async with NOWHERE if run is None else run.place(target):
+                await _call(gateway, theirs, books, own, snapshot, target)
+        finally:
+            if race is not None:
+                race.leave(books)
 
     before = entry.attempts.tried if entry.attempts is not None else ()
     entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
     entry.attempts.tried.extend(before)
-    await entry.attempts.run(chosen, go, failed)
+    await entry.attempts.run(chosen, go, failed, race)
+
+
+def _race(
+    gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan, failed: GatewayError | None
+) -> Race | None:
+    """Whoever has two targets work on a request at once; None where one is asked after the other."""
+    if len(chosen.order) < 2 or failed is not None or pursuit.dialect.OPERATION in OPERATIONS:
+        return None
+    terms = hedge_terms(gateway.attempts.hedging, pursuit.route.settings, chosen.order[0])
+    if terms is None:
+        return None
+    return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
 
 
 def asked_of(
@@ -527,6 +551,7 @@ async def _relay(
 ) -> bytes | None:
     """Pass a stream on. An answer that came whole instead is given back: nothing of it has been sent."""
     access, message, reader = prepared
+    entry.reader = reader
 
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)

@@ -13,9 +13,11 @@ from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -29,6 +31,7 @@ from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Endpoints
+from pointsman.upstream.hedging import HedgeBook
 
 
 class Call(Protocol):
@@ -97,6 +100,7 @@ class Exchange(Receiver, Protocol):
     first_byte: float | None
     limit_head: bytes
     api_head: bytes
+    telling: Callable[[], bytes] | None
 
     @property
     def responded(self) -> bool: ...
@@ -152,17 +156,20 @@ class Gateway:
         shared: SharedCalls,
         seed: Callable[[], int],
         combos: ComboRuns,
+        profiles: ProfileRuns,
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
         most_sessions: int = 0,
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
+        kept_answers: KeptAnswers | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
-        have at a time; 0: any number.
+        have at a time; 0: any number. ``kept_answers``: those that all processes share.
         """
+        self.kept_answers = kept_answers
         self.default_model = default_model
         self.billing = billing
         self.budgets = budgets
@@ -170,12 +177,14 @@ class Gateway:
         self.vault = vault
         self.health = health
         self.attempts = attempts
+        self.hedges = HedgeBook()
         self.shared = shared
         self.seed = seed
-        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.planner = Planner(health, seed)
         self.planner.busy = lambda target: self.snapshot.endpoints[target.endpoint].busy
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
+        self.profiles = profiles
         self.sessions = SessionTable(most_sessions)
         self.clock = clock
         self.client = client

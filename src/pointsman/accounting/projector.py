@@ -19,6 +19,7 @@ from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
@@ -104,6 +105,7 @@ class Projector:
         self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
         self._ledger = LedgerRepository(database)
+        self._figures = EndpointFigures(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
@@ -276,6 +278,7 @@ class Projector:
                 stored = await self._requests.insert_many(connection, records)
                 for draft in usage_drafts(stored.records):
                     await self._ledger.post(connection, draft, Range(stored.first, stored.last))
+                await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:
@@ -324,6 +327,7 @@ class Projector:
             await self._requests.forget_plans(self._clock.now_us() - self._plans_us, _PLANS_AT_ONCE) == _PLANS_AT_ONCE
         ):
             pass
+        await self._figures.forget(self._clock.now_us())
         self._prune_drafts()
         await self.budgets.prune()
         return len(old)

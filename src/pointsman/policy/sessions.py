@@ -3,7 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -63,6 +63,11 @@ class SessionTable:
         self.most = most
         self._sessions: dict[tuple[str, str], Session] = {}
         self._active: dict[str, OrderedDict[str, int]] = {}  # by key: when each was active last
+
+    def allowed(self, settings: Mapping[str, Any]) -> int:
+        """How many a key with these settings may have (its own ``maxSessions`` counts first); 0: any number."""
+        own = settings.get("maxSessions")
+        return own if isinstance(own, int) and own >= 0 else self.most
 
     def admit(self, name: str, key_id: str, now: int, most: int) -> None:
         """A call of a session begins. Raises GatewayError(RATE_LIMITED) when it is new and its key has enough."""

@@ -11,7 +11,7 @@ from pointsman.canonical.request import Message, Request
 from pointsman.routing.plan import Route
 from pointsman.routing.steering import AUTO, judged, steering
 from pointsman.routing.variants import SETTING, tiers_of
-from pointsman.routing.wants import NO_PREFERENCES, Wants
+from pointsman.routing.wants import NO_PREFERENCES, Judged, Wants
 from pointsman.routing.wishes import SESSION_HEADER, Wishes, checked_session
 
 # Members of a chat request that models differ in, by OpenRouter's names (``supported_parameters`` of its models).
@@ -77,6 +77,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     fields: Fields | None = None
     request: Any = None
     wishes: Wishes | None = None
+    judged: Judged | None = None
 
 
 def wants_of(asked: Asked, route: Route) -> Wants:
@@ -106,6 +107,7 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         tiers=tiers,
         session=_session(asked),
         conversation=key or conversation,
+        judged=asked.judged,
         cache_marks=CACHE_MARK in asked.body,
         **steering(asked.headers, route.strategy, route.settings),
         **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),

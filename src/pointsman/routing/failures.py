@@ -111,6 +111,8 @@ BY_CODE: Final = {
     "insufficient_balance": _NO_CREDIT_SAID,
     "insufficient_credits": _NO_CREDIT_SAID,
     "billing_error": _NO_CREDIT_SAID,
+    "billing_disabled": _NO_CREDIT_SAID,
+    "invalid_payment_instrument": _NO_CREDIT_SAID,
     "invalid_api_key": _REJECTED,
     "api_key_invalid": _REJECTED,
     "authentication_error": _REJECTED,
@@ -130,9 +132,15 @@ BY_CODE: Final = {
     "serviceunavailableexception": _OVERLOADED,
     "internalserverexception": _BROKEN,
 }
+_TYPE_HEADER: Final = b"x-amzn-errortype"  # where AWS says it
 _CODE: Final = re.compile(rb'(?<!\\)"(?:code|type|status|reason|__type)"\s*:\s*"([a-z_.#/:-]{3,100})"')
 
 # What upstreams say. In lower case.
+_SPENT: Final = (  # an account that is paid in advance, or has a ceiling of its own
+    rb"credit balance is too low|reached your specified (?:api |workspace api )?usage limits"
+    rb"|prepayment credits are depleted|credits? (?:are |have been |is )?(?:exhausted|depleted)"
+    rb"|exceeded its (?:monthly )?spending cap|please enable billing on"
+)
 _NO_ACCESS_SAID: Final = (
     re.compile(
         rb"(?:does not|do not|don't) have access to (?:the )?(?:requested |specified )?model|no access to model"
@@ -157,9 +165,9 @@ BY_TEXT: Final = (
     ),
     (
         re.compile(
-            rb"insufficient[_ ](?:quota|balance|credits?|funds)|exceeded your current quota|credit balance is too low"
-            rb"|out of credits|credits? (?:are |have been )?exhausted|payment required|requires more credits"
-            rb"|billing hard limit"
+            rb"insufficient[_ ](?:quota|balance|credits?|funds)|exceeded your current quota|out of credits"
+            rb"|payment required|requires more credits|billing hard limit|(?:weekly|monthly) (?:usage )?limit"
+            rb"|api calls / month|invalid_payment_instrument|" + _SPENT
         ),
         _NO_CREDIT_SAID,
     ),
@@ -185,8 +193,17 @@ _OF_MODEL_SAID: Final = re.compile(
 _BAD_REQUEST_TEXT: Final = (
     (re.compile(rb"improperly formed request"), _MALFORMED_THERE),
     (re.compile(rb"api key not valid|invalid api key|incorrect api key|api key expired"), _REJECTED),
+    (
+        re.compile(rb"\A(?:your |you have )?(?:" + _SPENT + rb")|free tier is not available in your country"),
+        _NO_CREDIT_SAID,
+    ),
     _NO_ACCESS_SAID,
     _RETIRED_SAID,
+)
+# A limit that is none of a while: there is nothing to wait for.
+_BEYOND_LIMITS: Final = (
+    (re.compile(_SPENT), _NO_CREDIT_SAID),
+    (re.compile(rb"free_tier[^\n]{0,80}limit: 0,"), _NO_ACCESS),  # Google's: the free plan has nothing of this model
 )
 _MESSAGE: Final = re.compile(rb'"(?:message|error|detail)"\s*:\s*"([^"]{0,160})')
 BY_STATUS: Final = {
@@ -223,8 +240,9 @@ def classify(error: GatewayError) -> Failure:
         return BY_KIND[error.kind]
     status, body = refusal.status, refusal.body[:MAX_TEXT]
     text = body.lower()
-    for code in _CODE.findall(text):
-        found = BY_CODE.get(code.decode("ascii").rpartition("#")[2])
+    named = refusal.headers.get(_TYPE_HEADER, b"").partition(b":")[0].lower()
+    for code in (*_CODE.findall(text), named):
+        found = BY_CODE.get(code.decode("latin-1").rpartition("#")[2])
         if found is not None:
             return _limit(text) if found is _LIMITED else found
     if status in _CALLERS_OWN:
@@ -248,7 +266,10 @@ def _said(text: bytes, table: tuple[tuple[re.Pattern[bytes], Failure], ...]) -> 
 
 
 def _limit(text: bytes) -> Failure:
-    """What is limited, and whether it lasts until tomorrow."""
+    """What is limited, and whether it lasts until tomorrow, or until somebody pays."""
+    beyond = _said(text, _BEYOND_LIMITS)
+    if beyond is not None:
+        return beyond
     of_model, daily = _OF_MODEL_SAID.search(text), _DAILY_SAID.search(text)
     if daily:
         return _MODEL_DAILY if of_model else _DAILY

@@ -51,6 +51,15 @@ class HeldExchange:
         self._outer.throttle = value
 
     @property
+    def api_head(self) -> bytes:
+        """Header lines that the client's API has."""
+        return self._outer.api_head
+
+    @api_head.setter
+    def api_head(self, value: bytes) -> None:
+        self._outer.api_head = value
+
+    @property
     def limit_head(self) -> bytes:
         """Header lines about rate limits."""
         return self._outer.limit_head
@@ -58,6 +67,15 @@ class HeldExchange:
     @limit_head.setter
     def limit_head(self, value: bytes) -> None:
         self._outer.limit_head = value
+
+    @property
+    def telling(self) -> Callable[[], bytes] | None:
+        """Gives the lines about who answers, when somebody does."""
+        return self._outer.telling
+
+    @telling.setter
+    def telling(self, value: Callable[[], bytes] | None) -> None:
+        self._outer.telling = value
 
     @property
     def bytes_out(self) -> int:
@@ -153,6 +171,7 @@ class QuietExchange:
         self.broken = False
         self.bytes_out = 0
         self.first_byte: float | None = None
+        self.telling: Callable[[], bytes] | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.responded = False
         self.refusal: tuple[int, bytes] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from ipaddress import ip_address
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -16,6 +16,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.profiles.budgets import PROFILES, present_name
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
@@ -24,6 +25,9 @@ from pointsman.wire.openai_chat import ModelObject
 
 # A proxy on this machine makes everybody look like loopback; these tell that there is one.
 PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
+# CrossCompute's header lines of a list: where it comes from, and how many models are in it.
+CATALOGUE_LINES: Final = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n"
+PROFILE_OWNER: Final = "crosscompute"  # whose contract has them
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,15 +66,20 @@ class Operations:
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``: public, but a key that is sent must be right."""
         self._authenticate_if_sent(exchange)
-        rows = [_told(name, target) for name, target in offered(self._gateway.snapshot.catalogue)]
-        exchange.respond(200, _encode({"data": rows, "object": "list"}))
+        catalogue = self._gateway.snapshot.catalogue
+        rows: list[Any] = [_profile(name) for name in profiles(catalogue)]
+        rows += [_told(name, target) for name, target in offered(catalogue)]
+        exchange.respond(200, _encode({"data": rows, "object": "list"}), extra=CATALOGUE_LINES % len(rows))
 
     async def model(self, exchange: Exchange) -> None:
         """``GET /v1/models/{id}``: the id may hold slashes, encoded or not."""
         self._authenticate_if_sent(exchange)
         name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"), errors="replace")
-        target = self._gateway.snapshot.catalogue.resolve(name)
-        exchange.respond(200, _encode(_told(name, target)))
+        catalogue = self._gateway.snapshot.catalogue
+        route = catalogue.route(name)
+        exchange.respond(
+            200, _encode(_profile(name) if route.kind == "profile" else _told(name, route.steps[0].target))
+        )
 
     def _authenticate(self, exchange: Exchange) -> None:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
@@ -83,6 +92,15 @@ class Operations:
 def list_models(catalogue: Catalogue) -> list[ModelObject]:
     """Every model that is offered: full ids first, then aliases."""
     return [_model(name, target) for name, target in offered(catalogue)]
+
+
+def profiles(catalogue: Catalogue) -> list[str]:
+    """The profiles that can be asked for, by their present names."""
+    return [name for name in dict.fromkeys(map(present_name, PROFILES)) if catalogue.kind_of(name) == "profile"]
+
+
+def _profile(name: str) -> ModelObject:
+    return ModelObject(id=name, created=0, owned_by=PROFILE_OWNER)
 
 
 def offered(catalogue: Catalogue) -> list[tuple[str, Target]]:

@@ -417,3 +417,50 @@ resilience: Final = Table(
     Column("overrides", Text, nullable=False, server_default="{}"),
     CheckConstraint("id = 1", name="one_row"),
 )
+
+# How endpoints have done (storage/endpoint_figures.py): counts of a ``measure`` in a ``slot`` of time; ``place`` is one
+# of a histogram, and 0 for plain counts.
+endpoint_figures: Final = Table(
+    "endpoint_figures",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("measure", Integer, primary_key=True, autoincrement=False),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+)
+Index(None, endpoint_figures.c.measure, endpoint_figures.c.slot)
+
+# What each process (``writer``) has measured of a target in one slot of time, in JSON, for the others to read.
+measurements: Final = Table(
+    "measurements",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+Index(None, measurements.c.revision)
+Index(None, measurements.c.slot)
+
+# Where conversations with models went last. ``conversation`` is a digest, no word of it can be read.
+conversation_places: Final = Table(
+    "conversation_places",
+    metadata,
+    Column("conversation", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+Index(None, conversation_places.c.revision)
+Index(None, conversation_places.c.used_at)
+
+# One row: how many changes of the two tables above there were.
+route_sharing: Final = Table(
+    "route_sharing",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)

@@ -48,7 +48,7 @@ def _normal(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items() if weight > 0}
 
 
-_DEFAULT: Final = _normal(DEFAULT)
+NORMAL: Final = _normal(DEFAULT)
 _PACKS: Final = {name: _normal(_pack(emphasis)) for name, emphasis in PACKS.items()}
 
 
@@ -57,7 +57,7 @@ def chosen_weights(settings: Mapping[str, Any], mode: str | None = None) -> dict
     the default ones. They sum to 1.
     """
     if mode is not None:
-        return _PACKS.get(MODES.get(mode, mode), _DEFAULT)
+        return _PACKS.get(MODES.get(mode, mode), NORMAL)
     own = settings.get("weights")
     if own:
         known = {name: max(0.0, float(own.get(name) or 0.0)) for name in DEFAULT}
@@ -65,8 +65,8 @@ def chosen_weights(settings: Mapping[str, Any], mode: str | None = None) -> dict
             return _normal(known)
     pack = settings.get("modePack")
     if pack:
-        return _PACKS.get(MODES.get(pack, pack), _DEFAULT)
-    return _DEFAULT
+        return _PACKS.get(MODES.get(pack, pack), NORMAL)
+    return NORMAL
 
 
 def chosen_tiers(settings: Mapping[str, Any]) -> tuple[float, float, float]:
