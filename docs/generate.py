@@ -105,6 +105,10 @@ MEANINGS = {
     "server.tls_key": "PEM file with its key, not encrypted.",
     "server.cors_origins": 'Web origins whose pages may call, e.g. `["https://example.org"]`; `["*"]`: all.',
     "server.trusted_proxies": "Addresses or networks of reverse proxies whose X-Forwarded-For is believed.",
+    "server.hosts": (
+        'Host names, with or without a port, whose callers are clients of one contract, e.g. `{"router.example" = '
+        '"openrouter"}`: `openrouter`, `omniroute`, `crosscompute`, `hardcarrx` or `hybrid`.'
+    ),
     "upstream.headers_timeout_seconds": "To the head of the upstream's answer.",
     "upstream.first_byte_timeout_seconds": "From the head to the first content of a streamed answer.",
     "upstream.hold_seconds": (

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from fuzz.recording import HandLoop, RecordingTransport, StillClock
 from fuzz.splits import Case, case_of
-from pointsman.dialects.openai_chat import render_error
 from pointsman.errors import GatewayError
 from pointsman.runner import Waiting
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.routes import Router
 from pointsman.settings import ServerSettings
@@ -77,7 +77,7 @@ class Run:
     def __post_init__(self) -> None:
         limits = SMALL_LIMITS if self.case.options & SMALL else LARGE_LIMITS
         clock = StillClock()
-        self.edge = Edge(limits, Ticker(self.loop, clock), clock, Router(self.handle), render_error)  # type: ignore[arg-type]
+        self.edge = Edge(limits, Ticker(self.loop, clock), clock, Router(self.handle), error_dialect)  # type: ignore[arg-type]
         self.connection = WatchedConnection(self.edge)
         self.connection.strangers = []
         self.connection.connection_made(self.transport)

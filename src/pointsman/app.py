@@ -23,7 +23,6 @@ from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
 from pointsman.clock import Clock
-from pointsman.dialects import openai_chat
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
@@ -45,7 +44,9 @@ from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
 from pointsman.server.chat_socket_routes import ChatSocketRoutes
+from pointsman.server.contract_models import ContractModels
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
 from pointsman.server.file_uploads import FileUploads
@@ -56,7 +57,7 @@ from pointsman.server.openrouter_models import OpenRouterModels
 from pointsman.server.operation_routes import OperationRoutes
 from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
-from pointsman.server.routes import Router
+from pointsman.server.routes import Router, contract_hosts
 from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
@@ -175,7 +176,7 @@ class Server:
         await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
-        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), openai_chat.render_error)
+        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
         self._show_gauges()
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
@@ -302,7 +303,7 @@ class Server:
 
     def _router(self, mount: ManagementMount) -> Router:
         operations = Operations(self.gateway, self._sums, self._health)
-        router = Router(mount)
+        router = Router(mount, contract_hosts(self._settings.server))
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
         self.responses = ResponseRoutes(
@@ -320,10 +321,11 @@ class Server:
         router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
         listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
         one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-        router.add("GET", "/v1/models", listed)
-        router.add("GET", "/v1/models/*", one)
+        models = ContractModels(self.gateway, operations, listed, one)
+        models.add_to(router)
+        router.add("GET", "/api/v1/providers/*", models.of_provider)
         figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
-        OpenRouterModels(self.gateway, figures).add_to(router, listed, one)
+        OpenRouterModels(self.gateway, figures).add_to(router, models.models, models.model)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router

@@ -43,8 +43,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "exchange", "limits", "planned", "reader", "record", "reservation",
-        "session", "target", "upstream_reservation",
+        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
+        "reservation", "session", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -57,6 +57,7 @@ class Entry:
         self._before: RequestRecord | None = None
         self._hold: Hold | None = None  # of the budgets
         self.budgets: Bound | None = None  # those that bind this call
+        self.dialect = dialect
         self.admitted = False
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
@@ -88,6 +89,12 @@ class Entry:
         if key is not None and (most := sessions.allowed(key.settings)):
             sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
         self.exchange.api_head += session_line(name)
+
+    def speak(self, dialect: Dialect) -> Dialect:
+        """The client is answered in this dialect from now on."""
+        self.dialect = dialect
+        self.record.dialect = dialect.NAME
+        return dialect
 
     def turn_to(self, target: Target) -> None:
         """Another target is tried. What the one before has cost stays counted."""

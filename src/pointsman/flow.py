@@ -82,7 +82,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
             work = _share
         await (work or _infer)(gateway, dialect, exchange, entry)
     except GatewayError as error:
-        _tell(gateway, dialect, entry, error)
+        _tell(gateway, entry.dialect, entry, error)
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -192,6 +192,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
     if not WISHES.isdisjoint(call.members):
+        dialect = entry.speak(_told_by(dialect, call))
         wishes = read_wishes(exchange.body, dialect.WIRE)
         exchange.body = wishes.bare
         call = dialect.parse_request(exchange.body)
@@ -495,6 +496,13 @@ async def _call(
     finally:
         endpoint.busy -= 1
         endpoint.release()
+
+
+def _told_by(dialect: Dialect, call: Call) -> Dialect:
+    """The dialect that a request's members tell, where its path leaves it open."""
+    tell = getattr(dialect, "told_by", None)
+    told: Dialect | None = tell(call) if tell is not None else None
+    return told or dialect
 
 
 async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:

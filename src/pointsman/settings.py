@@ -18,6 +18,7 @@ import msgspec
 
 from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
 from pointsman.charges import LedgerSettings
+from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
 from pointsman.resilience import ResilienceSettings
@@ -66,6 +67,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     cors_origins: list[str] = []
     trusted_proxies: list[str] = []
+    hosts: dict[str, Contract] = {}
 
     def address(self, port: int) -> str:
         """The URL of the server that listens on ``port``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
-from connections_contract import REFUSAL
+from contract_shapes import REFUSAL
 
 from gateway import KEY, RunningGateway
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from connections_client import Admin, archive, token_file
-from connections_contract import (
+from contract_shapes import (
     BATCH,
     LIST,
     MODELS,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from connections_client import SECRET, Admin
-from connections_contract import VALIDATED
+from contract_shapes import VALIDATED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

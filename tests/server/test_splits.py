@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.clock import SystemClock
-from pointsman.dialects.openai_chat import render_error
 from pointsman.runner import in_task
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.operations import not_found
 from pointsman.server.routes import Router
@@ -71,7 +71,7 @@ async def exchange_bytes(data: bytes, cuts: list[int]) -> bytes:
     for path, handler in (("/now", now), ("/later", later), ("/stream", stream)):
         for method in ("GET", "POST"):
             router.add(method, path, handler)
-    edge = Edge(LIMITS, ticker, clock, router, render_error)
+    edge = Edge(LIMITS, ticker, clock, router, error_dialect)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     transport, _ = await running.connect_accepted_socket(edge.protocol, theirs)

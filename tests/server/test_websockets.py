@@ -12,9 +12,9 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from pointsman.clock import SystemClock
-from pointsman.dialects.openai_chat import render_error
 from pointsman.errors import GatewayError, Kind
 from pointsman.server.edge import Edge
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.response_socket import response_socket
 from pointsman.server.routes import Router
@@ -81,7 +81,7 @@ def on_edge(story: Callable[[Served], Awaitable[None]]) -> None:
         router.websockets[PATH.encode()] = response_socket(open_flow, clock)
         ticker = Ticker(loop, clock)
         ticker.start()
-        served.edge = Edge(ServerSettings(max_body_bytes=LIMIT), ticker, clock, router, render_error)
+        served.edge = Edge(ServerSettings(max_body_bytes=LIMIT), ticker, clock, router, error_dialect)
         server = await loop.create_server(served.edge.protocol, "127.0.0.1", 0)
         served.port = server.sockets[0].getsockname()[1]
         try:

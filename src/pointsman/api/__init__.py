@@ -23,6 +23,7 @@ from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.budgets import BudgetViews
+from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
@@ -80,6 +81,7 @@ def build_management(services: ManagementServices) -> Litestar:
         AppConfig(
             route_handlers=[
                 request_logs.handler(),
+                ContractDocuments().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
                 *BudgetViews(services.gateway, services.budgets, services.apply).handlers(),
@@ -100,10 +102,12 @@ def build_management(services: ManagementServices) -> Litestar:
 
 
 def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:
-    request_id = str(request.scope["state"].get("request_id", ""))
-    return Response(
-        openai_chat.render_error(error, request_id), status_code=error.status, media_type="application/json"
-    )
+    """In the words of the contract that the path or the client belongs to; the mount of the views has found it out."""
+    state = request.scope["state"]
+    dialect: Any = state.get("errors", openai_chat)
+    status = dialect.status_of(error) if hasattr(dialect, "status_of") else error.status
+    body = dialect.render_error(error, str(state.get("request_id", "")))
+    return Response(body, status_code=status, media_type="application/json")
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -277,7 +277,7 @@ class EdgeConnection(asyncio.Protocol):
     def _may_switch(self) -> bool:
         """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
         headers = self._headers
-        known = self._url.partition(b"?")[0] in self.edge.router.websockets
+        known = self.edge.router.native_path(self._url.partition(b"?")[0]) in self.edge.router.websockets
         plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
         bare = b"content-length" not in headers and b"transfer-encoding" not in headers
         return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
@@ -324,7 +324,7 @@ class EdgeConnection(asyncio.Protocol):
     def _check_size(self, size: int) -> None:
         """Refuse a body that is larger than any other, unless its path takes it."""
         path, _, query = self._url.partition(b"?")
-        more = self.edge.router.body_limits.get(path)
+        more = self.edge.router.body_limits.get(self.edge.router.native_path(path))
         limit = more(self._headers, query) if more is not None else None
         usual = self.edge.settings.max_body_bytes
         if limit is None or size > max(limit, usual):
@@ -367,10 +367,10 @@ class EdgeConnection(asyncio.Protocol):
         cors = edge.cors
         if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
             handler: Handler = cors.answer_preflight
-        elif exchange.websocket is not None:
-            handler = edge.router.websockets[exchange.path]
         else:
             handler = edge.router.find(exchange)
+            if exchange.websocket is not None:
+                handler = edge.router.websockets.get(exchange.path, handler)
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
         runner.start()
 
@@ -447,7 +447,7 @@ class EdgeConnection(asyncio.Protocol):
             return
         exchange = Exchange(self, b"", b"", self._headers)
         exchange.keep = False
-        payload = self.edge.render_error(error, exchange.request_id)
+        payload = self.edge.error_dialect(exchange).render_error(error, exchange.request_id)
         exchange.state = STREAMING
         framing = b"content-length: %d\r\n" % len(payload)
         self._transport.write(exchange._head(error.status, JSON, error_headers(error), framing) + payload)

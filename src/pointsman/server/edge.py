@@ -5,10 +5,9 @@ management mount).
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pointsman.clock import Clock
-from pointsman.errors import GatewayError
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
 from pointsman.server.peers import TrustedProxies
@@ -17,9 +16,12 @@ from pointsman.server.targets import check_host
 from pointsman.settings import ServerSettings
 from pointsman.ticker import Ticker
 
+if TYPE_CHECKING:
+    from pointsman.server.exchange import ErrorDialect, Exchange
+
 MAX_KNOWN_HOSTS: Final = 1024
 
-ErrorRenderer = Callable[[GatewayError, str], bytes]
+ErrorDialects = Callable[["Exchange"], "ErrorDialect"]  # for an exchange that has none of its own
 
 
 class Edge:
@@ -31,13 +33,13 @@ class Edge:
         ticker: Ticker,
         clock: Clock,
         router: Router,
-        render_error: ErrorRenderer,
+        error_dialect: ErrorDialects,
     ) -> None:
         self.settings = settings
         self.ticker = ticker
         self.clock = clock
         self.router = router
-        self.render_error = render_error
+        self.error_dialect = error_dialect
         self.cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self.proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self.known_hosts: set[bytes] = set()  # Host values that were found sound

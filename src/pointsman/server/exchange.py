@@ -11,6 +11,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
+    from pointsman.contracts.operations import Contract
     from pointsman.server.connection import EdgeConnection
     from pointsman.server.routes import Handler
     from pointsman.server.websockets import WebSocket
@@ -31,9 +32,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "first_byte", "headers", "http11",
-        "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started", "started_at", "state",
-        "telling", "throttle", "websocket",
+        "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "contract", "first_byte",
+        "headers", "http11", "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started",
+        "started_at", "state", "telling", "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -43,6 +44,7 @@ class Exchange:
         self.method = method
         self.path, _, self.query = url.partition(b"?")
         self.headers = headers
+        self.contract: Contract | None = None  # whose client it comes from, where its host or its path says so
         self.peer = connection.peer
         if connection.behind_proxy and edge.proxies is not None:
             self.peer = edge.proxies.client(connection.peer, headers.get(b"x-forwarded-for"))
@@ -158,8 +160,8 @@ class Exchange:
         self._connection.write(b"HTTP/1.1 101 Switching Protocols\r\n%bx-request-id: %b\r\n\r\n" % (extra, request_id))
 
     def error(self, error: GatewayError) -> None:
-        """Answer with an error in the edge's default dialect."""
-        self.respond(error.status, self._edge.render_error(error, self.request_id), JSON, error_headers(error))
+        """Answer with an error, where nobody knows the dialect better than the edge."""
+        refuse(self, self._edge.error_dialect(self), error)
 
     def cut(self) -> None:
         """Break the connection: the one way left to say that a streamed answer is not whole."""

@@ -1,7 +1,7 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
@@ -11,14 +11,16 @@ import msgspec
 from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.halves import Dialect as HubDialect
 from pointsman.canonical.request import Request
+from pointsman.contracts.operations import Contract
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve
 from pointsman.gateway import Call, Gateway
+from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
-from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE, is_openrouter
+from pointsman.server.views import PLAIN_BASE, SHARED_BASE, contract_of, is_plain
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
@@ -55,7 +57,10 @@ class ReadCall(msgspec.Struct, frozen=True, kw_only=True):
 class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
 
-    def __init__(self, dialect: HubDialect, call: ClientCall, provider: str | None = None) -> None:
+    def __init__(
+        self, dialect: HubDialect, call: ClientCall, provider: str | None = None, *, errors: Any = None
+    ) -> None:
+        """``errors``: whose errors the client reads, when not the dialect's own."""
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
@@ -65,8 +70,8 @@ class Speaking:
         self.read_request = dialect.read_request
         self.write_response = dialect.write_response
         self.StreamRenderer = dialect.StreamRenderer
-        self.status_of = getattr(dialect, "status_of", own_status)
-        self.render_error = dialect.render_error
+        self.status_of = getattr(errors or dialect, "status_of", own_status)
+        self.render_error = (errors or dialect).render_error
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
@@ -101,6 +106,7 @@ class RawSpeaking(Speaking):
         self, dialect: HubDialect, parse: Callable[[bytes], Any], call: ClientCall, provider: str | None = None
     ) -> None:
         super().__init__(dialect, call, provider)
+        self.told_by: Callable[[Call], Any] | None = None  # the dialect that a request's members tell
         self._parse = parse
         if provider is None:
             self.parse_request = parse  # type: ignore[method-assign, assignment]  # one frame less on the hot path
@@ -109,6 +115,30 @@ class RawSpeaking(Speaking):
         """The body's members as they came."""
         call = self._parse(body)
         return msgspec.structs.replace(call, model=self._placed(call.model))  # type: ignore[no-any-return]
+
+
+class Pinned(Speaking):
+    """Hardcarrx's chat, whose ``provider`` must be there. Routing takes it out of the body, read again."""
+
+    def __init__(self, dialect: HubDialect, call: ClientCall, place: Callable[[str, str], str]) -> None:
+        super().__init__(dialect, call)
+        self._place = place
+        self._pin: str | None = None
+
+    def pin(self, provider: str) -> None:
+        """The provider is known."""
+        self._pin = provider
+
+    def parse_request(self, body: bytes) -> Call:
+        """The body in our words. Raises GatewayError(INVALID_REQUEST) when it names no provider."""
+        call = super().parse_request(body)
+        if self._pin is None:
+            provider = call.members.get("provider")
+            if not isinstance(provider, str) or not provider:
+                message = "'provider' must be the name of a provider"
+                raise GatewayError(Kind.INVALID_REQUEST, message, param="provider")
+            self._pin = provider
+        return msgspec.structs.replace(call, model=self._place(self._pin, call.model))  # type: ignore[type-var]
 
 
 def place_model(provider: str, model: str) -> str:
@@ -147,19 +177,15 @@ class InferenceRoutes:
 
     def add_to(self, router: Router) -> None:
         """Serve every inference path."""
-        raw = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall())
+        router.add("POST", f"{PLAIN_BASE}/chat/completions", self._chat(self._raw(self._told_by_members)))
+        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(self._raw(None)))
         for base in BASES:
-            router.add("POST", f"{base}/chat/completions", partial(serve, self._gateway, raw))
             for path, dialect in BY_BODY:
                 router.add("POST", base + path, self._by_body(dialect))
             router.add("POST", f"{base}/messages/count_tokens", self.anthropic_count)
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
             router.add("POST", path, self._by_body(dialect))
-        of_openrouter = self._by_body("openrouter")
-        router.add("POST", f"{OPENROUTER_BASE}/chat/completions", of_openrouter)
-        router.add("POST", f"{OPENROUTER_BASE}/messages", self._by_body("anthropic"))
-        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(raw, of_openrouter))
         for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 
@@ -178,13 +204,60 @@ class InferenceRoutes:
 
         return handle
 
-    def _shared_chat(self, raw: RawSpeaking, of_openrouter: Handler) -> Handler:
-        """For a path that OpenRouter's clients share with others, who can take the raw lane."""
+    def _raw(self, told_by: Callable[[Call], Any] | None) -> "RawSpeaking":
+        raw = RawSpeaking(openai_chat, openai_chat.parse_request, ClientCall())
+        raw.told_by = told_by
+        return raw
+
+    def _chat(self, raw: "RawSpeaking") -> Handler:
+        """For the path that all clients share: nearly all of them can take the raw lane."""
+        gateway, others = self._gateway, self._of_contracts(raw)
 
         def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
-            return of_openrouter(exchange) if is_openrouter(exchange) else serve(self._gateway, raw, exchange)
+            return serve(gateway, raw, exchange) if is_plain(exchange) else others(exchange)
 
         return handle
+
+    def _shared_chat(self, raw: "RawSpeaking") -> Handler:
+        """For the path that OpenRouter's clients share with OmniRoute's, who can take the raw lane."""
+        return self._of_contracts(raw)
+
+    def _of_contracts(self, raw: "RawSpeaking") -> Handler:
+        of_openrouter = self._by_body("openrouter")
+
+        def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
+            contract = contract_of(exchange)
+            if contract is Contract.OPENROUTER:
+                return of_openrouter(exchange)
+            if contract is Contract.HARDCARRX:
+                return serve(self._gateway, self._pinned(exchange), exchange)
+            return serve(self._gateway, raw, exchange)
+
+        return handle
+
+    def _pinned(self, exchange: Exchange) -> "Pinned":
+        return Pinned(dialect_named("hardcarrx"), client_call(exchange), self._place)
+
+    def _told_by_members(self, call: Call) -> Any:
+        """The dialect of a request whose ``provider`` is a name, which Hardcarrx alone has; None for any other."""
+        provider = call.fields.get("provider") if call.fields is not None else None
+        if provider is None or not bytes(provider).startswith(b'"'):
+            return None
+        pinned = Pinned(dialect_named("hardcarrx"), ClientCall(), self._place)
+        pinned.pin(msgspec.json.decode(provider))
+        return pinned
+
+    def _place(self, provider: str, model: str) -> str:
+        """A model that is named in its provider's own way, as the catalogue knows it; else as it came."""
+        catalogue = self._gateway.snapshot.catalogue
+        if provider not in catalogue.connections:
+            return model
+        try:
+            placed = place_model(provider, model)
+            catalogue.route(placed)
+        except GatewayError:
+            return model
+        return placed
 
     async def of_provider(self, exchange: Exchange) -> None:
         """``/providers/{provider}/chat/completions``: a model of that connection, named without it."""
@@ -196,7 +269,9 @@ class InferenceRoutes:
             return
         if operation != b"chat/completions":
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
-        if name not in self._gateway.snapshot.catalogue.connections:
+        snapshot = self._gateway.snapshot
+        if name not in snapshot.catalogue.connections:
+            authenticate(exchange.headers, snapshot.keys, exchange.started_at)  # others need not know which there are
             error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
             refuse(exchange, openai_chat, error)
             return

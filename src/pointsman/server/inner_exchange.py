@@ -161,6 +161,7 @@ class QuietExchange:
         self.method = b"POST"
         self.body = body
         self.path = path
+        self.contract = like.contract
         self.query = b""
         self.headers = like.headers
         self.request_id = request_id

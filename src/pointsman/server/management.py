@@ -9,6 +9,7 @@ import structlog
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import in_task
+from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 
 Message = MutableMapping[str, Any]
@@ -95,7 +96,7 @@ class _Call:
             "headers": list(exchange.headers.items()),
             "client": (exchange.peer, 0),
             "server": None,
-            "state": {"request_id": exchange.request_id},
+            "state": {"request_id": exchange.request_id, "errors": error_dialect(exchange)},
         }
 
     async def _receive(self) -> Message:

@@ -1,4 +1,4 @@
-"""OpenRouter's lists of models, endpoints and providers, on the path that it shares and below ``/openrouter``."""
+"""OpenRouter's lists of models, endpoints and providers, on the path that it shares with OmniRoute."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 import msgspec
 
 from pointsman.canonical.samples import percentiles
+from pointsman.contracts.operations import Contract
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
@@ -30,10 +31,9 @@ from pointsman.server.model_cards import (
 )
 from pointsman.server.model_filters import Page, filtered, page_of
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import OPENROUTER_BASE, SHARED_BASE
+from pointsman.server.views import SHARED_BASE, contract_of
 
 RSS_TYPE: Final = b"application/rss+xml; charset=utf-8"
-_OMNIROUTE: Final = b"x-omniroute-"
 _VENDORS: Final = frozenset((b"anthropic-version", b"x-goog-api-key"))
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -53,18 +53,16 @@ class OpenRouterModels:
         """Serve the paths. ``others`` and ``other`` answer for a list and for one model where another API's client
         asks on the shared path.
         """
-        for base in (SHARED_BASE, OPENROUTER_BASE):
-            shared = base == SHARED_BASE
-            listed = self._view(base, self._list)
-            router.add("GET", f"{base}/models", _unless_others(listed, others) if shared else listed)
-            router.add("GET", f"{base}/models/*", self._below(base, other if shared else self._view(base, self._model)))
-            router.add("GET", f"{base}/models/count", self._view(base, self._count))
-            router.add("GET", f"{base}/models/user", self._view(base, self._of_user))
-            router.add("GET", f"{base}/model/*", self._view(base, self._model))
-            router.add("GET", f"{base}/endpoints/zdr", self._view(base, self._zdr))
-            router.add("GET", f"{base}/providers", self._view(base, self._providers))
-            router.add("GET", f"{base}/embeddings/models", self._view(base, self._embedding_models))
-            router.add("GET", f"{base}/rerank/models", self._view(base, self._rerank_models))
+        base = SHARED_BASE
+        router.add("GET", f"{base}/models", _unless_others(self._view(base, self._list), others))
+        router.add("GET", f"{base}/models/*", self._below(base, other))
+        router.add("GET", f"{base}/models/count", self._view(base, self._count))
+        router.add("GET", f"{base}/models/user", self._view(base, self._of_user))
+        router.add("GET", f"{base}/model/*", self._view(base, self._model))
+        router.add("GET", f"{base}/endpoints/zdr", self._view(base, self._zdr))
+        router.add("GET", f"{base}/providers", self._view(base, self._providers))
+        router.add("GET", f"{base}/embeddings/models", self._view(base, self._embedding_models))
+        router.add("GET", f"{base}/rerank/models", self._view(base, self._rerank_models))
 
     def _view(self, base: str, write: View | Ask) -> Handler:
         async def handle(exchange: Exchange) -> None:
@@ -84,10 +82,13 @@ class OpenRouterModels:
         return handle
 
     def _below(self, base: str, other: Handler) -> Handler:
-        endpoints = self._view(base, self._endpoints)
+        endpoints, model = self._view(base, self._endpoints), self._view(base, self._model)
 
         async def handle(exchange: Exchange) -> None:
-            await (endpoints if exchange.path.endswith(b"/endpoints") else other)(exchange)
+            if exchange.path.endswith(b"/endpoints"):
+                await endpoints(exchange)
+            else:
+                await (model if exchange.contract is Contract.OPENROUTER else other)(exchange)
 
         return handle
 
@@ -201,8 +202,8 @@ def _unless_others(handler: Handler, others: Handler) -> Handler:
     """
 
     async def handle(exchange: Exchange) -> None:
-        headers = exchange.headers
-        theirs = any(name.startswith(_OMNIROUTE) for name in headers) or not _VENDORS.isdisjoint(headers)
+        theirs = not _VENDORS.isdisjoint(exchange.headers) or contract_of(exchange) is Contract.OMNIROUTE
+        theirs = theirs and exchange.contract is not Contract.OPENROUTER
         await (others if theirs else handler)(exchange)
 
     return handle

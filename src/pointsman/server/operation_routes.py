@@ -11,10 +11,11 @@ from pointsman.canonical.passed import PassedRequest
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve
 from pointsman.gateway import Call, Gateway
+from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import OPENROUTER_BASE, is_openrouter
+from pointsman.server.views import is_openrouter
 
 # Path below the bases, the module of the dialect there, and its name in it where there are several.
 ROUTES: Final = (
@@ -88,7 +89,7 @@ class OperationRoutes:
 
     def add_to(self, router: Router) -> None:
         """Serve every operation below each base."""
-        for base in (*BASES, OPENROUTER_BASE):
+        for base in BASES:
             for path, handler in self._handlers.items():
                 router.add("POST", f"{base}/{path.decode()}", handler)
         router.add("POST", "/api/embed", self._handler("ollama.embed", None))
@@ -107,6 +108,8 @@ class OperationRoutes:
             provider = unquote(rest.partition(b"/")[0].decode("latin-1")) if marked else None
             try:
                 if provider is not None and provider not in self._gateway.snapshot.catalogue.connections:
+                    # Which connections there are is for callers with a key.
+                    authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
                     raise GatewayError(Kind.INVALID_REQUEST, "the path names no known provider", param="provider")
                 call = client_call(exchange)
             except GatewayError as error:

@@ -28,6 +28,12 @@ PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forward
 # CrossCompute's header lines of a list: where it comes from, and how many models are in it.
 CATALOGUE_LINES: Final = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n"
 PROFILE_OWNER: Final = "crosscompute"  # whose contract has them
+# What CrossCompute's clients look for in a health answer, and this gateway does not have.
+NOT_OFFERED: Final[dict[str, Any]] = {
+    "supabaseConfigured": False,
+    "x402": {"enabled": False},
+    "paymentChannels": {"x402": {"enabled": False}},
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,7 +52,15 @@ class Operations:
         """``GET /health``: no key, no upstream call. 503 when no call can be taken."""
         checks = self._health()
         ok = all(value == "ok" for value in checks.values())
-        body = {"ok": ok, "status": "ok" if ok else "degraded", "version": __version__, "checks": checks}
+        vendors = {connection.vendor: True for connection in self._gateway.snapshot.catalogue.connections.values()}
+        body = {
+            "ok": ok,
+            "status": "ok" if ok else "degraded",
+            "version": __version__,
+            "checks": checks,
+            **NOT_OFFERED,
+            "providersConfigured": vendors,
+        }
         exchange.respond(200 if ok else 503, _encode(body))
 
     async def metrics(self, exchange: Exchange) -> None:
@@ -65,26 +79,37 @@ class Operations:
 
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``: public, but a key that is sent must be right."""
-        self._authenticate_if_sent(exchange)
-        catalogue = self._gateway.snapshot.catalogue
-        rows: list[Any] = [_profile(name) for name in profiles(catalogue)]
-        rows += [_told(name, target) for name, target in offered(catalogue)]
+        self.authenticate_if_sent(exchange)
+        rows = self.rows()
         exchange.respond(200, _encode({"data": rows, "object": "list"}), extra=CATALOGUE_LINES % len(rows))
 
     async def model(self, exchange: Exchange) -> None:
         """``GET /v1/models/{id}``: the id may hold slashes, encoded or not."""
-        self._authenticate_if_sent(exchange)
+        self.authenticate_if_sent(exchange)
         name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"), errors="replace")
+        route = self._gateway.snapshot.catalogue.route(name)
+        found = _profile(name) if route.kind == "profile" else self.told(name, route.steps[0].target)
+        exchange.respond(200, _encode(found))
+
+    def rows(self) -> list[Any]:
+        """What is offered: profiles, then models."""
         catalogue = self._gateway.snapshot.catalogue
-        route = catalogue.route(name)
-        exchange.respond(
-            200, _encode(_profile(name) if route.kind == "profile" else _told(name, route.steps[0].target))
-        )
+        return [
+            *(_profile(name) for name in profiles(catalogue)),
+            *(self.told(name, target) for name, target in offered(catalogue)),
+        ]
+
+    def told(self, name: str, target: Target) -> dict[str, Any]:
+        """A model with OpenAI's members, and what else is known of it."""
+        model = msgspec.structs.asdict(_model(name, target))
+        shown = {"provider": model["owned_by"], "display_name": target.facts.name or name}
+        return {**model, **shown, **extras_of(target.facts)}
 
     def _authenticate(self, exchange: Exchange) -> None:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
 
-    def _authenticate_if_sent(self, exchange: Exchange) -> None:
+    def authenticate_if_sent(self, exchange: Exchange) -> None:
+        """Nobody has to show a key, but one that is shown must be right. Raises GatewayError(UNAUTHENTICATED)."""
         if is_credential_sent(exchange.headers):
             self._authenticate(exchange)
 
@@ -99,8 +124,9 @@ def profiles(catalogue: Catalogue) -> list[str]:
     return [name for name in dict.fromkeys(map(present_name, PROFILES)) if catalogue.kind_of(name) == "profile"]
 
 
-def _profile(name: str) -> ModelObject:
-    return ModelObject(id=name, created=0, owned_by=PROFILE_OWNER)
+def _profile(name: str) -> dict[str, Any]:
+    shown = {"provider": PROFILE_OWNER, "display_name": name}
+    return {**msgspec.structs.asdict(ModelObject(id=name, created=0, owned_by=PROFILE_OWNER)), **shown}
 
 
 def offered(catalogue: Catalogue) -> list[tuple[str, Target]]:
@@ -112,11 +138,6 @@ def offered(catalogue: Catalogue) -> list[tuple[str, Target]]:
         except GatewayError:
             continue  # an alias that points nowhere is told at its use
     return found
-
-
-def _told(name: str, target: Target) -> dict[str, Any]:
-    """OpenAI's members, and what else is known of the model."""
-    return {**msgspec.structs.asdict(_model(name, target)), **extras_of(target.facts)}
 
 
 def _model(name: str, target: Target) -> ModelObject:

@@ -26,9 +26,10 @@ from pointsman.policy.authentication import authenticate
 from pointsman.policy.stored_responses import Owner, StoredResponses
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
-from pointsman.server.inference import BASES, Speaking, client_call, query_of
+from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
 from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
 from pointsman.server.routes import Handler, Router
+from pointsman.server.views import is_openrouter
 from pointsman.storage.database import StorageError
 
 MAX_BACKGROUND: Final = 200  # in one process
@@ -93,10 +94,10 @@ class ResponseRoutes:
             except GatewayError as error:
                 if exchange.responded:
                     raise  # the only thing left is to break the connection
-                refuse(exchange, openai_responses, error)
+                refuse(exchange, _errors(exchange), error)
             except StorageError as error:
                 log.warning("kept responses can't be reached", reason=str(error))
-                refuse(exchange, openai_responses, _not_ready())
+                refuse(exchange, _errors(exchange), _not_ready())
 
         return handle
 
@@ -156,7 +157,7 @@ class ResponseRoutes:
             raise _not_ready() from None
 
     def _speaking(self, exchange: Exchange, previous: str | None) -> Speaking:
-        speaking = Speaking(openai_responses, client_call(exchange))
+        speaking = Speaking(openai_responses, client_call(exchange), errors=_errors(exchange))
         if previous is not None:
             read = speaking.read_request
 
@@ -401,3 +402,8 @@ def _number(text: str | None, name: str, default: int) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
         raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be a whole number", param=name)
     return int(text)
+
+
+def _errors(exchange: Exchange) -> Any:
+    """Whose errors the client reads."""
+    return dialect_module("openrouter") if is_openrouter(exchange) else openai_responses

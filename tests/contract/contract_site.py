@@ -1,0 +1,82 @@
+"""A gateway before simulated upstreams of several APIs, for tests of whole contracts."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from pointsman.contracts.operations import Contract
+from pointsman.keyring import Secret
+from pointsman.testing import CohereRetrieval, OpenAIChat, OpenAIOperations, RunningSimulator, running_simulator
+
+# How keys of each contract begin; where that says nothing, a key of this gateway.
+BEGINNINGS = {
+    Contract.OPENROUTER: "sk-or-v1-",
+    Contract.HARDCARRX: "hmpk_",
+    Contract.CROSSCOMPUTE: "cc_live_",
+    Contract.OMNIROUTE: "oma_",
+}
+CHAT = "sim/sim-model"
+MESSAGES: Any = [{"role": "user", "content": "hello there"}]
+
+
+class Site:
+    """The gateway and its chat upstream."""
+
+    def __init__(self, gateway: RunningGateway, chat: RunningSimulator) -> None:
+        self.gateway = gateway
+        self.chat = chat
+        self._keys: dict[Contract, str] = {}
+
+    def key_of(self, contract: Contract) -> str:
+        """An administrator's key that begins as the contract's keys do."""
+        if contract not in BEGINNINGS:
+            return KEY
+        if contract not in self._keys:
+            secret = Secret(BEGINNINGS[contract] + "0123456789abcdefghijklmnopqrstuvwxyz")
+            self.gateway.call(self.gateway.installation.keys.create(str(contract), "admin", secret))
+            revision = self.gateway.call(self.gateway.installation.configuration.revision())
+            self.gateway.call(self.gateway.installation.await_revision(revision))
+            self._keys[contract] = secret.reveal()
+        return self._keys[contract]
+
+
+@contextmanager
+def running_site(data_dir: Path) -> Iterator[Site]:
+    """A gateway with the connections ``sim`` (chat), ``ops`` (all else of OpenAI's) and ``ranks``."""
+    with ExitStack() as stack:
+        chat = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)))
+        operations = stack.enter_context(running_simulator(OpenAIOperations(api_key=UPSTREAM_KEY)))
+        ranks = stack.enter_context(running_simulator(CohereRetrieval(api_key=UPSTREAM_KEY)))
+        models = ["sim-model", "gpt-4.1-mini"]
+        settings = {
+            "connections": [
+                {"id": "sim", "kind": "openai", "base_url": chat.base_url, "api_key": UPSTREAM_KEY, "models": models},
+                {"id": "ops", "kind": "openai-compatible", "base_url": operations.base_url, "api_key": UPSTREAM_KEY,
+                 "models": ["text-embedding-3-small", "gpt-image-1", "tts-1", "omni-moderation-latest"]},
+                {"id": "ranks", "kind": "cohere", "base_url": ranks.origin, "api_key": UPSTREAM_KEY},
+            ],
+            "models": [{"name": "usual", "target": CHAT}],
+        }  # fmt: skip
+        gateway = stack.enter_context(running_gateway(data_dir, settings))
+        yield Site(gateway, chat)
+
+
+@contextmanager
+def offline(gateway: RunningGateway) -> Iterator[None]:
+    """The gateway finds no host but this one: made-up addresses are not looked for in the world."""
+    loop: Any = gateway._loop
+    usual = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, port: Any, **more: Any) -> Any:
+        if host in ("127.0.0.1", "localhost", "::1"):
+            return await usual(host, port, **more)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    gateway.read(lambda: setattr(loop, "getaddrinfo", getaddrinfo))
+    try:
+        yield
+    finally:
+        gateway.read(lambda: setattr(loop, "getaddrinfo", usual))

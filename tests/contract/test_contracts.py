@@ -1,0 +1,245 @@
+"""Every served operation answers as its contract's document says, refusals too; below its mount and without it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from contract_client import ContractClient, events
+from contract_site import CHAT, MESSAGES, Site, running_site
+
+from gateway import KEY, UPSTREAM_KEY
+from pointsman.contracts.documents import served_document
+from pointsman.contracts.operations import Contract, operations_of
+
+CHAT_BODY = {"model": CHAT, "messages": MESSAGES}
+# Operations whose success other tests see: they upgrade, take a form, or are about another vendor's program.
+ELSEWHERE = {
+    ("GET", "/api/v1/ws"),
+    ("POST", "/api/v1/audio/transcriptions"),
+    ("POST", "/api/providers/agy-auth/import"),
+    ("POST", "/api/providers/agy-auth/zip-extract"),
+    ("POST", "/api/providers/agy-auth/apply-local"),
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("contracts")) as running:
+        yield running
+
+
+@pytest.fixture(params=[True, False], ids=["mounted", "bare"])
+def mounted(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def client_of(site: Site, contract: Contract, mounted: bool = True, key: str | None = None) -> ContractClient:
+    """A client of a contract: of this gateway's key below the mount, elsewhere of one that begins as the contract's."""
+    usual = KEY if mounted else site.key_of(contract)
+    return ContractClient(site.gateway, contract, key=key or usual, mounted=mounted)
+
+
+def assert_all_asked(client: ContractClient) -> None:
+    """Every operation that the document has gave a success, here or elsewhere."""
+    served = {(row.method, row.path) for row in operations_of(client.contract) if row.plane is not None}
+    assert served - client.asked - ELSEWHERE == set()
+
+
+def test_openrouter(site: Site, mounted: bool) -> None:
+    client, base = client_of(site, Contract.OPENROUTER, mounted), "/api/v1"
+    assert client.ask("POST", f"{base}/chat/completions", CHAT_BODY)["choices"][0]["message"]["content"]
+    chunks = events(client.ask("POST", f"{base}/chat/completions", {**CHAT_BODY, "stream": True}))
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    client.ask("POST", f"{base}/responses", {"model": CHAT, "input": "hello there"})
+    client.ask("POST", f"{base}/messages", {**CHAT_BODY, "max_tokens": 100})
+    client.ask("POST", f"{base}/embeddings", {"model": "ops/text-embedding-3-small", "input": "x"})
+    client.ask("POST", f"{base}/rerank", {"model": "ranks/rerank-v3.5", "query": "x", "documents": ["a", "b"]})
+    for path in ("models", "models/count", "models/user", "embeddings/models", "rerank/models", "endpoints/zdr"):
+        client.ask("GET", f"{base}/{path}")
+    client.ask("GET", f"{base}/models", query={"output_modalities": "all", "sort": "pricing-low-to-high"})
+    client.ask("GET", f"{base}/providers")
+    client.ask("GET", f"{base}/models/{{author}}/{{slug}}/endpoints", author="openai", slug="gpt-4.1-mini")
+    client.ask("GET", f"{base}/models/{{author}}/{{slug}}/endpoints", author="no", slug="one", status=404)
+    client.ask("GET", f"{base}/models", query={"sort": "worst"}, status=400)
+    for path in ("chat/completions", "responses", "messages", "embeddings", "rerank"):
+        client.ask("POST", f"{base}/{path}", {}, status=400)
+        client.ask("POST", f"{base}/{path}", content=b"{", status=400)
+    assert_all_asked(client)
+    client.close()
+
+
+def test_hardcarrx(site: Site, mounted: bool) -> None:
+    client = client_of(site, Contract.HARDCARRX, mounted)
+    body = {"provider": "sim", "model": "sim-model", "messages": MESSAGES}
+    answer = client.ask("POST", "/v1/chat/completions", body)
+    assert answer["provider"] == "OpenAI"
+    assert events(client.ask("POST", "/v1/chat/completions", {**body, "stream": True}))[-1]["choices"] is not None
+    for wrong in ({"provider": "nobody"}, {"temperature": 2.01}, {"max_tokens": 0}, {"messages": []},
+                  {"messages": [{"role": "developer", "content": "x"}]}, {"provider_key": "sk-x"}):  # fmt: skip
+        client.ask("POST", "/v1/chat/completions", {**body, **wrong}, status=400)
+    client.ask("GET", "/v1/models")
+    assert client.ask("GET", "/v1/request-logs", query={"limit": 3, "offset": 1})["limit"] == 3
+    client.ask("GET", "/v1/request-logs", query={"limit": 101}, status=400)
+    assert_all_asked(client)
+    client.close()
+
+
+def test_crosscompute(site: Site, mounted: bool) -> None:
+    client = client_of(site, Contract.CROSSCOMPUTE, mounted)
+    client.ask("GET", "/health")
+    assert client.ask("POST", "/v1/chat/completions", CHAT_BODY)["object"] == "chat.completion"
+    listed = client.ask("GET", "/v1/models")["data"]
+    assert CHAT in [row["id"] for row in listed]
+    client.ask("GET", "/v1/models/{model_id}", model_id=CHAT)
+    client.ask("GET", "/v1/models/{model_id}", model_id="no/such", status=404)
+    client.ask("POST", "/v1/chat/completions", {}, status=400)
+    assert_all_asked(client)
+    client.close()
+
+
+def test_hybrid_thinking(site: Site) -> None:
+    client = client_of(site, Contract.HYBRID)
+    assert CHAT in [row["id"] for row in client.ask("GET", "/v1/models")]
+    assert client.ask("GET", "/v1/models/{modelId}/health", modelId=CHAT) == {"ready": True}
+    client.ask("GET", "/v1/models/{modelId}/health", modelId="nobody", status=404)
+    assert_all_asked(client)
+    client.close()
+
+
+def test_omniroute(site: Site, mounted: bool) -> None:
+    client = client_of(site, Contract.OMNIROUTE, mounted)
+    call_models(client)
+    manage_connections(client, site.chat.base_url)
+    manage_nodes(client, site.chat.base_url)
+    manage_combos(client)
+    watch_health(client)
+    translate(client)
+    assert_all_asked(client)
+    client.close()
+
+
+def call_models(client: ContractClient) -> None:
+    """Inference, at OmniRoute's paths."""
+    base = "/api/v1"
+    for path in ("chat/completions", "responses", "messages", "api/chat"):
+        asked = {**CHAT_BODY, "max_tokens": 50} if path != "responses" else {"model": CHAT, "input": "hello"}
+        client.ask("POST", f"{base}/{path}", asked)
+        client.ask("POST", f"{base}/{path}", {}, status=400)
+    client.ask("POST", f"{base}/messages/count_tokens", CHAT_BODY)
+    client.ask("POST", f"{base}/providers/{{provider}}/chat/completions", {**CHAT_BODY, "model": "x"}, provider="sim",
+               status=404)  # fmt: skip
+    client.ask("POST", f"{base}/providers/{{provider}}/chat/completions", {**CHAT_BODY, "model": "sim-model"},
+               provider="sim")  # fmt: skip
+    embed = {"model": "text-embedding-3-small", "input": ["x"]}
+    client.ask("POST", f"{base}/embeddings", {**embed, "model": "ops/text-embedding-3-small"})
+    client.ask("POST", f"{base}/providers/{{provider}}/embeddings", embed, provider="ops")
+    picture = {"model": "gpt-image-1", "prompt": "a cat"}
+    client.ask("POST", f"{base}/images/generations", {**picture, "model": "ops/gpt-image-1"})
+    client.ask("POST", f"{base}/providers/{{provider}}/images/generations", picture, provider="ops")
+    client.ask("POST", f"{base}/audio/speech", {"model": "ops/tts-1", "input": "hello", "voice": "alloy"})
+    client.ask("POST", f"{base}/moderations", {"model": "ops/omni-moderation-latest", "input": "hello"})
+    client.ask("POST", f"{base}/rerank", {"model": "ranks/rerank-v3.5", "query": "x", "documents": ["a"]})
+    client.ask("GET", f"{base}/models", headers={"x-omniroute-no-cache": "1"})
+    client.ask("GET", f"{base}/providers/{{provider}}/models", provider="sim")
+    client.ask("GET", f"{base}/providers/{{provider}}/models", provider="nobody", status=400)
+    client.ask("GET", "/api/v1beta/models")
+    asked = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+    client.ask("POST", "/api/v1beta/models/{path}", asked, path=f"{CHAT}:generateContent")
+    client.ask("GET", "/api/tags")
+
+
+def manage_connections(client: ContractClient, address: str) -> None:
+    """Connections, from their making to their end."""
+    new = {"provider": "openai", "name": "Work", "url": address, "apiKey": UPSTREAM_KEY, "allowPrivate": True}
+    made = client.ask("POST", "/api/providers", new)["connection"]["id"]
+    client.ask("GET", "/api/providers")
+    client.ask("GET", "/api/providers/client")
+    client.ask("GET", "/api/providers/{id}", id=made)
+    client.ask("PATCH", "/api/providers/{id}", {"maxConcurrent": 3}, id=made)
+    client.ask("POST", "/api/providers/{id}/test", id=made)
+    client.ask("GET", "/api/providers/{id}/models", id=made)
+    client.ask("POST", "/api/providers/test-batch", {"mode": "all"})
+    client.ask("POST", "/api/providers/validate", {**new, "baseUrl": address})
+    client.ask("GET", "/api/provider-models", query={"provider": "openai"})
+    client.ask("POST", "/api/providers/agy-auth/import-bulk", {"entries": [{"json": {"access_token": "a"}}]})
+    client.ask("POST", "/api/providers/agy-auth/apply-local", {}, status=404)
+    client.ask("POST", "/api/providers", {"provider": 5}, status=400)
+    client.ask("DELETE", "/api/providers/{id}", id=made)
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/test"), ("GET", "/models")):
+        client.ask(method, f"/api/providers/{{id}}{path}", id=made, status=404)
+
+
+def manage_nodes(client: ContractClient, address: str) -> None:
+    """Provider nodes, from their making to their end."""
+    new = {"name": "Lab", "prefix": "lab", "apiType": "chat", "baseUrl": address, "type": "openai-compatible"}
+    asked = {**new, "allowPrivate": True}
+    made = client.ask("POST", "/api/provider-nodes", asked)["node"]["id"]
+    client.ask("POST", "/api/provider-nodes", asked, status=409)
+    client.ask("GET", "/api/provider-nodes")
+    client.ask("PATCH", "/api/provider-nodes/{id}", {"name": "Den"}, id=made)
+    client.ask("POST", "/api/provider-nodes/validate", {**asked, "apiKey": UPSTREAM_KEY})
+    client.ask("DELETE", "/api/provider-nodes/{id}", id=made)
+    client.ask("DELETE", "/api/provider-nodes/{id}", id=made, status=404)
+
+
+def manage_combos(client: ContractClient) -> None:
+    """Combos, what holds for all of them, and fallback chains."""
+    made = client.ask("POST", "/api/combos", {"name": "mine", "models": [CHAT]})["id"]
+    client.ask("POST", "/api/combos", {"name": "mine", "models": [CHAT]}, status=400)
+    client.ask("POST", "/api/combos", {"name": "bad!", "models": [7]}, status=400)
+    client.ask("GET", "/api/combos")
+    client.ask("PATCH", "/api/combos/{id}", {"strategy": "random"}, id=made)
+    client.ask("POST", "/api/combos/test", {"comboName": "mine"})
+    client.ask("GET", "/api/combos/metrics")
+    client.ask("GET", "/api/settings/combo-defaults")
+    chain = {"model": "sim-model", "chain": [{"provider": "sim", "priority": 1, "enabled": True}]}
+    client.ask("POST", "/api/fallback/chains", chain)
+    client.ask("GET", "/api/fallback/chains")
+    client.ask("DELETE", "/api/fallback/chains", {"model": "sim-model"})
+    client.ask("DELETE", "/api/fallback/chains", {}, status=400)
+    client.ask("DELETE", "/api/combos/{id}", id=made)
+    client.ask("PATCH", "/api/combos/{id}", {"strategy": "random"}, id=made, status=404)
+
+
+def watch_health(client: ContractClient) -> None:
+    """Resilience, monitoring, rate limits and sessions."""
+    client.ask("GET", "/api/resilience")
+    client.ask("PATCH", "/api/resilience", {"waitForCooldown": {"enabled": True}})
+    client.ask("PATCH", "/api/resilience", {"nothing": 1}, status=400)
+    client.ask("POST", "/api/resilience/reset")
+    client.ask("GET", "/api/monitoring/health")
+    for path in ("/api/rate-limits", "/api/rate-limit", "/api/sessions"):
+        client.ask("GET", path)
+        client.ask("GET", path, query={"limit": "none"}, status=400)
+    client.ask("POST", "/api/rate-limit", {"connectionId": "sim", "enabled": True})
+    client.ask("POST", "/api/rate-limit", {"connectionId": "nobody"}, status=400)
+
+
+def translate(client: ContractClient) -> None:
+    """The translator's operations."""
+    client.ask("POST", "/api/translator/detect", {"body": CHAT_BODY})
+    asked: dict[str, Any] = {"sourceFormat": "openai", "targetFormat": "claude", "body": CHAT_BODY}
+    client.ask("POST", "/api/translator/translate", asked)
+    client.ask("POST", "/api/translator/send", {"provider": "sim", "body": CHAT_BODY})
+    client.ask("GET", "/api/translator/history")
+    client.ask("POST", "/api/translator/detect", {}, status=400)
+
+
+@pytest.mark.parametrize("contract", Contract)
+def test_who_shows_a_wrong_key_is_refused_in_the_contract_s_words(site: Site, contract: Contract) -> None:
+    client = client_of(site, contract, key="sk-pm-" + "w" * 40)
+    for row in operations_of(contract):
+        if row.plane is not None and row.credentials and row.path != "/api/v1/ws":
+            names = {"path": "x:generateContent"}
+            parameters = {name: names.get(name, "x") for name in client.parameters(row.path)}
+            body = None if row.method == "GET" else {}
+            client.ask(row.method, row.path, body, status=401, **parameters)
+    client.close()
+
+
+@pytest.mark.parametrize("contract", Contract)
+def test_the_document_of_a_contract_is_to_be_had(site: Site, contract: Contract) -> None:
+    answer = httpx.get(f"{site.gateway.address}/openapi/{contract}.json", timeout=10)
+    assert answer.json() == served_document(contract)
+    assert httpx.get(f"{site.gateway.address}/openapi/other.json", timeout=10).status_code == 404
