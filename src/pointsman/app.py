@@ -422,6 +422,11 @@ class Server:
                 "result",
                 lambda: alerts.results if alerts is not None else {},
             ),
+            "pointsman_side_calls": (
+                "Shadow calls and summaries that were begun, and left out.",
+                "result",
+                lambda: self.combos.beside.counts,
+            ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
