@@ -80,13 +80,13 @@ class Entry:
             bytes_in=len(exchange.body),
         )
 
-    def begin_session(self, key: Key | None, name: str) -> None:
+    def begin_session(self, key: Key, name: str) -> None:
         """The request of ``key`` belongs to this conversation; the client is told so.
 
         Raises GatewayError(RATE_LIMITED) when the key has too many.
         """
         self.session, sessions = name, self._gateway.sessions
-        if key is not None and (most := sessions.allowed(key.settings)):
+        if most := sessions.allowed(key.settings):
             sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
         self.exchange.api_head += session_line(name)
 

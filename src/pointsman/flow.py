@@ -66,6 +66,7 @@ class Pursuit(NamedTuple):
     route: Route
     wishes: Wishes | None
     seconds: float  # that it may take
+    key: Key
 
 
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
@@ -216,10 +217,10 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if entry.session is not None:
         entry.begin_session(key, entry.session)
     target, health = route.only, gateway.health
-    steered = route.settings or wishes is not None or CONNECTION in exchange.headers
+    steered = route.settings or wishes is not None or key.restricted or CONNECTION in exchange.headers
     if target is None or steered or not (health.quiet or health.clear(target)):
         await in_task()
-        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target, record.target = target, target.id
     try:
@@ -228,7 +229,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         failed = error
     await in_task()
-    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
     await _persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
@@ -262,6 +263,10 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    if (key := pursuit.key).restricted:
+        asked = msgspec.structs.replace(
+            asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
+        )
     profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
     if profile is not None:
         asked = msgspec.structs.replace(asked, judged=profile.judged)
@@ -269,7 +274,7 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     if profile is not None:
         problem = await profile.settled(problem)
     if entry.session is None and (name := session_planned(problem.wants)) is not None:
-        entry.begin_session(snapshot.keys.by_id(record.key_id or ""), name)
+        entry.begin_session(key, name)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
@@ -384,7 +389,7 @@ async def _try_all(
     run: ComboRun | None = None,
 ) -> None:
     """Try the targets of a plan; ``failed`` is how the first one has failed already."""
-    dialect, call, snapshot, route, wishes, seconds = pursuit
+    dialect, call, snapshot, route, wishes, seconds, _ = pursuit
     terms = terms_of(gateway.attempts, route.settings)
     upstream, deadline = gateway.client.settings, entry.deadline
     if terms.target_seconds is not None:

@@ -9,7 +9,9 @@ import httpx
 import openai
 import pytest
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.identity.keys import NewKey
+from pointsman.keyring import Secret
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 
 BODY: Any = {"messages": [{"role": "user", "content": "hello there"}]}
@@ -87,6 +89,43 @@ def test_the_least_used_account_is_the_one_with_the_fewest_calls_under_way(site:
         for _ in range(2):
             assert site.ask("least").status_code == 200
     assert site.counts() == [1, 2]
+
+
+def restricted(site: Site, **settings: Any) -> str:
+    """A key that may not use everything."""
+    secret = Secret("sk-pm-restricted-0123456789abcdefghijklmnop-" + "".join(sorted(settings)).lower())
+    site.gateway.call(site.gateway.installation.keys.issue(NewKey(name="few", settings=settings), secret))
+    headers = {"authorization": f"Bearer {secret.reveal()}"}
+    url = f"{site.gateway.address}/v1/models"
+    wait_until(lambda: httpx.get(url, headers=headers).status_code == 200, "key in force")
+    return f"Bearer {secret.reveal()}"
+
+
+def test_a_key_reaches_only_the_models_that_it_may_use(site: Site) -> None:
+    key = restricted(site, allowedModels=["two/*", "choice"])
+    refused = site.ask("one/m", authorization=key)
+    assert refused.status_code == 403
+    assert "the key may not use this model" in refused.json()["error"]["message"]
+    assert site.ask("smart", authorization=key).status_code == 200  # by those of its targets that are allowed
+    assert site.counts() == [0, 1]
+    assert site.ask("choice", authorization=key).status_code == 200  # a name that is allowed, whatever it stands for
+    assert site.ask("one/m").status_code == 200
+
+
+def test_a_fallback_is_no_way_around_a_keys_restriction(site: Site) -> None:
+    key = restricted(site, allowedModels=["two/*"])
+    body = {"model": "two/m#fault=http_500", "models": ["one/m"], **BODY}
+    url = f"{site.gateway.address}/v1/chat/completions"
+    assert httpx.post(url, json=body, headers={"authorization": key}, timeout=5).status_code >= 500
+    assert site.counts() == [0, 1]
+
+
+def test_a_key_reaches_only_the_accounts_that_it_may_use(site: Site) -> None:
+    key = restricted(site, allowedConnections=["two"])
+    assert site.ask("one/m", authorization=key).status_code == 403
+    assert site.ask("smart", authorization=key).status_code == 200
+    assert site.ask("smart", authorization=key, x_omniroute_connection="one").status_code in (403, 404)
+    assert site.counts() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["x-session-id", "session-id", "x-omniroute-session"])
