@@ -170,6 +170,7 @@ MEANINGS = {
     "limits.workspace_requests_per_minute": "Calls of all keys of a workspace together.",
     "limits.workspace_requests_per_day": "As above, in any 24 hours.",
     "limits.workspace_tokens_per_minute": "Tokens of all keys of a workspace together.",
+    "limits.key_sessions": "Conversations that a key may have under way, counted by each worker; 0: any number.",
     "limits.on_failure": "While Redis is away: let calls through uncounted (`open`), or answer 503 (`closed`).",
     "responses.keep": "Keep responses that don't say `store: false`, encrypted, to be read and gone on from.",
     "responses.retention_days": "Kept responses are forgotten after this time.",
@@ -306,6 +307,7 @@ MEANINGS = {
     "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
     "combos.weights": "One number for each target, for strategies that draw by weight.",
     "combos.strategy": "How they are put in order (docs/routing.md).",
+    "combos.settings": "Settings of the combo, by the names in docs/combos.md.",
 }
 
 ENVIRONMENT = {

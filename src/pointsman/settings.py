@@ -160,6 +160,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     workspace_requests_per_minute: Count | None = None
     workspace_requests_per_day: Count | None = None
     workspace_tokens_per_minute: Count | None = None
+    key_sessions: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     on_failure: typing.Literal["open", "closed"] = "open"
 
 
@@ -230,12 +231,16 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
 
 
 class ComboSettings(_Section, frozen=True, kw_only=True):
-    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them."""
+    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them.
+
+    ``settings`` are those of docs/combos.md, by OmniRoute's names.
+    """
 
     name: str
     targets: list[str]
     weights: list[float] = []
     strategy: str = "priority"
+    settings: dict[str, typing.Any] = {}
 
 
 class RoutingSettings(_Section, frozen=True, kw_only=True):
