@@ -21,7 +21,7 @@ COMBO: Final = {
 RESILIENCE: Final = {
     "requestQueue": {"autoEnableApiKeyProviders": True},
     "connectionCooldown": {"apikey": {"baseCooldownMs": 200}},
-    "providerBreaker": {"apikey": {"failureThreshold": 5, "resetTimeoutMs": 300}},
+    "providerBreaker": {"apikey": {"failureThreshold": 12, "resetTimeoutMs": 3000}},
 }
 CHAIN: Final = {"model": "sim-model", "chain": [{"provider": "sim", "priority": 1, "enabled": True}]}
 BODIES: Final[dict[str, dict[str, Any]]] = {
@@ -32,7 +32,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/v1/messages/count_tokens": {"model": CHAT, "messages": MESSAGES},
     "POST /api/v1/responses": {"model": CHAT, "input": "hello", "instructions": "Be short.", "store": False},
     "POST /api/v1/embeddings": {"model": "ops/text-embedding-3-small", "input": ["a", "b"], "dimensions": 8},
-    "POST /api/v1/providers/{provider}/embeddings": {"model": "text-embedding-3-small", "input": "a"},
+    "POST /api/v1/providers/{provider}/embeddings": {"model": "sim-model", "input": "a"},
     "POST /api/v1/rerank": {"model": "ranks/rerank-v3.5", "query": "a", "documents": ["a", "b"], "top_n": 1},
     "POST /api/v1/images/generations": {"model": "ops/gpt-image-1", "prompt": "a cat", "n": 1, "size": "1024x1024"},
     "POST /api/v1/audio/speech": {"model": "ops/tts-1", "input": "hello", "voice": "alloy"},

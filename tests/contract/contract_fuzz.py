@@ -24,7 +24,7 @@ from pointsman.contracts.operations import Contract
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance, response_headers_conformance]
 # What is there to be found, for every other request: a made-up name leads nowhere.
-KNOWN = {"provider": "sim", "id": "sim", "model_id": CHAT, "modelId": CHAT, "author": "openai", "slug": "gpt-4.1-mini",
+KNOWN = {"provider": "sim", "model_id": CHAT, "modelId": CHAT, "author": "openai", "slug": "gpt-4.1-mini",
          "path": f"{CHAT}:generateContent"}  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -39,6 +39,8 @@ def fuzz(site: Site, contract: Contract, examples: int, seed: int) -> list[str]:
     """What went wrong, a line for each operation, after ``examples`` requests of each kind to each operation."""
     schema = openapi.from_dict(served_document(contract))
     faults = []
+    if contract is Contract.OMNIROUTE:
+        site.furnish()
     with requests.Session() as session, offline(site.gateway):
         for found in schema.get_all_operations():
             operation = found.ok()
@@ -55,7 +57,7 @@ def _first_fault(site: Site, contract: Contract, session: requests.Session, aske
     operation, mode, examples, seed = asked
     try:
         cases = operation.as_strategy(generation_mode=mode)
-        _run(cases, lambda case: _ask(site, contract, session, case), examples, seed)
+        _run(site, cases, lambda case: _ask(site, contract, session, case), (examples, seed))
     except hypothesis.errors.Unsatisfiable:
         return None  # there is nothing that this operation's document forbids
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - reported with its operation
@@ -63,7 +65,9 @@ def _first_fault(site: Site, contract: Contract, session: requests.Session, aske
     return None
 
 
-def _run(cases: Any, ask: Callable[[Case], None], examples: int, seed: int) -> None:
+def _run(site: Site, cases: Any, ask: Callable[[Case], None], length: tuple[int, int]) -> None:
+    examples, seed = length
+
     @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=examples,
@@ -75,18 +79,19 @@ def _run(cases: Any, ask: Callable[[Case], None], examples: int, seed: int) -> N
     @hypothesis.given(case=cases, known=st.booleans(), twist=TWISTS)
     def run(case: Case, known: bool, twist: tuple[int, Any] | None) -> None:
         if known:
-            _aim(case, twist)
+            _aim(site, case, twist)
         ask(case)
 
     run()
 
 
-def _aim(case: Case, twist: tuple[int, Any] | None) -> None:
+def _aim(site: Site, case: Case, twist: tuple[int, Any] | None) -> None:
     """Have a request concern something that is there, with a body that is taken but for one ``twist``."""
     label = case.operation.label
     for name in case.path_parameters or {}:
         if case.operation.method.upper() != "DELETE":
-            case.path_parameters[name] = KNOWN.get(name, case.path_parameters[name])
+            made = next((made for below, made in site.ids.items() if case.operation.path.startswith(below)), None)
+            case.path_parameters[name] = KNOWN.get(name) or made or case.path_parameters[name]
     body = BODIES.get(label)
     if body is None or case.media_type not in (None, "application/json"):
         return

@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.contracts.operations import Contract
 from pointsman.keyring import Secret
@@ -29,6 +31,21 @@ class Site:
         self.gateway = gateway
         self.chat = chat
         self._keys: dict[Contract, str] = {}
+        self.ids: dict[str, str] = {}  # of things that were made, by the path that they are below
+
+    def furnish(self) -> None:
+        """Make a connection, a node and a combo, for requests about them."""
+        node = {"name": "Lab", "prefix": "made", "apiType": "chat", "baseUrl": self.chat.base_url,
+                "type": "openai-compatible", "allowPrivate": True}  # fmt: skip
+        row = {"provider": "openai", "name": "made", "url": self.chat.base_url, "apiKey": UPSTREAM_KEY,
+               "allowPrivate": True}  # fmt: skip
+        combo = {"name": "made", "models": [CHAT]}
+        wanted = (("providers", row, "connection"), ("provider-nodes", node, "node"), ("combos", combo, ""))
+        for name, body, member in wanted:
+            headers = {"authorization": f"Bearer {KEY}"}
+            answer = httpx.post(f"{self.gateway.address}/api/{name}", json=body, headers=headers, timeout=20)
+            made = answer.json()
+            self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
 
     def key_of(self, contract: Contract) -> str:
         """An administrator's key that begins as the contract's keys do."""

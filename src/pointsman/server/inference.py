@@ -58,9 +58,17 @@ class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
 
     def __init__(
-        self, dialect: HubDialect, call: ClientCall, provider: str | None = None, *, errors: Any = None
+        self,
+        dialect: HubDialect,
+        call: ClientCall,
+        provider: str | None = None,
+        *,
+        errors: Any = None,
+        needs_limit: bool = False,
     ) -> None:
-        """``errors``: whose errors the client reads, when not the dialect's own."""
+        """``errors``: whose errors the client reads, when not the dialect's own. ``needs_limit``: its contract wants
+        every request to say how long the answer may be.
+        """
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
@@ -77,10 +85,13 @@ class Speaking:
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
         self._call = call
         self._provider = provider
+        self._needs_limit = needs_limit
 
     def parse_request(self, body: bytes) -> Call:
         """The body in our words, and what the flow needs of it."""
         request = self.read_request(body, self._call)
+        if self._needs_limit and request.max_output_tokens is None:
+            raise GatewayError(Kind.INVALID_REQUEST, "'max_tokens' is missing", param="max_tokens")
         choices = request.choices or 1
         return ReadCall(
             model=self._placed(request.model),
@@ -200,7 +211,8 @@ class InferenceRoutes:
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
-            await serve(self._gateway, Speaking(dialect, call), exchange)
+            needs_limit = module == "anthropic" and exchange.contract is Contract.OMNIROUTE
+            await serve(self._gateway, Speaking(dialect, call, needs_limit=needs_limit), exchange)
 
         return handle
 
