@@ -30,6 +30,7 @@ class Site:
     def __init__(self, gateway: RunningGateway, chat: RunningSimulator) -> None:
         self.gateway = gateway
         self.chat = chat
+        self.http = httpx.Client(base_url=gateway.address, timeout=20)
         self._keys: dict[Contract, str] = {}
         self.ids: dict[str, str] = {}  # of things that were made, by the path that they are below
 
@@ -43,7 +44,7 @@ class Site:
         wanted = (("providers", row, "connection"), ("provider-nodes", node, "node"), ("combos", combo, ""))
         for name, body, member in wanted:
             headers = {"authorization": f"Bearer {KEY}"}
-            answer = httpx.post(f"{self.gateway.address}/api/{name}", json=body, headers=headers, timeout=20)
+            answer = self.http.post(f"/api/{name}", json=body, headers=headers)
             made = answer.json()
             self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
 
@@ -61,8 +62,8 @@ class Site:
 
 
 @contextmanager
-def running_site(data_dir: Path) -> Iterator[Site]:
-    """A gateway with the connections ``sim`` (chat), ``ops`` (all else of OpenAI's) and ``ranks``."""
+def running_site(data_dir: Path, more: dict[str, Any] | None = None) -> Iterator[Site]:
+    """A gateway with ``more`` settings; connections: ``sim`` (chat), ``ops`` (OpenAI's other calls), ``ranks``."""
     with ExitStack() as stack:
         chat = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)))
         operations = stack.enter_context(running_simulator(OpenAIOperations(api_key=UPSTREAM_KEY)))
@@ -76,9 +77,12 @@ def running_site(data_dir: Path) -> Iterator[Site]:
                 {"id": "ranks", "kind": "cohere", "base_url": ranks.origin, "api_key": UPSTREAM_KEY},
             ],
             "models": [{"name": "usual", "target": CHAT}],
+            **(more or {}),
         }  # fmt: skip
         gateway = stack.enter_context(running_gateway(data_dir, settings))
-        yield Site(gateway, chat)
+        site = Site(gateway, chat)
+        with site.http:
+            yield site
 
 
 @contextmanager
