@@ -132,10 +132,31 @@ MEANINGS = {
         "With 0 failures go to the next target or to the caller, whose SDK may retry by itself."
     ),
     "attempts.retry_delay_seconds": "Before the first retry, on average; twice as long before each further one.",
+    "attempts.last_resorts": (
+        "So many targets that are left alone (cooling down, their provider's breaker open) are asked all the same "
+        "before a request fails, those first that recover first."
+    ),
+    "attempts.hedging.enabled": (
+        "Ask the next target, too, when the first takes longer than it nearly always does; the first to answer wins. "
+        "Also on for connections with the tag `hedge`, and combos with `hedging` and `zeroLatencyOptimizationsEnabled`."
+    ),
+    "attempts.hedging.percentile": "Of the first target's last times to the beginning of its answer.",
+    "attempts.hedging.least_seconds": "Nobody else is asked sooner; a combo's `hedgeDelayMs` wins.",
+    "attempts.hedging.least_samples": "So many times must be known of a target.",
+    "attempts.hedging.max_share": "So large a part of such requests has a second attempt at most.",
+    "attempts.hedging.max_cost_nano_usd": (
+        "What a second attempt may cost at worst, in billionths of a dollar; 0: any. With a limit, targets without a "
+        "known price are no second ones."
+    ),
     "attempts.max_retry_wait_seconds": "An upstream that asks for a longer wait (`Retry-After`) is not asked again.",
     "answers.keep_seconds": "An answer is given again to its `Idempotency-Key` for this long.",
     "answers.memory_bytes": "Memory of each process for such answers; beyond that the oldest goes.",
     "answers.max_entry_bytes": "A larger answer is not kept.",
+    "answers.durable": (
+        "Keep them in the database too, encrypted: for other workers and nodes, and for later. A request with a new "
+        "key waits for it `vault.read_timeout_seconds` at most; `vault.max_bytes` bounds both together."
+    ),
+    "answers.max_per_workspace": "Answers of a workspace in the database; beyond that the oldest goes.",
     "local.enabled": "Offer the models that run on this machine: chat, and embeddings.",
     "local.idle_seconds": "Each one's process is stopped when nobody used it for this long.",
     "local.start_timeout_seconds": "Each one's process must be ready within this time.",
@@ -160,6 +181,8 @@ MEANINGS = {
     **RESILIENCE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
+    "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",
+    "ledger.byok_fee_percent": "What a call with the caller's own provider key is charged, of the list price.",
     "journal.segment_bytes": "A new journal file is begun at this size.",
     "journal.retention_days": "Journal files that are in the database are kept this long.",
     "journal.plan_days": "Routing decisions are kept this long, for `pointsman route replay`; 0: none are.",
@@ -174,8 +197,32 @@ MEANINGS = {
     ),
     "routing.model_lists": "Ask upstreams for their own lists of models, where a connection has no `models`.",
     "routing.model_list_hours": "How old such a list may be before it is asked for again.",
+    "profiles.exclude": "Patterns of models that no profile chooses, e.g. `work/*` (docs/routing-profiles.md).",
+    **{
+        f"profiles.{budget}.{name}": meaning
+        for budget in ("cheap", "medium", "premium")
+        for name, meaning in (
+            ("models", "Models that stand first for this budget, in this order; names, or patterns with `*`."),
+            ("simple", "Before those, for requests of the tier SIMPLE."),
+            ("medium", "The same for MEDIUM."),
+            ("complex", "The same for COMPLEX."),
+            ("reasoning", "The same for REASONING."),
+            ("only", "Choose nothing but these for this budget."),
+        )
+    },
+    "profiles.notdiamond.api_key": "`env:NAME`, `file:PATH`, or the key itself. Without it nobody is asked.",
+    "profiles.notdiamond.base_url": "Where the service is.",
+    "profiles.notdiamond.timeout_ms": "A choice that comes later is not waited for; the local order stands.",
+    "profiles.notdiamond.hash_content": "The service is asked to hash what it is sent, and to keep none of it.",
+    "profiles.notdiamond.preference_id": "A router that was trained there.",
     "storage.database_url": "PostgreSQL to use, e.g. `postgresql://user:password@host/name`. Without it: SQLite.",
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
+    "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",
+    "budgets.assumed_output_tokens": "Reserved for an answer when neither the client nor the model sets a limit.",
+    "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
+    "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
+    "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",
+    "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": (
         "Who it is: a host that `pointsman connections hosts` lists (`groq`, `azure-v1` ...), `openai` with a base URL "
@@ -199,6 +246,7 @@ MEANINGS = {
     ),
     "connections.ca_file": "Certificates in PEM form to trust instead of the system's. Read again when it changes.",
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
+    "connections.tags": "Words by which accounts are known: `oauth`, `local`, `hedge` ([failover.md](failover.md)).",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
     "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `chat_path` and "

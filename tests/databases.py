@@ -91,6 +91,13 @@ def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[D
         yield DatabasePlace(url=url, data_dir=tmp_path)
 
 
+@pytest.fixture
+def sqlite_place(migrated_sqlite: Path, tmp_path: Path) -> DatabasePlace:
+    """A migrated, empty SQLite database of the test's own: for what does not depend on the database."""
+    shutil.copy(migrated_sqlite, tmp_path / FILE_NAME)
+    return DatabasePlace(url=None, data_dir=tmp_path)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabasePlace]:
     """A database without any table, on SQLite and on PostgreSQL."""

@@ -9,11 +9,14 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from pointsman import __version__
+from pointsman.accounting.billing import billing_rules
+from pointsman.accounting.budget_books import holder_name, home_of
+from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
@@ -24,13 +27,18 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
+from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
+from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
@@ -53,17 +61,25 @@ from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
+from pointsman.storage.budget_alerts import AlertRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
+from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
+from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -107,11 +123,14 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
+        self.budgets = _open_budgets(installation, journal)
+        self.alerts = _alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
+        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, self._node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
@@ -140,12 +159,18 @@ class Server:
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
+            kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=ComboRuns(self.combo_memory),
+            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
+            billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
+            budgets=self.budgets,
         )
         self.meter.listen(self.gateway.planner.observe)
+        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
+        await self.route_sharing.load()
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
@@ -166,10 +191,15 @@ class Server:
         self._patient.add(self._spawn("combos", self.combo_memory.run()))
         self._spawn("upkeep", self._upkeep())
         self._spawn("counters", self._flush_counters())
+        self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
+        if self.alerts is not None and (self._link is None or self._link.first):
+            self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
+        self._patient.add(self._spawn("answers", self._installation.answers.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
+        self._patient.add(self._spawn("routes", self.route_sharing.run()))
         if self._link is None or self._link.first:
             self._spawn("probes", self._prober().run())
         keep_freed_memory()
@@ -188,6 +218,16 @@ class Server:
             chance=random.Random().random,
         )
 
+    def _engine(self) -> "NotDiamond | None":
+        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
+        settings = self._settings.profiles.notdiamond
+        if settings.api_key is None:
+            return None
+        from pointsman.upstream.notdiamond import NotDiamond  # few have it
+
+        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
+        return NotDiamond(self.client, self._clock, settings, secret)
+
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
         return Vault(
@@ -197,6 +237,10 @@ class Server:
             secret=states.names_secret,
             store=states if settings.durable else None,
         )
+
+    def _kept_answers(self) -> KeptAnswers | None:
+        store = self._installation.answers
+        return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
 
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
@@ -221,8 +265,11 @@ class Server:
         """
         self._stopping.set()
         self._installation.states.stop()
+        self._installation.answers.stop()
         self.combo_memory.stop()
         self.sharing.stop()
+        self.budgets.desk.stop()
+        self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
@@ -269,7 +316,8 @@ class Server:
         models = ContractModels(self.gateway, operations, listed, one)
         models.add_to(router)
         router.add("GET", "/api/v1/providers/*", models.of_provider)
-        OpenRouterModels(self.gateway).add_to(router, models.models, models.model)
+        figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
+        OpenRouterModels(self.gateway, figures).add_to(router, models.models, models.model)
         router.add("GET", "/health", operations.health)
         router.add("GET", "/metrics", operations.metrics)
         return router
@@ -289,6 +337,7 @@ class Server:
             checks=self._health,
             combos=self._installation.combos,
             combo_figures=ComboFigureRepository(self._installation.database),
+            budgets=installation.budgets,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -344,7 +393,8 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, states = self.limiter, self._installation.states
+        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
             "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
@@ -353,8 +403,25 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
+            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
+            "pointsman_budget_events": (
+                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
+                "event",
+                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
+            ),
+            "pointsman_budget_alerts": (
+                "Attempts to tell the webhook of passed thresholds.",
+                "result",
+                lambda: alerts.results if alerts is not None else {},
+            ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
+            "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
+            "pointsman_kept_answer_reads": (
+                "Looks into the database for answers to repeated requests.",
+                "result",
+                lambda: answers.reads,
+            ),
             "pointsman_vault_reads": (
                 "Looks into the database for reasoning state that memory has not.",
                 "result",
@@ -389,6 +456,7 @@ class Server:
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
             limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 
     async def _watch(self) -> None:
@@ -459,6 +527,34 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
+
+
+def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
+    """The budgets of a process, which is known to the escrow by its journal."""
+    home = home_of(installation.data_dir / "journal")
+    escrow = BudgetLeaseRepository(installation.database)
+    settings = installation.settings.budgets
+    return Budgets(
+        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
+        installation.clock,
+        unpriced=settings.unpriced,
+        assumed_output_tokens=settings.assumed_output_tokens,
+    )
+
+
+def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
+    settings = installation.settings.budgets
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return None
+    return AlertSender(
+        AlertRepository(installation.database),
+        installation.budget_rows,
+        client,
+        installation.clock,
+        url=settings.webhook_url,
+        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
+        allow_private=settings.webhook_allow_private,
+    )
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

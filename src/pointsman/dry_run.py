@@ -7,6 +7,7 @@ import msgspec
 
 from pointsman.accounting.estimation import estimate_tokens
 from pointsman.canonical.halves import ClientCall
+from pointsman.canonical.request import Request
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.translator import FORMATS, detect
@@ -14,6 +15,7 @@ from pointsman.planning import wished_route
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Route
+from pointsman.routing.profiles.making import profile_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import read_wishes
 from pointsman.wire.json_faults import describe
@@ -57,6 +59,22 @@ def route_of(asked: Asked, catalogue: Catalogue) -> Route:
     if asked.wishes is None:
         return catalogue.route(asked.model)
     return wished_route(asked.model, asked.wishes, catalogue.route)
+
+
+def judged(asked: Asked, route: Route) -> Asked:
+    """The request as a profile judges it, where its route is one; as the first of its conversation.
+
+    Raises GatewayError(INVALID_REQUEST) when it can't be read.
+    """
+    if route.kind != "profile":
+        return asked
+    from pointsman.routing.profiles.judging import judge  # the scorer is for who names a profile
+
+    request = asked.request
+    if request is None and asked.fields is not None and "messages" in asked.fields:
+        request = openai_chat.read_request(asked.body, ClientCall())
+    verdict = judge(request or Request(wire="openai.chat", model=asked.model, messages=[]), profile_of(route))
+    return msgspec.structs.replace(asked, judged=verdict.judged)
 
 
 def _asked(model: str, body: bytes, tokens_in: int, tokens_out: int, **read: Any) -> Asked:

@@ -1,26 +1,38 @@
 """A request's record while it runs: what is counted, and its one settlement."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from pointsman.accounting.estimation import estimate_usage
+from pointsman.accounting.billing import add_costs, bill
+from pointsman.accounting.budget_desk import Hold
+from pointsman.accounting.estimation import estimate_tokens, estimate_usage
 from pointsman.accounting.pricing import Price
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
-from pointsman.gateway import Dialect, Exchange, Gateway
+from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.planning import Planned, aside, told_of
+from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
 from pointsman.policy.sessions import SESSION_HEADERS
 from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.targets import Target, target_of
+from pointsman.runner import in_task
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.attempts import Attempts
-from pointsman.upstream.endpoints import Endpoint
+from pointsman.upstream.endpoints import Endpoint, Pending, Reading
+
+
+class Watched(Reading, Protocol):
+    """A stream that goes by: what it has told so far, and how many events there were."""
+
+    @property
+    def events(self) -> int: ...
+
 
 MAX_TEXT = 256  # characters of an upstream's own words that a record keeps
 
@@ -29,8 +41,9 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_before", "_endpoint", "_gateway", "_model", "_sent_at", "_sent_before", "_settled", "admitted", "attempts",
-        "deadline", "dialect", "exchange", "limits", "planned", "record", "reservation", "target",
+        "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
+        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
+        "reservation", "target",
         "upstream_reservation",
     )  # fmt: skip
 
@@ -42,6 +55,8 @@ class Entry:
         self._sent_before = False  # an earlier attempt went out
         self._settled = False
         self._before: RequestRecord | None = None
+        self._hold: Hold | None = None  # of the budgets
+        self.budgets: Bound | None = None  # those that bind this call
         self.dialect = dialect
         self.admitted = False
         self.attempts: Attempts | None = None
@@ -49,6 +64,7 @@ class Entry:
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
         self.planned: Planned | None = None
         self.target: Target | None = None
+        self.reader: Watched | None = None  # of the stream that this attempt gets
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange = exchange
@@ -80,16 +96,56 @@ class Entry:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
             self.upstream_reservation = None
         if self._sent_at:
-            self._sent_before, self._sent_at = True, 0.0
+            self._sent_before, self._sent_at, self.reader = True, 0.0, None
         if _is_used(record):
+            bill(record, self._gateway.billing)
             if before is None:
                 self._before = msgspec.structs.replace(record)
             else:
                 _add(before, record)
             for field in COUNTED:
                 setattr(record, field, 0)
-            record.cost_nano_usd = None
-            record.usage_estimated = False
+            record.cost_nano_usd = record.upstream_cost_nano_usd = record.exemption = None
+            record.usage_estimated = record.byok = False
+
+    async def afford(self, call: Call, endpoint: Endpoint, target: Target, writes: bool | None) -> None:
+        """Reserve the most that a call to ``target`` can cost, beside what attempts before it have cost already.
+
+        ``writes``: whether its answer is text of any length; None: it is paid by something else than tokens.
+        Raises BudgetExceeded, or GatewayError(OVERLOADED) when nobody can tell now.
+        """
+        budgets, bound = self._gateway.budgets, self.budgets
+        if budgets is None or bound is None or not bound.hard:
+            return
+        price = endpoint.known_price(target.model)
+        if isinstance(price, Pending):
+            await in_task()
+            price = await endpoint.price(target.model)
+        output = call.max_output_tokens
+        if writes:
+            output = budgets.most_tokens(output, target.facts.max_output_tokens, call.choices)
+        body = estimate_tokens(self.exchange.body, 0)
+        worst = budgets.worst_case(price if writes is not None else None, body, output)
+        spent = self._before.cost_nano_usd if self._before is not None else None
+        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, self.record.created_at)
+
+    def belong_to(self, whole: "Entry") -> None:
+        """Count for the same caller, in the same budgets."""
+        record = whole.record
+        self.record.key_id, self.record.workspace_id = record.key_id, record.workspace_id
+        self.record.account_id, self.budgets = record.account_id, whole.budgets
+
+    def keep_hold_of(self, part: "Entry") -> None:
+        """Hold what a part of this request has cost, until the whole is settled."""
+        if part._hold is None:
+            return
+        if self._hold is None:
+            part._hold.try_resize(min(part._hold.amount, part.record.cost_nano_usd or 0))
+            self._hold = part._hold
+        else:
+            part._hold.move(part.record.cost_nano_usd or 0, self._hold)
+            part._hold.settle(0)
+        part._hold = None
 
     def absorb(self, other: RequestRecord) -> None:
         """Count what another call for the same request has used."""
@@ -98,6 +154,26 @@ class Entry:
         else:
             _add(self._before, other)
 
+    @property
+    def went_out(self) -> bool:
+        """Whether this attempt's call was sent."""
+        return bool(self._sent_at)
+
+    def give_up(self) -> None:
+        """Nobody waits for this attempt any more: what it has used is counted as far as it was told, else estimated."""
+        reader = self.reader
+        if self._sent_at and reader is not None:
+            self.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
+        elif self._sent_at and not _is_used(self.record):
+            self.read(None, None, None, 0)
+
+    def take_over(self, other: "Entry") -> None:
+        """Another entry's call is this request's own from here on; its figures are in this record already."""
+        self._endpoint, self._model, self._sent_at = other._endpoint, other._model, other._sent_at
+        self.target = other.target
+        self.upstream_reservation, other.upstream_reservation = other.upstream_reservation, None
+        other._settled = True
+
     def sent(self, endpoint: Endpoint, model: str | None) -> None:
         """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
 
@@ -105,11 +181,18 @@ class Entry:
         """
         self.record.connection_id = endpoint.connection_id
         self.record.provider = endpoint.provider
+        self.record.byok = endpoint.byok
         self._endpoint = endpoint
         self._sent_at = self._gateway.clock.monotonic()
         if model is not None:
             self._model = model
             endpoint.known_price(model)
+
+    @property
+    def price_rule(self) -> str | None:
+        """Where the price of the call comes from, as one word; None while there is none."""
+        price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
+        return price.source.replace(": ", ":").replace(" ", "-") if isinstance(price, Price) else None
 
     def aside(self) -> dict[str, Any]:
         """What some clients are told beside the answer: who gives it, and how it was found."""
@@ -151,7 +234,7 @@ class Entry:
         record.usage_estimated = usage.estimated
         price = self._endpoint.known_price(self._model) if self._endpoint is not None else None
         if isinstance(price, Price):
-            record.cost_nano_usd = price.cost_nano_usd(usage)
+            record.cost_nano_usd = price.cost_nano_usd(usage, record.created_at)
 
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
         """Write the record, once; later calls do nothing."""
@@ -174,6 +257,10 @@ class Entry:
         tokens = record.input_tokens + record.output_tokens
         if self.upstream_reservation is not None:
             self.upstream_reservation.settle(tokens if self._sent_at else None)
+        if record.cost_nano_usd and (
+            not record.output_tokens or record.byok or record.finish_reason == "error" or kind
+        ):
+            bill(record, self._gateway.billing)
         if self._before is not None:
             _add(record, self._before)
             tokens = record.input_tokens + record.output_tokens
@@ -185,10 +272,14 @@ class Entry:
             self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
         if self.attempts is not None:
             record.attempts = self.attempts.log()
+        if self.budgets is not None:
+            charge(self.budgets, record)
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
         else:
             self._gateway.ledger.write(record)
+        if self._hold is not None:
+            self._hold.settle(record.cost_nano_usd or 0)  # only now: what the journal holds is held no more
         self._gateway.observe(record)
 
     def leave(self) -> None:
@@ -221,8 +312,9 @@ class PartEntry(Entry):
         if self._settled:
             return
         self._settled = True
+        record = self.record
+        bill(record, self._gateway.billing)
         if self.upstream_reservation is not None:
-            record = self.record
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
 
 
@@ -236,9 +328,8 @@ def _is_used(record: RequestRecord) -> bool:
 
 def _add(record: RequestRecord, other: RequestRecord) -> None:
     """Count what another attempt has used. The cost of one that used tokens at no known price makes the sum unknown."""
-    costs = [one.cost_nano_usd for one in (record, other) if _is_used(one)]
-    known = [cost for cost in costs if cost is not None]
-    record.cost_nano_usd = sum(known) if known and len(known) == len(costs) else None
+    unknown = any(one.cost_nano_usd is None for one in (record, other) if _is_used(one))
+    add_costs(record, other, unknown=unknown)
     for field in COUNTED:
         setattr(record, field, getattr(record, field) + getattr(other, field))
     record.usage_estimated = record.usage_estimated or other.usage_estimated

@@ -120,5 +120,9 @@ class GatewayError(Exception):
         return self
 
 
+class BudgetExceeded(GatewayError):
+    """A budget of the caller's can't pay for a call: nothing was sent, and it is held against no upstream."""
+
+
 class ConfigError(Exception):
     """The operator's settings are wrong; the message names the setting and what to do."""

@@ -17,12 +17,12 @@ from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
-from pointsman.hub.combo_runs import ComboRun
+from pointsman.hub.combo_runs import NOWHERE, ComboRun
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
-from pointsman.hub.operation_lane import OPERATIONS, OperationLane
+from pointsman.hub.operation_lane import OPERATIONS, PAID_BY_TEXT, OperationLane
 from pointsman.hub.own_calls import AlteredDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
@@ -36,6 +36,7 @@ from pointsman.policy.shared_calls import (
     SharedCall,
     is_asked,
 )
+from pointsman.races import Race
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
 from pointsman.routing.targets import Target
@@ -45,6 +46,7 @@ from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
+from pointsman.upstream.hedging import hedge_terms
 from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
 from pointsman.wire.file_references import may_name_files
 
@@ -112,14 +114,20 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await _infer(gateway, dialect, exchange, entry)
         return
     key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
-    record.key_id, record.workspace_id = key.id, key.workspace_id
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
+    if call is None and name.goes_on and gateway.kept_answers is not None:
+        found = await gateway.kept_answers.find(key.workspace_id, exchange, name)
+        call = gateway.shared.find(name)  # a twin may have begun meanwhile
+        if call is None and found is not None:
+            call = found[0]
+            gateway.shared.keep(*found)
     if call is None:
         call = SharedCall(exchange, name)
         gateway.shared.add(call)
-        call.begin(_lead(gateway, dialect, call))
+        call.begin(_lead(gateway, dialect, call, key.workspace_id))
         entry.leave()
         await call.follow(exchange, b"", lambda: None)
         return
@@ -133,7 +141,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
 
 
-async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, workspace_id: str) -> None:
     """Make a shared call."""
     seen: list[RequestRecord] = []
 
@@ -144,7 +152,9 @@ async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall) -> None:
     try:
         await serve(gateway, dialect, call, work)
     finally:
-        gateway.shared.ended(call, good=bool(seen) and seen[0].outcome is Outcome.SUCCESS)
+        good = bool(seen) and seen[0].outcome is Outcome.SUCCESS
+        if gateway.shared.ended(call, good=good) and gateway.kept_answers is not None:
+            gateway.kept_answers.keep(workspace_id, call)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
@@ -156,7 +166,10 @@ async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 
 def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
-    entry.record.key_id, entry.record.workspace_id = key.id, key.workspace_id
+    record = entry.record
+    record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
+    if gateway.snapshot.budgets is not None:
+        entry.budgets = gateway.snapshot.budgets.bound(key, entry.exchange.headers)
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)
@@ -201,7 +214,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await in_task()
         await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
-    entry.target = target
+    entry.target, record.target = target, target.id
     try:
         await _call(gateway, dialect, entry, call, snapshot, target)
         return
@@ -242,7 +255,12 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
+    if profile is not None:
+        asked = msgspec.structs.replace(asked, judged=profile.judged)
     problem = problem_of(gateway, asked, route, record.workspace_id)
+    if profile is not None:
+        problem = await profile.settled(problem)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
@@ -261,8 +279,9 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         raise
     if entry.target is not None:
         gateway.decisions.answered(route, entry.target)
-        if run is not None:
-            run.answered(entry.target)
+        for course in (run, profile):
+            if course is not None:
+                course.answered(entry.target)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
         gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
@@ -285,7 +304,7 @@ async def _fuse(
         )
         capture: Any = PanelDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
-        part.record.key_id, part.record.workspace_id = entry.record.key_id, entry.record.workspace_id
+        part.belong_to(entry)
         part.turn_to(target)
         try:
             await _call(gateway, capture, part, own, snapshot, target)
@@ -296,6 +315,7 @@ async def _fuse(
         finally:
             part.settle(0, Outcome.SUCCESS)
             entry.absorb(part.record)
+            entry.keep_hold_of(part)
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
@@ -328,22 +348,41 @@ async def _try_all(
     if terms.target_seconds is not None:
         entry.limits = limits_within(upstream, terms.target_seconds)
 
+    body, race = entry.exchange.body, _race(gateway, entry, pursuit, chosen, failed)
+
     async def go(target: Target) -> None:
-        nonlocal call
-        entry.turn_to(target)
-        if terms.target_seconds is not None and not call.stream:
-            entry.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
-        if wishes is not None and (body := wishes.body_for(target)) is not entry.exchange.body:
-            entry.exchange.body = body
-            call = dialect.parse_request(body)
-        if run is None:
-            await _call(gateway, dialect, entry, call, snapshot, target)
+        books, spoken = entry, call
+        if race is not None:
+            books = race.enter(target)
         else:
-            async with run.place(target):
-                await _call(gateway, dialect, entry, call, snapshot, target)
+            entry.turn_to(target)
+        try:
+            if terms.target_seconds is not None and not call.stream:
+                books.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
+            if wishes is not None:
+                books.exchange.body = wishes.body_for(target)
+                if books.exchange.body is not body:
+                    spoken = dialect.parse_request(books.exchange.body)
+            async with NOWHERE if run is None else run.place(target):
+                await _call(gateway, dialect, books, spoken, snapshot, target)
+        finally:
+            if race is not None:
+                race.leave(books)
 
     entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
-    await entry.attempts.run(chosen, go, failed)
+    await entry.attempts.run(chosen, go, failed, race)
+
+
+def _race(
+    gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan, failed: GatewayError | None
+) -> Race | None:
+    """Whoever has two targets work on a request at once; None where one is asked after the other."""
+    if len(chosen.order) < 2 or failed is not None or pursuit.dialect.OPERATION in OPERATIONS:
+        return None
+    terms = hedge_terms(gateway.attempts.hedging, pursuit.route.settings, chosen.order[0])
+    if terms is None:
+        return None
+    return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
 
 
 def asked_of(
@@ -378,6 +417,10 @@ async def _call(
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
         exchange.limit_head = told or exchange.limit_head
+    if entry.budgets is not None:
+        operation = dialect.OPERATION
+        writes = True if operation not in OPERATIONS else (False if operation in PAID_BY_TEXT else None)
+        await entry.afford(call, endpoint, target, writes)
     access = endpoint.access
     if access is None:
         await in_task()
@@ -469,6 +512,7 @@ async def _relay(
 ) -> bytes | None:
     """Pass a stream on. An answer that came whole instead is given back: nothing of it has been sent."""
     access, message, reader = prepared
+    entry.reader = reader
 
     def read() -> None:
         entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.accounting.billing import BillingRules
 from pointsman.canonical import halves
 from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
@@ -12,8 +13,11 @@ from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
+from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.sessions import SessionTable
@@ -27,6 +31,7 @@ from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Endpoints
+from pointsman.upstream.hedging import HedgeBook
 
 
 class Call(Protocol):
@@ -94,6 +99,7 @@ class Exchange(Receiver, Protocol):
     bytes_out: int
     first_byte: float | None
     limit_head: bytes
+    telling: Callable[[], bytes] | None
 
     @property
     def responded(self) -> bool: ...
@@ -109,6 +115,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    budgets: BudgetTable | None = None
 
 
 class Ledger(Protocol):
@@ -148,23 +155,33 @@ class Gateway:
         shared: SharedCalls,
         seed: Callable[[], int],
         combos: ComboRuns,
+        profiles: ProfileRuns,
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
+        budgets: Budgets | None = None,
+        kept_answers: KeptAnswers | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none.
+        looks for their names in calls. ``default_model`` is for requests that name none. ``kept_answers``: those that
+        all processes share.
         """
+        self.kept_answers = kept_answers
         self.default_model = default_model
+        self.billing = billing
+        self.budgets = budgets
         self.files = files
         self.vault = vault
         self.health = health
         self.attempts = attempts
+        self.hedges = HedgeBook()
         self.shared = shared
         self.seed = seed
-        self.planner = Planner(health, seed, lambda: self.snapshot.catalogue)
+        self.planner = Planner(health, seed)
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
+        self.profiles = profiles
         self.sessions = SessionTable()
         self.clock = clock
         self.client = client

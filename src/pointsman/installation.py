@@ -17,13 +17,18 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
+from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
@@ -81,6 +86,13 @@ class Installation:
             read_seconds=vault.read_timeout_seconds,
         )
         self.states = StateStore(StateRepository(database), master, clock, state_bounds)
+        answer_bounds = StateBounds(
+            lifetime_seconds=settings.answers.keep_seconds,
+            max_per_workspace=settings.answers.max_per_workspace,
+            max_bytes=vault.max_bytes,
+            read_seconds=vault.read_timeout_seconds,
+        )
+        self.answers = StateStore(StateRepository(database), master, clock, answer_bounds, ANSWERS)
         self.master = master
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
@@ -97,7 +109,10 @@ class Installation:
             environment,
             facts=FactSources(self.model_lists, settings.facts),
             ambiguous=settings.routing.ambiguous,
+            words=profile_words(book_of(settings.profiles)),
         )
+        self.budget_rows = BudgetRepository(database)
+        self.budgets = BudgetService(self.budget_rows, clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

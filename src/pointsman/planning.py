@@ -1,5 +1,6 @@
 """Plans the requests of one process, and learns from how they end: speed, outages, where conversations went."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -7,12 +8,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pointsman.canonical.record import Outcome, RequestRecord
-from pointsman.errors import GatewayError, Kind
+from pointsman.canonical.samples import samples
+from pointsman.errors import GatewayError
 from pointsman.providers.hosts import GENERIC, hosts
-from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
-from pointsman.routing.measurements import Measurements, Sample
+from pointsman.routing.measurements import Measurements
 from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
 from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step
 from pointsman.routing.sticky import Conversation, StickyBook
@@ -22,12 +23,8 @@ from pointsman.routing.wishes import Wishes
 from pointsman.upstream.attempts import Tried
 
 OPENROUTER: Final = "openrouter"
-# Errors of a call that are the upstream's. A limit is none: the endpoint works.
-OUTAGES: Final = frozenset(
-    (Kind.UPSTREAM_ERROR, Kind.UPSTREAM_REJECTED, Kind.UPSTREAM_TIMEOUT, Kind.UPSTREAM_UNAVAILABLE)
-)
+SEED_DIGITS: Final = 16  # of a digest: 64 bits
 MANY, SPARSE = 128, 8  # so many records at once are more than there is need to look at
-LEAST_TOKENS: Final = 2  # of an answer whose speed says something
 
 
 class Planned(NamedTuple):
@@ -40,11 +37,10 @@ class Planned(NamedTuple):
 class Planner:
     """What all plans of one process share."""
 
-    def __init__(self, health: HealthBook, seed: Callable[[], int], catalogue: Callable[[], Catalogue]) -> None:
-        """``seed`` gives 64 random bits for each plan, ``catalogue`` the names in force."""
+    def __init__(self, health: HealthBook, seed: Callable[[], int]) -> None:
+        """``seed`` gives 64 random bits for each plan."""
         self._health = health
         self._seed = seed
-        self._catalogue = catalogue
         self.measurements = Measurements()
         self.sticky = StickyBook()
         self.catch_up: Callable[[], None] = _nothing  # has what is over, and not yet counted, told to `observe`
@@ -54,16 +50,20 @@ class Planner:
         self.catch_up()
         wants = wants_of(asked, route)
         conversation = conversation_of(wants, route, account)
+        seed = None
         if route.strategy == OPENROUTER:  # the route's memory is of all conversations
             sticky = self.sticky.find(conversation, now) if conversation is not None else None
             memory = msgspec.structs.replace(memory, sticky=sticky)
+            if conversation is not None and wants.session is not None:
+                # So that every worker and node chooses alike, also before it was told where the session went.
+                seed = int(conversation[:SEED_DIGITS], 16)
         return Problem(
             route=route,
             wants=wants,
             conditions=self._conditions(route, now),
             memory=memory,
             now=now,
-            seed=self._seed(),
+            seed=self._seed() if seed is None else seed,
         )
 
     def _conditions(self, route: Route, now: int) -> dict[str, Condition]:
@@ -88,13 +88,13 @@ class Planner:
 
     def observe(self, records: Sequence[RequestRecord]) -> None:
         """Learn from requests that are over. Of many at once every eighth answer counts, as eight; failures all do."""
-        catalogue, add = self._catalogue(), self.measurements.add
+        add = self.measurements.add
         stride = SPARSE if len(records) >= MANY else 1
         for number, record in enumerate(records):
             plain = record.outcome is Outcome.SUCCESS and record.attempts is None
             if plain and (number % stride or record.connection_id is None):
                 continue
-            for target_id, sample in samples(record, catalogue):
+            for target_id, sample in samples(record):
                 add(target_id, sample, stride if plain else 1)
 
     @cached_property
@@ -108,11 +108,12 @@ def _nothing() -> None:
 
 
 def conversation_of(wants: Wants, route: Route, account: str) -> Conversation | None:
-    """What tells a conversation from others, where it may stay at a target; None: it may not, or has no choice."""
+    """A digest that tells a conversation from others; None where it may not stay at a target, or has no choice."""
     name = wants.session or wants.conversation
     if route.strategy != OPENROUTER or name is None or wants.preferences.order or len(route.steps) < 2:
         return None
-    return account, route.name, name
+    named = "\0".join((account, route.name, name)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(named, digest_size=16).hexdigest()
 
 
 def _cache_pays(target: Target) -> bool:
@@ -139,6 +140,10 @@ def wished_route(model: str, wishes: Wishes, find: Callable[[str], Route]) -> Ro
     wanted = wishes.preferences
     orders = wanted.order or wanted.sort or wanted.min_throughput or wanted.max_latency
     route = routes[0]
+    profile = next((route for route in routes if route.kind == "profile"), None)
+    if profile is not None:  # who asks for a budget leaves the order to it; what a request excludes stays excluded
+        steps = route.steps if len(routes) == 1 else _grouped(routes, across=wanted.across_models)
+        return msgspec.structs.replace(profile, name=route.name, steps=steps)
     if len(routes) == 1:
         return msgspec.structs.replace(route, strategy=OPENROUTER) if orders or route.kind == "model" else route
     return Route(
@@ -156,53 +161,6 @@ def _grouped(routes: list[Route], *, across: bool) -> tuple[Step, ...]:
         for step in route.steps:
             steps.setdefault(step.target.id, msgspec.structs.replace(step, group=0 if across else group))
     return tuple(steps.values())
-
-
-def samples(record: RequestRecord, catalogue: Catalogue) -> list[tuple[str, Sample]]:
-    """What a finished request says of the targets that worked on it. A caller's mistake and a limit say nothing."""
-    at = record.created_at + record.duration_us
-    found = [
-        (str(target), Sample(at=at, ok=False))
-        for target, _, status, *_ in (msgspec.json.decode(record.attempts) if record.attempts else ())
-        if status >= 500
-    ]
-    failed = record.outcome is Outcome.ERROR and record.error_kind in OUTAGES
-    if (not failed or found) and record.outcome is not Outcome.SUCCESS:
-        return found
-    target_id = _target_of(record, catalogue)
-    if target_id is None:
-        return found
-    return [*found, (target_id, Sample(at=at, ok=False) if failed else _sample(record, at))]
-
-
-def _sample(record: RequestRecord, at: int) -> Sample:
-    worked = record.upstream_us or 0
-    first = 0
-    if record.stream and record.first_byte_us is not None:
-        first = record.first_byte_us - (record.duration_us - worked)  # from when the upstream was asked
-    writing = worked - max(first, 0)
-    tokens = record.output_tokens
-    return Sample(
-        at=at,
-        ok=True,
-        first_token=first / 1e6 if first > 0 else None,
-        throughput=tokens / (writing / 1e6) if tokens >= LEAST_TOKENS and writing > 0 else None,
-    )
-
-
-def _target_of(record: RequestRecord, catalogue: Catalogue) -> str | None:
-    """The id of the target that answered: of the requested name's, the one at the connection; None when unsure."""
-    try:
-        steps = catalogue.route(record.request_model or "").steps
-    except GatewayError:
-        steps = ()
-    there = [step.target for step in steps if step.target.connection.id == record.connection_id]
-    if len(there) > 1:
-        there = [target for target in there if target.model == record.response_model]
-    if len(there) == 1:
-        return there[0].id
-    named = f"{record.connection_id}/{record.response_model}"
-    return named if not there and record.connection_id in catalogue.connections else None
 
 
 def told_of(planned: Planned | None, requested: str, failed: Sequence[Tried], answered: Target | None) -> Told:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
+from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.keyring import Secret
@@ -96,6 +98,17 @@ class UpstreamSettings(_Section, frozen=True, kw_only=True):
     max_header_count: Count = 256
 
 
+class HedgeSettings(_Section, frozen=True, kw_only=True):
+    """``[attempts.hedging]``: a second attempt beside one that takes unusually long (docs/failover.md)."""
+
+    enabled: bool = False
+    percentile: Annotated[float, msgspec.Meta(ge=50, lt=100)] = 95.0
+    least_seconds: Delay = 0.2
+    least_samples: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    max_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+    max_cost_nano_usd: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = 50_000_000
+
+
 class AttemptSettings(_Section, frozen=True, kw_only=True):
     """``[attempts]``: how a request is tried, at one target or several (docs/failover.md). Times in seconds."""
 
@@ -103,6 +116,8 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
     retry_delay_seconds: Delay = 0.5
     max_retry_wait_seconds: Delay = 5.0
+    last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    hedging: HedgeSettings = HedgeSettings()
 
 
 class AnswerSettings(_Section, frozen=True, kw_only=True):
@@ -111,6 +126,8 @@ class AnswerSettings(_Section, frozen=True, kw_only=True):
     keep_seconds: Seconds = 3600.0
     memory_bytes: Count = 32 * 1024 * 1024
     max_entry_bytes: Count = 4 * 1024 * 1024
+    durable: bool = True
+    max_per_workspace: Count = 2000
 
 
 class LocalSettings(_Section, frozen=True, kw_only=True):
@@ -197,6 +214,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_certificate: str | None = None
     client_key: str | None = None
     options: dict[str, str] = {}
+    tags: list[str] = []
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -222,6 +240,40 @@ class RoutingSettings(_Section, frozen=True, kw_only=True):
     model_lists: bool = True
     model_list_hours: Seconds = 24.0
     default_model: str | None = None
+
+
+class PinSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.cheap]``, ``[profiles.medium]``, ``[profiles.premium]``: models that stand first for a budget.
+
+    Names as clients give them, or patterns with ``*`` for full ids and ``author/name``.
+    """
+
+    models: list[str] = []
+    simple: list[str] = []
+    medium: list[str] = []
+    complex: list[str] = []
+    reasoning: list[str] = []
+    only: bool = False
+
+
+class NotDiamondSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles.notdiamond]``: a service that chooses among a profile's models (docs/routing-profiles.md)."""
+
+    api_key: Secret | None = None  # env:NAME, file:PATH or the key itself; without it nobody is asked
+    base_url: str = "https://api.notdiamond.ai"
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
+    hash_content: bool = True
+    preference_id: str | None = None
+
+
+class ProfileSettings(_Section, frozen=True, kw_only=True):
+    """``[profiles]``: what `auto`, `cheap`, `medium` and `premium` choose among (docs/routing-profiles.md)."""
+
+    exclude: list[str] = []
+    cheap: PinSettings = PinSettings()
+    medium: PinSettings = PinSettings()
+    premium: PinSettings = PinSettings()
+    notdiamond: NotDiamondSettings = NotDiamondSettings()
 
 
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -269,13 +321,17 @@ class Settings(_Section, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     responses: ResponseSettings = ResponseSettings()
     vault: VaultSettings = VaultSettings()
     resilience: ResilienceSettings = ResilienceSettings()
     files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = RoutingSettings()
+    profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -371,6 +427,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
     _check_facts(settings.facts, source)
+    check_budgets(settings.budgets, f"{source}: budgets")
+    _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if model.name in seen:

@@ -52,6 +52,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
             {"id": "two", "kind": "openai", "base_url": second.base_url, "api_key": UPSTREAM_KEY},
             {"id": "claude", "kind": "anthropic", "base_url": claude.origin, "api_key": UPSTREAM_KEY},
         ]
+        rows += [
+            {"id": f"cold{number}", "kind": "openai", "base_url": first.base_url, "api_key": UPSTREAM_KEY}
+            for number in range(4)
+        ]
         faults = [combo(fault, f"one/sim-model#fault={fault}", "two/sim-model") for fault in EARLY]
         combos = [
             *faults,
@@ -59,6 +63,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             combo("mistake", "one/sim-model#fault=bad_request", "two/sim-model"),
             combo("hopeless", "one/sim-model#fault=http_500", "two/sim-model#fault=rate_limit"),
             combo("recovering", f"one/{FAILS_ONCE}", f"two/{EVERY_OTHER}"),
+            combo("cold", *(f"cold{number}/{LIMITED}={20 - number}" for number in range(4))),
             combo("limited", f"one/{LIMITED}=9", f"two/{LIMITED}=4"),
         ]  # fmt: skip
         gateway = stack.enter_context(running_gateway(tmp_path, {"connections": rows, "combos": combos}))
@@ -126,3 +131,14 @@ def test_a_target_that_is_left_alone_is_asked_before_the_request_fails(site: Sit
         assert answer.choices[0].message.content == "echo: hello there"
     assert [one.status for one in site.first.requests] == [500, 200]
     assert [one.status for one in site.second.requests] == [200, 503]
+
+
+def test_when_all_are_left_alone_the_two_that_recover_first_are_asked_and_all_are_named(site: Site) -> None:
+    for calls in (4, 6):
+        with pytest.raises(openai.RateLimitError) as caught:
+            site.client.chat.completions.create(model="cold", messages=HELLO)
+        assert len(site.first.requests) == calls
+    told = str(caught.value)
+    assert "none of 4 targets could answer: cold3/" in told
+    assert "cold0/sim-model#fault=rate_limit,retry_after=20: not asked, left alone for " in told
+    assert caught.value.response.headers["retry-after"] == "17"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -214,3 +215,32 @@ def test_a_form_is_the_same_whatever_divides_it() -> None:
         return Name(asking, "k", "openai").digest
 
     assert digest("one", "a") == digest("another", "a") != digest("one", "b")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_outlives_its_process_and_is_sealed(tmp_path: Path, stream: bool) -> None:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator:
+        row = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+        key, answers = "idempotency-key: for-ever", []
+        for _ in range(2):
+            with running_gateway(tmp_path, {"connections": [row]}) as gateway:
+                answers.append(ask(gateway.port, chat("", key, text="sealed words", stream=stream)))
+                other = ask(gateway.port, chat("", key, text="something else", stream=stream))
+                assert other.status == 422
+        assert len(simulator.requests) == 1
+    first, again = answers
+    assert (again.status, again.body, again.headers["content-type"]) == (
+        200, first.body, first.headers["content-type"]
+    )  # fmt: skip
+    assert again.headers["x-pointsman-replay-of"] == first.request_id
+    assert all(b"sealed words" not in file.read_bytes() for file in tmp_path.glob("pointsman.db*"))
+
+
+def test_without_durability_another_process_knows_nothing(tmp_path: Path) -> None:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator:
+        row = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+        for _ in range(2):
+            with running_gateway(tmp_path, {"connections": [row], "answers": {"durable": False}}) as gateway:
+                answer = ask(gateway.port, chat("", "idempotency-key: once"))
+                assert "x-pointsman-replay-of" not in answer.headers
+        assert len(simulator.requests) == 2

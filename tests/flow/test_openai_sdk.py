@@ -128,7 +128,7 @@ def test_an_alias_is_a_model(client: openai.OpenAI, simulator: RunningSimulator)
 
 def test_models_are_listed_and_found_by_their_ids(client: openai.OpenAI, gateway: RunningGateway) -> None:
     listed = [model.id for model in client.models.list()]
-    assert listed == ["dead/deep/nested", "dead/plain", "fast"]
+    assert listed == ["auto", "cheap", "medium", "premium", "dead/deep/nested", "dead/plain", "fast"]
     for name in (*listed, "plain", "sim/anything/at/all"):
         assert client.models.retrieve(name).id == name
     raw = client.get("/models/dead/deep/nested", cast_to=dict)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pointsman.canonical.limits import Limits
 from pointsman.clock import SystemClock
 from pointsman.errors import ConfigError
-from pointsman.identity.keys import KeyService
+from pointsman.identity.keys import KeyChange, KeyService, NewKey
 from pointsman.keyring import MasterKey, Secret
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.storage.keys import KeyRepository
@@ -230,5 +231,61 @@ def test_an_unknown_key_is_refused_without_repeating_it(run: Run) -> None:
                 await service.find(reference)
             assert str(caught.value).isprintable()
             assert len(str(caught.value)) < 700
+
+    run(test)
+
+
+def test_a_key_of_a_contract_keeps_what_it_was_issued_with(run: Run) -> None:
+    async def test(service: KeyService) -> None:
+        wanted = NewKey(
+            name="theirs",
+            kind="openrouter",
+            role="management",
+            account_id="acc_1",
+            workspace_id="ws_1",
+            user_id="usr_1",
+            creator_user_id="usr_2",
+            scopes=("manage",),
+            settings={"limit": 5},
+        )
+        row, secret = await service.issue(wanted)
+        key = (await service.table()).find_any(secret.reveal().encode())
+        assert key is not None
+        assert (key.kind, key.role, key.account_id, key.workspace_id) == ("openrouter", "management", "acc_1", "ws_1")
+        assert (key.user_id, key.scopes, key.settings) == ("usr_1", {"manage"}, {"limit": 5})
+        assert row.fingerprint is not None
+        assert await service.owned_by_fingerprint("acc_1", row.fingerprint) == row
+        assert await service.owned("acc_1", row.id) == row
+
+    run(test)
+
+
+def test_another_accounts_key_is_not_found(run: Run) -> None:
+    async def test(service: KeyService) -> None:
+        row, _ = await service.issue(NewKey(name="theirs", kind="openrouter", account_id="acc_1"))
+        assert row.fingerprint is not None
+        assert await service.owned("default", row.id) is None
+        assert await service.owned_by_fingerprint("default", row.fingerprint) is None
+        await service.revoke(row.id)
+        assert await service.owned("acc_1", row.id) is None
+
+    run(test)
+
+
+def test_a_change_leaves_the_rest_as_it_was(run: Run) -> None:
+    async def test(service: KeyService) -> None:
+        row, secret = await service.issue(NewKey(name="one", scopes=("manage",), expires_at=2**60))
+        changed = await service.change(row.id, KeyChange(disabled=True, limits=Limits(requests_per_day=5)))
+        assert changed is not None
+        assert (changed.name, changed.scopes, changed.expires_at) == ("one", ("manage",), 2**60)
+        assert (changed.disabled, changed.requests_per_day) == (True, 5)
+        table = await service.table()
+        assert table.find(secret.reveal().encode()) is None
+        again = await service.change(row.id, KeyChange(disabled=False, expires_at=None))
+        assert again is not None
+        assert again.expires_at is None
+        assert (await service.table()).find(secret.reveal().encode()) is not None
+        with pytest.raises(ConfigError):
+            await service.change(row.id, KeyChange(name="two\nlines"))
 
     run(test)

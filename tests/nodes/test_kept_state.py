@@ -18,7 +18,7 @@ from node_tools import MASTER_KEY, command
 
 from gateway import KEY, UPSTREAM_KEY, running_gateway, wait_until
 from pointsman.policy.opaque_state import UNREAD
-from pointsman.testing import AnthropicMessages, RunningSimulator, running_simulator
+from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, ask, chat, request
 from serve_process import ServeProcess, serving, toml
 
@@ -78,9 +78,14 @@ def sent_thoughts(claude: RunningSimulator) -> list[dict[str, Any]]:
     return thoughts
 
 
+def metrics(server: ServeProcess) -> str:
+    """All figures of the server."""
+    return ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+
+
 def count(server: ServeProcess, name: str, result: str) -> float:
     """A counter of the vault."""
-    text = ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+    text = metrics(server)
     found = re.search(rf'^pointsman_vault_{name}_total\{{result="{result}"\}} (\S+)$', text, re.MULTILINE)
     assert found is not None, text
     return float(found[1])
@@ -194,6 +199,24 @@ def test_without_durability_nothing_is_written_and_another_life_knows_nothing(
         assert second_turn(server, first).status == 200
         assert sent_thoughts(claude) == []
         assert count(server, "writes", "written") == 0
+
+
+def test_a_repeated_request_gets_its_answer_at_the_other_worker(tmp_path: Path) -> None:
+    message = chat("", "idempotency-key: the-same", "connection: close")
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as upstream, ExitStack() as stack:
+        row = {"id": "sim", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        server = stack.enter_context(serving(tmp_path, toml([row], {"server": {"workers": 2}})))
+        first = ask(server.port, message)
+        wait_until(lambda: 'kept_answer_writes_total{result="written"} 1' in metrics(server), "write of the answer")
+        for _ in range(200):
+            again = ask(server.port, message)
+            assert (again.status, again.body) == (200, first.body)
+            assert again.headers["x-pointsman-replay-of"] == first.request_id
+            if again.request_id[-ID_TAIL:] != first.request_id[-ID_TAIL:]:
+                break
+        else:
+            pytest.fail("no request reached the other worker")
+        assert len(upstream.requests) == 1
 
 
 def test_a_signature_does_not_go_to_another_host_of_the_same_api(claude: RunningSimulator, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Authentication: header forms, and refusals from which nothing can be learned."""
 
 import hmac
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +16,11 @@ PEPPER = b"p" * 32
 NOW = 1_000_000
 
 
-def row(secret: str, **more: int) -> KeyRow:
+def row(secret: str, **more: Any) -> KeyRow:
     """A stored key."""
     digest = hmac.digest(PEPPER, secret.encode(), "sha256")
-    return KeyRow(id=f"key_{secret}", digest=digest, name=secret, hint="", role="inference", created_at=0, **more)
+    fields = {"id": f"key_{secret}", "name": secret, "hint": "", "role": "inference", "created_at": 0, **more}
+    return KeyRow(digest=digest, **fields)
 
 
 TABLE = KeyTable(
@@ -28,6 +30,8 @@ TABLE = KeyTable(
         row("later", expires_at=NOW + 1),
         row("expired", expires_at=NOW),
         row("revoked", revoked_at=NOW - 5),
+        row("off", disabled=True),
+        row("manager", role="management"),
     ],
 )
 
@@ -51,6 +55,16 @@ def test_a_key_serves_until_it_expires() -> None:
     assert authenticate({b"x-api-key": b"later"}, TABLE, NOW).id == "key_later"
     with pytest.raises(GatewayError):
         authenticate({b"x-api-key": b"later"}, TABLE, NOW + 1)
+
+
+def test_a_disabled_key_and_one_for_management_are_found_only_when_asked_for() -> None:
+    for name in (b"off", b"manager"):
+        assert TABLE.find(name) is None
+        found = TABLE.find_any(name)
+        assert found is not None
+        assert TABLE.by_id(found.id) is found
+    assert TABLE.find_any(b"good") is TABLE.find(b"good")
+    assert TABLE.find_any(b"revoked") is None
 
 
 def refusal(headers: dict[bytes, bytes]) -> GatewayError:

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from pointsman.canonical.parts import AnyPart, ImagePart, Source, TextPart, ToolCallPart, ToolResultPart
 from pointsman.canonical.request import Message, OutputFormat, Request, Tool
 from pointsman.routing.complexity import (
-    PROFILES,
     TIERS,
     Complexity,
     ConversationMemory,
-    profile_budget,
     remember,
     score,
     tier_of,
@@ -239,17 +237,6 @@ def test_memory_does_not_decay_in_a_tool_loop() -> None:
     memory = ConversationMemory(level=0.7, tier="COMPLEX")
     loop = score(request(user(FACT), call(), result()), memory)
     assert remember(loop, memory).level == 0.7
-
-
-def test_profiles_mean_budgets() -> None:
-    easy, hard = judged(FACT), judged(PROOF)
-    assert [profile_budget("auto", judged(text)) for text in (FACT, DESIGN, PROOF)] == ["cheap", "premium", "premium"]
-    assert {profile_budget(name, hard) for name in ("cheap", "eco")} == {"cheap"}
-    assert {profile_budget(name, easy) for name in ("medium", "balanced")} == {"medium"}
-    assert profile_budget("premium", easy) == "premium"
-    assert set(PROFILES) == {"auto", "cheap", "medium", "premium", "eco", "balanced"}
-    with pytest.raises(KeyError):
-        profile_budget("gpt-4o", easy)
 
 
 TEXTS = st.one_of(

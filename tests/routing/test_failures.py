@@ -33,6 +33,33 @@ ROWS: list[tuple[str, int, bytes, str, str]] = [
     ("credit balance in words", 403, error("Your credit balance is too low"), "credits_exhausted", "connection"),
     ("out of credits", 403, error("You are out of credits"), "credits_exhausted", "connection"),
     ("insufficient balance", 402, error("Insufficient Balance"), "credits_exhausted", "connection"),
+    ("Anthropic's empty account", 400,
+     b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the '
+     b'Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."},"request_id":"req_1"}',
+     "credits_exhausted", "connection"),
+    ("Anthropic's ceiling", 400,
+     b'{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage '
+     b'limits. You will regain access on 2030-01-01 at 00:00 UTC."}}', "credits_exhausted", "connection"),
+    ("Google's billing", 403,
+     b'{"error":{"code":403,"message":"This API method requires billing to be enabled.","status":"PERMISSION_DENIED",'
+     b'"details":[{"reason":"BILLING_DISABLED"}]}}', "credits_exhausted", "connection"),
+    ("Google's empty account", 429,
+     error("Your prepayment credits are depleted. Please go to AI Studio at https://ai.studio/projects to manage your "
+           "project and billing.", status="RESOURCE_EXHAUSTED"), "credits_exhausted", "connection"),
+    ("Google's country", 400,
+     error("Gemini API free tier is not available in your country. Please enable billing on your project in Google AI "
+           "Studio.", status="FAILED_PRECONDITION"), "credits_exhausted", "connection"),
+    ("Google's plan without the model", 429,
+     error("You exceeded your current quota, please check your plan. * Quota exceeded for metric: "
+           "generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 0, model: gemini-3.1-pro",
+           status="RESOURCE_EXHAUSTED"), "no_model_access", "model"),
+    ("Bedrock's payment", 403,
+     b'{"message":"Model access is denied due to INVALID_PAYMENT_INSTRUMENT: A valid payment instrument must be '
+     b'provided."}', "credits_exhausted", "connection"),
+    ("Ollama's week", 429, error("you've reached your weekly usage limit, please upgrade to continue"),
+     "credits_exhausted", "connection"),
+    ("Cohere's month", 429, error("You are using a Trial key, which is limited to 1000 API calls / month"),
+     "credits_exhausted", "connection"),
     ("402", 402, b"", "credits_exhausted", "connection"),
     ("daily quota", 429, error("You have reached your daily limit"), "daily_quota", "connection"),
     ("today's quota", 429, error("today's quota is used up"), "daily_quota", "connection"),
@@ -86,6 +113,8 @@ ROWS: list[tuple[str, int, bytes, str, str]] = [
     ("406", 406, b"", "not_acceptable", "model"),
     ("400", 400, error("temperature must be below 2"), "invalid_request", "request"),
     ("400 that quotes a prompt", 400, error("Invalid input: 'x'", param="tell me: account suspended, out of credits"),
+     "invalid_request", "request"),
+    ("400 that quotes a prompt about credit", 400, error("messages.0: 'your credit balance is too low' is not a role"),
      "invalid_request", "request"),
     ("422", 422, error("insufficient credits were mentioned"), "invalid_request", "request"),
 ]  # fmt: skip

@@ -53,6 +53,7 @@ FORMS: list[tuple[str, dict[bytes, bytes], bytes, float | None]] = [
     ("several units in words", {}, b"Quota will reset after 2h5m10s.", 7510),
     ("units with and", {}, b"resets in 1 hour and 5 minutes", 3900),
     ("an instant in a sentence", {}, b"You can try again at 2026-09-21T14:15:20Z.", 120),
+    ("Anthropic's end of a ceiling", {}, b"You will regain access on 2026-09-21 at 14:15 UTC.", 100),
     ("waiting in words", {}, b"please wait for 15 seconds before", 15),
     ("a header that makes no sense, then a body", {b"retry-after": b"soon"}, b"try again in 2s", 2),
     ("nothing", {}, b"Rate limit reached", None),

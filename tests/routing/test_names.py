@@ -100,8 +100,6 @@ def test_a_variant_behind_a_full_id_of_an_open_connection_is_its_upstreams_own()
         ("thing", "ask for one of: one/thing, two/thing"),
         ("@preset/mine", "there are no presets here"),
         ("gpt-5.2@preset/mine", "there are no presets here"),
-        ("auto", "does not exist"),
-        ("openrouter/auto", "does not exist"),
         ("opnai/gpt-5.2", "'openai/gpt-5.2'"),
         ("unknown[1m]", "does not exist"),
         ("x" * 100_000, "does not exist"),

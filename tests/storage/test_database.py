@@ -27,7 +27,8 @@ from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.requests import RequestRepository
-from pointsman.storage.tables import metadata, requests
+from pointsman.storage.schema import metadata
+from pointsman.storage.tables import requests
 
 
 @contextlib.asynccontextmanager
@@ -387,7 +388,7 @@ def test_work_is_done_between_the_steps_of_a_long_statement(database_place: Data
                     RequestRecord(request_id=f"r{n}", created_at=n, operation="chat", route="/", dialect="d")
                     for n in range(200)
                 ]
-                return await RequestRepository(database).insert_many(connection, records)
+                return len((await RequestRepository(database).insert_many(connection, records)).records)
 
     assert asyncio.run(story()) == 200
     assert bool(turns) == (database_place.url is None)

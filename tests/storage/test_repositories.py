@@ -12,13 +12,23 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow, ConnectionTest
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
-from pointsman.storage.keys import KeyRepository, KeyRow
+from pointsman.storage.keys import KeyFilter, KeyRepository, KeyRow
 from pointsman.storage.nodes import NodeRepository, NodeRow
 from pointsman.storage.provider_nodes import ProviderNodeRepository, ProviderNodeRow
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
-KEY = KeyRow(id="key_1", digest=b"\x00\xff" * 16, name="first", hint="sk-pm-…abcd", role="admin", created_at=1_000)
+KEY = KeyRow(
+    id="key_1",
+    digest=b"\x00\xff" * 16,
+    name="first",
+    hint="sk-pm-…abcd",
+    role="admin",
+    created_at=1_000,
+    scopes=("manage",),
+    settings={"noLog": True},
+    revision=1,
+)
 FULL = RequestRecord(
     request_id="req_full",
     created_at=1_764_000_000_000_000,
@@ -114,23 +124,62 @@ def test_revoking_twice_keeps_the_first_instant_and_counts_one_change(database_p
     async def story(database: Database) -> None:
         keys = KeyRepository(database)
         await keys.add(KEY)
-        assert await keys.revoke(KEY.id, 5) == msgspec.structs.replace(KEY, revoked_at=5)
-        assert await keys.revoke(KEY.id, 9) == msgspec.structs.replace(KEY, revoked_at=5)
+        revoked = msgspec.structs.replace(KEY, revoked_at=5, revision=2)
+        assert await keys.revoke(KEY.id, 5) == revoked
+        assert await keys.revoke(KEY.id, 9) == revoked
         assert await keys.revoke("key", 9) is None  # a prefix is no id
         assert await ConfigurationRepository(database).revision() == 2
 
     within(database_place, story)
 
 
-def test_keys_are_listed_in_pages_by_id(database_place: DatabasePlace) -> None:
+def test_lists_show_the_newest_first_and_only_what_was_wanted(database_place: DatabasePlace) -> None:
     async def story(database: Database) -> None:
         keys = KeyRepository(database)
-        rows = [msgspec.structs.replace(KEY, id=f"key_{n}", digest=bytes([n])) for n in range(5)]
-        for row in reversed(rows):
+        theirs = {1: {"account_id": "b"}, 2: {"kind": "session"}, 3: {"disabled": True}, 4: {"expires_at": 50}}
+        rows = [
+            msgspec.structs.replace(KEY, id=f"key_{n}", digest=bytes([n]), created_at=n, **theirs.get(n, {}))
+            for n in range(7)
+        ]
+        for row in rows:
             await keys.add(row)
-        first = await keys.list_page(2)
-        second = await keys.list_page(10, after=first[-1].id)
-        assert [*first, *second] == rows
+        await keys.revoke("key_5", 9)
+
+        async def ids(wanted: KeyFilter, limit: int = 10, offset: int = 0) -> list[str]:
+            return [row.id for row in await keys.list_page(wanted, limit, offset)]
+
+        assert await ids(KeyFilter()) == ["key_6", "key_4", "key_3", "key_1", "key_0"]
+        assert await ids(KeyFilter(), 2, 1) == ["key_4", "key_3"]
+        assert await ids(KeyFilter(account_id="b")) == ["key_1"]
+        assert await ids(KeyFilter(kinds=("session",))) == ["key_2"]
+        assert await ids(KeyFilter(include_disabled=False, valid_at=50)) == ["key_6", "key_1", "key_0"]
+        assert await keys.count(KeyFilter(include_disabled=False)) == 4
+
+    within(database_place, story)
+
+
+def test_a_change_of_a_key_is_one_new_revision_and_none_for_an_unknown_key(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        await keys.add(KEY)
+        changed = await keys.change(KEY.id, {"name": "second", "settings": {"a": [1]}, "scopes": ()})
+        assert changed == msgspec.structs.replace(KEY, name="second", settings={"a": [1]}, scopes=(), revision=2)
+        assert await keys.change("key_9", {"name": "x"}) is None
+        assert await ConfigurationRepository(database).revision() == 2
+
+    within(database_place, story)
+
+
+def test_the_oldest_sessions_of_a_user_end(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        keys = KeyRepository(database)
+        for n in range(5):
+            user = "usr_2" if n == 4 else "usr_1"
+            row = {"id": f"key_{n}", "digest": bytes([n]), "created_at": n, "kind": "session", "user_id": user}
+            await keys.add(msgspec.structs.replace(KEY, **row))
+        assert await keys.end_sessions("usr_1", keep=3) == 1
+        assert await keys.end_sessions("usr_1") == 3
+        assert [row.id for row in await keys.load_valid()] == ["key_4"]
 
     within(database_place, story)
 
@@ -328,8 +377,8 @@ def test_a_record_comes_back_as_it_was_stored(database_place: DatabasePlace) -> 
     async def story(database: Database) -> None:
         requests = RequestRepository(database)
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [FULL, record(1)]) == 2
-            assert await requests.insert_many(connection, []) == 0
+            assert len((await requests.insert_many(connection, [FULL, record(1)])).records) == 2
+            assert len((await requests.insert_many(connection, [])).records) == 0
         assert await requests.find(FULL.request_id) == FULL
         assert await requests.find("req_0001") == record(1)
         assert await requests.find("req") is None
@@ -341,9 +390,9 @@ def test_a_record_is_stored_once_however_often_it_comes(database_place: Database
     async def story(database: Database) -> None:
         requests = RequestRepository(database)
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(1), record(1), record(2)]) == 2
+            assert len((await requests.insert_many(connection, [record(1), record(1), record(2)])).records) == 2
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(2), record(3)]) == 1
+            assert len((await requests.insert_many(connection, [record(2), record(3)])).records) == 1
         assert await requests.list_page("default", 10) == (record(3), record(2), record(1))
 
     within(database_place, story)
@@ -354,7 +403,7 @@ def test_what_no_column_can_hold_is_altered_and_not_refused(database_place: Data
         requests = RequestRepository(database)
         odd = msgspec.structs.replace(FULL, request_model="a\0b", input_tokens=2**70, output_tokens=-(2**70))
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [record(1), odd]) == 2
+            assert len((await requests.insert_many(connection, [record(1), odd])).records) == 2
         assert await requests.find(FULL.request_id) == msgspec.structs.replace(
             FULL, request_model="a\ufffdb", input_tokens=2**63 - 1, output_tokens=-(2**63)
         )
@@ -402,8 +451,8 @@ def test_routing_decisions_are_kept_apart_found_by_workspace_and_pruned(database
         old = msgspec.structs.replace(record(1, at=1000), plan=b"\x00old\xff")
         new = msgspec.structs.replace(record(2, at=5000, workspace="team"), plan=b"new")
         async with database.write() as connection:
-            assert await requests.insert_many(connection, [old, new, record(3)]) == 3
-            assert await requests.insert_many(connection, [old]) == 0
+            assert len((await requests.insert_many(connection, [old, new, record(3)])).records) == 3
+            assert len((await requests.insert_many(connection, [old])).records) == 0
         assert await requests.find_plan(old.request_id) == b"\x00old\xff"
         assert await requests.find_plan(new.request_id, "team") == b"new"
         assert await requests.find_plan(new.request_id, "default") is None

@@ -8,9 +8,11 @@ import pytest
 
 from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError, Kind
+from pointsman.routing.failures import classify
 from pointsman.routing.health import HealthBook
-from pointsman.routing.plan import RoutePlan
+from pointsman.routing.plan import Problem, Route, RoutePlan, Step, plan
 from pointsman.routing.targets import Connection, ModelFacts, Target, target_of
+from pointsman.routing.wants import Wants
 from pointsman.settings import AttemptSettings
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.terms import Terms, allowed_seconds, terms_of
@@ -161,6 +163,57 @@ def test_a_prompt_that_is_too_long_goes_to_larger_windows_only() -> None:
 def test_where_no_window_is_known_another_model_is_tried_and_the_same_one_is_not() -> None:
     run = Run({"a": [refused(400, Kind.CONTEXT_LENGTH)]})
     assert run.over(target("a", model="m"), target("b", model="m"), target("c", model="other")) == ["a", "c"]
+
+
+def cooling(run: Run, *waits: tuple[str, float]) -> RoutePlan:
+    """A plan of targets that are all left alone, each for so many seconds."""
+    now = SystemClock().now_us()
+    for name, seconds in waits:
+        run.health.failed(target(name), classify(refused(429, LIMITED)), now, seconds, 429)
+    steps = tuple(Step(target=target(name)) for name, _ in waits)
+    conditions = {step.target.id: run.health.condition(step.target, now) for step in steps}
+    known = {name: found for name, found in conditions.items() if found is not None}
+    return plan(
+        Problem(
+            route=Route(name="r", strategy="priority", steps=steps), wants=Wants(model="r"), conditions=known, now=now
+        )
+    )
+
+
+def test_when_all_are_left_alone_the_two_that_recover_first_are_asked_and_all_are_named() -> None:
+    run = Run({name: [refused(500)] for name in "abcd"})
+    made = cooling(run, ("a", 90), ("b", 60), ("c", 30), ("d", 3600))
+    with pytest.raises(GatewayError) as caught:
+        asyncio.run(run.attempts.run(made, run.go))
+    assert run.called == ["c", "b"]
+    told = caught.value.message
+    assert told.startswith(
+        "none of 4 targets could answer: c/c: HTTP 500; b/b: HTTP 500; a/a: not asked, left alone for "
+    )
+    assert "(rate_limited); d/d: not asked, left alone for 3600 s" in told
+
+
+def test_one_that_is_left_alone_may_answer_all_the_same() -> None:
+    run = Run({"a": [refused(500)]})
+    made = cooling(run, ("a", 30), ("b", 60), ("c", 90))
+    asyncio.run(run.attempts.run(made, run.go))
+    assert run.called == ["a", "b"]
+
+
+def test_a_setting_says_how_many_are_asked_as_a_last_resort() -> None:
+    for resorts, called in ((1, ["a"]), (3, ["a", "b", "c"])):
+        run = Run({name: [refused(500)] for name in "abcd"}, TERMS._replace(resorts=resorts))
+        made = cooling(run, ("a", 30), ("b", 60), ("c", 90), ("d", 120))
+        with pytest.raises(GatewayError):
+            asyncio.run(run.attempts.run(made, run.go))
+        assert run.called == called
+
+
+def test_of_accounts_that_are_all_empty_only_the_first_is_asked() -> None:
+    run = Run({"a": [refused(500)]})
+    with pytest.raises(GatewayError, match="none of 2 targets"):
+        asyncio.run(run.attempts.run(cooling(run, ("b", 7200), ("a", 3600)), run.go))
+    assert run.called == ["a"]
 
 
 @pytest.mark.parametrize(

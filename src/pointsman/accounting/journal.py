@@ -26,6 +26,7 @@ SUFFIX: Final = ".journal"
 DRAFT_SUFFIX: Final = ".draft"
 MAX_LINE_BYTES: Final = 1024 * 1024
 PREFIX_BYTES: Final = 9
+TAG_BYTES: Final = 5
 _CHUNK_BYTES: Final = 64 * 1024
 _SEGMENT_NAME: Final = re.compile(r"\d+-\d+-[0-9a-f]{16}\.journal")
 _ENCODER: Final = msgspec.json.Encoder()
@@ -47,12 +48,13 @@ class Journal:
         self._directory = directory
         self._clock = clock
         self._segment_bytes = segment_bytes
+        self.tag = os.urandom(TAG_BYTES).hex()  # of this process, in the names of all its segments
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open_segment()
 
     def _open_segment(self) -> None:
         """Begin a new file; on failure the old one stays in use."""
-        name = f"{self._clock.now_us() // 1000:013d}-{os.getpid()}-{os.urandom(8).hex()}"
+        name = f"{self._clock.now_us() // 1000:013d}-{os.getpid()}-{self.tag}{os.urandom(8 - TAG_BYTES).hex()}"
         draft, path = self._directory / (name + DRAFT_SUFFIX), self._directory / (name + SUFFIX)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(draft, flags, 0o600)
@@ -170,6 +172,11 @@ def list_segments(directory: Path) -> list[str]:
         return sorted(name for name in os.listdir(directory) if _SEGMENT_NAME.fullmatch(name))
     except FileNotFoundError:
         return []
+
+
+def tag_of(name: str) -> str:
+    """The tag of the process that wrote the segment of this name; see `Journal.tag`."""
+    return name.rpartition("-")[2][: 2 * TAG_BYTES]
 
 
 def is_live(path: Path) -> bool:

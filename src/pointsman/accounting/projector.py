@@ -1,8 +1,8 @@
 """Carries the journal's records into the database: in batches, each record once, also those of dead processes.
 
-Rows, the position behind them and the keys' last use are one transaction: whatever interrupts the projector, it goes on
-at the position that belongs to the rows, and rows that come again are left alone. Two projectors over one directory do
-no harm, only work twice.
+Rows, their postings in the ledger, the position behind them and the keys' last use are one transaction: whatever
+interrupts the projector, it goes on at the position that belongs to the rows, and rows that come again are left alone.
+Two projectors over one directory do no harm, only work twice.
 """
 
 import asyncio
@@ -13,11 +13,15 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment
+from pointsman.accounting.budget_books import BudgetBooks
+from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment, tag_of
+from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
+from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
@@ -59,6 +63,7 @@ class _Batch:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.records: list[RequestRecord] = []
+        self.charged: list[tuple[str, RequestRecord]] = []  # those that budgets bind, with their process' tag
         self.damages: list[Damage] = []
         self.rows: dict[str, SegmentRow] = {}
 
@@ -99,8 +104,11 @@ class Projector:
         self._retention_us = int(retention_days * _DAY_US)
         self._plans_us = int(plan_days * _DAY_US)
         self._requests = RequestRepository(database)
+        self._ledger = LedgerRepository(database)
+        self._figures = EndpointFigures(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
+        self.budgets = BudgetBooks(database, directory, clock)
         self._high_rate = high_rate
         self._full_batches = 0
         self._stopping = asyncio.Event()
@@ -133,6 +141,8 @@ class Projector:
             begin = self._clock.monotonic()
             try:
                 batch = await self._project()
+                if self.budgets.ended and batch.room() > 0:
+                    await self.release()
                 if self._clock.monotonic() >= prune_at:
                     await self.prune()
                     prune_at = self._clock.monotonic() + _PRUNE_SECONDS
@@ -158,6 +168,7 @@ class Projector:
         except OSError as error:
             _log.warning("no process for projection at a high rate", error=str(error))
             return
+        self.budgets.ended = True
         names = list_segments(self._directory)
         try:
             rows = await self._segments.load(names)
@@ -249,6 +260,7 @@ class Projector:
                 )
                 batch.rows[name] = row
                 batch.records += part.records
+                batch.charged += [(tag_of(name), record) for record in part.records if record.charges is not None]
                 batch.damages += part.damages
             if part.at_end:
                 return
@@ -261,16 +273,31 @@ class Projector:
                 last_used[record.key_id] = record.created_at
         try:
             async with self._database.write() as connection:
-                await self._requests.insert_many(connection, records)
+                if records and batch.charged:
+                    await self.budgets.book(connection, batch.charged)
+                stored = await self._requests.insert_many(connection, records)
+                for draft in usage_drafts(stored.records):
+                    await self._ledger.post(connection, draft, Range(stored.first, stored.last))
+                await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:
             self._known = {}  # ask the database where we are
             raise
         self._known = self._known | batch.rows
+        if any(row.finished for row in batch.rows.values()):
+            self.budgets.ended = True
         self.counts.damaged += len(batch.damages)
         for damage in batch.damages:
             _log.error("damage in the journal", **msgspec.structs.asdict(damage))
+
+    async def release(self) -> int:
+        """Take back what processes hold of budgets that are gone and of which every record is stored; gives how many.
+
+        Raises StorageError.
+        """
+        at_end = {name for name, row in self._known.items() if row.finished}
+        return await self.budgets.release(at_end)
 
     async def _set_aside(self, batch: _Batch, error: Exception) -> None:
         """The database refused something in the batch: find it by going one by one, then go on behind it."""
@@ -300,7 +327,9 @@ class Projector:
             await self._requests.forget_plans(self._clock.now_us() - self._plans_us, _PLANS_AT_ONCE) == _PLANS_AT_ONCE
         ):
             pass
+        await self._figures.forget(self._clock.now_us())
         self._prune_drafts()
+        await self.budgets.prune()
         return len(old)
 
     def _prune_drafts(self) -> None:

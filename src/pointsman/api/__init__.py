@@ -22,11 +22,13 @@ from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
@@ -43,6 +45,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRepository
     combos: ComboService
     combo_figures: ComboFigureRepository
+    budgets: BudgetService
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -81,6 +84,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 ContractDocuments().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
+                *BudgetViews(services.gateway, services.budgets, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,

@@ -1,8 +1,11 @@
 """What a finished request leaves behind: one record, written once, read by the journal, the database and the log."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+DEFAULT_ACCOUNT: Final = "default"  # pays when nothing else is said
 
 
 class Outcome(StrEnum):
@@ -11,6 +14,13 @@ class Outcome(StrEnum):
     SUCCESS = "success"
     ERROR = "error"
     CLIENT_CLOSED = "client_closed"
+
+
+class Exemption(StrEnum):
+    """Why a call that cost something is not charged to its account."""
+
+    ZERO_COMPLETION = "zero_completion"
+    FINISHED_IN_ERROR = "finished_in_error"
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -22,7 +32,11 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     ``attempts`` are the targets that failed, in JSON: a list of [target, what was wrong, status, microseconds]; for an
     answer that was given again it is one row ["replay of", the first request's id, status, 0]. ``combo`` and ``target``
     are the combo that was asked for and its target that was tried last. ``plan`` is the routing decision
-    (routing/replay.py), kept in a table of its own. The identifier makes repeated projection harmless.
+    (routing/replay.py), kept in a table of its own. ``cost_nano_usd`` is what ``account_id`` is charged;
+    ``upstream_cost_nano_usd`` what the upstream takes for it, None when that is the same. With ``byok`` the upstream
+    bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
+    is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a
+    list of [budget, period, whether it was reserved before]. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -57,4 +71,9 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     attempts: str | None = None
     combo: str | None = None
     target: str | None = None
+    account_id: str = DEFAULT_ACCOUNT
+    upstream_cost_nano_usd: int | None = None
+    byok: bool = False
+    exemption: Exemption | None = None
+    charges: str | None = None
     plan: bytes | None = None

@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    budgets,
     chat,
     combos,
     connection_changes,
@@ -59,6 +60,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 
 __all__ = [
     "app",
+    "budgets",
     "chat",
     "combos",
     "connection_changes",

@@ -120,6 +120,7 @@ def _kind_of(connection_id: str, base_url: str | None) -> str:
 
 
 def read_options(pairs: list[str]) -> dict[str, str]:
+    """NAME=VALUE pairs. Raises ConfigError when one is not."""
     from pointsman.errors import ConfigError
 
     found = {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)}

@@ -71,7 +71,7 @@ Places = tuple[Path | None, Path | None]
 
 async def _list(as_json: bool, limit: int, facts: bool, places: Places) -> None:
     async with opened(*places) as installation:
-        catalogue = await _catalogue(installation, priced=facts)
+        catalogue = await catalogue_of(installation, priced=facts)
     found = listed_models(catalogue, facts)
     shown = found[:limit]
     if as_json:
@@ -84,7 +84,7 @@ async def _list(as_json: bool, limit: int, facts: bool, places: Places) -> None:
         note(f"{len(found) - len(shown)} more not shown; --limit shows more")
 
 
-async def _catalogue(installation: "Installation", *, priced: bool) -> "Catalogue":
+async def catalogue_of(installation: "Installation", *, priced: bool) -> "Catalogue":
     """The names; ``priced`` looks every price up, which takes half a second."""
     from pointsman.accounting.prices import PriceService, look_up
     from pointsman.upstream.local_weights import weights_status
@@ -106,7 +106,7 @@ async def _catalogue(installation: "Installation", *, priced: bool) -> "Catalogu
 
 async def _show(name: str, as_json: bool, places: Places) -> None:
     async with opened(*places) as installation:
-        catalogue = await _catalogue(installation, priced=True)
+        catalogue = await catalogue_of(installation, priced=True)
         lists = {row.connection_id: row for row in await installation.model_lists.list()}
     route = catalogue.route(name)
     found = [_facts(catalogue, step.target) for step in route.steps]

@@ -74,22 +74,22 @@ def replay_route(
 
 
 async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, Path | None]") -> None:
-    from pointsman.dry_run import read_asked, route_of
+    from pointsman.cli.models import catalogue_of
+    from pointsman.dry_run import judged, read_asked, route_of
     from pointsman.routing.demands import wants_of
     from pointsman.routing.explain import explained
     from pointsman.routing.plan import Problem
-    from pointsman.upstream.local_weights import weights_status
+    from pointsman.routing.profiles.narrowing import narrowed
 
     asked = read_asked(body)
     async with opened(*place) as installation:
-        enabled = installation.settings.local.enabled
-        installed = weights_status(installation.data_dir).installed
-        catalogue = await installation.connections.catalogue(
-            local=enabled, local_installed=installed, combos=await installation.combos.book()
-        )
-        route = route_of(asked, catalogue)
+        route = route_of(asked, await catalogue_of(installation, priced=False))
+        if route.kind == "profile":  # prices decide
+            route = route_of(asked, await catalogue_of(installation, priced=True))
+        asked = judged(asked, route)
         now = installation.clock.now_us()
-        told = explained(Problem(route=route, wants=wants_of(asked, route), now=now, seed=now))
+        problem = Problem(route=route, wants=wants_of(asked, route), now=now, seed=now)
+        told = explained(narrowed(problem) if route.kind == "profile" else problem)
     if as_json:
         print_json(told)
     else:
@@ -141,6 +141,8 @@ def _asked_body(model: str | None, file: "Path | None") -> bytes:
 
 def _print_plan(told: dict[str, Any]) -> None:
     typer.echo(f"{printable(told['model'])}: {told['kind']} {printable(told['route'])}, strategy {told['strategy']}\n")
+    if told["judged"] is not None:
+        typer.echo(_judgement(told["judged"]) + "\n")
     rows = [
         [str(place), printable(row["target"]), printable(row["reason"]), row.get("health", "")]
         for place, row in enumerate(told["order"], 1)
@@ -152,6 +154,16 @@ def _print_plan(told: dict[str, Any]) -> None:
         print_table(("excluded", "by", "why"), rows)
     if "error" in told:
         typer.echo(f"\nHTTP {told['error']['status']}: {printable(told['error']['message'])}")
+
+
+def _judgement(judged: "dict[str, Any]") -> str:
+    """How a request that names a profile was judged."""
+    features = sorted(judged["signals"].items(), key=lambda pair: -abs(pair[1]))
+    told = ", ".join([f"{name} {value:+.2f}" for name, value in features] + [f"rule {one}" for one in judged["rules"]])
+    return (
+        f"Profile {judged['profile']}, budget {judged['budget']}: {judged['tier']}, score {judged['score']:.2f}, "
+        f"confidence {judged['confidence']:.2f}, by {judged['engine']} ({told or 'nothing stands out'})"
+    )
 
 
 def _judge(text: str, as_json: bool) -> None:

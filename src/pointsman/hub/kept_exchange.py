@@ -18,6 +18,7 @@ class KeptExchange:
         self.limit_head = b""
         self.bytes_out = 0
         self.first_byte: float | None = None
+        self.telling: Callable[[], bytes] | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.responded = False
         self.status = 0

@@ -52,6 +52,7 @@ class Entry(Protocol):
     record: RequestRecord
     deadline: float  # of the call, on the ticker's clock
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
+    reader: Any  # of the stream that it gets
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
@@ -217,6 +218,7 @@ class HubLane:
     async def _relay(self) -> None:
         entry, passage = self._entry, self._passage
         reader = passage.reader(self._access.reveal())
+        entry.reader = reader
         collector = Collector(self._endpoint.wire)
         if passage.translated:
             reader.observe = collector.feed

@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, kept as HMAC-SHA-256 digests under a pepper that only this installation has.
+"""Credentials: made once, shown once, kept as HMAC-SHA-256 digests under a pepper that only this installation has.
 
 A key is 256 random bits, so a fast keyed digest is enough (no dictionary attack is possible) and costs about a
 microsecond per request. Look-up is by digest: no comparison of secrets whose time could tell anything.
@@ -8,36 +8,78 @@ import difflib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from pointsman.canonical.limits import NO_LIMITS, NORMAL, RANKS, Limits, Priority
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
+from pointsman.identity.credentials import fingerprint_of, hint_of, kind_of, new_secret
 from pointsman.keyring import MasterKey, Secret
+from pointsman.storage.accounts import DEFAULT
 from pointsman.storage.database import AlreadyExistsError
-from pointsman.storage.keys import KeyRepository, KeyRow, Role
+from pointsman.storage.keys import NO_SETTINGS, CredentialKind, KeyFilter, KeyRepository, KeyRow, Role
 
-PREFIX: Final = "sk-pm-"
 PEPPER_PURPOSE: Final = "api-key-pepper"
 MINIMUM_LENGTH: Final = 32
 MINIMUM_PREFIX: Final = 8  # of an id: "key_" alone must never mean the only key
 MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
+NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid key, as the request path sees it. ``expires_at`` is in microseconds since 1970 UTC."""
+    """A valid credential, as a request's course sees it. ``expires_at`` is in microseconds since 1970 UTC.
+
+    ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
+    the contract of its kind alone knows.
+    """
 
     id: str
     name: str
-    role: str
+    role: Role
     workspace_id: str
     expires_at: int | None = None
     limits: Limits | None = None
     priority: int = NORMAL
+    kind: CredentialKind = "plain"
+    account_id: str = DEFAULT
+    user_id: str | None = None
+    scopes: frozenset[str] = NO_SCOPES
+    settings: Mapping[str, Any] = NO_SETTINGS
+    disabled: bool = False
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new credential is to be. ``expires_at`` in us."""
+
+    name: str
+    kind: CredentialKind = "plain"
+    role: Role = "inference"
+    account_id: str = DEFAULT
+    workspace_id: str = DEFAULT
+    user_id: str | None = None
+    creator_user_id: str | None = None
+    scopes: tuple[str, ...] = ()
+    expires_at: int | None = None
+    limits: Limits = NO_LIMITS
+    priority: Priority = "normal"
+    settings: Mapping[str, Any] = NO_SETTINGS
+
+
+class KeyChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to be different about a key; what is UNSET stays. ``settings`` replaces all of them."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    disabled: bool | msgspec.UnsetType = msgspec.UNSET
+    workspace_id: str | msgspec.UnsetType = msgspec.UNSET
+    scopes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    expires_at: int | msgspec.UnsetType | None = msgspec.UNSET
+    limits: Limits | msgspec.UnsetType = msgspec.UNSET
+    priority: Priority | msgspec.UnsetType = msgspec.UNSET
+    settings: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyTable:
@@ -48,47 +90,47 @@ class KeyTable:
         block = pepper.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-        self._keys = {
-            row.digest: Key(
-                id=row.id,
-                name=row.name,
-                role=row.role,
-                workspace_id=row.workspace_id,
-                expires_at=row.expires_at,
-                limits=_limits(row),
-                priority=RANKS[row.priority],
-            )
-            for row in rows
-            if row.revoked_at is None
-        }
-        self._by_id = {key.id: key for key in self._keys.values()}
+        self._keys: dict[bytes, Key] = {}
+        self._others: dict[bytes, Key] = {}  # those that may not call models, so that those that may pay nothing
+        for row in rows:
+            if row.revoked_at is None:
+                calls = row.role != "management" and not row.disabled
+                (self._keys if calls else self._others)[row.digest] = _key(row)
+        self._by_id = {key.id: key for keys in (self._keys, self._others) for key in keys.values()}
         self._seen: dict[bytes, Key] = {}  # by a cheaper digest, which is worth nothing outside of this table
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.limited = any(key.limits is not None for key in self._keys.values())
 
     def find(self, presented: bytes) -> Key | None:
-        """The key that was presented, or None. Expiry is the caller's to judge."""
+        """The key that was presented, if it may call models, or None. Expiry is the caller's to judge."""
         quick = self._quick.copy()
         quick.update(presented)
         mark = quick.digest()
         return self._seen.get(mark) or self._look_up(presented, mark)
 
+    def find_any(self, presented: bytes) -> Key | None:
+        """As `find`, also those that may not call models: for management alone, or disabled. See both fields."""
+        return self.find(presented) or self._others.get(self._digest(presented))
+
     def by_id(self, key_id: str) -> Key | None:
-        """The valid key of this id. Expiry is the caller's to judge."""
+        """The key of this id that is not revoked. Expiry is the caller's to judge, and whether it is disabled."""
         return self._by_id.get(key_id)
 
     def _look_up(self, presented: bytes, mark: bytes) -> Key | None:
-        inner = self._inner.copy()
-        inner.update(presented)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        key = self._keys.get(outer.digest())
+        key = self._keys.get(self._digest(presented))
         if key is not None:
             self._seen[mark] = key
         return key
 
+    def _digest(self, presented: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(presented)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._by_id)
 
 
 class KeyService:
@@ -97,6 +139,7 @@ class KeyService:
     def __init__(self, keys: KeyRepository, master: MasterKey, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
+        self._master = master
         self._pepper = master.derive(PEPPER_PURPOSE)
 
     async def create(
@@ -109,36 +152,73 @@ class KeyService:
         limits: Limits = NO_LIMITS,
         priority: Priority = "normal",
     ) -> tuple[KeyRow, Secret]:
-        """Store a new key and give it back with its secret, which can't be had again. ``expires_at`` in us.
+        """Make a plain key of the default account: the short form of `issue`."""
+        wanted = NewKey(name=name, role=role, expires_at=expires_at, limits=limits, priority=priority)
+        return await self.issue(wanted, secret)
 
-        Raises ConfigError for a name that can't be shown on one line.
+    async def issue(self, new: NewKey, secret: Secret | None = None) -> tuple[KeyRow, Secret]:
+        """Store a new credential and give it back with its secret, which can't be had again.
+
+        ``secret``: use this one in place of a new one. Raises ConfigError for a name that can't be shown on one line,
+        AlreadyExistsError for a secret that is there already.
         """
-        if not name.strip() or not name.isprintable() or len(name) > MAXIMUM_NAME:
-            raise ConfigError(f"a key's name must be 1 to {MAXIMUM_NAME} printable characters")
-        secret = secret or Secret(PREFIX + secrets.token_urlsafe(32))
+        check_name(new.name)
+        secret = secret or new_secret(new.kind, self._master)
         row = KeyRow(
             id=self._clock.new_id("key"),
             digest=self._digest(secret),
-            name=name,
-            hint=_hint(secret),
-            role=role,
-            workspace_id="default",
+            name=new.name,
+            hint=hint_of(new.kind, secret),
+            role=new.role,
+            kind=new.kind,
+            account_id=new.account_id,
+            workspace_id=new.workspace_id,
+            user_id=new.user_id,
+            creator_user_id=new.creator_user_id,
+            scopes=new.scopes,
+            fingerprint=fingerprint_of(new.kind, secret),
             created_at=self._clock.now_us(),
-            expires_at=expires_at,
-            requests_per_minute=limits.requests_per_minute,
-            requests_per_day=limits.requests_per_day,
-            tokens_per_minute=limits.tokens_per_minute,
-            priority=priority,
+            expires_at=new.expires_at,
+            requests_per_minute=new.limits.requests_per_minute,
+            requests_per_day=new.limits.requests_per_day,
+            tokens_per_minute=new.limits.tokens_per_minute,
+            priority=new.priority,
+            settings=new.settings,
         )
-        await self._keys.add(row)
-        return row, secret
+        revision = await self._keys.add(row)
+        return msgspec.structs.replace(row, revision=revision), secret
+
+    async def change(self, key_id: str, change: KeyChange) -> KeyRow | None:
+        """Change a key; None: no such key. Whether the caller may is the caller's to ask (`owned`).
+
+        Raises ConfigError for a name that can't be shown on one line.
+        """
+        fields = {name: getattr(change, name) for name in change.__struct_fields__}
+        values = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+        if "name" in values:
+            check_name(values["name"])
+        if "limits" in values:
+            values |= msgspec.structs.asdict(values.pop("limits"))
+        return await self._keys.change(key_id, {**values, "updated_at": self._clock.now_us()})
+
+    async def owned(self, account_id: str, key_id: str) -> KeyRow | None:
+        """The account's key with this id, unless it is revoked. Another account's is not found."""
+        return _of_account(account_id, await self._keys.find(key_id))
+
+    async def owned_by_fingerprint(self, account_id: str, fingerprint: str) -> KeyRow | None:
+        """The account's key with this SHA-256 in hex, unless it is revoked. Another account's is not found."""
+        return _of_account(account_id, await self._keys.find_by_fingerprint(fingerprint))
+
+    async def list_page(self, wanted: KeyFilter, limit: int, offset: int = 0) -> tuple[tuple[KeyRow, ...], int]:
+        """Up to ``limit`` of those wanted, newest first, and how many there are."""
+        return await self._keys.list_page(wanted, limit, offset), await self._keys.count(wanted)
 
     async def limit(self, key_id: str, limits: Limits, priority: Priority) -> KeyRow | None:
         """Give a key these limits and this priority from now on. None: no such key."""
-        return await self._keys.limit(key_id, limits, priority)
+        return await self.change(key_id, KeyChange(limits=limits, priority=priority))
 
     async def list_all(self) -> tuple[KeyRow, ...]:
-        """Every key, also revoked and expired ones, oldest first."""
+        """Every credential but sessions, also revoked and expired ones, oldest first."""
         return await self._keys.load_all()
 
     async def find(self, reference: str) -> KeyRow:
@@ -147,7 +227,7 @@ class KeyService:
         Of several keys with the name the one that isn't revoked is meant. Raises ConfigError when there is none or
         more than one, with the nearest names or the ids to choose from.
         """
-        if reference.startswith(PREFIX):  # the key itself, perhaps found where it should not be: never repeated
+        if kind_of(reference) is not None:  # the key itself, perhaps found where it should not be: never repeated
             row = await self._keys.find_by_digest(self._digest(Secret(reference)))
             if row is None:
                 raise ConfigError("that key is not one of this installation")
@@ -198,16 +278,38 @@ class KeyService:
 
     async def table(self) -> KeyTable:
         """A snapshot for the request path."""
-        return KeyTable(self._pepper, await self._keys.load_all())
+        return KeyTable(self._pepper, await self._keys.load_valid())
 
     def _digest(self, secret: Secret) -> bytes:
         return hmac.digest(self._pepper, secret.reveal().encode(), "sha256")
 
 
-def _hint(secret: Secret) -> str:
-    """Enough to recognise a key by, never enough to guess it."""
-    text = secret.reveal()
-    return f"{text[:6]}…{text[-4:]}"
+def check_name(name: str) -> None:
+    """Raises ConfigError for a name that can't be shown on one line."""
+    if not name.strip() or not name.isprintable() or len(name) > MAXIMUM_NAME:
+        raise ConfigError(f"a key's name must be 1 to {MAXIMUM_NAME} printable characters")
+
+
+def _of_account(account_id: str, row: KeyRow | None) -> KeyRow | None:
+    return row if row is not None and row.account_id == account_id and row.revoked_at is None else None
+
+
+def _key(row: KeyRow) -> Key:
+    return Key(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        workspace_id=row.workspace_id,
+        expires_at=row.expires_at,
+        limits=_limits(row),
+        priority=RANKS[row.priority],
+        kind=row.kind,
+        account_id=row.account_id,
+        user_id=row.user_id,
+        scopes=frozenset(row.scopes) if row.scopes else NO_SCOPES,
+        settings=row.settings,
+        disabled=row.disabled,
+    )
 
 
 def _limits(row: KeyRow) -> Limits | None:

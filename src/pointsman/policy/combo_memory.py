@@ -28,7 +28,7 @@ log = structlog.get_logger("pointsman.combos")
 
 
 class ComboMemory(MemoryBook):
-    """The memories of combos, and of other routes as long as the process lives."""
+    """The memories of combos and of words like `auto`, and those of models as long as the process lives."""
 
     def __init__(self, repository: ComboMemoryRepository, clock: Clock) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ComboMemory(MemoryBook):
         before = self.of(route)
         if memory is before:
             return
-        if route.kind == "combo":
+        if route.kind != "model":
             self._turns[route.name] = self._turns.get(route.name, 0) + memory.turn - before.turn
         if memory.sticky is not None:
             memory = msgspec.structs.replace(memory, sticky=None)  # that was one conversation's own

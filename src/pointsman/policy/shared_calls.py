@@ -4,7 +4,7 @@ The call runs by itself; every request that asks for it, the first one too, foll
 With an idempotency key the call goes on when its client has gone (it said that it may come back), and an answer that
 was a success is kept for a while. What failed is forgotten: the next request with the key tries anew.
 
-Kept in the memory of one process, within bounds.
+Kept in the memory of one process, within bounds; answers to requests with a key also beyond it (kept_answers.py).
 """
 
 import asyncio
@@ -12,6 +12,8 @@ import hashlib
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
@@ -82,6 +84,24 @@ def _content(asking: Asking) -> bytes:
     return asking.body if boundary is None else asking.body.replace(boundary[1], b"")
 
 
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A whole answer, and the request that it was first given to."""
+
+    request_id: str
+    status: int
+    content_type: bytes
+    lines: bytes
+    streamed: bool
+    body: bytes
+
+
+def used_otherwise() -> GatewayError:
+    """The error for a key that was used for another request."""
+    key = KEY_HEADER.decode()
+    message = f"this '{key}' was used for a request with another body or path; use a new one"
+    return GatewayError(Kind.INVALID_REQUEST, message, param=key, status=422)
+
+
 class SharedCall:
     """One call, for the flow an exchange; its answer is kept as it comes, for all who follow it."""
 
@@ -98,6 +118,7 @@ class SharedCall:
         self.api_head = self.limit_head = b""
         self.first_byte: float | None = None
         self.bytes_out = 0
+        self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
         self.throttle: Callable[[bool], None] | None = None
         self.until = 0.0  # when it is forgotten, once it is over
         self.over = False
@@ -109,6 +130,29 @@ class SharedCall:
         self._followers: dict[asyncio.Event, bool] = {}  # True: one that can't take more now
         self._task: asyncio.Task[None] | None = None
 
+    @classmethod
+    def answered(cls, like: Asking, name: Name, answer: Answer) -> "SharedCall":
+        """A call that was answered elsewhere."""
+        call = cls(like, name)
+        call.request_id = answer.request_id
+        if answer.streamed:
+            call.start(answer.status, answer.content_type, answer.lines)
+            call.write(answer.body)
+            call.finish()
+        else:
+            call.respond(answer.status, answer.body, answer.content_type, answer.lines)
+        return call
+
+    def answer(self) -> Answer | None:
+        """The answer; None while it is not whole."""
+        if not self.over or self._broken:
+            return None
+        if self._whole is not None:
+            status, body, content_type, lines = self._whole
+            return Answer(self.request_id, status, content_type, lines, False, body)
+        assert self._head is not None
+        return Answer(self.request_id, *self._head, True, b"".join(self._parts))
+
     # the flow's side
 
     @property
@@ -119,14 +163,14 @@ class SharedCall:
     def respond(self, status: int, body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> None:
         """The whole answer."""
         if not self.responded:
-            self._whole = (status, body, content_type, extra)
+            self._whole = (status, body, content_type, extra if self.telling is None else extra + self.telling())
             self.bytes_out = len(body)
             self._end()
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer."""
         if not self.responded:
-            self._head = (status, content_type, extra)
+            self._head = (status, content_type, extra if self.telling is None else extra + self.telling())
             self._tell()
 
     def write(self, data: bytes) -> None:
@@ -253,22 +297,25 @@ class SharedCalls:
         self._sweep()
         call = self._calls.get(name.text)
         if call is not None and call.name.digest != name.digest:
-            key = KEY_HEADER.decode()
-            message = f"this '{key}' was used for a request with another body or path; use a new one"
-            raise GatewayError(Kind.INVALID_REQUEST, message, param=key, status=422)
+            raise used_otherwise()
         return call
 
     def add(self, call: SharedCall) -> None:
         """A call begins."""
         self._calls[call.name.text] = call
 
-    def ended(self, call: SharedCall, *, good: bool) -> None:
-        """A call is over: a good answer to a request with a key is kept, if it isn't too large."""
+    def ended(self, call: SharedCall, *, good: bool) -> bool:
+        """A call is over: a good answer to a request with a key is kept, if it isn't too large. Gives whether it is."""
         if not good or not call.name.goes_on or call.bytes_out > self._settings.max_entry_bytes:
             self._calls.pop(call.name.text, None)
-            return
-        call.until = self._clock.monotonic() + self._settings.keep_seconds
-        del self._calls[call.name.text]
+            return False
+        self.keep(call, self._settings.keep_seconds)
+        return True
+
+    def keep(self, call: SharedCall, seconds: float) -> None:
+        """Keep a call that is over, for so long."""
+        call.until = self._clock.monotonic() + seconds
+        self._calls.pop(call.name.text, None)
         self._calls[call.name.text] = call  # behind those that are to go before it
         self.bytes += call.bytes_out + OVERHEAD_BYTES
         self._sweep()

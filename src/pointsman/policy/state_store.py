@@ -1,4 +1,4 @@
-"""The durable side of the vault: entries in the database, sealed, so that workers and nodes share them.
+"""The durable side of the vault, and of kept answers: entries in the database, sealed, that workers and nodes share.
 
 Nothing here is on a request's path but `StateStore.put`, which queues, and `StateStore.find`, which waits for a bounded
 time. A write that is lost is one entry that is missed later, and is counted.
@@ -19,8 +19,7 @@ from pointsman.policy.opaque_state import Kept
 from pointsman.storage.database import AlreadyExistsError, StorageError
 from pointsman.storage.opaque_states import StateRepository, StateRow
 
-PURPOSE: Final = "opaque-state"  # of the key that seals
-NAMES_PURPOSE: Final = "opaque-state-names"  # of the key that names are hashed with
+PURPOSE: Final = "opaque-state"  # of the key that seals; with "-names", of the one that names are hashed with
 BATCH_ROWS: Final = 100
 BATCH_BYTES: Final = 2 * 1024 * 1024
 QUEUE_ENTRIES: Final = 10_000
@@ -49,7 +48,16 @@ class StateBounds(msgspec.Struct, frozen=True, kw_only=True):
 class StateStore:
     """`opaque_state.Store` over the database: a queue of writes, bounded reads, and the deletion of what is old."""
 
-    def __init__(self, repository: StateRepository, key: MasterKey, clock: Clock, bounds: StateBounds) -> None:
+    def __init__(
+        self,
+        repository: StateRepository,
+        key: MasterKey,
+        clock: Clock,
+        bounds: StateBounds,
+        purpose: str = PURPOSE,
+    ) -> None:
+        """``purpose`` tells stores in one table apart: an entry opens in its own alone."""
+        self._purpose = purpose
         self._repository = repository
         self._key = key
         self._clock = clock
@@ -60,7 +68,7 @@ class StateStore:
         self._stopping = asyncio.Event()
         self._reads: set[asyncio.Task[Mapping[bytes, Kept] | None]] = set()
         self._resting_until = 0.0
-        self.names_secret: Final = key.derive(NAMES_PURPOSE)
+        self.names_secret: Final = key.derive(f"{purpose}-names")
         self.writes: Final = {"written": 0, "failed": 0, "lost": 0}  # failed: will be tried again, or lost
         self.reads: Final = {"found": 0, "missing": 0, "unread": 0}
 
@@ -113,14 +121,14 @@ class StateStore:
         try:
             rows = await self._repository.find(workspace_id, keys, now)
         except StorageError as error:
-            log.warning("kept reasoning state can't be read", reason=str(error))
+            log.warning("kept state can't be read", purpose=self._purpose, reason=str(error))
             return None
         found = {}
         for row in rows:
             try:
-                data = self._key.open_bytes(PURPOSE, _owner(row.workspace_id, row.key), row.sealed)
+                data = self._key.open_bytes(self._purpose, _owner(row.workspace_id, row.key), row.sealed)
             except ConfigError as error:
-                log.warning("kept reasoning state can't be opened", reason=str(error))
+                log.warning("kept state can't be opened", purpose=self._purpose, reason=str(error))
             else:
                 found[row.key] = Kept(data, (row.expires_at - now) / 1e6)
         return found
@@ -154,7 +162,7 @@ class StateStore:
         while self._queue and self._clock.monotonic() < deadline and await self._write_batch():
             pass
         if self._queue:
-            log.warning("reasoning state was not kept beyond this process", entries=len(self._queue))
+            log.warning("state was not kept beyond this process", purpose=self._purpose, entries=len(self._queue))
             self.writes["lost"] += len(self._queue)
             self._queue.clear()
             self._queued_bytes = 0
@@ -174,14 +182,14 @@ class StateStore:
         batch = self._oldest()
         rows = []
         for number, ((workspace_id, key), (data, expires_at)) in enumerate(batch.items(), 1):
-            sealed = self._key.seal_bytes(PURPOSE, _owner(workspace_id, key), data)
+            sealed = self._key.seal_bytes(self._purpose, _owner(workspace_id, key), data)
             rows.append(StateRow(workspace_id=workspace_id, key=key, sealed=sealed, expires_at=expires_at))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         try:
             await self._repository.put(rows, self._bounds.max_per_workspace)
         except (StorageError, AlreadyExistsError) as error:
-            log.warning("reasoning state is not written", reason=str(error), entries=len(rows))
+            log.warning("state is not written", purpose=self._purpose, reason=str(error), entries=len(rows))
             if isinstance(error, StorageError) and not error.refused:
                 self.writes["failed"] += len(rows)
                 return False
@@ -220,7 +228,7 @@ class StateStore:
             try:
                 await self.sweep()
             except StorageError as error:
-                log.warning("kept reasoning state is not swept", reason=str(error))
+                log.warning("kept state is not swept", reason=str(error))
             try:
                 async with asyncio.timeout(SWEEP_SECONDS):
                     await stopping.wait()

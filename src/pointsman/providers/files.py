@@ -4,6 +4,7 @@ A file passes only to an upstream that speaks its client's API, so nothing is tr
 the file's name, size, purpose and end.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -34,14 +35,14 @@ _decode: Final = msgspec.json.Decoder().decode
 Headers = tuple[tuple[str, str], ...]
 
 
-class FileFormat:
+class FileFormat(ABC):
     """One files API. ``WIRE`` is its dialect's word for it."""
 
     WIRE: str
 
+    @abstractmethod
     def place(self, upstream: Upstream) -> str:
         """The path of the list."""
-        raise NotImplementedError
 
     def headers(self, sent: Mapping[bytes, bytes]) -> Headers:
         """What every request has beside the credential; ``sent`` are the client's headers."""
@@ -75,9 +76,9 @@ class FileFormat:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError, TypeError, ValueError):
             raise _no_file() from None
 
+    @abstractmethod
     def stored(self, told: Any) -> StoredFile:
         """The file that an upstream's object tells of. Raises KeyError, TypeError or ValueError when it is none."""
-        raise NotImplementedError
 
 
 class OpenAIFiles(FileFormat):

@@ -147,6 +147,13 @@ class Catalogue:
             return replace(route, steps=kept) if kept else route
         return route
 
+    def kind_of(self, name: str) -> str | None:
+        """What a name is: model, combo, profile; None when it means nothing."""
+        try:
+            return self.route(name).kind
+        except GatewayError:
+            return None
+
     def resolve(self, name: str) -> Target:
         """The one target of a requested model id; of several the first.
 

@@ -10,7 +10,7 @@ from pointsman.canonical.parts import AnyPart, AudioPart, FilePart, ImagePart, T
 from pointsman.canonical.request import Message, Request
 from pointsman.routing.plan import Route
 from pointsman.routing.variants import SETTING, tiers_of
-from pointsman.routing.wants import NO_PREFERENCES, Wants
+from pointsman.routing.wants import NO_PREFERENCES, Judged, Wants
 from pointsman.routing.wishes import SESSION_HEADER, Wishes, checked_session
 
 # Members of a chat request that models differ in, by OpenRouter's names (``supported_parameters`` of its models).
@@ -76,6 +76,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     fields: Fields | None = None
     request: Any = None
     wishes: Wishes | None = None
+    judged: Judged | None = None
 
 
 def wants_of(asked: Asked, route: Route) -> Wants:
@@ -105,6 +106,7 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         tiers=tiers,
         session=_session(asked),
         conversation=key or conversation,
+        judged=asked.judged,
         cache_marks=CACHE_MARK in asked.body,
         **read,
     )

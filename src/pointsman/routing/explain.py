@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.plan import Condition, Problem, RoutePlan, Step, plan
 from pointsman.routing.strategies import why
@@ -61,6 +63,7 @@ def explain(problem: Problem, made: RoutePlan) -> dict[str, Any]:
         "emptied_by": made.emptied_by,
         "last_resort": made.last_resort,
         "panel": made.panel,
+        "judged": msgspec.structs.asdict(wants.judged) if wants.judged is not None else None,
         "wants": {
             "operation": wants.operation,
             "input_tokens": wants.input_tokens,
@@ -88,6 +91,9 @@ def explained(problem: Problem) -> dict[str, Any]:
 def header(problem: Problem, made: RoutePlan) -> bytes:
     """One header line, ended by CRLF: the order and what was excluded by what, cut at MAX_HEADER characters."""
     parts = [f"strategy={problem.route.strategy}", "order=" + ",".join(map(_token, (one.id for one in made.order)))]
+    judged = problem.wants.judged
+    if judged is not None:
+        parts.append(f"judged={judged.profile}/{judged.budget}/{judged.tier}/{judged.engine}")
     if made.excluded:
         parts.append("excluded=" + ",".join(f"{_token(name)}:{rule}" for name, rule in made.excluded))
     if made.last_resort:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind
 
 Scope = Literal["request", "model", "connection", "provider"]
 INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
@@ -48,6 +48,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 _OWN_MISTAKE: Final = Failure(word="invalid_request", scope="request", next=False, seconds=0)
 _BUSY_HERE: Final = Failure(word="limited_here", scope="request", seconds=0)
+_TOO_DEAR: Final = Failure(word="budget", scope="request", seconds=0)
 _CONTEXT: Final = Failure(word="context_length", scope="request", larger=True, seconds=0)
 _FILTERED: Final = Failure(word="content_filtered", scope="request", next=False, seconds=0)
 _UNSUPPORTED: Final = Failure(word="unsupported", scope="request", seconds=0)
@@ -110,6 +111,8 @@ BY_CODE: Final = {
     "insufficient_balance": _NO_CREDIT_SAID,
     "insufficient_credits": _NO_CREDIT_SAID,
     "billing_error": _NO_CREDIT_SAID,
+    "billing_disabled": _NO_CREDIT_SAID,
+    "invalid_payment_instrument": _NO_CREDIT_SAID,
     "invalid_api_key": _REJECTED,
     "api_key_invalid": _REJECTED,
     "authentication_error": _REJECTED,
@@ -129,9 +132,15 @@ BY_CODE: Final = {
     "serviceunavailableexception": _OVERLOADED,
     "internalserverexception": _BROKEN,
 }
+_TYPE_HEADER: Final = b"x-amzn-errortype"  # where AWS says it
 _CODE: Final = re.compile(rb'(?<!\\)"(?:code|type|status|reason|__type)"\s*:\s*"([a-z_.#/:-]{3,100})"')
 
 # What upstreams say. In lower case.
+_SPENT: Final = (  # an account that is paid in advance, or has a ceiling of its own
+    rb"credit balance is too low|reached your specified (?:api |workspace api )?usage limits"
+    rb"|prepayment credits are depleted|credits? (?:are |have been |is )?(?:exhausted|depleted)"
+    rb"|exceeded its (?:monthly )?spending cap|please enable billing on"
+)
 _NO_ACCESS_SAID: Final = (
     re.compile(
         rb"(?:does not|do not|don't) have access to (?:the )?(?:requested |specified )?model|no access to model"
@@ -156,9 +165,9 @@ BY_TEXT: Final = (
     ),
     (
         re.compile(
-            rb"insufficient[_ ](?:quota|balance|credits?|funds)|exceeded your current quota|credit balance is too low"
-            rb"|out of credits|credits? (?:are |have been )?exhausted|payment required|requires more credits"
-            rb"|billing hard limit"
+            rb"insufficient[_ ](?:quota|balance|credits?|funds)|exceeded your current quota|out of credits"
+            rb"|payment required|requires more credits|billing hard limit|(?:weekly|monthly) (?:usage )?limit"
+            rb"|api calls / month|invalid_payment_instrument|" + _SPENT
         ),
         _NO_CREDIT_SAID,
     ),
@@ -184,8 +193,17 @@ _OF_MODEL_SAID: Final = re.compile(
 _BAD_REQUEST_TEXT: Final = (
     (re.compile(rb"improperly formed request"), _MALFORMED_THERE),
     (re.compile(rb"api key not valid|invalid api key|incorrect api key|api key expired"), _REJECTED),
+    (
+        re.compile(rb"\A(?:your |you have )?(?:" + _SPENT + rb")|free tier is not available in your country"),
+        _NO_CREDIT_SAID,
+    ),
     _NO_ACCESS_SAID,
     _RETIRED_SAID,
+)
+# A limit that is none of a while: there is nothing to wait for.
+_BEYOND_LIMITS: Final = (
+    (re.compile(_SPENT), _NO_CREDIT_SAID),
+    (re.compile(rb"free_tier[^\n]{0,80}limit: 0,"), _NO_ACCESS),  # Google's: the free plan has nothing of this model
 )
 _MESSAGE: Final = re.compile(rb'"(?:message|error|detail)"\s*:\s*"([^"]{0,160})')
 BY_STATUS: Final = {
@@ -212,6 +230,8 @@ _TELLS_MORE: Final = frozenset((Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTERED))  # 
 def classify(error: GatewayError) -> Failure:
     """What ``error`` means. One that the gateway itself raised is held against nobody."""
     refusal = error.refusal
+    if isinstance(error, BudgetExceeded):
+        return _TOO_DEAR
     if error.param == INVALID_ANSWER:
         return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:
@@ -220,8 +240,9 @@ def classify(error: GatewayError) -> Failure:
         return BY_KIND[error.kind]
     status, body = refusal.status, refusal.body[:MAX_TEXT]
     text = body.lower()
-    for code in _CODE.findall(text):
-        found = BY_CODE.get(code.decode("ascii").rpartition("#")[2])
+    named = refusal.headers.get(_TYPE_HEADER, b"").partition(b":")[0].lower()
+    for code in (*_CODE.findall(text), named):
+        found = BY_CODE.get(code.decode("latin-1").rpartition("#")[2])
         if found is not None:
             return _limit(text) if found is _LIMITED else found
     if status in _CALLERS_OWN:
@@ -245,7 +266,10 @@ def _said(text: bytes, table: tuple[tuple[re.Pattern[bytes], Failure], ...]) -> 
 
 
 def _limit(text: bytes) -> Failure:
-    """What is limited, and whether it lasts until tomorrow."""
+    """What is limited, and whether it lasts until tomorrow, or until somebody pays."""
+    beyond = _said(text, _BEYOND_LIMITS)
+    if beyond is not None:
+        return beyond
     of_model, daily = _OF_MODEL_SAID.search(text), _DAILY_SAID.search(text)
     if daily:
         return _MODEL_DAILY if of_model else _DAILY

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from pointsman.routing.measures import cost_of, expected_tokens
 from pointsman.routing.providers import provider_matches
+from pointsman.routing.survey import survey_of
 from pointsman.routing.targets import PriceTag, Target
+from pointsman.routing.wants import NO_PREFERENCES
 
 if TYPE_CHECKING:
     from pointsman.routing.plan import Problem, Step
@@ -35,12 +37,25 @@ DOUBT: Final = 2  # an estimate of tokens may be too high by so much
 
 def active(problem: "Problem") -> list[tuple[str, Sieve]]:
     """The filters that apply to a problem, by name, in the order in which they are applied."""
-    return [(name, sieve) for name, _, make in FILTERS if (sieve := make(problem)) is not None]
+    rows = _rows(survey_of(problem.route.steps).known, problem.wants.preferences is NO_PREFERENCES)
+    return [(name, sieve) for name, make in rows if (sieve := make(problem)) is not None]
+
+
+@lru_cache(maxsize=1000)
+def _rows(known: frozenset[str], plain: bool) -> "tuple[tuple[str, Callable[[Problem], Sieve | None]], ...]":
+    """The filters that may apply to a route of whose targets these facts are known, without or with preferences."""
+    return tuple(
+        [
+            (name, make)
+            for name, facts, always, make in FILTERS
+            if (always or not known.isdisjoint(facts)) and not (plain and name in PREFERENCES)
+        ]
+    )
 
 
 def facts_read(problem: "Problem") -> set[str]:
     """The members of `ModelFacts` that the filters of this problem look at."""
-    return {fact for _, facts, make in FILTERS if make(problem) is not None for fact in facts}
+    return {fact for _, facts, _, make in FILTERS if make(problem) is not None for fact in facts}
 
 
 def _allowed_models(problem: "Problem") -> Sieve | None:
@@ -66,15 +81,18 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 def _allowed_providers(problem: "Problem") -> Sieve | None:
     allowed = problem.wants.allowed_providers
-    return None if allowed is None else _among(allowed)
+    return None if allowed is None else _among(allowed, problem)
 
 
 def _only(problem: "Problem") -> Sieve | None:
     only = problem.wants.preferences.only
-    return None if only is None else _among(only)
+    return None if only is None else _among(only, problem)
 
 
-def _among(slugs: tuple[str, ...]) -> Sieve:
+def _among(slugs: tuple[str, ...], problem: "Problem") -> Sieve:
+    ids = survey_of(problem.route.steps).accounts(slugs)
+    if ids is not None:
+        return lambda steps: [step for step in steps if step.target.connection.id in ids]
     named = _named(slugs)
     return lambda steps: [step for step in steps if named(step.target)]
 
@@ -83,6 +101,9 @@ def _ignore(problem: "Problem") -> Sieve | None:
     slugs = problem.wants.preferences.ignore
     if not slugs:
         return None
+    ids = survey_of(problem.route.steps).accounts(slugs)
+    if ids is not None:
+        return lambda steps: [step for step in steps if step.target.connection.id not in ids]
     named = _named(slugs)
     return lambda steps: [step for step in steps if not named(step.target)]
 
@@ -257,24 +278,29 @@ def _has_tier(target: Target, wants: "Wants", named: tuple[str, ...]) -> bool:
     return tier is None or tier in wants.tiers or any(provider_matches(slug, target) for slug in named)
 
 
-# name, what of `ModelFacts` it looks at, and how it is made
-FILTERS: Final[tuple[tuple[str, tuple[str, ...], Callable[["Problem"], Sieve | None]], ...]] = (
-    ("operation", ("outputs",), _operation),
-    ("deprecated", ("deprecated_at",), _deprecated),
-    ("allowed_models", ("slug",), _allowed_models),
-    ("allowed_providers", ("service_tier", "quantization"), _allowed_providers),
-    ("only", ("service_tier", "quantization"), _only),
-    ("ignore", ("service_tier", "quantization"), _ignore),
-    ("data_collection", ("trains",), _training),
-    ("zdr", ("zdr",), _zdr),
-    ("distillable", ("distillable",), _distillable),
-    ("context", ("context_tokens", "max_output_tokens"), _context),
-    ("input_modalities", ("inputs",), _inputs),
-    ("output_modalities", ("outputs",), _outputs),
-    ("tools", ("parameters",), _tools),
-    ("parameters", ("parameters",), _parameters),
-    ("quantizations", ("quantization",), _quantizations),
-    ("max_price", ("price",), _max_price),
-    ("budget", ("price",), _budget),
-    ("service_tier", ("service_tier", "quantization"), _service_tier),
+# name, what of `ModelFacts` it looks at, whether it may take out targets of which none of that is known, how it is made
+Row = tuple[str, tuple[str, ...], bool, Callable[["Problem"], Sieve | None]]
+FILTERS: Final[tuple[Row, ...]] = (
+    ("operation", ("outputs",), False, _operation),
+    ("deprecated", ("deprecated_at",), False, _deprecated),
+    ("allowed_models", ("slug",), True, _allowed_models),
+    ("allowed_providers", ("service_tier", "quantization"), True, _allowed_providers),
+    ("only", ("service_tier", "quantization"), True, _only),
+    ("ignore", ("service_tier", "quantization"), True, _ignore),
+    ("data_collection", ("trains",), True, _training),
+    ("zdr", ("zdr",), True, _zdr),
+    ("distillable", ("distillable",), True, _distillable),
+    ("context", ("context_tokens", "max_output_tokens"), False, _context),
+    ("input_modalities", ("inputs",), False, _inputs),
+    ("output_modalities", ("outputs",), False, _outputs),
+    ("tools", ("parameters",), False, _tools),
+    ("parameters", ("parameters",), False, _parameters),
+    ("quantizations", ("quantization",), True, _quantizations),
+    ("max_price", ("price",), True, _max_price),
+    ("budget", ("price",), True, _budget),
+    ("service_tier", ("service_tier", "quantization"), False, _service_tier),
+)
+# Those that are made for `Preferences` only.
+PREFERENCES: Final = frozenset(
+    ("only", "ignore", "data_collection", "zdr", "distillable", "quantizations", "max_price")
 )

@@ -105,6 +105,8 @@ BODY: Final[tuple[tuple[re.Pattern[bytes], Read], ...]] = (
      wait),
     (re.compile(rb"(?:try again|retry|resets?|reset|available(?: again)?) (?:in|after) (?:about )?" + _DURATION_TEXT),
      lambda text, now: duration(text)),
+    (re.compile(rb"regain access on (\d{4}-\d\d-\d\d at \d\d:\d\d) utc"),  # Anthropic's ceiling of a month
+     lambda text, now: wait(text.replace(" AT ", "T"), now)),
     (re.compile(rb"wait (?:for )?(?:about )?" + _DURATION_TEXT), lambda text, now: duration(text)),
 )  # fmt: skip
 

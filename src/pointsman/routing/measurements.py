@@ -1,28 +1,26 @@
-"""How fast and how reliably targets answer: windows over the last minutes, and over a day. Pure: time is passed in.
+"""How fast and how reliably targets answer: a window over the last five minutes. Pure: time is passed in.
 
-Per target there are slots of 15 seconds for half an hour, with counts and two histograms, and slots of five minutes
-with counts for a day. A percentile is read from a histogram whose bounds lie 8 % apart, so it is right to 4 %. A target
-that nothing is asked of for a day is forgotten, and so is the one asked longest ago when there are too many.
+Per target there are slots of 15 seconds with counts and two histograms: what this process has seen, and what others
+have told of theirs. A target that nothing is asked of for ten minutes is forgotten, and so is the one asked longest ago
+when there are too many. What lists of endpoints show is counted in the database (storage/endpoint_figures.py).
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
-from math import exp, floor, log
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from pointsman.canonical.samples import Histogram, Sample, percentiles, place_of
 from pointsman.routing.plan import FINE, Condition
 
 SECOND: Final = 1_000_000
 SLOT: Final = 15 * SECOND
-SLOTS: Final = 120  # half an hour
-LONG_SLOT: Final = 300 * SECOND
-LONG_SLOTS: Final = 288  # a day
-PREFERENCE_WINDOW: Final = 300 * SECOND  # what requests choose by (OpenRouter's figure)
-SHOWN_WINDOW: Final = 1800 * SECOND  # what lists of endpoints show
-DAY: Final = 86400 * SECOND
+WINDOW: Final = 300 * SECOND  # what requests choose by (OpenRouter's figure)
+SLOTS: Final = WINDOW // SLOT + 2
+IDLE: Final = 2 * WINDOW
 MAX_TARGETS: Final = 10_000
+MAX_TOLD: Final = 100_000  # slots of other processes
 MAX_RECENT: Final = 64  # outcomes kept to tell an outage
 # An outage: of the attempts of half a minute at least five, and half of them, failed; or three in a row.
 OUTAGE_WINDOW: Final = 30 * SECOND
@@ -30,21 +28,6 @@ OUTAGE_ATTEMPTS: Final = 5
 OUTAGE_SHARE: Final = 0.5
 OUTAGE_IN_A_ROW: Final = 3
 FRESH: Final = 1 * SECOND  # a condition that was worked out is good for so long
-PERCENTILES: Final = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
-_STEP: Final = log(1.08)
-
-Histogram = dict[int, int]
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt that is over: when (us), whether it was answered, and of an answer seconds to its first token and
-    tokens a second.
-    """
-
-    at: int
-    ok: bool
-    first_token: float | None = None
-    throughput: float | None = None
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,7 +44,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.answered / self.attempts if self.attempts else None
 
 
-class Slot(msgspec.Struct, kw_only=True):
+class Slot(msgspec.Struct, kw_only=True, array_like=True):
     """The attempts of some seconds, ``number`` slots after 1970."""
 
     number: int
@@ -72,43 +55,44 @@ class Slot(msgspec.Struct, kw_only=True):
 
 
 class _History:
-    """One target's."""
+    """One target's: the slots of this process (``own``), and the sums of all ``others``."""
 
-    __slots__ = ("condition", "condition_at", "long", "recent", "seen", "short")
+    __slots__ = ("condition", "condition_at", "others", "own", "recent", "seen")
 
     def __init__(self) -> None:
-        self.short: deque[Slot] = deque(maxlen=SLOTS)
-        self.long: deque[Slot] = deque(maxlen=LONG_SLOTS)
+        self.own: deque[Slot] = deque(maxlen=SLOTS)
+        self.others: deque[Slot] = deque(maxlen=SLOTS)
         self.recent: deque[tuple[int, bool]] = deque(maxlen=MAX_RECENT)
         self.seen = 0
         self.condition: Condition = FINE
         self.condition_at = -FRESH
 
-    def add(self, sample: Sample, weight: int) -> None:
+    def add(self, sample: Sample, weight: int) -> Slot:
         self.seen = max(self.seen, sample.at)
         self.condition_at = -FRESH
         self.recent.append((sample.at, sample.ok))
-        for slots, length in ((self.short, SLOT), (self.long, LONG_SLOT)):
-            slot = _slot(slots, sample.at // length)
-            slot.attempts += weight
-            slot.answered += weight * sample.ok
-            if length == SLOT:
-                _count(slot.first_token, sample.first_token, weight)
-                _count(slot.throughput, sample.throughput, weight)
+        slot = _slot(self.own, sample.at // SLOT)
+        slot.attempts += weight
+        slot.answered += weight * sample.ok
+        _count(slot.first_token, sample.first_token, weight)
+        _count(slot.throughput, sample.throughput, weight)
+        return slot
 
     def figures(self, since: int) -> Figures:
-        slots = [slot for slot in self.short if slot.number * SLOT >= since]
+        slots = [slot for slots in (self.own, self.others) for slot in slots if slot.number * SLOT >= since]
         return Figures(
             attempts=sum([slot.attempts for slot in slots]),
             answered=sum([slot.answered for slot in slots]),
-            first_token=_percentiles([slot.first_token for slot in slots]),
-            throughput=_percentiles([slot.throughput for slot in slots]),
+            first_token=percentiles([slot.first_token for slot in slots]),
+            throughput=percentiles([slot.throughput for slot in slots]),
         )
 
     def unstable(self, now: int) -> bool:
         lately = [ok for at, ok in self.recent if now - at <= OUTAGE_WINDOW]
-        failed = lately.count(False)
-        if len(lately) >= OUTAGE_ATTEMPTS and failed >= OUTAGE_SHARE * len(lately):
+        elsewhere = [slot for slot in self.others if slot.number * SLOT >= now - OUTAGE_WINDOW]
+        attempts = len(lately) + sum([slot.attempts for slot in elsewhere])
+        failed = lately.count(False) + sum([slot.attempts - slot.answered for slot in elsewhere])
+        if attempts >= OUTAGE_ATTEMPTS and failed >= OUTAGE_SHARE * attempts:
             return True
         return len(lately) >= OUTAGE_IN_A_ROW and not any(lately[-OUTAGE_IN_A_ROW:])
 
@@ -118,6 +102,8 @@ class Measurements:
 
     def __init__(self) -> None:
         self._targets: OrderedDict[str, _History] = OrderedDict()
+        self._changed: dict[tuple[str, int], Slot] = {}
+        self._told: dict[tuple[str, str, int], Slot] = {}  # by writer, target, slot
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -130,17 +116,19 @@ class Measurements:
             self._shrink(sample.at)
         else:
             self._targets.move_to_end(target_id)
-        history.add(sample, weight)
+        slot = history.add(sample, weight)
+        if len(self._changed) < MAX_TOLD:
+            self._changed[target_id, slot.number] = slot
 
     def condition(self, target_id: str, now: int, base: Condition | None = None) -> Condition | None:
         """How a target does, with its figures of the last five minutes; ``base`` is what its health says. None: nothing
         is known of it.
         """
         history = self._targets.get(target_id)
-        if history is None or now - history.seen > PREFERENCE_WINDOW:
+        if history is None or now - history.seen > WINDOW:
             return base
         if now - history.condition_at >= FRESH:
-            figures = history.figures(now - PREFERENCE_WINDOW)
+            figures = history.figures(now - WINDOW)
             history.condition = Condition(
                 unstable=history.unstable(now),
                 calls=figures.attempts,
@@ -164,47 +152,58 @@ class Measurements:
     def _shrink(self, now: int) -> None:
         while self._targets:
             oldest = next(iter(self._targets.values()))
-            if len(self._targets) <= MAX_TARGETS and (now - oldest.seen <= DAY or not oldest.seen):
+            if len(self._targets) <= MAX_TARGETS and (now - oldest.seen <= IDLE or not oldest.seen):
                 return
             self._targets.popitem(last=False)
 
-    def figures(self, target_id: str, now: int, window: int = SHOWN_WINDOW) -> Figures:
-        """What a list of endpoints shows; ``window`` in us, at most half an hour."""
+    def figures(self, target_id: str, now: int) -> Figures:
+        """The figures of the last five minutes."""
         history = self._targets.get(target_id)
-        return Figures() if history is None else history.figures(now - min(window, SHOWN_WINDOW))
+        return Figures() if history is None else history.figures(now - WINDOW)
 
-    def day(self, target_id: str, now: int) -> tuple[int, int]:
-        """The attempts of the last day, and how many of them were answered."""
+    # what processes tell each other
+
+    def take_changes(self, most: int) -> list[tuple[str, Slot]]:
+        """Slots of this process with new figures, with the ids of their targets: at most ``most``, then the next."""
+        keys = list(self._changed)[:most]
+        return [(target_id, self._changed.pop((target_id, number))) for target_id, number in keys]
+
+    def put_back(self, changes: Iterable[tuple[str, Slot]]) -> None:
+        """Changes that could not be told."""
+        for target_id, slot in changes:
+            self._changed[target_id, slot.number] = slot
+
+    def adopt(self, writer: str, target_id: str, told: Slot) -> None:
+        """What another process has in one slot by now; what it told before of the same slot is in it."""
+        key = (writer, target_id, told.number)
+        before = self._told.get(key)
+        if before is None and len(self._told) >= MAX_TOLD:
+            return
+        self._told[key] = told
         history = self._targets.get(target_id)
-        slots = [slot for slot in history.long if slot.number * LONG_SLOT >= now - DAY] if history is not None else []
-        return sum([slot.attempts for slot in slots]), sum([slot.answered for slot in slots])
+        if history is None:
+            history = self._targets[target_id] = _History()
+            self._shrink(told.number * SLOT)
+        history.seen = max(history.seen, told.number * SLOT)
+        history.condition_at = -FRESH
+        _add(_slot(history.others, told.number), told, before or Slot(number=told.number))
 
-    def export(self, now: int) -> dict[str, list[Slot]]:
-        """The slots of the last half hour, for another process to `merge`."""
-        since = (now - SHOWN_WINDOW) // SLOT
-        told = {name: [slot for slot in history.short if slot.number >= since]
-                for name, history in self._targets.items()}  # fmt: skip
-        return {name: slots for name, slots in told.items() if slots}
-
-
-def merged(parts: Iterable[dict[str, list[Slot]]]) -> Measurements:
-    """What several processes have measured, as one: percentiles of all their answers, but no outages."""
-    whole = Measurements()
-    for part in parts:
-        for name, slots in part.items():
-            history = whole._targets.setdefault(name, _History())
-            for slot in slots:
-                history.seen = max(history.seen, slot.number * SLOT)
-                _add(_slot(history.short, slot.number), slot)
-    return whole
+    def tidy(self, now: int) -> None:
+        """Forget what others told of times that count no longer."""
+        oldest = (now - WINDOW) // SLOT - 1
+        self._told = {key: slot for key, slot in self._told.items() if slot.number >= oldest}
 
 
-def _add(slot: Slot, other: Slot) -> None:
-    slot.attempts += other.attempts
-    slot.answered += other.answered
-    for mine, theirs in ((slot.first_token, other.first_token), (slot.throughput, other.throughput)):
+def _add(slot: Slot, told: Slot, before: Slot) -> None:
+    """Count what is new in ``told`` since ``before``."""
+    slot.attempts += told.attempts - before.attempts
+    slot.answered += told.answered - before.answered
+    for mine, theirs, theirs_before in (
+        (slot.first_token, told.first_token, before.first_token),
+        (slot.throughput, told.throughput, before.throughput),
+    ):
         for place, count in theirs.items():
-            mine[place] = mine.get(place, 0) + count
+            mine[place] = mine.get(place, 0) + count - theirs_before.get(place, 0)
 
 
 def _slot(slots: deque[Slot], number: int) -> Slot:
@@ -220,24 +219,5 @@ def _slot(slots: deque[Slot], number: int) -> Slot:
 
 def _count(histogram: Histogram, value: float | None, weight: int) -> None:
     if value is not None and value > 0:
-        place = floor(log(value) / _STEP)
+        place = place_of(value)
         histogram[place] = histogram.get(place, 0) + weight
-
-
-def _percentiles(histograms: Sequence[Histogram]) -> dict[str, float]:
-    together: Histogram = {}
-    for histogram in histograms:
-        for place, count in histogram.items():
-            together[place] = together.get(place, 0) + count
-    total = sum(together.values())
-    if not total:
-        return {}
-    found: dict[str, float] = {}
-    places, passed = iter(sorted(together.items())), 0
-    place, count = next(places)
-    for name, share in PERCENTILES.items():
-        while passed + count < share * total:
-            passed += count
-            place, count = next(places)
-        found[name] = exp((place + 0.5) * _STEP)
-    return found

@@ -13,12 +13,12 @@ from pointsman.routing import filters
 from pointsman.routing.draws import Draws
 from pointsman.routing.measures import headroom
 from pointsman.routing.strategies import fusion, strategy
+from pointsman.routing.survey import survey_of
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
 
 Kind = Literal["model", "combo", "profile", "auto"]
 HEALTH: Final = "health"
-RESERVED: Final = 15 * 60 * 1_000_000  # us; who is left alone for longer (an empty account) is not tried even at last
 STICKY_HEADROOM: Final = 0.15  # below it a conversation leaves its account (OmniRoute's figure)
 
 
@@ -118,8 +118,8 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``emptied_by`` names the filter that left nothing. ``last_resort``: none is in good health, so the one that is to
     recover first is tried all the same. ``panel``: so many of the first are asked at the same time (0: one by one).
-    ``reserve``: left out for their health, but tried before the request fails, the one that is to recover first in
-    front: a target that failed a moment ago may be well again by now.
+    ``reserve``: left out for their health, the one that is to recover first in front. Some are tried before the request
+    fails: a target that failed a moment ago may be well again by now.
     """
 
     order: tuple[Target, ...]
@@ -141,26 +141,23 @@ def plan(problem: Problem) -> RoutePlan:
             steps = kept
             if not kept:
                 return RoutePlan(order=(), excluded=tuple(excluded), emptied_by=name)
-    usable, last_resort = _in_health(steps, problem.conditions)
-    if len(usable) != len(steps):
-        _note(excluded, steps, usable, HEALTH)
+    usable, left = _in_health(steps, problem.conditions)
+    excluded += [(step.target.id, HEALTH) for step in left]
     ordered = _ordered(usable, problem)
     return RoutePlan(
         order=tuple([step.target for step in ordered]),
         excluded=tuple(excluded),
-        last_resort=last_resort,
+        last_resort=len(usable) == 1 and not problem.conditions.get(usable[0].target.id, FINE).usable,
         panel=_panel(ordered, problem) if problem.route.strategy == "fusion" else 0,
-        reserve=_reserve(steps, usable, problem) if len(usable) != len(steps) else (),
+        reserve=_reserve(left, problem) if left else (),
     )
 
 
-def _reserve(steps: Sequence[Step], usable: Sequence[Step], problem: Problem) -> tuple[Target, ...]:
-    """The targets left out for their health that are not to be left alone for long."""
-    used = set(map(id, usable))
-    left = [step.target for step in steps if id(step) not in used]
-    until = {target.id: problem.conditions[target.id].until for target in left}
-    near = {target.id: target for target in left if until[target.id] - problem.now <= RESERVED}
-    return tuple(sorted(near.values(), key=lambda target: until[target.id]))
+def _reserve(left: Sequence[Step], problem: Problem) -> tuple[Target, ...]:
+    """The targets left out for their health, by when they recover."""
+    until = {step.target.id: problem.conditions[step.target.id].until for step in left}
+    each = {step.target.id: step.target for step in left}
+    return tuple(sorted(each.values(), key=lambda target: until[target.id]))
 
 
 def _note(excluded: list[tuple[str, str]], steps: Sequence[Step], kept: Sequence[Step], name: str) -> None:
@@ -174,15 +171,18 @@ def _note(excluded: list[tuple[str, str]], steps: Sequence[Step], kept: Sequence
             excluded.append((step.target.id, name))
 
 
-def _in_health(steps: Sequence[Step], conditions: Mapping[str, Condition]) -> tuple[Sequence[Step], bool]:
-    """The steps that may be used; when there is none, the one that recovers first."""
+def _in_health(steps: Sequence[Step], conditions: Mapping[str, Condition]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """The steps that may be used, and the others; when none may be, the one that recovers first is used."""
     if not conditions:
-        return steps, False
+        return steps, ()
     get = conditions.get
-    usable = [step for step in steps if (found := get(step.target.id)) is None or found.usable]
-    if usable or not steps:
-        return usable, False
-    return [min(steps, key=lambda step: conditions[step.target.id].until)], True
+    left = [step for step in steps if (found := get(step.target.id)) is not None and not found.usable]
+    if not left:
+        return steps, ()
+    if len(left) < len(steps):
+        return [step for step in steps if (found := get(step.target.id)) is None or found.usable], left
+    first = min(steps, key=lambda step: conditions[step.target.id].until)
+    return [first], [step for step in left if step is not first]
 
 
 def _ordered(steps: Sequence[Step], problem: Problem) -> Sequence[Step]:
@@ -190,8 +190,7 @@ def _ordered(steps: Sequence[Step], problem: Problem) -> Sequence[Step]:
         return steps
     order = strategy(problem.route.strategy).order
     draws = Draws(problem.seed)
-    first = steps[0].group
-    if all([step.group == first for step in steps]):
+    if survey_of(problem.route.steps).one_group:
         ordered = order(list(steps), problem, draws)
     else:
         groups: dict[int, list[Step]] = {}

@@ -40,6 +40,30 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 NO_PREFERENCES = Preferences()
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a request that names a profile was judged, and what that asks for; no word of its content.
+
+    ``budget`` is what the profile means for it, ``tier`` and ``score`` how demanding it is (complexity/), ``signals``
+    what each of its features adds to the score, ``rules`` what raised it beyond. ``holds`` is the budget that the
+    conversation still has from earlier turns: a model of it may stay. ``tool_loop``: tools are at work. ``engine`` is
+    who chose among the targets; ``picks`` are the ids of those that it chose, ``session`` and ``request_id`` its names.
+    """
+
+    profile: str
+    budget: str
+    tier: str
+    score: float
+    confidence: float
+    signals: dict[str, float] = {}
+    rules: tuple[str, ...] = ()
+    holds: str = ""
+    tool_loop: bool = False
+    engine: str = "local"
+    picks: tuple[str, ...] = ()
+    session: str | None = None
+    request_id: str | None = None
+
+
 class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request, as far as routing is concerned: no word of its content.
 
@@ -71,4 +95,5 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget_strict: bool = False
     session: str | None = None
     conversation: str | None = None
+    judged: Judged | None = None  # of a request that names a profile
     cache_marks: bool = False  # the prompt is marked for an upstream's cache: staying where it lies is worth something

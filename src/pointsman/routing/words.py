@@ -4,11 +4,14 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from pointsman.routing.profiles.book import ProfileBook
+from pointsman.routing.profiles.making import profile_words
+
 if TYPE_CHECKING:
     from pointsman.routing.catalogue import Catalogue
     from pointsman.routing.plan import Route
 
 RouteMaker = Callable[["Catalogue", str], "Route | None"]  # of a word; None: it means nothing here
 
-# A full id, a combo or an operator's word of the same name comes first only where the catalogue's order says so.
-WORDS: Final[MappingProxyType[str, RouteMaker]] = MappingProxyType({})
+# A full id or a combo of the same name comes first, an alias after (docs/model-names.md).
+WORDS: Final[MappingProxyType[str, RouteMaker]] = MappingProxyType(dict(profile_words(ProfileBook())))

@@ -16,7 +16,7 @@ from pointsman.routing.targets import Target
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import JSON, Exchange, refuse
 from pointsman.server.inference import dialect_module
-from pointsman.server.operations import Operations, offered
+from pointsman.server.operations import CATALOGUE_LINES, Operations, offered
 from pointsman.server.routes import Handler, Router
 from pointsman.server.views import contract_of
 
@@ -100,10 +100,8 @@ class ContractModels:
             dialect = dialect_module("hybrid")
             cards = [self._card(dialect, name, target) for name, target in self._targets()]
             return dialect.write_models(cards), b""
-        rows = [self._operations.told(name, target) for name, target in self._targets()]
-        extra = b""
-        if contract is Contract.CROSSCOMPUTE:
-            extra = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n" % len(rows)
+        rows = self._operations.rows()
+        extra = CATALOGUE_LINES % len(rows) if contract is Contract.CROSSCOMPUTE else b""
         return _encode({"object": "list", "data": rows}), extra
 
     async def _health(self, exchange: Exchange, name: str) -> None:

@@ -34,7 +34,7 @@ class Exchange:
     __slots__ = (
         "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "contract", "first_byte",
         "headers", "http11", "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started",
-        "started_at", "state", "throttle", "websocket",
+        "started_at", "state", "telling", "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -58,6 +58,7 @@ class Exchange:
         self.first_byte: float | None = None
         self.api_head = b""  # header lines that the client's API has: its name for the request
         self.limit_head = b""  # header lines about rate limits
+        self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
         self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.websocket: WebSocket | None = None  # of a request to change to one
@@ -78,6 +79,8 @@ class Exchange:
             return
         self.state = DONE
         self.bytes_out = len(body)
+        if self.telling is not None:
+            extra += self.telling()
         framing = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)  # RFC 9110 8.6
         head = self._head(status, content_type, extra, framing)
         if self.method == b"HEAD":
@@ -96,7 +99,7 @@ class Exchange:
         if self.first_byte is None:
             self.first_byte = self._edge.clock.monotonic()
         if self.state == WAITING:
-            self._open(status, content_type, extra)
+            self._open(status, content_type, extra if self.telling is None else extra + self.telling())
 
     def _open(self, status: int, content_type: bytes, extra: bytes) -> None:
         self.state = STREAMING

@@ -60,6 +60,15 @@ class HeldExchange:
         self._outer.limit_head = value
 
     @property
+    def telling(self) -> Callable[[], bytes] | None:
+        """Gives the lines about who answers, when somebody does."""
+        return self._outer.telling
+
+    @telling.setter
+    def telling(self, value: Callable[[], bytes] | None) -> None:
+        self._outer.telling = value
+
+    @property
     def bytes_out(self) -> int:
         """Bytes of the answer so far."""
         return self._outer.bytes_out
@@ -154,6 +163,7 @@ class QuietExchange:
         self.broken = False
         self.bytes_out = 0
         self.first_byte: float | None = None
+        self.telling: Callable[[], bytes] | None = None
         self.throttle: Callable[[bool], None] | None = None
         self.responded = False
         self.refusal: tuple[int, bytes] | None = None

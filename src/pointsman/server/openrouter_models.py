@@ -1,16 +1,19 @@
 """OpenRouter's lists of models, endpoints and providers, on the path that it shares with OmniRoute."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
+from pointsman.canonical.samples import percentiles
 from pointsman.contracts.operations import Contract
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
+from pointsman.policy.endpoint_figures import NOTHING, EndpointFiguresBook
+from pointsman.routing import measurements
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.plan import Condition
 from pointsman.routing.targets import Target
@@ -34,16 +37,16 @@ RSS_TYPE: Final = b"application/rss+xml; charset=utf-8"
 _VENDORS: Final = frozenset((b"anthropic-version", b"x-goog-api-key"))
 _encode: Final = msgspec.json.Encoder().encode
 
-FIVE_MINUTES: Final = 300_000_000
-
 View = Callable[[Exchange, str], tuple[bytes, bytes]]
+Ask = Callable[[Exchange, str], Awaitable[tuple[bytes, bytes]]]
 
 
 class OpenRouterModels:
     """Handlers. The cards of a catalogue are made once."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, figures: EndpointFiguresBook) -> None:
         self._gateway = gateway
+        self._figures = figures
         self._known: tuple[Catalogue, list[Card]] | None = None
 
     def add_to(self, router: Router, others: Handler, other: Handler) -> None:
@@ -61,13 +64,14 @@ class OpenRouterModels:
         router.add("GET", f"{base}/embeddings/models", self._view(base, self._embedding_models))
         router.add("GET", f"{base}/rerank/models", self._view(base, self._rerank_models))
 
-    def _view(self, base: str, write: View) -> Handler:
+    def _view(self, base: str, write: View | Ask) -> Handler:
         async def handle(exchange: Exchange) -> None:
             try:
                 self._gateway.planner.catch_up()
                 if is_credential_sent(exchange.headers):
                     self._authenticate(exchange)
-                body, kind = write(exchange, base)
+                written = write(exchange, base)
+                body, kind = written if isinstance(written, tuple) else await written
             except GatewayError as error:
                 if error.kind is Kind.MODEL_NOT_FOUND:  # 400 where one is called, but here it is what was looked for
                     error = GatewayError(Kind.NOT_FOUND, error.message, param=error.param)
@@ -92,19 +96,26 @@ class OpenRouterModels:
         authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
 
     def _measure(self, target: Target) -> Figures:
-        """How a target has done in this process."""
-        measured, now = self._gateway.planner.measurements, self._gateway.clock.now_us()
-        short, long = measured.figures(target.id, now, FIVE_MINUTES), measured.figures(target.id, now)
-        attempts, answered = measured.day(target.id, now)
-        condition = measured.condition(target.id, now, self._gateway.health.condition(target, now))
-        return Figures(
-            uptime_5m=_percent(short.uptime),
-            uptime_30m=_percent(long.uptime),
-            uptime_1d=_percent(answered / attempts if attempts else None),
-            latency={name: round(seconds * 1000, 1) for name, seconds in long.first_token.items()} or None,
-            throughput={name: round(rate, 2) for name, rate in long.throughput.items()} or None,
-            status=_status(condition),
-        )
+        """How fast a target was in the last five minutes, for sorting."""
+        return _speeds(self._gateway.planner.measurements.figures(target.id, self._gateway.clock.now_us()))
+
+    async def _measured(self, targets: Sequence[Target]) -> Callable[[Target], Figures]:
+        """How targets have done, by the request log."""
+        counts, now = await self._figures.of([target.id for target in targets]), self._gateway.clock.now_us()
+
+        def figures(target: Target) -> Figures:
+            found = counts.get(target.id, NOTHING)
+            health = self._gateway.health.condition(target, now)
+            told = _Speeds(percentiles([found.first_token]), percentiles([found.throughput]))
+            return msgspec.structs.replace(
+                _speeds(told),
+                uptime_5m=_percent(found.short),
+                uptime_30m=_percent(found.half_hour),
+                uptime_1d=_percent(found.day),
+                status=_status(self._gateway.planner.measurements.condition(target.id, now, health)),
+            )
+
+        return figures
 
     def _cards(self) -> list[Card]:
         catalogue = self._gateway.snapshot.catalogue
@@ -153,16 +164,15 @@ class OpenRouterModels:
         name = unquote(path.partition("/")[2].partition("/")[2], errors="replace")
         return _json({"data": model_object(self._card(name), base)})
 
-    def _endpoints(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+    async def _endpoints(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
         path = exchange.path.decode("latin-1").partition("/models/")[2].removesuffix("/endpoints")
         card = self._card(unquote(path, errors="replace"))
         model = model_object(card, base)
         shown = is_credential_sent(exchange.headers)
         data = {name: model[name] for name in ("id", "name", "created", "description")}
         data["architecture"] = architecture(card)
-        data["endpoints"] = [
-            endpoint_object(card, target, self._measure(target), shown=shown) for target in card.targets
-        ]
+        measured = await self._measured(card.targets)
+        data["endpoints"] = [endpoint_object(card, target, measured(target), shown=shown) for target in card.targets]
         return _json({"data": data})
 
     def _card(self, name: str) -> Card:
@@ -176,14 +186,13 @@ class OpenRouterModels:
         targets = tuple({step.target.id: step.target for step in route.steps}.values())
         return card_of(name, targets, router=route.kind == "combo")
 
-    def _zdr(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
+    async def _zdr(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
         shown = is_credential_sent(exchange.headers)
-        found = [
-            endpoint_object(card, target, self._measure(target), shown=shown)
-            for card in self._cards()
-            for target in card.targets
-            if target.facts.zdr and "/" in card.id
+        kept = [
+            (card, target) for card in self._cards() for target in card.targets if target.facts.zdr and "/" in card.id
         ]
+        measured = await self._measured([target for _, target in kept])
+        found = [endpoint_object(card, target, measured(target), shown=shown) for card, target in kept]
         return _json({"data": found})
 
 
@@ -200,8 +209,24 @@ def _unless_others(handler: Handler, others: Handler) -> Handler:
     return handle
 
 
-def _percent(part: float | None) -> float | None:
-    return None if part is None else round(part * 100, 3)
+class _Speeds(NamedTuple):
+    """Percentiles of seconds to the first token, and of tokens a second."""
+
+    first_token: dict[str, float]
+    throughput: dict[str, float]
+
+
+def _speeds(found: _Speeds | measurements.Figures) -> Figures:
+    return Figures(
+        latency={name: round(seconds * 1000, 1) for name, seconds in found.first_token.items()} or None,
+        throughput={name: round(rate, 2) for name, rate in found.throughput.items()} or None,
+    )
+
+
+def _percent(counts: tuple[int, int]) -> float | None:
+    """The part of the attempts that were answered; None without any."""
+    attempts, answered = counts
+    return round(answered / attempts * 100, 3) if attempts else None
 
 
 def _status(condition: Condition | None) -> int:

@@ -16,6 +16,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.profiles.budgets import PROFILES, present_name
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
@@ -24,6 +25,9 @@ from pointsman.wire.openai_chat import ModelObject
 
 # A proxy on this machine makes everybody look like loopback; these tell that there is one.
 PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
+# CrossCompute's header lines of a list: where it comes from, and how many models are in it.
+CATALOGUE_LINES: Final = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n"
+PROFILE_OWNER: Final = "crosscompute"  # whose contract has them
 # What CrossCompute's clients look for in a health answer, and this gateway does not have.
 NOT_OFFERED: Final[dict[str, Any]] = {
     "supabaseConfigured": False,
@@ -76,15 +80,24 @@ class Operations:
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``: public, but a key that is sent must be right."""
         self.authenticate_if_sent(exchange)
-        rows = [self.told(name, target) for name, target in offered(self._gateway.snapshot.catalogue)]
-        exchange.respond(200, _encode({"data": rows, "object": "list"}))
+        rows = self.rows()
+        exchange.respond(200, _encode({"data": rows, "object": "list"}), extra=CATALOGUE_LINES % len(rows))
 
     async def model(self, exchange: Exchange) -> None:
         """``GET /v1/models/{id}``: the id may hold slashes, encoded or not."""
         self.authenticate_if_sent(exchange)
         name = unquote(exchange.path.partition(b"/models/")[2].decode("latin-1"), errors="replace")
-        target = self._gateway.snapshot.catalogue.resolve(name)
-        exchange.respond(200, _encode(self.told(name, target)))
+        route = self._gateway.snapshot.catalogue.route(name)
+        found = _profile(name) if route.kind == "profile" else self.told(name, route.steps[0].target)
+        exchange.respond(200, _encode(found))
+
+    def rows(self) -> list[Any]:
+        """What is offered: profiles, then models."""
+        catalogue = self._gateway.snapshot.catalogue
+        return [
+            *(_profile(name) for name in profiles(catalogue)),
+            *(self.told(name, target) for name, target in offered(catalogue)),
+        ]
 
     def told(self, name: str, target: Target) -> dict[str, Any]:
         """A model with OpenAI's members, and what else is known of it."""
@@ -104,6 +117,16 @@ class Operations:
 def list_models(catalogue: Catalogue) -> list[ModelObject]:
     """Every model that is offered: full ids first, then aliases."""
     return [_model(name, target) for name, target in offered(catalogue)]
+
+
+def profiles(catalogue: Catalogue) -> list[str]:
+    """The profiles that can be asked for, by their present names."""
+    return [name for name in dict.fromkeys(map(present_name, PROFILES)) if catalogue.kind_of(name) == "profile"]
+
+
+def _profile(name: str) -> dict[str, Any]:
+    shown = {"provider": PROFILE_OWNER, "display_name": name}
+    return {**msgspec.structs.asdict(ModelObject(id=name, created=0, owned_by=PROFILE_OWNER)), **shown}
 
 
 def offered(catalogue: Catalogue) -> list[tuple[str, Target]]:

@@ -26,6 +26,7 @@ BUSY_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 60.0
 _MIGRATION_LOCK: Final = 0x706F696E74736D  # any number that is ours, for pg_advisory_xact_lock
+_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"  # any other number
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
 
 Kind = Literal["sqlite", "postgresql"]
@@ -154,6 +155,15 @@ class Database:
         else:
             async with self._turn, self._write() as connection:
                 yield connection
+
+    async def in_order(self, connection: AsyncConnection) -> None:
+        """Let nobody else post to requests or ledger before this transaction ends.
+
+        So the numbers of their rows become visible in their order on all nodes, and a reader that goes on behind the
+        last number it saw misses nothing. SQLite has one writer at a time anyway.
+        """
+        if self.kind == "postgresql":
+            await connection.exec_driver_sql(_ORDER)
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Row, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import Exemption, Outcome, RequestRecord
 from pointsman.storage import tables
 from pointsman.storage.database import Database
 
@@ -19,6 +19,14 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
     sequence: int
     record: RequestRecord
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What `insert_many` added: the records, and the range of ``sequence`` that holds them and no others."""
+
+    records: Sequence[RequestRecord]
+    first: int
+    last: int
 
 
 _TABLE: Final = tables.requests
@@ -43,10 +51,9 @@ _POSTGRES_PLANS: Final = (
     "INSERT INTO request_plans (request_id, created_at, plan)"
     f" SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) {_CONFLICT}"
 )
-# Taken to the end of the transaction, so that numbers of `sequence` become visible in their order on all nodes:
-# a reader that goes on behind the last number it saw misses nothing.
-_POSTGRES_ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"
+_LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
+_ASKED_AT_ONCE: Final = 500
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
@@ -58,30 +65,58 @@ class RequestRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert_many(self, connection: AsyncConnection, records: Sequence[RequestRecord]) -> int:
+    async def insert_many(self, connection: AsyncConnection, records: Sequence[RequestRecord]) -> Stored:
         """Store records inside the caller's transaction; those that are stored already are left alone.
 
-        Gives the number of new rows. Routing decisions go into a table of their own: they are read seldom and go soon.
+        Gives those that are new. Routing decisions go into a table of their own: they are read seldom and go soon.
         What no column can hold is altered, not refused: a NUL in a text becomes U+FFFD,
         a number beyond 64 bits the nearest one within.
         """
         if not records:
-            return 0
+            return Stored(records=(), first=0, last=0)
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(records), _SLICE_ROWS):
             rows += _rows(records[start : start + _SLICE_ROWS])
             await asyncio.sleep(0)
         plans = [(record.request_id, record.created_at, record.plan) for record in records if record.plan is not None]
+        await self._database.in_order(connection)
+        before = int((await connection.execute(_LAST)).scalar_one())
         if self._database.kind == "sqlite":
             result = await connection.exec_driver_sql(_SQLITE_INSERT, rows)
             if plans:
                 await connection.exec_driver_sql(_SQLITE_PLANS, plans)
         else:
-            await connection.exec_driver_sql(_POSTGRES_ORDER)
             result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(zip(*rows, strict=True)))
             if plans:
                 await connection.exec_driver_sql(_POSTGRES_PLANS, tuple(zip(*plans, strict=True)))
-        return result.rowcount
+        last = int((await connection.execute(_LAST)).scalar_one())
+        if result.rowcount != len(records):
+            records = await self._new_ones(connection, records, before)
+        return Stored(records=records, first=before + 1, last=last)
+
+    async def _new_ones(
+        self, connection: AsyncConnection, records: Sequence[RequestRecord], before: int
+    ) -> list[RequestRecord]:
+        """Those of ``records`` whose rows came after the one with the sequence ``before``; of equal ids the first."""
+        query = select(_TABLE.c.request_id).where(_TABLE.c.sequence > before)
+        new = set((await connection.execute(query)).scalars())
+        found: list[RequestRecord] = []
+        for record in records:
+            name = _fitted(record.request_id)
+            if name in new:
+                new.discard(name)
+                found.append(record)
+        return found
+
+    async def known(self, connection: AsyncConnection, request_ids: Sequence[str]) -> set[str]:
+        """Which of these requests are stored. They stay the only ones until the caller's transaction ends."""
+        await self._database.in_order(connection)
+        found: set[str] = set()
+        for start in range(0, len(request_ids), _ASKED_AT_ONCE):
+            some = request_ids[start : start + _ASKED_AT_ONCE]
+            query = select(_TABLE.c.request_id).where(_TABLE.c.request_id.in_(some))
+            found.update((await connection.execute(query)).scalars())
+        return found
 
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
@@ -135,12 +170,14 @@ class RequestRepository:
     async def last_cursor(self) -> int:
         """The sequence number of the record stored last; 0 when there is none."""
         async with self._database.read() as connection:
-            return int((await connection.execute(select(func.coalesce(func.max(_TABLE.c.sequence), 0)))).scalar_one())
+            return int((await connection.execute(_LAST)).scalar_one())
 
 
 def _record(row: Row[Any] | Sequence[Any]) -> RequestRecord:
     values = dict(zip(_FIELDS, row, strict=True))
     values["outcome"] = Outcome(values["outcome"])
+    if values["exemption"] is not None:
+        values["exemption"] = Exemption(values["exemption"])
     return RequestRecord(**values)
 
 

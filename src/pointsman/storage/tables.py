@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
     true,
 )
 
@@ -32,8 +33,11 @@ metadata: Final = MetaData(
 )
 
 # SQLite gives row numbers to a column declared INTEGER PRIMARY KEY only, which holds 64 bits there.
-_RowNumber: Final = BigInteger().with_variant(Integer, "sqlite")
+ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
+# Every credential that callers present: API keys of every kind, tokens of the command line, sessions of browsers
+# (identity/credentials.py). ``digest`` is a keyed hash, ``fingerprint`` the SHA-256 that OpenRouter calls a key's hash.
+# ``revision`` is the configuration's when the row last changed.
 keys: Final = Table(
     "keys",
     metadata,
@@ -51,8 +55,22 @@ keys: Final = Table(
     Column("requests_per_day", BigInteger),
     Column("tokens_per_minute", BigInteger),
     Column("priority", Text, nullable=False, server_default="normal"),
-    CheckConstraint("role IN ('admin', 'inference')", name="role"),
+    Column("kind", Text, nullable=False, server_default="plain"),
+    Column("account_id", Text, nullable=False, server_default="default"),
+    Column("user_id", Text),
+    Column("creator_user_id", Text),
+    Column("scopes", Text, nullable=False, server_default="[]"),
+    Column("fingerprint", Text, unique=True),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    Column("updated_at", BigInteger),
+    Column("settings", Text, nullable=False, server_default="{}"),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("role IN ('admin', 'management', 'inference')", name="role"),
 )
+Index(None, keys.c.account_id, keys.c.created_at)
+Index(None, keys.c.workspace_id, keys.c.created_at)
+Index(None, keys.c.user_id, keys.c.created_at)
+Index(None, keys.c.revision)
 
 connections: Final = Table(
     "connections",
@@ -123,6 +141,9 @@ aliases: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+# Tokens were used and nobody knows what they cost.
+UNPRICED: Final = text("cost_nano_usd IS NULL AND input_tokens + output_tokens > 0")
+
 # The columns after `sequence` are the fields of RequestRecord but ``plan``, in its order. No check constraints: a row
 # that money depends on must not be refused for an odd value, and one IN (...) costs a quarter of the insert on SQLite.
 # `sequence` grows in the order of commit, which created_at does not: a long request is stored after a short one that
@@ -130,7 +151,7 @@ aliases: Final = Table(
 requests: Final = Table(
     "requests",
     metadata,
-    Column("sequence", _RowNumber, primary_key=True, autoincrement=True),
+    Column("sequence", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("request_id", Text, nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("operation", Text, nullable=False),
@@ -163,10 +184,30 @@ requests: Final = Table(
     Column("attempts", Text),
     Column("combo", Text),
     Column("target", Text),
+    Column("account_id", Text, nullable=False, server_default="default"),
+    Column("upstream_cost_nano_usd", BigInteger),
+    Column("byok", Boolean, nullable=False, server_default=false()),
+    Column("exemption", Text),
+    Column("charges", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
 Index(None, requests.c.key_id, requests.c.created_at)
+Index(None, requests.c.account_id, requests.c.created_at)
+# What nobody could price, for the alert and the list of it: hardly any row where prices are known.
+Index(
+    "ix_requests_unpriced",
+    requests.c.created_at,
+    sqlite_where=UNPRICED,
+    postgresql_where=UNPRICED,
+)
+# To count budgets again; a request that no budget binds costs it nothing.
+Index(
+    "ix_requests_charged",
+    requests.c.created_at,
+    sqlite_where=requests.c.charges.is_not(None),
+    postgresql_where=requests.c.charges.is_not(None),
+)
 # For the figures of combos; a request that named none costs it nothing.
 Index(
     None,
@@ -374,5 +415,52 @@ resilience: Final = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
     Column("overrides", Text, nullable=False, server_default="{}"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# How endpoints have done (storage/endpoint_figures.py): counts of a ``measure`` in a ``slot`` of time; ``place`` is one
+# of a histogram, and 0 for plain counts.
+endpoint_figures: Final = Table(
+    "endpoint_figures",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("measure", Integer, primary_key=True, autoincrement=False),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+)
+Index(None, endpoint_figures.c.measure, endpoint_figures.c.slot)
+
+# What each process (``writer``) has measured of a target in one slot of time, in JSON, for the others to read.
+measurements: Final = Table(
+    "measurements",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+Index(None, measurements.c.revision)
+Index(None, measurements.c.slot)
+
+# Where conversations with models went last. ``conversation`` is a digest, no word of it can be read.
+conversation_places: Final = Table(
+    "conversation_places",
+    metadata,
+    Column("conversation", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+Index(None, conversation_places.c.revision)
+Index(None, conversation_places.c.used_at)
+
+# One row: how many changes of the two tables above there were.
+route_sharing: Final = Table(
+    "route_sharing",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
 )

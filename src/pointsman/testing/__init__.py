@@ -26,6 +26,7 @@ from .embedding_hosts import GeminiEmbeddings, MistralEmbeddings
 from .faults import FAULTS, Fault
 from .gemini import Gemini
 from .mixture import FaultMixture
+from .notdiamond import NotDiamond
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_flavours import FLAVOURS, Flavour
@@ -53,6 +54,7 @@ __all__ = [
     "GeminiEmbeddings",
     "JinaRetrieval",
     "MistralEmbeddings",
+    "NotDiamond",
     "Ollama",
     "OpenAIChat",
     "OpenAIOperations",

@@ -6,24 +6,27 @@ that failed together don't come back together. Nothing goes on beyond the reques
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from pointsman.clock import Clock
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind
 from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.targets import Target
 from pointsman.ticker import INTERVAL_SECONDS, NEVER
+from pointsman.upstream.hedging import Hedging
 from pointsman.upstream.terms import ONCE, Terms
 
 MAX_NAMED: Final = 10  # targets that an error names one by one
 LONGEST_BACKOFF_SECONDS: Final = 8.0  # as OpenAI's and Anthropic's SDKs wait at most
 
+# us; who is left alone for longer (an empty account) is not asked even as a last resort
+LONGEST_RESORT: Final = 15 * 60 * 1_000_000
 LAST, RESERVE = 1e-9, 2e-9  # turns behind those that nothing is known against, and before those of a second try
 
 Go = Callable[[Target], Awaitable[None]]
@@ -36,6 +39,22 @@ class Tried(NamedTuple):
     failure: Failure
     error: GatewayError
     us: int
+
+
+class Lost(NamedTuple):
+    """An attempt that was cancelled since another one had answered: after how long (us), and what it has used."""
+
+    target: Target
+    us: int
+    used: dict[str, Any]
+
+
+class Left(NamedTuple):
+    """A target that was not asked: why, and for how many more seconds it is left alone."""
+
+    target: Target
+    reason: str
+    seconds: float
 
 
 class Turn:
@@ -52,7 +71,10 @@ class Turn:
 class Attempts:
     """The attempts of one request."""
 
-    __slots__ = ("_broken", "_chance", "_clock", "_deadline", "_health", "_overflowed", "_seconds", "_terms", "tried")
+    __slots__ = (
+        "_broken", "_chance", "_clock", "_deadline", "_health", "_overflowed", "_resorts", "_seconds", "_terms", "left",
+        "lost", "tried",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,11 +94,17 @@ class Attempts:
         self._chance = chance
         self._overflowed: list[Target] = []
         self._broken = False
+        self._resorts = terms.resorts
         self.tried: list[Tried] = []
+        self.left: list[Left] = []
+        self.lost: list[Lost] = []
 
-    async def run(self, plan: RoutePlan, go: Go, failed: GatewayError | None = None) -> None:
+    async def run(
+        self, plan: RoutePlan, go: Go, failed: GatewayError | None = None, hedging: Hedging | None = None
+    ) -> None:
         """Try one target after the other: ``go`` answers the client or raises, and then nothing has been answered.
-        ``failed`` is how the first one has failed already.
+        ``failed`` is how the first one has failed already. ``hedging``: when another target is asked beside one that
+        has not failed.
 
         Raises GatewayError: the caller's own mistake as it is, else one that names every target and what was wrong.
         """
@@ -87,21 +115,85 @@ class Attempts:
         while turns:
             turn = min(turns, key=lambda one: one.not_before) if self._terms.failover_first else turns[0]
             turns.remove(turn)
-            if not (turn.not_before or plan.last_resort or self._health.ready(turn.target, self._clock.now_us())):
+            unwell = not turn.tries and not self._health.ready(turn.target, self._clock.now_us())
+            if unwell and not turn.not_before and not plan.last_resort:
                 turn.not_before = LAST  # it failed meanwhile, for somebody else
                 turns.append(turn)
                 continue
-            if self._too_small(turn.target):
+            must = (plan.last_resort and turn.target is plan.order[0]) or not (turns or self.tried)
+            if self._too_small(turn.target) or (unwell and not self._may_resort(turn.target, must=must)):
                 continue
             wait = turn.not_before - self._clock.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
+            if hedging is not None and turns and (after := hedging.after(turn.target)) is not None:
+                if await self._race((turn, turns), go, hedging, after):
+                    return
+                continue
             began = self._clock.monotonic()
             failed = await self._try(turn.target, go)
             if failed is None:
                 return
             self._judge(turn, turns, failed, began)
         raise self._exhausted()
+
+    async def _race(self, had: tuple[Turn, list[Turn]], go: Go, hedging: Hedging, after: float) -> bool:
+        """Try a target, and another one beside it once it has taken ``after`` seconds. Gives whether one has answered.
+        ``had`` are its turn and those that are left.
+        """
+        turn, turns = had
+        running: dict[asyncio.Task[GatewayError | None], tuple[Turn, float]] = {}
+        answered = False
+
+        def start(turn: Turn) -> None:
+            running[asyncio.create_task(self._try(turn.target, go))] = (turn, self._clock.monotonic())
+
+        start(turn)
+        try:
+            done, _ = await asyncio.wait(running, timeout=after)
+            if not done and not hedging.answering and (second := self._beside(turns, hedging)) is not None:
+                start(second)
+            while running:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    turn, began = running.pop(task)
+                    if task.cancelled():
+                        continue  # it has lost
+                    failed = task.result()
+                    if failed is None:
+                        answered = True
+                    else:
+                        self._judge(turn, turns, failed, began)
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.gather(*running, return_exceptions=True)
+        return answered
+
+    def _beside(self, turns: list[Turn], hedging: Hedging) -> Turn | None:
+        """The turn of the next target in good health, taken out, if it may be asked beside another one."""
+        now = self._clock.now_us()
+        for turn in turns:
+            if not turn.not_before and self._health.ready(turn.target, now) and not self._too_small(turn.target):
+                if not hedging.may(turn.target):
+                    return None
+                turns.remove(turn)
+                return turn
+        return None
+
+    def _may_resort(self, target: Target, *, must: bool) -> bool:
+        """Whether a target that is left alone is asked all the same: few are, those first that recover first.
+        ``must``: there is no other.
+        """
+        now = self._clock.now_us()
+        found = self._health.condition(target, now)
+        until, reason = (found.until, found.reason) if found is not None else (now, "")
+        if must or (self._resorts and until - now <= LONGEST_RESORT):
+            self._resorts -= 1
+            return True
+        self.left.append(Left(target, reason, max(0, until - now) / 1e6))
+        return False
 
     async def _try(self, target: Target, go: Go) -> GatewayError | None:
         now = self._clock.now_us()
@@ -137,10 +229,13 @@ class Attempts:
         return failure
 
     def log(self) -> str | None:
-        """What the request's record keeps of failed attempts."""
-        if not self.tried:
+        """What the request's record keeps of failed attempts, and of those that were cancelled."""
+        if not self.tried and not self.lost:
             return None
-        rows = [[one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]]
+        rows: list[list[Any]] = [
+            [one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]
+        ]
+        rows += [[one.target.id, "hedge_lost", 0, one.us, one.used] for one in self.lost]
         return msgspec.json.encode(rows).decode()
 
     def _judge(self, turn: Turn, turns: list[Turn], error: GatewayError, began: float) -> None:
@@ -182,7 +277,11 @@ class Attempts:
         return self._clock.monotonic() + INTERVAL_SECONDS >= self._deadline
 
     def _exhausted(self) -> GatewayError:
-        return self.tried[-1].error if len(self.tried) == 1 else exhausted(self.tried)
+        if len(self.tried) == 1 and not self.left:
+            return self.tried[0].error
+        if self.tried and all(isinstance(one.error, BudgetExceeded) for one in self.tried):
+            return self.tried[-1].error
+        return exhausted(self.tried, self.left)
 
     def _late(self) -> GatewayError:
         named = _named(self.tried)
@@ -194,15 +293,16 @@ def is_safe_again(failure: Failure, error: GatewayError) -> bool:
     return failure.again and (error.refusal is not None or error.kind is Kind.UPSTREAM_UNAVAILABLE)
 
 
-def exhausted(tried: list[Tried]) -> GatewayError:
-    """The error of a request of which every target failed. It has the status of the failure that tells most: a limit
-    with its earliest end when all were limited, else that of the plan's last target, however often each was asked.
+def exhausted(tried: list[Tried], left: Sequence[Left] = ()) -> GatewayError:
+    """The error of a request of which every target failed, or is ``left`` alone. It has the status of the failure that
+    tells most: a limit with its earliest end when all were limited, else that of the plan's last target, however often
+    each was asked.
     """
     last_of = {one.target.id: one.error for one in tried}
-    targets = len(last_of)
-    again = f" in {len(tried)} attempts" if len(tried) > targets else ""
+    targets = len(last_of) + len(left)
+    again = f" in {len(tried)} attempts" if len(tried) > len(last_of) else ""
     what = f"none of {targets} targets could answer" if targets > 1 else "the target could not answer"
-    message = f"{what}{again}: {_named(tried)}"
+    message = f"{what}{again}: {_named(tried, left)}"
     if all(one.error.kind is Kind.RATE_LIMITED for one in tried):
         waits = [one.error.retry_after_seconds for one in tried if one.error.retry_after_seconds is not None]
         return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=min(waits, default=None))
@@ -212,7 +312,10 @@ def exhausted(tried: list[Tried]) -> GatewayError:
     )
 
 
-def _named(tried: list[Tried]) -> str:
-    named = "; ".join(f"{one.target.id}: {one.error.message}" for one in tried[:MAX_NAMED])
-    more = f"; and {len(tried) - MAX_NAMED} more" if len(tried) > MAX_NAMED else ""
-    return named + more
+def _named(tried: list[Tried], left: Sequence[Left] = ()) -> str:
+    parts = [f"{one.target.id}: {one.error.message}" for one in tried]
+    parts += [
+        f"{one.target.id}: not asked, left alone for {one.seconds:.0f} s ({one.reason or 'failing'})" for one in left
+    ]
+    more = f"; and {len(parts) - MAX_NAMED} more" if len(parts) > MAX_NAMED else ""
+    return "; ".join(parts[:MAX_NAMED]) + more

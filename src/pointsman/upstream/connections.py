@@ -1,7 +1,7 @@
 """Connections: where they come from (file or database), how they are changed, and what is built of them."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.targets import Connection
+from pointsman.routing.words import WORDS, RouteMaker
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow, ConnectionTest
@@ -105,8 +106,10 @@ class ConnectionService:
         *,
         facts: FactSources | None = None,
         ambiguous: Ambiguous = "refuse",
+        words: Mapping[str, RouteMaker] = WORDS,
     ) -> None:
         self._facts = facts
+        self._words = words
         self._ambiguous = ambiguous
         self._repository = repository
         self._aliases = aliases
@@ -235,7 +238,7 @@ class ConnectionService:
                 if prices is not None:
                     tables[row.id] = prices.table(row.provider, row.base_url)
         book = await self._facts.book(served, tables) if self._facts is not None else None
-        return Catalogue(connections, aliases, combos, book, ambiguous=self._ambiguous)
+        return Catalogue(connections, aliases, combos, book, ambiguous=self._ambiguous, words=self._words)
 
     async def price_questions(self, catalogue: Catalogue) -> list[Question]:
         """What to ask the price data about the offered models; it knows nothing of this machine's own."""

@@ -241,6 +241,7 @@ def from_file(row: ConnectionSettings, index: int, environment: Environment) -> 
         allow_private=row.allow_private,
         provider=provider,
         options=row.options,
+        tags=tuple(row.tags),
         created_at=0,
         updated_at=0,
     )

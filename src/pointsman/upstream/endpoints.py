@@ -113,6 +113,7 @@ class Endpoint(Protocol):
     operations: Operations
     look_at: int  # from then on (us) an answer's headers are worth a look: they tell what is left of the limits
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
+    byok: bool  # the upstream bills the caller's own account: the gateway's operator owes nothing
     account: Hashable | None  # equal for connections to one account: what is kept there can be reached by each
 
     def upstream(self, model: str) -> Upstream:
@@ -180,6 +181,7 @@ class RemoteEndpoint:
         self.stream_usage = stream_usage
         self._quirks = quirks or {}
         self._options = options or {}
+        self.byok = self._options.get("byok") == "true"
         self.base_url = base_url
         self.own_price: Callable[[str], Price | None] | None = None  # what wins over the price data, by model
         self._prices = prices
@@ -335,6 +337,7 @@ class LocalEndpoint:
     """The embedded model: its process is started when a call needs it."""
 
     provider: str | None = "local"
+    byok = False
     account: Hashable | None = None
     access: Access | None = None
     departures = NO_DEPARTURES

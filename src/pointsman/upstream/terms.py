@@ -30,7 +30,8 @@ class Terms(NamedTuple):
 
     ``retries`` of one target at most, the first after ``delay`` on average twice as long each further time, none after
     a wait longer than ``longest_wait``. ``failover_first``: other targets come before a retry. ``target_seconds``: the
-    time of one attempt, of a stream to its first content.
+    time of one attempt, of a stream to its first content. ``resorts``: so many targets that are left alone are asked
+    all the same before the request fails.
     """
 
     retries: int
@@ -38,6 +39,7 @@ class Terms(NamedTuple):
     longest_wait: float
     failover_first: bool = True
     target_seconds: float | None = None
+    resorts: int = 2
 
 
 ONCE: Final = Terms(retries=0, delay=0.0, longest_wait=0.0)
@@ -55,6 +57,7 @@ def terms_of(settings: AttemptSettings, route: Mapping[str, Any]) -> Terms:
         longest_wait=settings.max_retry_wait_seconds,
         failover_first=route.get("failoverBeforeRetry") is not False,
         target_seconds=timeout or None,
+        resorts=settings.last_resorts,
     )
 
 

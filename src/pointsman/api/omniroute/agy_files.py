@@ -149,6 +149,7 @@ def unpack(archive: bytes) -> list[dict[str, Any]]:
             if len(chosen) > MAX_ENTRIES:
                 raise invalid([("body", f"the archive has more than {MAX_ENTRIES} token files")])
             return [entry for info in chosen if (entry := _entry(opened, info)) is not None]
+    # What zipfile raises: NotImplementedError is an unknown compression, RuntimeError an encrypted file.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
         raise invalid([("body", "is not a ZIP archive that can be read")]) from None
 

@@ -104,7 +104,7 @@ def _rows(text: str) -> list[tuple[str, int, int]]:
     """Target, duration (us) and status of each failed attempt in a record."""
     found = []
     for row in msgspec.json.decode(text):
-        if isinstance(row, list) and len(row) >= 4 and isinstance(row[0], str):
+        if isinstance(row, list) and len(row) >= 4 and isinstance(row[0], str) and int(row[2] or 0) >= 400:
             found.append((row[0], int(row[3] or 0), int(row[2] or 0)))
     return found
 

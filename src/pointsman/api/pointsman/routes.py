@@ -6,13 +6,14 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.dry_run import read_asked, route_of
+from pointsman.dry_run import judged, read_asked, route_of
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import problem_of
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate
 from pointsman.routing.explain import explained
+from pointsman.routing.profiles.narrowing import narrowed
 from pointsman.routing.replay import replayed
 from pointsman.storage.requests import RequestRepository
 
@@ -35,7 +36,8 @@ class RouteExplanations:
             self._admit(request)
             asked = read_asked(await request.body())
             route = route_of(asked, self._gateway.snapshot.catalogue)
-            return _json(explained(problem_of(self._gateway, asked, route)))
+            problem = problem_of(self._gateway, judged(asked, route), route)
+            return _json(explained(narrowed(problem) if route.kind == "profile" else problem))
 
         @get("/api/pointsman/route/replay")
         async def replay_route(request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -10,8 +10,10 @@ from pointsman.errors import GatewayError, Kind
 
 _ACCOUNT: Final = frozenset((401, 402, 403, 407))
 # Reasons of a 400 that are about the gateway's key or place, not the caller's request.
-_ACCOUNT_REASONS: Final = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
-_PLACE: Final = "User location is not supported"
+_ACCOUNT_REASONS: Final = frozenset(
+    {"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "BILLING_DISABLED"}
+)
+_PLACES: Final = ("User location is not supported", "Gemini API free tier is not available")
 _TOO_LONG: Final = re.compile(r"exceeds the maximum number of tokens|input context is too long|token count .* exceeds")
 _SECONDS: Final = re.compile(r"^(\d{1,9}(?:\.\d+)?)s?$")
 _STATUS: Final = {404: Kind.MODEL_NOT_FOUND, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}
@@ -94,7 +96,7 @@ def _details(error: Json) -> list[Json]:
 def _is_account(error: Json) -> bool:
     message = error.get("message")
     return any(one.get("reason") in _ACCOUNT_REASONS for one in _details(error)) or (
-        isinstance(message, str) and message.startswith(_PLACE)
+        isinstance(message, str) and message.startswith(_PLACES)
     )
 
 

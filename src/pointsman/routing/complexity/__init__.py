@@ -3,18 +3,14 @@ reasons. Pure: the caller keeps the memory of a conversation.
 """
 
 from pointsman.routing.complexity.facts import TIERS, Tier
-from pointsman.routing.complexity.profiles import PROFILES, Budget, profile_budget
 from pointsman.routing.complexity.scoring import Complexity, ConversationMemory, Signal, remember, score, tier_of
 
 __all__ = [
-    "PROFILES",
     "TIERS",
-    "Budget",
     "Complexity",
     "ConversationMemory",
     "Signal",
     "Tier",
-    "profile_budget",
     "remember",
     "score",
     "tier_of",

@@ -28,6 +28,7 @@ STRATEGIES: Final = {
     "auto": "auto",
     "fusion": "fusion",
     "openrouter": "openrouter",
+    "profile": "profile",
 }
 
 

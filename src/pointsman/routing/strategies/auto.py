@@ -6,6 +6,7 @@ known counts as the highest, since it must not win by being unknown; a latency t
 """
 
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, cast
 
 from pointsman.routing.measures import cost_of, expected_tokens, rotated
@@ -44,7 +45,7 @@ def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step
     if router in ("sla", "sla-aware"):
         return [step for _, step in _by_sla(steps, problem)]
     ranked = list(zip(scores(steps, problem), steps, strict=True))
-    ranked.sort(key=lambda pair: -pair[0])
+    ranked.sort(key=itemgetter(0), reverse=True)
     resting = problem.memory.resting
     if resting or ranked[-1][0] < RESTS_BELOW:
         awake, asleep = _split(ranked, problem)
@@ -53,7 +54,9 @@ def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step
     pick = _pick(awake, problem, draws)
     if problem.wants.budget is not None:
         pick = _affordable(pick, awake, problem)
-    return [pick, *[step for _, step in awake if step is not pick], *[step for _, step in asleep]]
+    ordered = [step for _, step in awake if step is not pick]
+    ordered.insert(0, pick)
+    return ordered + [step for _, step in asleep] if asleep else ordered
 
 
 def scores(steps: "list[Step]", problem: "Problem") -> list[float]:
@@ -76,13 +79,12 @@ def resting(problem: "Problem") -> dict[str, tuple[int, int]]:
 
 def _split(ranked: Ranked, problem: "Problem") -> tuple[Ranked, Ranked]:
     """Who takes part in the choice, and who rests. When all rest, none does."""
-    now, resting = problem.now, problem.memory.resting
-    awake: Ranked = []
-    asleep: Ranked = []
-    for score, step in ranked:
-        rests = score < RESTS_BELOW or resting.get(step.target.id, (0, 0))[0] > now
-        (asleep if rests else awake).append((score, step))
-    return (awake, asleep) if awake else (ranked, [])
+    now = problem.now
+    rest = {name for name, (until, _) in problem.memory.resting.items() if until > now}
+    awake = [pair for pair in ranked if pair[0] >= RESTS_BELOW and pair[1].target.id not in rest]
+    if not awake or len(awake) == len(ranked):
+        return ranked, []
+    return awake, [pair for pair in ranked if pair[0] < RESTS_BELOW or pair[1].target.id in rest]
 
 
 def _pick(ranked: Ranked, problem: "Problem", draws: "Draws") -> "Step":
@@ -93,12 +95,13 @@ def _pick(ranked: Ranked, problem: "Problem", draws: "Draws") -> "Step":
         return ranked[draws.below(len(ranked))][1]
     best, worst = ranked[0][0], ranked[-1][0]
     spread, turn = best - worst, problem.memory.turn
+    if spread >= CLEAR:
+        alike = next((place for place, (score, _) in enumerate(ranked) if best - score > ALIKE), len(ranked))
+        return ranked[turn % alike][1]
     tiers: tuple[list[Step], list[Step], list[Step]] = ([], [], [])
     for score, step in ranked:
         behind = best - score
         tiers[0 if behind <= ALIKE else 1 if behind <= NEAR * spread else 2].append(step)
-    if spread >= CLEAR:
-        return rotated(tiers[0], turn)[0]
     shares = chosen_tiers(problem.route.settings)
     index = draws.weighted([share if tier else 0.0 for share, tier in zip(shares, tiers, strict=True)])
     return rotated(tiers[index] or tiers[0], turn)[0]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,6 @@ _FITS: Final = (
     (re.compile("sonnet|gpt-5|gpt-4|gemini|grok|claude|large|glm|kimi|qwen"),
      {"code": 0.85, "reasoning": 0.8, "simple": 0.6, "medium": 0.9}),
 )  # fmt: skip
-_known_fits: dict[tuple[str, str], float] = {}
 MOST_KNOWN: Final = 10_000
 
 
@@ -89,22 +89,29 @@ def _stability(steps: "list[Step]", found: "list[Condition | None]", problem: "P
 
 
 def _task_fit(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
-    task = problem.wants.task or "medium"
-    return [fit_of(task, step.target.model) for step in steps]
+    fits = fits_of(problem.wants.task or "medium")
+    return [fits[step.target.model] for step in steps]
 
 
-def fit_of(task: str, model: str) -> float:
-    """How well a model of this name suits a task."""
-    found = _known_fits.get((task, model))
-    return _fit(task, model) if found is None else found
+class Fits(dict[str, float]):
+    """How well models suit one task, by name: worked out once for each, as long as there are not too many."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__()
+        self._task = task
+
+    def __missing__(self, model: str) -> float:
+        name = model.lower()[:200]
+        value = next((fits.get(self._task, HALF) for pattern, fits in _FITS if pattern.search(name)), HALF)
+        if len(self) < MOST_KNOWN:
+            self[model] = value
+        return value
 
 
-def _fit(task: str, model: str) -> float:
-    name = model.lower()[:200]
-    value = next((fits.get(task, HALF) for pattern, fits in _FITS if pattern.search(name)), HALF)
-    if len(_known_fits) < MOST_KNOWN:
-        _known_fits[task, model] = value
-    return value
+@lru_cache(maxsize=16)
+def fits_of(task: str) -> Fits:
+    """How well models suit a task, by their names."""
+    return Fits(task)
 
 
 def _account_tier(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:
@@ -169,13 +176,14 @@ def _density(steps: "list[Step]", found: "list[Condition | None]", problem: "Pro
 
 def density(steps: "list[Step]") -> dict[str, float] | None:
     """By connection: vendors with several accounts can take more. None: no vendor has several."""
-    vendors = {(one := step.target.connection).id: one.provider or one.kind for step in steps}
-    accounts: dict[str, int] = {}
+    accounts = {(one := step.target.connection).id: one for step in steps}
+    crowds: dict[str, int] = {}
+    vendors = {name: one.provider or one.kind for name, one in accounts.items()}
     for vendor in vendors.values():
-        accounts[vendor] = accounts.get(vendor, 0) + 1
-    if len(accounts) == len(vendors):
+        crowds[vendor] = crowds.get(vendor, 0) + 1
+    if len(crowds) == len(vendors):
         return None
-    return {name: min(1.0, (accounts[vendor] - 1) / 10) for name, vendor in vendors.items()}
+    return {name: min(1.0, (crowds[vendor] - 1) / 10) for name, vendor in vendors.items()}
 
 
 def _resets(steps: "list[Step]", found: "list[Condition | None]", problem: "Problem") -> Values:

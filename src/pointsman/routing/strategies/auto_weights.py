@@ -48,7 +48,7 @@ def _normal(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items() if weight > 0}
 
 
-_DEFAULT: Final = _normal(DEFAULT)
+NORMAL: Final = _normal(DEFAULT)
 _PACKS: Final = {name: _normal(_pack(emphasis)) for name, emphasis in PACKS.items()}
 
 
@@ -61,8 +61,8 @@ def chosen_weights(settings: Mapping[str, Any]) -> dict[str, float]:
             return _normal(known)
     pack = settings.get("modePack")
     if pack:
-        return _PACKS.get(MODES.get(pack, pack), _DEFAULT)
-    return _DEFAULT
+        return _PACKS.get(MODES.get(pack, pack), NORMAL)
+    return NORMAL
 
 
 def chosen_tiers(settings: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from math import inf, log
 from typing import TYPE_CHECKING, Final
 
 from pointsman.routing.providers import provider_matches
+from pointsman.routing.survey import survey_of
 from pointsman.routing.targets import PriceTag
 from pointsman.routing.variants import SETTING, sort_of
 
@@ -81,18 +82,24 @@ def _listed(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[St
     preferences = problem.wants.preferences
     left = _ranked(steps, problem, draws)
     listed: list[Step] = []
+    survey = survey_of(problem.route.steps)
     for slug in preferences.order:
-        found = [step for step in left if provider_matches(slug, step.target)]
+        ids = survey.accounts((slug,))
+        if ids is None:
+            found = [step for step in left if provider_matches(slug, step.target)]
+        else:
+            found = [step for step in left if step.target.connection.id in ids]
         if found:
             listed += found
-            left = [step for step in left if step not in found]
+            taken = set(map(id, found))
+            left = [step for step in left if id(step) not in taken]
     if not preferences.allow_fallbacks:
         return listed or left[:1]
     return listed + left
 
 
 def _own_first(steps: "list[Step]") -> "list[Step]":
-    if not any(step.target.connection.tags for step in steps):
+    if not any([step.target.connection.tags for step in steps]):
         return steps
     return sorted(steps, key=_ownership)
 
@@ -129,17 +136,24 @@ def _sort(problem: "Problem") -> str | None:
 
 def _drawn(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step]":
     """One after another, by 1/price^2: keys as Efraimidis and Spirakis draw without replacement (2006)."""
-    tokens = _tokens(problem.wants)
-    costs = [_cost(step.target.facts.price, tokens) for step in steps]
+    tokens_in, tokens_out = _tokens(problem.wants)
+    costs = [  # `_cost`, without a call for each
+        inf
+        if (price := step.target.facts.price) is None
+        else price.prompt * tokens_in + price.completion * tokens_out + price.request
+        for step in steps
+    ]
     free = not all(costs)
     known = [cost for cost in costs if 0 < cost < inf]
     dearest, cheapest = (max(known), min(known)) if known else (1.0, 1.0)
     keyed: list[tuple[bool, bool, float, int]] = []
-    for index, cost in enumerate(costs):
+    get = problem.conditions.get
+    for index, (step, cost, fraction) in enumerate(zip(steps, costs, draws.fractions(len(steps)), strict=True)):
         # What costs nothing comes before what does. A price that isn't known is taken to be the highest.
         relative = 1.0 if cost == 0 else (dearest if cost == inf else cost) / cheapest
-        key = -log(1.0 - draws.fraction()) * relative * relative
-        keyed.append((_unstable(problem, steps[index]), free and cost != 0, key, index))
+        key = -log(1.0 - fraction) * relative * relative
+        unstable = (condition := get(step.target.id)) is not None and condition.unstable
+        keyed.append((unstable, free and cost != 0, key, index))
     keyed.sort()
     return [steps[index] for _, _, _, index in keyed]
 

@@ -1,0 +1,207 @@
+"""Budgets and what was spent of them. The leases of processes are in budget_leases.py."""
+
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pointsman.canonical.windows import Window
+from pointsman.storage import configuration, tables
+from pointsman.storage.budget_leases import lock_budgets
+from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
+from pointsman.storage.database import Database
+
+Scope = Literal["key", "account", "workspace", "member", "guardrail", "tag"]
+# The column of `requests` that tells what a subject has spent before it had a budget. Others begin at zero.
+_OWNERS: Final = {"key": "key_id", "workspace": "workspace_id", "account": "account_id"}
+_CHILDREN: Final = (budget_periods, budget_leases, budget_alerts)
+
+
+class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One budget. ``alerts`` are percentages of the limit; a budget that is not ``hard`` refuses nothing.
+
+    ``source`` says who keeps it: ``operator``, or the contract whose limit it is. Instants in us.
+    """
+
+    id: str
+    scope: Scope
+    subject: str
+    limit_nano_usd: int
+    window: Window
+    alerts: tuple[int, ...] = ()
+    hard: bool = True
+    source: str = "operator"
+    created_at: int = 0
+    updated_at: int = 0
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """What was spent of a budget in the window that holds an instant, and what processes hold for calls, in nano-USD.
+
+    ``oldest`` is the oldest period in which anything was spent; None: in none.
+    """
+
+    spent: int = 0
+    held: int = 0
+    calls: int = 0
+    unpriced_calls: int = 0
+    oldest: int | None = None
+
+
+class BudgetRepository:
+    """Asks and changes the tables of budgets and of their periods."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, row: BudgetRow) -> tuple[BudgetRow, int]:
+        """Store a budget, or change the one of the same owner, window and source, which keeps its id.
+
+        Gives it with the new configuration revision.
+
+        What its owner has spent in the present window (that of ``updated_at``) counts in a new one.
+        """
+        same = _same(row)
+        query = select(budgets).where(*same)
+        async with self._database.read() as connection:
+            found = (await connection.execute(query)).one_or_none()
+            cursor, opening = (0, 0) if found is not None else await self._spent_before(connection, row)
+        async with self._database.write() as connection:
+            await self._database.in_order(connection)
+            found = (await connection.execute(query)).one_or_none()
+            if found is None:
+                await connection.execute(insert(budgets), _values(row))
+                opening += await self._spent_since(connection, row, cursor)
+                period = row.window.period(row.updated_at)
+                opened = {"spent_nano_usd": opening, "opening_nano_usd": opening}
+                await connection.execute(insert(budget_periods), {"budget_id": row.id, "period": period, **opened})
+            else:
+                kept = msgspec.structs.replace(row, id=found.id, created_at=found.created_at)
+                await connection.execute(update(budgets).where(budgets.c.id == found.id).values(_values(kept)))
+                row = kept
+            return row, await configuration.bump(connection)
+
+    async def _spent_before(self, connection: AsyncConnection, row: BudgetRow) -> tuple[int, int]:
+        """The newest row of `requests`, and what the owner has spent up to there: asked without keeping others out."""
+        newest = select(func.coalesce(func.max(tables.requests.c.sequence), 0))
+        cursor = int((await connection.execute(newest)).scalar_one())
+        return cursor, await self._sum(connection, row, tables.requests.c.sequence <= cursor)
+
+    async def _spent_since(self, connection: AsyncConnection, row: BudgetRow, cursor: int) -> int:
+        return await self._sum(connection, row, tables.requests.c.sequence > cursor)
+
+    async def _sum(self, connection: AsyncConnection, row: BudgetRow, which: ColumnElement[bool]) -> int:
+        owner = tables.requests.c.get(_OWNERS.get(row.scope, ""))
+        if owner is None:
+            return 0
+        now, window = row.updated_at, row.window
+        since = now - window.seconds * 1_000_000 if window.kind == "rolling" else window.period(now)
+        cost = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        query = select(cost).where(owner == row.subject, tables.requests.c.created_at >= since, which)
+        return int((await connection.execute(query)).scalar_one())
+
+    async def remove(self, budget_id: str) -> int | None:
+        """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
+        async with self._database.write() as connection:
+            await self._database.in_order(connection)
+            await lock_budgets(connection, self._database.kind, (budget_id,))
+            gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
+            if not gone:
+                return None
+            for table in _CHILDREN:
+                await connection.execute(delete(table).where(table.c.budget_id == budget_id))
+            return await configuration.bump(connection)
+
+    async def get(self, budget_id: str) -> BudgetRow | None:
+        """The budget with this id."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(budgets).where(budgets.c.id == budget_id))).one_or_none()
+        return None if row is None else _row(row)
+
+    async def load_all(self) -> tuple[BudgetRow, ...]:
+        """Every budget, for the snapshot in memory."""
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(select(budgets).order_by(budgets.c.id)))
+
+    async def list_page(
+        self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
+    ) -> tuple[BudgetRow, ...]:
+        """Up to ``limit`` budgets in the order of their ids, behind ``after``; of this scope and subject if given."""
+        query = select(budgets).order_by(budgets.c.id).limit(limit)
+        for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
+            if value is not None:
+                query = query.where(column == value)
+        if after is not None:
+            query = query.where(budgets.c.id > after)
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(query))
+
+    async def spending(self, budget_id: str, window: Window, at: int) -> Spending:
+        """What was spent and is held in the window that ends at the instant ``at``."""
+        lowest, highest = window.span(window.period(at))
+        columns = budget_periods.c
+        where = (columns.budget_id == budget_id, columns.period.between(lowest, highest))
+        sums = [func.coalesce(func.sum(columns[name]), 0) for name in ("spent_nano_usd", "calls", "unpriced_calls")]
+        query = select(*sums).where(*where)
+        oldest = select(func.min(columns.period)).where(*where, columns.spent_nano_usd > 0)
+        async with self._database.read() as connection:
+            spent, calls, unpriced = (await connection.execute(query)).one()
+            first = (await connection.execute(oldest)).scalar_one_or_none()
+            held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
+        return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
+
+    async def recount(self, budget_id: str, window: Window, at: int) -> tuple[int, int]:
+        """What is stored as spent in the window that ends at ``at``, and what the requests themselves add up to."""
+        lowest, highest = window.span(window.period(at))
+        columns, requests = budget_periods.c, tables.requests.c
+        where = (columns.budget_id == budget_id, columns.period.between(lowest, highest))
+        stored = select(
+            func.coalesce(func.sum(columns.spent_nano_usd), 0), func.coalesce(func.sum(columns.opening_nano_usd), 0)
+        ).where(*where)
+        marked = requests.charges.contains(f'"{budget_id}"', autoescape=True)
+        charged = select(requests.charges, requests.cost_nano_usd).where(
+            requests.charges.is_not(None), requests.created_at >= lowest, marked, requests.cost_nano_usd > 0
+        )
+        async with self._database.read() as connection:
+            spent, counted = map(int, (await connection.execute(stored)).one())
+            async for charges, cost in await connection.stream(charged):
+                counted += sum(
+                    cost
+                    for charge in msgspec.json.decode(charges)
+                    if charge[0] == budget_id and lowest <= charge[1] <= highest
+                )
+        return spent, counted
+
+
+def _held(budget_id: str, lowest: int, highest: int) -> Any:
+    leases = budget_leases.c
+    return select(func.coalesce(func.sum(leases.granted_nano_usd - leases.settled_nano_usd), 0)).where(
+        leases.budget_id == budget_id,
+        leases.period.between(lowest, highest),
+        leases.granted_nano_usd > leases.settled_nano_usd,
+    )
+
+
+def _same(row: BudgetRow) -> tuple[ColumnElement[bool], ...]:
+    return (
+        budgets.c.scope == row.scope,
+        budgets.c.subject == row.subject,
+        budgets.c.window_kind == row.window.kind,
+        budgets.c.window_seconds == row.window.seconds,
+        budgets.c.source == row.source,
+    )
+
+
+def _values(row: BudgetRow) -> dict[str, Any]:
+    values = msgspec.structs.asdict(row)
+    window = values.pop("window")
+    alerts = msgspec.json.encode(row.alerts).decode()
+    return {**values, "window_kind": window.kind, "window_seconds": window.seconds, "alerts": alerts}
+
+
+def _row(row: Row[Any]) -> BudgetRow:
+    values = dict(row._mapping)
+    window = Window(values.pop("window_kind"), values.pop("window_seconds"))
+    values["alerts"] = msgspec.json.decode(values["alerts"], type=tuple[int, ...])
+    return BudgetRow(window=window, **values)

@@ -1,0 +1,211 @@
+"""The ledger in the database: posts transactions, each once, and tells balances and entries."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Row, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pointsman.canonical.ledger import Draft, LedgerAccount, TransactionKind, credit_of
+from pointsman.storage import ledger_tables as tables
+from pointsman.storage.database import AlreadyExistsError, Database
+
+
+class Posted(NamedTuple):
+    """A transaction's number, and whether it had been posted before."""
+
+    sequence: int
+    replayed: bool
+
+
+class Range(NamedTuple):
+    """The request rows, by their sequence, that a usage transaction sums up those of one account of."""
+
+    first: int
+    last: int
+
+
+class KnownTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What was posted under a key; ``amounts`` in nano-USD by the name of the ledger account."""
+
+    sequence: int
+    kind: str
+    subject: str | None
+    amounts: dict[str, int]
+
+    def amount(self, account: LedgerAccount) -> int:
+        """What it moved to (above 0) or from this ledger account."""
+        return self.amounts.get(account.id, 0)
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One posting with its transaction, as an account's owner sees it. Amounts in nano-USD, instants in us."""
+
+    sequence: int
+    kind: TransactionKind
+    account_id: str
+    amount_nano_usd: int
+    created_at: int
+    source: str
+    note: str
+    subject: str | None
+    requests: int
+    idempotency_key: str
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger account's postings add up to, as stored."""
+
+    ledger_account: str
+    balance_nano_usd: int
+    postings: int
+    last_transaction: int
+
+
+_TRANSACTIONS: Final = tables.ledger_transactions
+_POSTINGS: Final = tables.ledger_postings
+_BALANCES: Final = tables.ledger_balances
+
+_NEW_ACCOUNT: Final = text(
+    "INSERT INTO ledger_accounts (id, kind, owner, created_at) VALUES (:id, :kind, :owner, :now)"
+    " ON CONFLICT (id) DO NOTHING"
+)
+_NEW_TRANSACTION: Final = text(
+    "INSERT INTO ledger_transactions (idempotency_key, kind, account_id, created_at, source, note, subject, requests,"
+    " first_request, last_request) VALUES (:key, :kind, :account, :now, :source, :note, :subject, :requests, :first,"
+    " :last) ON CONFLICT (idempotency_key) DO NOTHING RETURNING sequence"
+)
+_NEW_POSTING: Final = text(
+    "INSERT INTO ledger_postings (ledger_account, transaction_sequence, amount_nano_usd)"
+    " VALUES (:id, :sequence, :amount)"
+)
+_NEW_BALANCE: Final = text(
+    "INSERT INTO ledger_balances (ledger_account, balance_nano_usd, postings, last_transaction)"
+    " VALUES (:id, :amount, 1, :sequence) ON CONFLICT (ledger_account) DO UPDATE SET"
+    " balance_nano_usd = ledger_balances.balance_nano_usd + excluded.balance_nano_usd,"
+    " postings = ledger_balances.postings + 1, last_transaction = excluded.last_transaction"
+)
+
+
+class LedgerRepository:
+    """Asks and adds to the ledger's tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def post(self, connection: AsyncConnection, draft: Draft, over: Range | None = None) -> Posted:
+        """Post a transaction inside the caller's; ``over`` are the requests that a usage transaction sums up.
+
+        The same key with the same amounts is a replay and changes nothing. Raises AlreadyExistsError when the key
+        belongs to another transaction.
+        """
+        await self._database.in_order(connection)
+        values = {
+            "key": draft.key,
+            "kind": draft.kind.value,
+            "account": draft.account_id,
+            "now": draft.created_at,
+            "source": draft.source,
+            "note": draft.note,
+            "subject": draft.subject,
+            "requests": draft.requests,
+            "first": None if over is None else over.first,
+            "last": None if over is None else over.last,
+        }
+        sequence = (await connection.execute(_NEW_TRANSACTION, values)).scalar_one_or_none()
+        if sequence is None:
+            return Posted(await self._replayed(connection, draft), replayed=True)
+        accounts = sorted(draft.amounts.items())  # always in one order: nobody waits for each other in a circle
+        now = draft.created_at
+        await connection.execute(
+            _NEW_ACCOUNT,
+            [{"id": one.id, "kind": one.kind.value, "owner": one.owner, "now": now} for one, _ in accounts],
+        )
+        rows = [{"id": account.id, "sequence": sequence, "amount": amount} for account, amount in accounts]
+        await connection.execute(_NEW_POSTING, rows)
+        await connection.execute(_NEW_BALANCE, rows)
+        return Posted(int(sequence), replayed=False)
+
+    async def _replayed(self, connection: AsyncConnection, draft: Draft) -> int:
+        """The number of the transaction that has the draft's key. Raises AlreadyExistsError when it is another."""
+        known = await self.find_in(connection, draft.key)
+        asked = {account.id: amount for account, amount in draft.amounts.items()}
+        if known is None or (known.amounts, known.kind, known.subject) != (asked, draft.kind.value, draft.subject):
+            raise AlreadyExistsError(f"the idempotency key {draft.key} was used for another transaction")
+        return known.sequence
+
+    async def find_in(self, connection: AsyncConnection, key: str) -> KnownTransaction | None:
+        """The transaction with this idempotency key, inside the caller's transaction."""
+        query = select(_TRANSACTIONS).where(_TRANSACTIONS.c.idempotency_key == key)
+        row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        found = select(_POSTINGS.c.ledger_account, _POSTINGS.c.amount_nano_usd).where(
+            _POSTINGS.c.transaction_sequence == row.sequence
+        )
+        amounts = {name: amount for name, amount in (await connection.execute(found)).all()}
+        return KnownTransaction(sequence=row.sequence, kind=row.kind, subject=row.subject, amounts=amounts)
+
+    async def credit(self, account_id: str) -> int:
+        """What this account may still spend, in nano-USD; below 0: it spent more than it had."""
+        async with self._database.read() as connection:
+            return await self.balance_in(connection, credit_of(account_id))
+
+    async def credits(self, account_ids: Sequence[str]) -> dict[str, int]:
+        """What each of these accounts may still spend, in nano-USD."""
+        names = {credit_of(account_id).id: account_id for account_id in account_ids}
+        query = select(_BALANCES.c.ledger_account, _BALANCES.c.balance_nano_usd)
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.where(_BALANCES.c.ledger_account.in_(list(names))))
+            found = {names[row.ledger_account]: row.balance_nano_usd for row in rows}
+        return {account_id: found.get(account_id, 0) for account_id in account_ids}
+
+    async def balance_in(self, connection: AsyncConnection, account: LedgerAccount) -> int:
+        """A ledger account's balance inside the caller's transaction; 0 for one that has no postings."""
+        query = select(_BALANCES.c.balance_nano_usd).where(_BALANCES.c.ledger_account == account.id)
+        found: int | None = (await connection.execute(query)).scalar_one_or_none()
+        return found or 0
+
+    async def balances(self, after: str, limit: int) -> tuple[Balance, ...]:
+        """Up to ``limit`` balances, by name, behind the ledger account ``after``."""
+        query = select(_BALANCES).where(_BALANCES.c.ledger_account > after).order_by(_BALANCES.c.ledger_account)
+        async with self._database.read() as connection:
+            return tuple(Balance(**row._mapping) for row in await connection.execute(query.limit(limit)))
+
+    async def refunded(self, connection: AsyncConnection, request_id: str, account_id: str) -> int:
+        """What was given back for a request so far, in nano-USD, inside the caller's transaction."""
+        query = (
+            select(func.coalesce(func.sum(_POSTINGS.c.amount_nano_usd), 0))
+            .join(_TRANSACTIONS, _TRANSACTIONS.c.sequence == _POSTINGS.c.transaction_sequence)
+            .where(
+                _TRANSACTIONS.c.subject == request_id,
+                _TRANSACTIONS.c.kind == TransactionKind.REFUND.value,
+                _POSTINGS.c.ledger_account == credit_of(account_id).id,
+            )
+        )
+        return int((await connection.execute(query)).scalar_one())
+
+    async def entries(self, account: LedgerAccount, before: int | None, limit: int) -> tuple[LedgerEntry, ...]:
+        """Up to ``limit`` entries of a ledger account, newest first, from before the transaction ``before``."""
+        query = entries_query(account, before, limit)
+        async with self._database.read() as connection:
+            return tuple(_entry(row) for row in await connection.execute(query))
+
+
+def entries_query(account: LedgerAccount, before: int | None, limit: int) -> Any:
+    """The query of a page of entries: it walks the postings' primary key backwards."""
+    query = (
+        select(_TRANSACTIONS, _POSTINGS.c.amount_nano_usd)
+        .join(_POSTINGS, _TRANSACTIONS.c.sequence == _POSTINGS.c.transaction_sequence)
+        .where(_POSTINGS.c.ledger_account == account.id)
+        .order_by(_POSTINGS.c.transaction_sequence.desc())
+        .limit(limit)
+    )
+    return query if before is None else query.where(_POSTINGS.c.transaction_sequence < before)
+
+
+def _entry(row: Row[Any]) -> LedgerEntry:
+    values = {name: getattr(row, name) for name in LedgerEntry.__struct_fields__}
+    values["kind"] = TransactionKind(row.kind)
+    return LedgerEntry(**values)

@@ -1,0 +1,129 @@
+"""People who sign in, and who they are at other issuers. Passwords are argon2id hashes."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Select, func, insert, or_, select, update
+
+from pointsman.storage import configuration
+from pointsman.storage import identity_tables as tables
+from pointsman.storage.accounts import AccountRow, WorkspaceRow, as_values
+from pointsman.storage.database import Database
+
+UserRole = Literal["admin", "user"]
+_USERS: Final = tables.users
+_LOGINS: Final = tables.user_logins
+
+
+class UserRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One person. ``password`` is the PHC string of an argon2id hash; tokens issued before ``tokens_from`` are void.
+
+    Instants in us.
+    """
+
+    id: str
+    account_id: str
+    created_at: int
+    updated_at: int
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    role: UserRole = "user"
+    password: str | None = None
+    disabled: bool = False
+    last_login_at: int | None = None
+    tokens_from: int | None = None
+
+    def __repr__(self) -> str:
+        return f"UserRow(id={self.id!r})"
+
+
+class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a person is at another issuer."""
+
+    issuer: str
+    subject: str
+    user_id: str
+    account_id: str
+    role: UserRole
+
+
+class UserRepository:
+    """Asks and changes people and their logins."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: UserRow, account: AccountRow | None = None, workspace: WorkspaceRow | None = None) -> None:
+        """Store a person, with an account of its own when one is given. Raises AlreadyExistsError."""
+        async with self._database.write() as connection:
+            if account is not None:
+                await connection.execute(insert(tables.accounts), as_values(account))
+            if workspace is not None:
+                await connection.execute(insert(tables.workspaces), as_values(workspace))
+            await connection.execute(insert(_USERS), msgspec.structs.asdict(row))
+            await configuration.bump(connection)
+
+    async def find(self, user_id: str) -> UserRow | None:
+        """The person with this id."""
+        return await self._one(select(_USERS).where(_USERS.c.id == user_id))
+
+    async def find_by_email(self, email: str) -> UserRow | None:
+        """The person with this address, in lower case."""
+        return await self._one(select(_USERS).where(_USERS.c.email == email))
+
+    async def find_login(self, issuer: str, subject: str) -> UserRow | None:
+        """The person that ``issuer`` calls ``subject``."""
+        query = select(_USERS).join(_LOGINS, _LOGINS.c.user_id == _USERS.c.id)
+        return await self._one(query.where(_LOGINS.c.issuer == issuer, _LOGINS.c.subject == subject))
+
+    async def _one(self, query: Select[Any]) -> UserRow | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else UserRow(**row._mapping)
+
+    async def add_login(self, issuer: str, subject: str, user_id: str, now: int) -> None:
+        """Note who a person is at another issuer. Raises AlreadyExistsError when the issuer's name is taken."""
+        row = {"issuer": issuer, "subject": subject, "user_id": user_id, "created_at": now}
+        async with self._database.write() as connection:
+            await connection.execute(insert(_LOGINS), row)
+            await configuration.bump(connection)
+
+    async def load_logins(self) -> tuple[LoginRow, ...]:
+        """Every login of a person who is not disabled: for the snapshot in memory."""
+        query = (
+            select(_LOGINS.c.issuer, _LOGINS.c.subject, _LOGINS.c.user_id, _USERS.c.account_id, _USERS.c.role)
+            .join(_USERS, _USERS.c.id == _LOGINS.c.user_id)
+            .where(_USERS.c.disabled.is_(False))
+        )
+        async with self._database.read() as connection:
+            return tuple(LoginRow(**row._mapping) for row in await connection.execute(query))
+
+    async def load_void(self) -> dict[str, int | None]:
+        """By id, the people some of whose tokens are void: those issued before an instant (us), or (None) all."""
+        query = select(_USERS.c.id, _USERS.c.disabled, _USERS.c.tokens_from)
+        query = query.where(or_(_USERS.c.disabled, _USERS.c.tokens_from.is_not(None)))
+        async with self._database.read() as connection:
+            return {row.id: None if row.disabled else row.tokens_from for row in await connection.execute(query)}
+
+    async def list_page(self, limit: int, offset: int = 0) -> tuple[UserRow, ...]:
+        """Up to ``limit`` people, oldest first."""
+        query = select(_USERS).order_by(_USERS.c.created_at, _USERS.c.id).limit(limit).offset(offset)
+        async with self._database.read() as connection:
+            return tuple(UserRow(**row._mapping) for row in await connection.execute(query))
+
+    async def count(self, role: UserRole | None = None) -> int:
+        """How many there are, of a role or of all."""
+        query = select(func.count()).select_from(_USERS)
+        async with self._database.read() as connection:
+            found = await connection.execute(query if role is None else query.where(_USERS.c.role == role))
+            return int(found.scalar_one())
+
+    async def change(self, user_id: str, values: Mapping[str, Any]) -> UserRow | None:
+        """Give columns (fields of `UserRow`) new values. None: no such person."""
+        async with self._database.write() as connection:
+            if set(values) - {"last_login_at"}:
+                await configuration.bump(connection)
+            await connection.execute(update(_USERS).where(_USERS.c.id == user_id).values(**values))
+        return await self.find(user_id)

@@ -1,0 +1,141 @@
+"""Tells a webhook that budgets have passed thresholds: each once, again until it was taken, signed.
+
+The signature is ``t=SECONDS,v1=HEX`` in ``X-Pointsman-Signature``: HMAC-SHA-256 under the shared secret of the seconds
+since 1970, a full stop and the body. ``X-Pointsman-Delivery`` is the same in every attempt for one alert.
+"""
+
+import asyncio
+import hmac
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from pointsman.clock import Clock
+from pointsman.errors import GatewayError
+from pointsman.keyring import Secret
+from pointsman.policy.budgets import NANO, moment, reset_of
+from pointsman.storage.budget_alerts import AlertRepository, AlertRow
+from pointsman.storage.budgets import BudgetRepository
+from pointsman.storage.database import StorageError
+from pointsman.upstream.answers import CollectedAnswer
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import header_lines, host_header
+from pointsman.upstream.origins import Origin
+
+LOOK_SECONDS: Final = 0.5
+CALL_SECONDS: Final = 10.0
+CLAIM_US: Final = 60_000_000  # who dies with an alert in hand has it told by another a minute later
+FIRST_WAIT_US: Final = 1_000_000
+LONGEST_WAIT_US: Final = 3_600_000_000
+MOST_ATTEMPTS: Final = 30  # a day and more
+log = structlog.get_logger("pointsman.budgets")
+
+
+class AlertSender:
+    """Sends what `AlertRepository` has noted. Raises ValueError for a URL without a host."""
+
+    def __init__(
+        self,
+        alerts: AlertRepository,
+        budgets: BudgetRepository,
+        client: UpstreamClient,
+        clock: Clock,
+        *,
+        url: str,
+        secret: Secret,
+        allow_private: bool,
+    ) -> None:
+        self._alerts = alerts
+        self._budgets = budgets
+        self._client = client
+        self._clock = clock
+        self._secret = secret
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host = parts.hostname or ""
+        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
+        self._host = host_header(parts.scheme, host, port)
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.results = {"sent": 0, "failed": 0, "given_up": 0}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set; an alert in hand is finished, not cancelled."""
+        while not stop.is_set():
+            try:
+                await self.step()
+            except StorageError as error:
+                log.warning("budget alerts not sent", reason=str(error))
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+
+    async def step(self) -> int:
+        """Send what is due; gives how many were taken. Raises StorageError."""
+        now, taken = self._clock.now_us(), 0
+        for row in await self._alerts.claim(now, now + CLAIM_US):
+            problem = await self._tell(row)
+            now = self._clock.now_us()
+            if problem is None:
+                taken += 1
+                self.results["sent"] += 1
+                await self._alerts.end(row, sent_at=now, due_at=None)
+                continue
+            given_up = row.attempts >= MOST_ATTEMPTS
+            self.results["given_up" if given_up else "failed"] += 1
+            log.warning("budget alert not taken", budget=row.budget_id, attempt=row.attempts, reason=problem)
+            wait = min(LONGEST_WAIT_US, FIRST_WAIT_US * 2 ** min(row.attempts - 1, 20))
+            await self._alerts.end(row, sent_at=None, due_at=None if given_up else now + wait)
+        return taken
+
+    async def _tell(self, row: AlertRow) -> str | None:
+        """One attempt; None: it was taken, else what was wrong."""
+        body = msgspec.json.encode(await self._payload(row))
+        seconds = self._clock.now_us() // 1_000_000
+        signature = hmac.digest(self._secret.reveal().encode(), b"%d.%b" % (seconds, body), "sha256").hex()
+        headers = (
+            ("content-type", "application/json"),
+            ("x-pointsman-delivery", _delivery(row)),
+            ("x-pointsman-signature", f"t={seconds},v1={signature}"),
+        )
+        message = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            self._target.encode("ascii"), header_lines(self._host, headers), len(body), body
+        )  # fmt: skip
+        answer = CollectedAnswer()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._client.send(self._origin, message, answer)
+        except TimeoutError:
+            return f"no answer within {CALL_SECONDS:g} s"
+        except GatewayError as error:
+            return error.message
+        return None if 200 <= answer.status < 300 else f"status {answer.status}"
+
+    async def _payload(self, row: AlertRow) -> dict[str, Any]:
+        budget = await self._budgets.get(row.budget_id)
+        told: dict[str, Any] = {
+            "type": "budget.threshold",
+            "id": _delivery(row),
+            "created_at": moment(row.created_at),
+            "threshold_percent": row.threshold,
+            "spent_usd": row.spent_nano_usd / NANO,
+            "limit_usd": row.limit_nano_usd / NANO,
+            "budget": {"id": row.budget_id},
+        }
+        if budget is not None:
+            resets_at = reset_of(budget.window, budget.window.period(row.created_at), None)
+            told["budget"] |= {
+                "scope": budget.scope,
+                "subject": budget.subject,
+                "window": budget.window.kind,
+                "hard": budget.hard,
+                "resets_at": None if resets_at is None else moment(resets_at),
+            }
+        return told
+
+
+def _delivery(row: AlertRow) -> str:
+    return f"{row.budget_id}-{row.turn}-{row.threshold}"
