@@ -56,7 +56,8 @@ class BudgetViews:
             return _json(await self._shown(row))
 
         @get("/api/pointsman/budgets/{budget_id:str}")
-        async def show_budget(request: HttpRequest, budget_id: str) -> Response[bytes]:
+        async def show_budget(request: HttpRequest) -> Response[bytes]:
+            budget_id: str = request.path_params["budget_id"]
             self._admit(request)
             row = await self._budgets.get(budget_id[:MAX_TEXT])
             if row is None:
@@ -64,7 +65,8 @@ class BudgetViews:
             return _json(await self._shown(row))
 
         @delete("/api/pointsman/budgets/{budget_id:str}", status_code=200)
-        async def remove_budget(request: HttpRequest, budget_id: str) -> Response[bytes]:
+        async def remove_budget(request: HttpRequest) -> Response[bytes]:
+            budget_id: str = request.path_params["budget_id"]
             self._admit(request)
             revision = await self._budgets.remove(budget_id[:MAX_TEXT])
             if revision is None:
