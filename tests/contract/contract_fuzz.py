@@ -26,8 +26,13 @@ CHECKS = [not_a_server_error, status_code_conformance, response_schema_conforman
 # What is there to be found, for every other request: a made-up name leads nowhere.
 KNOWN = {"provider": "sim", "model_id": CHAT, "modelId": CHAT, "author": "openai", "slug": "gpt-4.1-mini",
          "path": f"{CHAT}:generateContent"}  # fmt: skip
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 from contract_site import BEGINNINGS, CHAT, MESSAGES, Site, running_site
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from gateway import KEY
 from pointsman.contracts.operations import Contract
@@ -236,3 +238,12 @@ def test_a_mount_is_stripped_once_and_does_not_change_who_may_do_what(site: Site
     assert call(site, "GET", "/omniroute/omniroute/api/combos").status_code == 404
     assert call(site, "GET", "/Omniroute/api/combos").status_code == 404
     assert call(site, "GET", "/omniroute//api/combos").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/omniroute/v1/ws", "/omniroute/api/v1/ws", "/v1/ws"])
+def test_a_socket_opens_below_the_mount_too(site: Site, path: str) -> None:
+    address = site.gateway.address.replace("http", "ws") + path
+    with connect(f"{address}?api_key={KEY}", open_timeout=5, close_timeout=1) as socket:
+        assert json.loads(socket.recv(5))["type"]
+    with pytest.raises(InvalidStatus):
+        connect(address, open_timeout=5)

@@ -16,6 +16,8 @@ from pointsman.server.exchange import Exchange
 
 SHARED_BASE: Final = "/api/v1"  # where OpenRouter's and OmniRoute's clients come
 PLAIN_BASE: Final = "/v1"  # where everybody's do
+# For answers whose shape depends on who asks: no cache may give them to others.
+VARY: Final = b"vary: authorization, cookie, host\r\n"
 _SHARED: Final = SHARED_BASE.encode() + b"/"
 _OMNIROUTE_HEADERS: Final = b"x-omniroute-"
 _OPENROUTER_HEADERS: Final = b"x-openrouter-"

@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response, delete, get, put
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import ConfigError, GatewayError, Kind
@@ -56,8 +57,7 @@ class BudgetViews:
             return _json(await self._shown(row))
 
         @get("/api/pointsman/budgets/{budget_id:str}")
-        async def show_budget(request: HttpRequest) -> Response[bytes]:
-            budget_id: str = request.path_params["budget_id"]
+        async def show_budget(request: HttpRequest, budget_id: FromPath[str]) -> Response[bytes]:
             self._admit(request)
             row = await self._budgets.get(budget_id[:MAX_TEXT])
             if row is None:
@@ -65,8 +65,7 @@ class BudgetViews:
             return _json(await self._shown(row))
 
         @delete("/api/pointsman/budgets/{budget_id:str}", status_code=200)
-        async def remove_budget(request: HttpRequest) -> Response[bytes]:
-            budget_id: str = request.path_params["budget_id"]
+        async def remove_budget(request: HttpRequest, budget_id: FromPath[str]) -> Response[bytes]:
             self._admit(request)
             revision = await self._budgets.remove(budget_id[:MAX_TEXT])
             if revision is None:
