@@ -164,6 +164,23 @@ def test_no_14_several_answers_are_given_where_they_are_asked_for(site: Site) ->
         assert len(chat(site, f"{path}/chat/completions", n=2).json()["choices"]) == 2, path
 
 
+def test_no_15_parts_have_crosscompute_s_names_too(site: Site) -> None:
+    parts = [
+        {"type": "input_text", "text": "hello"},
+        {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+        {"type": "input_image", "url": "data:image/png;base64,iVBORw0KGgo="},
+    ]
+    site.chat.log.clear()
+    messages = [{"role": "user", "content": parts}]
+    assert chat(site, "/crosscompute/v1/chat/completions", messages=messages).status_code == 200
+    picture = {"url": "data:image/png;base64,iVBORw0KGgo="}
+    assert json.loads(site.chat.requests[0].body)["messages"][0]["content"] == [
+        {"type": "text", "text": "hello"},
+        {"type": "image_url", "image_url": {**picture, "detail": "low"}},
+        {"type": "image_url", "image_url": picture},
+    ]
+
+
 def test_no_16_roles_are_a_closed_set_for_hardcarrx_alone(site: Site) -> None:
     messages = [{"role": "developer", "content": "Be short."}, *MESSAGES]
     assert chat(site, messages=messages).status_code == 200

@@ -243,6 +243,8 @@ class InferenceRoutes:
                 return of_openrouter(exchange)
             if contract is Contract.HARDCARRX:
                 return serve(self._gateway, self._pinned(exchange), exchange)
+            if contract is Contract.CROSSCOMPUTE:
+                return serve(self._gateway, _crosscompute(), exchange)
             return serve(self._gateway, raw, exchange)
 
         return handle
@@ -316,6 +318,12 @@ class InferenceRoutes:
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+@cache
+def _crosscompute() -> RawSpeaking:
+    dialect = dialect_module("crosscompute")
+    return RawSpeaking(dialect, dialect.parse_request, ClientCall())
 
 
 def name_request(exchange: Exchange, dialect: object) -> None:

@@ -37,10 +37,10 @@ _KINDS: Final = MappingProxyType(
 )
 _OMNIROUTE_KEY: Final = re.compile(rb"sk-[0-9a-f]{16}-")
 _COOKIE: Final = re.compile(rb"(?:^|;)\s*auth_token=")
-# Where a bearer token's first bytes stand, and what they may be when a client's dialect is not OpenAI's: OpenRouter's
-# and Hardcarrx's keys. None at all: the key is in another header.
+# Where a bearer token's first bytes stand, and what they may be when a client's dialect is not OpenAI's. None at all:
+# the key is in another header.
 _AT: Final = slice(7, 11)
-_MARKED: Final = frozenset((b"", b"sk-o", b"hmpk", b"hxv_"))
+_MARKED: Final = frozenset((b"", b"sk-o", b"hmpk", b"hxv_", b"cc_l", b"cc_a"))
 # An application's address and name, as OpenRouter asks its callers to send them.
 _CALLER_HEADERS: Final = (b"http-referer", b"x-title")
 # Members of requests that OpenRouter alone has, with the type that tells them from another API's of the same name.
