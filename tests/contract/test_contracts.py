@@ -115,6 +115,8 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     manage_combos(client)
     watch_health(client)
     translate(client)
+    listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
+    assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
     assert_all_asked(client)
     client.close()
 
