@@ -160,6 +160,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     workspace_requests_per_minute: Count | None = None
     workspace_requests_per_day: Count | None = None
     workspace_tokens_per_minute: Count | None = None
+    key_sessions: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     on_failure: typing.Literal["open", "closed"] = "open"
 
 
@@ -218,6 +219,8 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_key: str | None = None
     options: dict[str, str] = {}
     tags: list[str] = []
+    headers: dict[str, Secret] = {}  # of every request; env:NAME, file:PATH or the value itself
+    extra_api_keys: list[Secret] = []  # take turns with api_key
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -228,12 +231,16 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
 
 
 class ComboSettings(_Section, frozen=True, kw_only=True):
-    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them."""
+    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them.
+
+    ``settings`` are those of docs/combos.md, by OmniRoute's names.
+    """
 
     name: str
     targets: list[str]
     weights: list[float] = []
     strategy: str = "priority"
+    settings: dict[str, typing.Any] = {}
 
 
 class RoutingSettings(_Section, frozen=True, kw_only=True):
@@ -379,6 +386,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
+        if "*" in model.target and "*" not in model.name:
+            raise ConfigError(f"{source}: models[{index}].target: has a '*', and the name has none")
         if model.name in seen:
             raise ConfigError(f"{source}: models[{index}].name: '{model.name}' is declared twice")
         seen.add(model.name)
