@@ -116,6 +116,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    login_required: bool = True  # else whoever comes from this machine may manage it
     budgets: BudgetTable | None = None
 
 

@@ -49,13 +49,16 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     connections,
     health,
     keys,
+    ledger,
     local,
     logs,
+    model_words,
     models,
     route,
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
@@ -67,12 +70,15 @@ __all__ = [
     "connections",
     "health",
     "keys",
+    "ledger",
     "local",
     "logs",
     "main",
+    "model_words",
     "models",
     "route",
     "serve",
     "simulate",
     "translate",
+    "users",
 ]

@@ -184,6 +184,7 @@ check_settings: Final = members(
     compressionMode=only("off", _NO_COMPRESSION),
     zeroLatencyOptimizationsEnabled=flag,
     hedging=flag,
+    continuation=flag,
     hedgeDelayMs=number(0, 600_000),
     predictiveTtftMs=number(0, 600_000),
     fallbackCompressionMode=only("off", _NO_COMPRESSION),
