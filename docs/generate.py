@@ -251,6 +251,8 @@ MEANINGS = {
     ),
     "connections.ca_file": "Certificates in PEM form to trust instead of the system's. Read again when it changes.",
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
+    "connections.headers": "Header lines of every request to it; values may be `env:NAME` or `file:PATH`.",
+    "connections.extra_api_keys": "Further credentials, which take turns with `api_key`; written as that is.",
     "connections.tags": "Words by which accounts are known: `oauth`, `local`, `hedge` ([failover.md](failover.md)).",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
@@ -449,6 +451,8 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
         return ", ".join(f"`{option}`" for option in options)
     if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
+    if typing.get_origin(hint) is dict:
+        return "table"
     if typing.get_origin(hint) is tuple:
         return "list of whole numbers"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}

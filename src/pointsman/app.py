@@ -343,6 +343,8 @@ class Server:
             sharing=self.sharing,
             apply=installation.await_revision,
             checks=self._health,
+            aliases=installation.aliases,
+            presets=installation.presets,
             combos=self._installation.combos,
             sign_in=installation.sign_in,
             providers=installation.open_id_providers(self.client),
@@ -469,8 +471,9 @@ class Server:
             keys=keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
             login_required=await installation.sign_in.login_required(),
+            presets=await installation.presets.table(),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 

@@ -42,6 +42,9 @@ from pointsman.policy.shared_calls import (
 from pointsman.races import Race
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
+from pointsman.routing.presets import MARK as PRESET_MARK
+from pointsman.routing.presets import MEMBER as PRESET
+from pointsman.routing.presets import filled_in
 from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
@@ -204,6 +207,9 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
+    if PRESET_MARK in call.model or PRESET in call.members:
+        exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, snapshot.presets)
+        call = dialect.parse_request(exchange.body)
     if not WISHES.isdisjoint(call.members):
         dialect = entry.speak(_told_by(dialect, call))
         wishes = read_wishes(exchange.body, dialect.WIRE)
@@ -268,7 +274,11 @@ async def ask_target(
 
 def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error: GatewayError) -> Call:
     """A request that could not be parsed for want of a model: the first of its fallbacks, or the default one."""
-    body = named_model(exchange.body, gateway.default_model) if error.param == "model" else None
+    if error.param != "model":
+        raise error
+    body: bytes | None = filled_in(exchange.body, dialect.WIRE, None, gateway.snapshot.presets)
+    if body is exchange.body:  # no preset names one
+        body = named_model(body, gateway.default_model)
     if body is None:
         raise error
     exchange.body = body

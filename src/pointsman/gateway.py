@@ -27,6 +27,7 @@ from pointsman.policy.shared_calls import (
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
+from pointsman.routing.presets import Presets
 from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
@@ -117,6 +118,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: Endpoints
     limits: LimitTable | None = None
     login_required: bool = True  # else whoever comes from this machine may manage it
+    presets: Presets = {}
     budgets: BudgetTable | None = None
 
 

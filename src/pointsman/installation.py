@@ -21,9 +21,11 @@ from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
 from pointsman.identity.users import UserService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
@@ -45,6 +47,7 @@ from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.presets import PresetRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
@@ -129,9 +132,11 @@ class Installation:
             ambiguous=settings.routing.ambiguous,
             words=profile_words(book_of(settings.profiles)),
         )
+        self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
         self.ledger = LedgerService(database, clock)
+        self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pointsman.canonical.identity import METADATA
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.samples import samples
 from pointsman.errors import GatewayError
@@ -223,4 +224,4 @@ def describe_failure(error: GatewayError, tried: Sequence[Tried], model: str, na
 
 def aside(told: Told, namer: Namer) -> dict[str, Any]:
     """The member that stands beside an answer or an error."""
-    return {"openrouter_metadata": router_metadata(told, namer)}
+    return {METADATA: router_metadata(told, namer)}

@@ -219,6 +219,8 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_key: str | None = None
     options: dict[str, str] = {}
     tags: list[str] = []
+    headers: dict[str, Secret] = {}  # of every request; env:NAME, file:PATH or the value itself
+    extra_api_keys: list[Secret] = []  # take turns with api_key
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -384,6 +386,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
+        if "*" in model.target and "*" not in model.name:
+            raise ConfigError(f"{source}: models[{index}].target: has a '*', and the name has none")
         if model.name in seen:
             raise ConfigError(f"{source}: models[{index}].name: '{model.name}' is declared twice")
         seen.add(model.name)

@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    aliases,
     budgets,
     chat,
     combos,
@@ -62,6 +63,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 )
 
 __all__ = [
+    "aliases",
     "app",
     "budgets",
     "chat",
