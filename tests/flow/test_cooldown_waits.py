@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]
 WAITING: Any = {"wait_for_cooldown": {"enabled": True}, "combo_cooldown_wait": {"enabled": True}}
@@ -26,12 +26,13 @@ class Site:
         self.upstreams = upstreams
         self.gateway: RunningGateway
 
-    def open(self, directory: Path, *combos: Any, **resilience: Any) -> Any:
+    def open(self, directory: Path, *combos: Any, connections: Any = (), **resilience: Any) -> Any:
         """The gateway."""
         rows = [
             {"id": name, "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
             for name, upstream in zip(("one", "two"), self.upstreams, strict=True)
         ]
+        rows += connections
         settings = {"connections": rows, "combos": list(combos), "resilience": {**WAITING, **resilience}}
         return running_gateway(directory, settings)
 
@@ -132,3 +133,15 @@ def test_a_combo_may_pause_between_its_targets(site: Site, tmp_path: Path) -> No
         began = time.monotonic()
         assert site.ask("slow")
         assert time.monotonic() - began >= 0.3
+
+
+def test_nothing_is_tried_again_once_the_client_has_a_part_of_the_answer(site: Site, tmp_path: Path) -> None:
+    again = {"continuation": True, "maxSetRetries": 3, "setRetryDelayMs": 0}
+    with running_simulator(AnthropicMessages(api_key=UPSTREAM_KEY)) as claude:
+        targets = ["one/m#fault=cut_mid_stream,after_events=3", "claude/claude-sonnet-4-5#fault=http_500"]
+        broken = {"name": "broken", "targets": targets, "settings": again}
+        row = {"id": "claude", "kind": "anthropic", "base_url": claude.origin, "api_key": UPSTREAM_KEY}
+        with site.open(tmp_path, broken, connections=[row]) as site.gateway:
+            with pytest.raises(openai.APIError):
+                site.ask("broken", stream=True)
+            assert site.counts() == [1, 0]
