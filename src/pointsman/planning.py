@@ -16,7 +16,7 @@ from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
 from pointsman.routing.measurements import Measurements
 from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
-from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step
+from pointsman.routing.plan import FINE, Condition, Memory, Problem, Route, RoutePlan, Step
 from pointsman.routing.sticky import Conversation, StickyBook
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
@@ -24,6 +24,7 @@ from pointsman.routing.wishes import Wishes
 from pointsman.upstream.attempts import Tried
 
 OPENROUTER: Final = "openrouter"
+LEAST_USED: Final = "least-used"
 SEED_DIGITS: Final = 16  # of a digest: 64 bits
 MANY, SPARSE = 128, 8  # so many records at once are more than there is need to look at
 
@@ -44,6 +45,7 @@ class Planner:
         self._seed = seed
         self.measurements = Measurements()
         self.sticky = StickyBook()
+        self.busy: Callable[[Target], int] = _idle  # calls under way at a target's connection
         self.catch_up: Callable[[], None] = _nothing  # has what is over, and not yet counted, told to `observe`
 
     def problem(self, asked: Asked, route: Route, account: str, memory: Memory, now: int) -> Problem:
@@ -76,7 +78,16 @@ class Planner:
             found = measured(step.target.id, now, base)
             if found is not None:
                 conditions[step.target.id] = found
+        if route.strategy == LEAST_USED:
+            self._count_load(route, conditions)
         return conditions
+
+    def _count_load(self, route: Route, conditions: dict[str, Condition]) -> None:
+        for step in route.steps:
+            busy = self.busy(step.target)
+            if busy:
+                known = conditions.get(step.target.id, FINE)
+                conditions[step.target.id] = msgspec.structs.replace(known, in_flight=busy)
 
     def answered(self, problem: Problem, target: Target, record: RequestRecord, now: int) -> None:
         """A planned request was answered by ``target``: the conversation stays there, if that is worth something."""
@@ -106,6 +117,10 @@ class Planner:
 
 def _nothing() -> None:
     return
+
+
+def _idle(target: Target) -> int:
+    return 0
 
 
 def conversation_of(wants: Wants, route: Route, account: str) -> Conversation | None:

@@ -50,13 +50,16 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     connections,
     health,
     keys,
+    ledger,
     local,
     logs,
+    model_words,
     models,
     route,
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
@@ -69,12 +72,15 @@ __all__ = [
     "connections",
     "health",
     "keys",
+    "ledger",
     "local",
     "logs",
     "main",
+    "model_words",
     "models",
     "route",
     "serve",
     "simulate",
     "translate",
+    "users",
 ]

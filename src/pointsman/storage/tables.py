@@ -364,6 +364,15 @@ model_lists: Final = Table(
     Column("problem", Text),
 )
 
+# The operator's words on models that came by command or over the API (upstream/model_words.py). ``words`` is JSON.
+model_words: Final = Table(
+    "model_words",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
 journal_segments: Final = Table(
     "journal_segments",
     metadata,

@@ -8,7 +8,6 @@ from litestar.handlers import HTTPRouteHandler
 from pointsman.api.omniroute.configured import note
 from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, invalid, read_object
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.gateway import Gateway
 from pointsman.policy.aliases import AliasNotFoundError, AliasRefusedError, AliasService
 
 PATH = "/api/models/alias"
@@ -18,8 +17,7 @@ _FIELDS = {"name": "alias", "target": "model"}  # ours by the contract's
 class Aliases:
     """The views. For administrators."""
 
-    def __init__(self, gateway: Gateway, service: AliasService, apply: Apply) -> None:
-        self._gateway = gateway
+    def __init__(self, service: AliasService, apply: Apply) -> None:
         self._service = service
         self._apply = apply
 
@@ -28,7 +26,7 @@ class Aliases:
 
         @get(PATH)
         async def list_aliases(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             return answer({"aliases": {one.name: one.target for one in await self._service.list_all()}})
 
         @post(PATH, status_code=200)
@@ -41,7 +39,7 @@ class Aliases:
 
         @delete(PATH, status_code=200)
         async def remove(request: HttpRequest) -> Response[bytes]:
-            key = admit(self._gateway, request)
+            key = admit(request)
             name = request.query_params.get("alias", "")
             try:
                 await self._apply(await self._service.remove(name))
@@ -55,7 +53,7 @@ class Aliases:
         return [list_aliases, create, change, remove]
 
     async def _put(self, request: HttpRequest) -> Response[bytes]:
-        key = admit(self._gateway, request)
+        key = admit(request)
         body = await read_object(request)
         name, target = _text(body, "alias"), _text(body, "model")
         try:

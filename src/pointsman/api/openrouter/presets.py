@@ -9,35 +9,29 @@ from litestar.params import FromPath
 
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import GatewayError, Kind
-from pointsman.gateway import Gateway
-from pointsman.identity.keys import Key
-from pointsman.policy.authentication import authenticate
 from pointsman.policy.presets import PresetService
 from pointsman.storage.presets import PresetRow
 from pointsman.wire.json_faults import describe
 
-ADMIN: Final = "admin"
 MAX_BODY: Final = 1024 * 1024
 MAX_LISTED: Final = 200
-PATHS: Final = ["/api/v1/presets", "/openrouter/api/v1/presets"]
-ONE: Final = [f"{path}/{{slug:str}}" for path in PATHS]
+PATH: Final = "/api/v1/presets"
+ONE: Final = "/api/v1/presets/{slug:str}"
 HttpRequest = Request[Any, Any, Any]
 
 
 class PresetViews:
     """The views."""
 
-    def __init__(self, gateway: Gateway, service: PresetService, apply: Apply) -> None:
-        self._gateway = gateway
+    def __init__(self, service: PresetService, apply: Apply) -> None:
         self._service = service
         self._apply = apply
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """One per operation."""
 
-        @get(PATHS)
+        @get(PATH)
         async def list_presets(request: HttpRequest) -> Response[bytes]:
-            self._admit(request)
             limit, offset = _number(request, "limit", MAX_LISTED, MAX_LISTED), _number(request, "offset", 0, 10**6)
             rows = await self._service.list()
             data = [_shown(row) for row in rows[offset : offset + limit]]
@@ -45,30 +39,20 @@ class PresetViews:
 
         @get(ONE)
         async def show(request: HttpRequest, slug: FromPath[str]) -> Response[bytes]:
-            self._admit(request)
             return _json({"data": _shown(await self._service.find(slug))})
 
         @put(ONE)
         async def store(request: HttpRequest, slug: FromPath[str]) -> Response[bytes]:
-            self._admit(request)
             row, revision = await self._service.put(slug, await _object(request))
             await self._apply(revision)
             return _json({"data": _shown(row)})
 
         @delete(ONE, status_code=200)
         async def remove(request: HttpRequest, slug: FromPath[str]) -> Response[bytes]:
-            self._admit(request)
             await self._apply(await self._service.remove(slug))
             return _json({"deleted": True})
 
         return [list_presets, show, store, remove]
-
-    def _admit(self, request: HttpRequest) -> Key:
-        headers = {name: value for name, value in request.scope["headers"]}
-        key = authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
-        if key.role != ADMIN:
-            raise GatewayError(Kind.PERMISSION_DENIED, "this needs a key with the role admin")
-        return key
 
 
 async def _object(request: HttpRequest) -> dict[str, Any]:
