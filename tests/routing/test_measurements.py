@@ -201,3 +201,21 @@ def test_the_later_answer_of_two_processes_holds() -> None:
     assert book.find("1", NOW) == "a/m"
     book.adopt(Place("1", "b/m", NOW + SECOND))
     assert book.find("1", NOW) == "b/m"
+
+
+def test_two_processes_that_disagree_come_to_the_later_answer_whoever_tells_last() -> None:
+    one, other = StickyBook(), StickyBook()
+    one.keep("1", "a/m", NOW)
+    first = one.take_changes(10)
+    other.keep("1", "b/m", NOW + SECOND)
+    one.keep("1", "a/m", NOW + 2 * SECOND)
+    stored = first[0]
+    for _ in range(3):  # each tells what is new, then reads what is stored
+        for book in (other, one):
+            for place in book.take_changes(10):
+                if place.used_at >= stored.used_at:
+                    stored = place
+            book.adopt(stored)
+    assert stored == Place("1", "a/m", NOW + 2 * SECOND)
+    assert one.find("1", NOW) == other.find("1", NOW) == "a/m"
+    assert one.take_changes(10) == other.take_changes(10) == []

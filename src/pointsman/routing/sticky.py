@@ -80,8 +80,15 @@ class StickyBook:
             self._changed.setdefault(place.conversation, place)
 
     def adopt(self, place: Place) -> None:
-        """What another process has told; a later answer here stays."""
-        known = self._places.get(place.conversation)
-        if known is None or known.used_at < place.used_at:
+        """What another process has told. A later answer here stays, and is told again if it was at another target: what
+        was told of it before is overwritten.
+        """
+        name = place.conversation
+        known = self._places.get(name)
+        if known is None or (known.used_at, known.target_id) < (place.used_at, place.target_id):
             self._put(place)
-            self._told[place.conversation] = (place.target_id, place.used_at)
+            self._changed.pop(name, None)
+            self._told[name] = (place.target_id, place.used_at)
+        elif known.target_id != place.target_id and len(self._changed) < MAX_CHANGED:
+            self._told.pop(name, None)
+            self._changed[name] = known

@@ -31,9 +31,10 @@ class RouteExplanations:
 
         @post("/api/pointsman/route/explain", status_code=200)
         async def explain_route(request: Request[Any, Any, Any]) -> Response[bytes]:
+            key = admit(request)
             asked = read_asked(await request.body(), self._gateway.snapshot.presets)
             route = route_of(asked, self._gateway.snapshot.catalogue)
-            problem = problem_of(self._gateway, judged(asked, route), route)
+            problem = problem_of(self._gateway, judged(asked, route), route, key.workspace_id)
             return _json(explained(narrowed(problem) if route.kind == "profile" else problem))
 
         @get("/api/pointsman/route/replay")
