@@ -79,9 +79,12 @@ class ProviderBreaker(_Section, frozen=True, kw_only=True):
 
 
 class WaitForCooldown(_Section, frozen=True, kw_only=True):
-    """``[resilience.wait_for_cooldown]``: what a request does when every target is cooling."""
+    """``[resilience.wait_for_cooldown]``: a request of no combo waits when every target is limited for a while.
 
-    enabled: bool = True
+    OmniRoute's figures, but off: clients wait by themselves as ``Retry-After`` says, and see why.
+    """
+
+    enabled: bool = False
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 3
     max_retry_wait_sec: Annotated[int, msgspec.Meta(ge=0, le=300)] = 30
 
