@@ -136,6 +136,10 @@ MEANINGS = {
         "So many targets that are left alone (cooling down, their provider's breaker open) are asked all the same "
         "before a request fails, those first that recover first."
     ),
+    "attempts.continuation": (
+        "Have another target go on with a stream that breaks in the middle; a combo's `continuation` and a request's "
+        "header `x-pointsman-continue: 1` say so, too ([failover.md](failover.md))."
+    ),
     "attempts.hedging.enabled": (
         "Ask the next target, too, when the first takes longer than it nearly always does; the first to answer wins. "
         "Also on for connections with the tag `hedge`, and combos with `hedging` and `zeroLatencyOptimizationsEnabled`."
@@ -249,8 +253,9 @@ MEANINGS = {
     "connections.tags": "Words by which accounts are known: `oauth`, `local`, `hedge` ([failover.md](failover.md)).",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
-    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `chat_path` and "
-    "`models_path` (where an OpenAI-compatible host has them, behind the base URL).",
+    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `prefill` (`true`: its "
+    "models go on with an answer that is begun for them; `false`: they don't), `chat_path` and `models_path` (where an "
+    "OpenAI-compatible host has them, behind the base URL).",
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",

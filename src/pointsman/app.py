@@ -15,13 +15,12 @@ import structlog
 
 from pointsman import __version__
 from pointsman.accounting.billing import billing_rules
-from pointsman.accounting.budget_books import holder_name, home_of
-from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
+from pointsman.budget_parts import alert_sender, budget_counters, open_budgets
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
@@ -31,7 +30,6 @@ from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
-from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
 from pointsman.policy.health_sharing import HealthSharing
@@ -61,8 +59,6 @@ from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
-from pointsman.storage.budget_alerts import AlertRepository
-from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
@@ -70,7 +66,6 @@ from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
 from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
-from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.identity_documents import IssuerKeys
@@ -124,8 +119,8 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
-        self.budgets = _open_budgets(installation, journal)
-        self.alerts = _alert_sender(installation, self.client)
+        self.budgets = open_budgets(installation, journal)
+        self.alerts = alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.meter = Meter()
@@ -345,6 +340,9 @@ class Server:
             providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            ledger=installation.ledger,
+            database=installation.database,
+            journal=installation.data_dir / "journal",
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -400,7 +398,7 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        limiter = self.limiter
         states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
@@ -410,16 +408,11 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
-            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
-            "pointsman_budget_events": (
-                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
-                "event",
-                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
-            ),
-            "pointsman_budget_alerts": (
-                "Attempts to tell the webhook of passed thresholds.",
+            **budget_counters(self.budgets, self.alerts),
+            "pointsman_hedges": (
+                "Second attempts beside slow ones, and those that were too many or too dear.",
                 "result",
-                lambda: alerts.results if alerts is not None else {},
+                lambda: self.gateway.hedges.counts,
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
@@ -535,34 +528,6 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
-
-
-def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
-    """The budgets of a process, which is known to the escrow by its journal."""
-    home = home_of(installation.data_dir / "journal")
-    escrow = BudgetLeaseRepository(installation.database)
-    settings = installation.settings.budgets
-    return Budgets(
-        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
-        installation.clock,
-        unpriced=settings.unpriced,
-        assumed_output_tokens=settings.assumed_output_tokens,
-    )
-
-
-def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
-    settings = installation.settings.budgets
-    if settings.webhook_url is None or settings.webhook_secret is None:
-        return None
-    return AlertSender(
-        AlertRepository(installation.database),
-        installation.budget_rows,
-        client,
-        installation.clock,
-        url=settings.webhook_url,
-        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
-        allow_private=settings.webhook_allow_private,
-    )
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -13,6 +13,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
+from pointsman.hub.continuation import Continuation
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
@@ -42,8 +43,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
-        "reservation", "target",
+        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "reader",
+        "record", "reservation", "target",
         "upstream_reservation",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Entry:
         self.planned: Planned | None = None
         self.target: Target | None = None
         self.reader: Watched | None = None  # of the stream that this attempt gets
+        self.continuation: Continuation | None = None  # when another target may go on with a stream that breaks
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
         self.exchange = exchange
@@ -125,9 +127,10 @@ class Entry:
         if writes:
             output = budgets.most_tokens(output, target.facts.max_output_tokens, call.choices)
         body = estimate_tokens(self.exchange.body, 0)
-        worst = budgets.worst_case(price if writes is not None else None, body, output)
+        at = self.record.created_at
+        worst = budgets.worst_case(price if writes is not None else None, body, output, at)
         spent = self._before.cost_nano_usd if self._before is not None else None
-        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, self.record.created_at)
+        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, at)
 
     def belong_to(self, whole: "Entry") -> None:
         """Count for the same caller, in the same budgets."""

@@ -18,6 +18,7 @@ from pointsman.entry import Entry, PartEntry
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
 from pointsman.hub.combo_runs import NOWHERE, ComboRun
+from pointsman.hub.continuation import Continuation
 from pointsman.hub.file_places import FilePlaces, may_become_files
 from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
@@ -47,7 +48,14 @@ from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
 from pointsman.upstream.hedging import hedge_terms
-from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
+from pointsman.upstream.terms import (
+    CONTINUE_HEADER,
+    TIMEOUT_HEADER,
+    allowed_seconds,
+    is_continued,
+    limits_within,
+    terms_of,
+)
 from pointsman.wire.file_references import may_name_files
 
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -95,7 +103,8 @@ def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError)
     exchange = entry.exchange
     error.beside = entry.beside(error)
     if exchange.responded:
-        body = dialect.render_stream_error(error, exchange.request_id)
+        continued = entry.continuation if entry.continuation is not None and entry.continuation.begun else None
+        body = continued.end(error) if continued else dialect.render_stream_error(error, exchange.request_id)
         entry.record.bytes_out = len(body)
         entry.settle(200, Outcome.ERROR, error.kind)
         exchange.write(body)
@@ -210,7 +219,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     target, health = route.only, gateway.health
-    if target is None or wishes is not None or route.settings or not (health.quiet or health.clear(target)):
+    special = wishes is not None or route.settings or (call.stream and _may_continue(gateway, exchange))
+    if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
         await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
         return
@@ -223,6 +233,10 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await in_task()
     pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
     await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+
+
+def _may_continue(gateway: Gateway, exchange: Exchange) -> bool:
+    return gateway.attempts.continuation or CONTINUE_HEADER in exchange.headers
 
 
 async def ask_target(
@@ -348,6 +362,8 @@ async def _try_all(
     if terms.target_seconds is not None:
         entry.limits = limits_within(upstream, terms.target_seconds)
 
+    if call.stream and is_continued(gateway.attempts, route.settings, entry.exchange.headers):
+        entry.continuation = Continuation()
     body, race = entry.exchange.body, _race(gateway, entry, pursuit, chosen, failed)
 
     async def go(target: Target) -> None:
@@ -377,7 +393,9 @@ def _race(
     gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan, failed: GatewayError | None
 ) -> Race | None:
     """Whoever has two targets work on a request at once; None where one is asked after the other."""
-    if len(chosen.order) < 2 or failed is not None or pursuit.dialect.OPERATION in OPERATIONS:
+    if len(chosen.order) < 2 or failed is not None or entry.continuation is not None:
+        return None
+    if pursuit.dialect.OPERATION in OPERATIONS:
         return None
     terms = hedge_terms(gateway.attempts.hedging, pursuit.route.settings, chosen.order[0])
     if terms is None:
@@ -427,7 +445,12 @@ async def _call(
         access = await _acquire(gateway, endpoint, entry.deadline)
     try:
         fields, outline = call.fields, call.outline or exchange.body
-        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, outline):
+        if (
+            entry.continuation is not None
+            or fields is None
+            or endpoint.wire != dialect.WIRE
+            or endpoint.departures.concern(fields, outline)
+        ):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             request = dialect.as_request(call, exchange.body)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import structlog
 
 from pointsman.accounting.burst import Burst
+from pointsman.accounting.ledger_service import LedgerService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.clock import Clock, SystemClock
@@ -127,6 +128,7 @@ class Installation:
         )
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.ledger = LedgerService(database, clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

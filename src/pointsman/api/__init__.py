@@ -1,6 +1,7 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
+from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.access import Guard
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
@@ -27,6 +29,7 @@ from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
+from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.api.pointsman.user_tokens import UserTokens
 from pointsman.dialects import openai_chat
@@ -38,6 +41,7 @@ from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
+from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.open_id import OpenIdProvider
@@ -52,6 +56,9 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     combos: ComboService
     combo_figures: ComboFigureRepository
     budgets: BudgetService
+    ledger: LedgerService
+    database: Database
+    journal: Path
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -99,6 +106,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *translator.handlers(),
                 *routes.handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),
+                *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *connections,
                 *combos,
                 *health,

@@ -41,7 +41,7 @@ class Lockout:
             self._sources.pop(name, None)
 
     def _wait(self, name: str, allowed: int, now: float) -> float:
-        failures = self._sources.get(name, ())  # all of them were recent when the last one was noted
+        failures = self._sources.get(name) or []  # all of them were recent when the last one was noted
         return failures[-1] + self._seconds - now if len(failures) >= allowed else 0.0
 
     def _names(self, address: str, person: str) -> tuple[tuple[str, int], ...]:

@@ -170,6 +170,7 @@ check_settings: Final = members(
     compressionMode=text(100),
     zeroLatencyOptimizationsEnabled=flag,
     hedging=flag,
+    continuation=flag,
     hedgeDelayMs=number(0, 600_000),
     predictiveTtftMs=number(0, 600_000),
     fallbackCompressionMode=text(100),
