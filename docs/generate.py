@@ -170,6 +170,7 @@ MEANINGS = {
     "limits.workspace_requests_per_minute": "Calls of all keys of a workspace together.",
     "limits.workspace_requests_per_day": "As above, in any 24 hours.",
     "limits.workspace_tokens_per_minute": "Tokens of all keys of a workspace together.",
+    "limits.key_sessions": "Conversations that a key may have under way, counted by each worker; 0: any number.",
     "limits.on_failure": "While Redis is away: let calls through uncounted (`open`), or answer 503 (`closed`).",
     "responses.keep": "Keep responses that don't say `store: false`, encrypted, to be read and gone on from.",
     "responses.retention_days": "Kept responses are forgotten after this time.",
@@ -250,6 +251,8 @@ MEANINGS = {
     ),
     "connections.ca_file": "Certificates in PEM form to trust instead of the system's. Read again when it changes.",
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
+    "connections.headers": "Header lines of every request to it; values may be `env:NAME` or `file:PATH`.",
+    "connections.extra_api_keys": "Further credentials, which take turns with `api_key`; written as that is.",
     "connections.tags": "Words by which accounts are known: `oauth`, `local`, `hedge` ([failover.md](failover.md)).",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
@@ -304,6 +307,7 @@ MEANINGS = {
     "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
     "combos.weights": "One number for each target, for strategies that draw by weight.",
     "combos.strategy": "How they are put in order (docs/routing.md).",
+    "combos.settings": "Settings of the combo, by the names in docs/combos.md.",
 }
 
 ENVIRONMENT = {
@@ -447,6 +451,8 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
         return ", ".join(f"`{option}`" for option in options)
     if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
+    if typing.get_origin(hint) is dict:
+        return "table"
     if typing.get_origin(hint) is tuple:
         return "list of whole numbers"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}

@@ -21,9 +21,11 @@ from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
 from pointsman.identity.users import UserService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
@@ -42,8 +44,10 @@ from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
+from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.presets import PresetRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
@@ -53,6 +57,7 @@ from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
+from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 if TYPE_CHECKING:
@@ -115,6 +120,7 @@ class Installation:
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
         self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         self.model_lists = ModelListRepository(database)
+        self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -122,13 +128,15 @@ class Installation:
             clock,
             (settings.connections, settings.models),
             environment,
-            facts=FactSources(self.model_lists, settings.facts),
+            facts=FactSources(self.model_lists, self.model_words),
             ambiguous=settings.routing.ambiguous,
             words=profile_words(book_of(settings.profiles)),
         )
+        self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
         self.ledger = LedgerService(database, clock)
+        self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

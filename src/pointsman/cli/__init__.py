@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    aliases,
     budgets,
     chat,
     combos,
@@ -52,6 +53,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     ledger,
     local,
     logs,
+    model_words,
     models,
     route,
     serve,
@@ -61,6 +63,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 )
 
 __all__ = [
+    "aliases",
     "app",
     "budgets",
     "chat",
@@ -73,6 +76,7 @@ __all__ = [
     "local",
     "logs",
     "main",
+    "model_words",
     "models",
     "route",
     "serve",

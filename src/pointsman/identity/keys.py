@@ -34,7 +34,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A valid credential, as a request's course sees it. ``expires_at`` is in microseconds since 1970 UTC.
 
     ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
-    the contract of its kind alone knows.
+    the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
+    that it may use, where there are any (``restricted``).
     """
 
     id: str
@@ -50,6 +51,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str] = NO_SCOPES
     settings: Mapping[str, Any] = NO_SETTINGS
     disabled: bool = False
+    allowed_models: tuple[str, ...] = ()
+    allowed_connections: tuple[str, ...] = ()
+    restricted: bool = False
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,6 +333,7 @@ def _of_account(account_id: str, row: KeyRow | None) -> KeyRow | None:
 
 
 def _key(row: KeyRow) -> Key:
+    models, connections = _names(row.settings, "allowedModels"), _names(row.settings, "allowedConnections")
     return Key(
         id=row.id,
         name=row.name,
@@ -343,7 +348,15 @@ def _key(row: KeyRow) -> Key:
         scopes=frozenset(row.scopes) if row.scopes else NO_SCOPES,
         settings=row.settings,
         disabled=row.disabled,
+        allowed_models=models,
+        allowed_connections=connections,
+        restricted=bool(models or connections),
     )
+
+
+def _names(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = settings.get(name)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
 
 
 def _limits(row: KeyRow) -> Limits | None:

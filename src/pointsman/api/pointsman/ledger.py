@@ -18,7 +18,6 @@ from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.policy.budget_service import nano_of
 from pointsman.storage.database import Database
 
-ADMIN: Final = "admin"
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_NUMBER: Final = 2**62

@@ -31,7 +31,7 @@ class RouteExplanations:
 
         @post("/api/pointsman/route/explain", status_code=200)
         async def explain_route(request: Request[Any, Any, Any]) -> Response[bytes]:
-            asked = read_asked(await request.body())
+            asked = read_asked(await request.body(), self._gateway.snapshot.presets)
             route = route_of(asked, self._gateway.snapshot.catalogue)
             problem = problem_of(self._gateway, judged(asked, route), route)
             return _json(explained(narrowed(problem) if route.kind == "profile" else problem))
