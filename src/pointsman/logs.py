@@ -15,7 +15,7 @@ import structlog
 
 # Credentials by their looks: provider keys, tokens, bearer values, passwords in URLs.
 _SECRETS: Final = re.compile(
-    r"(?i)\b(?:sk|pk|rk|xai|gsk|oma|cc_live|cc_agent|hmpk|hxv)[-_][a-z0-9_\-]{12,}"
+    r"(?i)\b(?:sk|pk|rk|xai|gsk|oma|pms|cc_live|cc_agent|hmpk|hxv)[-_][a-z0-9_\-]{12,}"
     r"|\b(?:AIza|hf_|ghp_|AKIA)[a-z0-9_\-]{12,}|\beyJ[a-z0-9_\-]{8,}\.[a-z0-9_\-.]+"
     r"|\bbearer\s+\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )

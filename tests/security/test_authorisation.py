@@ -38,6 +38,7 @@ OPEN = {
     ("GET", "/api/auth/oidc/{provider}/callback"),
     ("GET", "/api/init"),
     ("GET", "/openapi/{name}"),
+    ("GET", "/api/openapi/spec"),
     ("GET", "/api/settings/require-login"),
     ("GET", "/api/monitoring/health"),
 }
