@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    aliases,
     budgets,
     chat,
     combos,
@@ -52,14 +53,17 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     ledger,
     local,
     logs,
+    model_words,
     models,
     route,
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
+    "aliases",
     "app",
     "budgets",
     "chat",
@@ -72,9 +76,11 @@ __all__ = [
     "local",
     "logs",
     "main",
+    "model_words",
     "models",
     "route",
     "serve",
     "simulate",
     "translate",
+    "users",
 ]

@@ -1,7 +1,7 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
@@ -13,10 +13,14 @@ from pointsman.canonical.halves import Dialect as HubDialect
 from pointsman.canonical.request import Request
 from pointsman.contracts.operations import Contract
 from pointsman.dialects import openai_chat
+from pointsman.entry import Entry
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import serve
-from pointsman.gateway import Call, Gateway
+from pointsman.flow import serve, usual_work
+from pointsman.gateway import Call, Dialect, Gateway
+from pointsman.gateway import Exchange as FlowExchange
+from pointsman.hub.profile_headers import explicit_lines
 from pointsman.policy.authentication import authenticate
+from pointsman.routing.metadata import wanted
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
@@ -58,9 +62,17 @@ class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
 
     def __init__(
-        self, dialect: HubDialect, call: ClientCall, provider: str | None = None, *, errors: Any = None
+        self,
+        dialect: HubDialect,
+        call: ClientCall,
+        provider: str | None = None,
+        *,
+        errors: Any = None,
+        needs_limit: bool = False,
     ) -> None:
-        """``errors``: whose errors the client reads, when not the dialect's own."""
+        """``errors``: whose errors the client reads, when not the dialect's own. ``needs_limit``: its contract wants
+        every request to say how long the answer may be.
+        """
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
@@ -75,12 +87,16 @@ class Speaking:
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
+        self.REWRITES = wanted(call.headers)  # how the request was routed is not in the upstream's answer
         self._call = call
         self._provider = provider
+        self._needs_limit = needs_limit
 
     def parse_request(self, body: bytes) -> Call:
         """The body in our words, and what the flow needs of it."""
         request = self.read_request(body, self._call)
+        if self._needs_limit and request.max_output_tokens is None:
+            raise GatewayError(Kind.INVALID_REQUEST, "'max_tokens' is missing", param="max_tokens")
         choices = request.choices or 1
         return ReadCall(
             model=self._placed(request.model),
@@ -139,6 +155,12 @@ class Pinned(Speaking):
                 raise GatewayError(Kind.INVALID_REQUEST, message, param="provider")
             self._pin = provider
         return msgspec.structs.replace(call, model=self._place(self._pin, call.model))  # type: ignore[type-var]
+
+
+async def _told_explicitly(gateway: Gateway, dialect: Dialect, exchange: FlowExchange, entry: Entry) -> None:
+    """CrossCompute's clients are told who answers though they have named the model; profiles tell more."""
+    exchange.telling = partial(explicit_lines, entry)
+    await usual_work(exchange)(gateway, dialect, exchange, entry)
 
 
 def place_model(provider: str, model: str) -> str:
@@ -200,7 +222,8 @@ class InferenceRoutes:
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
-            await serve(self._gateway, Speaking(dialect, call), exchange)
+            needs_limit = module == "anthropic" and exchange.contract is Contract.OMNIROUTE
+            await serve(self._gateway, Speaking(dialect, call, needs_limit=needs_limit), exchange)
 
         return handle
 
@@ -231,6 +254,8 @@ class InferenceRoutes:
                 return of_openrouter(exchange)
             if contract is Contract.HARDCARRX:
                 return serve(self._gateway, self._pinned(exchange), exchange)
+            if contract is Contract.CROSSCOMPUTE:
+                return serve(self._gateway, _crosscompute(), exchange, _told_explicitly)
             return serve(self._gateway, raw, exchange)
 
         return handle
@@ -304,6 +329,12 @@ class InferenceRoutes:
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+@cache
+def _crosscompute() -> RawSpeaking:
+    dialect = dialect_module("crosscompute")
+    return RawSpeaking(dialect, dialect.parse_request, ClientCall())
 
 
 def name_request(exchange: Exchange, dialect: object) -> None:

@@ -77,7 +77,6 @@ _POSTGRES_PLANS: Final = (
 _NEWEST: Final = "SELECT max(sequence) FROM requests"
 _LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
-_ASKED_AT_ONCE: Final = 500
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
@@ -128,16 +127,6 @@ class RequestRepository:
             if rows.pop(_fitted(record.request_id), None) is not None:
                 found.append(record)
         return Stored(records=found, first=first, last=last)
-
-    async def known(self, connection: AsyncConnection, request_ids: Sequence[str]) -> set[str]:
-        """Which of these requests are stored. They stay the only ones until the caller's transaction ends."""
-        await self._database.in_order(connection)
-        found: set[str] = set()
-        for start in range(0, len(request_ids), _ASKED_AT_ONCE):
-            some = request_ids[start : start + _ASKED_AT_ONCE]
-            query = select(_TABLE.c.request_id).where(_TABLE.c.request_id.in_(some))
-            found.update((await connection.execute(query)).scalars())
-        return found
 
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
