@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, update
 
 from databases import DatabasePlace
 from pointsman.accounting.journal import Journal
+from pointsman.accounting.ledger_check import verify
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.projector import Projector
 from pointsman.canonical.ledger import AccountKind, LedgerAccount, TransactionKind, credit_of
@@ -114,6 +115,25 @@ def test_parallel_transfers_never_spend_more_than_there_is(database_place: Datab
         done = next(number for number, one in enumerate(ended) if not isinstance(one, BaseException))
         replayed = await service.transfer(movement(100, f"t{done}"), "agent")  # no credit is needed any more
         assert replayed.replayed
+
+    within(database_place, story)
+
+
+def test_two_nodes_credit_each_payment_once_while_both_project(database_place: DatabasePlace) -> None:
+    async def story(database: Database, service: LedgerService) -> None:
+        other = database_place.open()
+        try:
+            nodes = (service, LedgerService(other, CLOCK))
+            payments = [node.top_up(movement(1, f"p{number}")) for number in range(10) for node in nodes]
+            projections = [
+                project(one, database_place.data_dir / f"journal{number}", *map(record, range(start, start + 60)))
+                for number, (one, start) in enumerate(((database, 0), (other, 40)))
+            ]
+            await asyncio.gather(*payments, *projections)
+            assert await service.credit("acme") == 10 - 100_000  # 20 requests came to both
+            assert (await verify(database, None)).findings == ()
+        finally:
+            await other.aclose()
 
     within(database_place, story)
 

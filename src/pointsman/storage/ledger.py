@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import CursorResult, Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.ledger import Draft, LedgerAccount, TransactionKind, credit_of
@@ -71,20 +71,20 @@ _NEW_ACCOUNT: Final = text(
     "INSERT INTO ledger_accounts (id, kind, owner, created_at) VALUES (:id, :kind, :owner, :now)"
     " ON CONFLICT (id) DO NOTHING"
 )
-_NEW_TRANSACTION: Final = text(
+# These three run with every batch of requests: as the driver has them, one statement each.
+_NEW_TRANSACTION: Final = (
     "INSERT INTO ledger_transactions (idempotency_key, kind, account_id, created_at, source, note, subject, requests,"
-    " first_request, last_request) VALUES (:key, :kind, :account, :now, :source, :note, :subject, :requests, :first,"
-    " :last) ON CONFLICT (idempotency_key) DO NOTHING RETURNING sequence"
+    " first_request, last_request) VALUES {rows} ON CONFLICT (idempotency_key) DO NOTHING RETURNING sequence"
 )
-_NEW_POSTING: Final = text(
-    "INSERT INTO ledger_postings (ledger_account, transaction_sequence, amount_nano_usd)"
-    " VALUES (:id, :sequence, :amount)"
+_NEW_POSTINGS: Final = (
+    "INSERT INTO ledger_postings (ledger_account, transaction_sequence, amount_nano_usd) VALUES {rows}"
 )
-_NEW_BALANCE: Final = text(
-    "INSERT INTO ledger_balances (ledger_account, balance_nano_usd, postings, last_transaction)"
-    " VALUES (:id, :amount, 1, :sequence) ON CONFLICT (ledger_account) DO UPDATE SET"
+_NEW_BALANCES: Final = (
+    "INSERT INTO ledger_balances (ledger_account, last_transaction, balance_nano_usd, postings)"
+    " VALUES {rows} ON CONFLICT (ledger_account) DO UPDATE SET"
     " balance_nano_usd = ledger_balances.balance_nano_usd + excluded.balance_nano_usd,"
     " postings = ledger_balances.postings + 1, last_transaction = excluded.last_transaction"
+    " RETURNING ledger_account, postings"
 )
 
 
@@ -101,31 +101,32 @@ class LedgerRepository:
         belongs to another transaction.
         """
         await self._database.in_order(connection)
-        values = {
-            "key": draft.key,
-            "kind": draft.kind.value,
-            "account": draft.account_id,
-            "now": draft.created_at,
-            "source": draft.source,
-            "note": draft.note,
-            "subject": draft.subject,
-            "requests": draft.requests,
-            "first": None if over is None else over.first,
-            "last": None if over is None else over.last,
-        }
-        sequence = (await connection.execute(_NEW_TRANSACTION, values)).scalar_one_or_none()
+        first, last = (None, None) if over is None else over
+        texts = (draft.key, draft.kind.value, draft.account_id, draft.created_at, draft.source, draft.note)
+        row = (*texts, draft.subject, draft.requests, first, last)
+        sequence = (await self._insert(connection, _NEW_TRANSACTION, [row])).scalar_one_or_none()
         if sequence is None:
             return Posted(await self._replayed(connection, draft), replayed=True)
-        accounts = sorted(draft.amounts.items())  # always in one order: nobody waits for each other in a circle
-        now = draft.created_at
-        await connection.execute(
-            _NEW_ACCOUNT,
-            [{"id": one.id, "kind": one.kind.value, "owner": one.owner, "now": now} for one, _ in accounts],
-        )
-        rows = [{"id": account.id, "sequence": sequence, "amount": amount} for account, amount in accounts]
-        await connection.execute(_NEW_POSTING, rows)
-        await connection.execute(_NEW_BALANCE, rows)
+        amounts = {account.id: amount for account, amount in draft.amounts.items()}
+        postings = [(name, sequence, amounts[name]) for name in sorted(amounts)]
+        await self._insert(connection, _NEW_POSTINGS, postings)
+        balances = await self._insert(connection, _NEW_BALANCES, [(*posting, 1) for posting in postings])
+        new = {row.ledger_account for row in balances if row.postings == 1}
+        if new:
+            accounts = [one for one in draft.amounts if one.id in new]
+            names = [{"id": one.id, "kind": one.kind.value, "owner": one.owner} for one in accounts]
+            await connection.execute(_NEW_ACCOUNT, [{**name, "now": draft.created_at} for name in names])
         return Posted(int(sequence), replayed=False)
+
+    async def _insert(
+        self, connection: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]
+    ) -> CursorResult[Any]:
+        """Run ``statement`` with these rows in it."""
+        mark = iter(range(1, 1 + sum(map(len, rows))))
+        lite = self._database.kind == "sqlite"
+        places = (", ".join("?" if lite else f"${next(mark)}" for _ in row) for row in rows)
+        values = tuple(value for row in rows for value in row)
+        return await connection.exec_driver_sql(statement.format(rows=", ".join(f"({one})" for one in places)), values)
 
     async def _replayed(self, connection: AsyncConnection, draft: Draft) -> int:
         """The number of the transaction that has the draft's key. Raises AlreadyExistsError when it is another."""

@@ -74,6 +74,7 @@ _POSTGRES_PLANS: Final = (
     "INSERT INTO request_plans (request_id, created_at, plan)"
     f" SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) {_CONFLICT}"
 )
+_NEWEST: Final = "SELECT max(sequence) FROM requests"
 _LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
@@ -102,7 +103,6 @@ class RequestRepository:
             await asyncio.sleep(0)
         plans = [(record.request_id, record.created_at, record.plan) for record in records if record.plan is not None]
         await self._database.in_order(connection)
-        before = int((await connection.execute(_LAST)).scalar_one())
         if self._database.kind == "sqlite":
             result = await connection.exec_driver_sql(_SQLITE_INSERT, rows)
             if plans:
@@ -111,24 +111,22 @@ class RequestRepository:
             result = await connection.exec_driver_sql(_POSTGRES_INSERT, tuple(zip(*rows, strict=True)))
             if plans:
                 await connection.exec_driver_sql(_POSTGRES_PLANS, tuple(zip(*plans, strict=True)))
-        last = int((await connection.execute(_LAST)).scalar_one())
-        if result.rowcount != len(records):
-            records = await self._new_ones(connection, records, before)
-        return Stored(records=records, first=before + 1, last=last)
+        new = result.rowcount
+        if new != len(records):
+            return await self._new_ones(connection, records, new)
+        last = int((await connection.exec_driver_sql(_NEWEST)).scalar_one())
+        return Stored(records=records, first=last - new + 1, last=last)  # nobody else could take a number
 
-    async def _new_ones(
-        self, connection: AsyncConnection, records: Sequence[RequestRecord], before: int
-    ) -> list[RequestRecord]:
-        """Those of ``records`` whose rows came after the one with the sequence ``before``; of equal ids the first."""
-        query = select(_TABLE.c.request_id).where(_TABLE.c.sequence > before)
-        new = set((await connection.execute(query)).scalars())
-        found: list[RequestRecord] = []
+    async def _new_ones(self, connection: AsyncConnection, records: Sequence[RequestRecord], new: int) -> Stored:
+        """Those of ``records`` that are the newest ``new`` rows; of equal ids the first."""
+        query = select(_TABLE.c.request_id, _TABLE.c.sequence).order_by(_TABLE.c.sequence.desc()).limit(new)
+        rows: dict[str, int] = {row.request_id: row.sequence for row in await connection.execute(query)}
+        numbers, found = rows.values(), []
+        first, last = min(numbers, default=0), max(numbers, default=0)
         for record in records:
-            name = _fitted(record.request_id)
-            if name in new:
-                new.discard(name)
+            if rows.pop(_fitted(record.request_id), None) is not None:
                 found.append(record)
-        return found
+        return Stored(records=found, first=first, last=last)
 
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
