@@ -32,6 +32,7 @@ from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
+from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
@@ -68,6 +69,7 @@ from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
@@ -122,6 +124,7 @@ class Server:
         self.alerts = alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
+        self.combos = ComboRuns(self.combo_memory, self._handoffs())
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
@@ -156,9 +159,10 @@ class Server:
             shared=SharedCalls(self._clock, settings.answers),
             kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
-            combos=ComboRuns(self.combo_memory),
+            combos=self.combos,
             profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
+            most_sessions=settings.limits.key_sessions,
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
@@ -178,6 +182,10 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.issuers:
+            installation = self._installation
+            issuers = IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock)
+            self._spawn("issuers", issuers.run())
         if settings.routing.model_lists:
             self._spawn("model lists", self.lists.run())
         if house is not None:
@@ -233,6 +241,10 @@ class Server:
             store=states if settings.durable else None,
         )
 
+    def _handoffs(self) -> HandoffBook:
+        states = self._installation.states
+        return HandoffBook(self._clock, states.names_secret, states if self._settings.vault.durable else None)
+
     def _kept_answers(self) -> KeptAnswers | None:
         store = self._installation.answers
         return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
@@ -259,6 +271,7 @@ class Server:
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
+        await self.combos.beside.aclose()
         self._installation.states.stop()
         self._installation.answers.stop()
         self.combo_memory.stop()
@@ -330,9 +343,17 @@ class Server:
             sharing=self.sharing,
             apply=installation.await_revision,
             checks=self._health,
+            aliases=installation.aliases,
+            presets=installation.presets,
             combos=self._installation.combos,
+            sign_in=installation.sign_in,
+            providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            ledger=installation.ledger,
+            database=installation.database,
+            journal=installation.data_dir / "journal",
+            model_words=installation.model_words,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -399,6 +420,16 @@ class Server:
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
             **budget_counters(self.budgets, self.alerts),
+            "pointsman_hedges": (
+                "Second attempts beside slow ones, and those that were too many or too dear.",
+                "result",
+                lambda: self.gateway.hedges.counts,
+            ),
+            "pointsman_side_calls": (
+                "Shadow calls and summaries that were begun, and left out.",
+                "result",
+                lambda: self.combos.beside.counts,
+            ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
             "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
@@ -440,7 +471,9 @@ class Server:
             keys=keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
+            login_required=await installation.sign_in.login_required(),
+            presets=await installation.presets.table(),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 

@@ -2,17 +2,13 @@
 
 from collections.abc import Callable
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from pointsman.accounting.budget_books import holder_name, home_of
 from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.journal import Journal
-from pointsman.canonical.ledger import credit_of
 from pointsman.installation import Installation
 from pointsman.policy.budgets import Budgets
 from pointsman.storage.budget_alerts import AlertRepository
 from pointsman.storage.budget_leases import BudgetLeaseRepository
-from pointsman.storage.ledger import LedgerRepository
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 
@@ -21,13 +17,8 @@ Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
 
 def open_budgets(installation: Installation, journal: Journal) -> Budgets:
     """The budgets of a process, which is known to the escrow by its journal. Raises OSError."""
-    ledger = LedgerRepository(installation.database)
-
-    async def balance(connection: AsyncConnection, account_id: str) -> int:
-        return await ledger.balance_in(connection, credit_of(account_id))
-
     home = home_of(installation.data_dir / "journal")
-    escrow = BudgetLeaseRepository(installation.database, balance)
+    escrow = BudgetLeaseRepository(installation.database, installation.ledger.repository.credit_in)
     settings = installation.settings.budgets
     return Budgets(
         BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
