@@ -26,7 +26,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
 
-.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak chaos fuzz agents lock clean
+.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak chaos fuzz schemathesis agents lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -72,6 +72,9 @@ chaos: $(RUN_READY) ## upstreams that fail all the time, a worker killed: is eve
 fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README.md). ARGS="--seconds 600 edge"
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)
 	@$(BIN)/python -m fuzz.run $(ARGS)
+
+schemathesis: $(DEV_READY) ## make up requests to every operation of the contracts. ARGS="--examples 1000 --seed 2"
+	@$(BIN)/python -m pytest tests/contract/test_schemathesis.py --timeout 0 --examples 300 $(ARGS)
 
 agents: $(DEV_READY) ## Claude Code, Codex and opencode take a turn through the gateway (docs/coding-agents.md)
 	@$(BIN)/python -m agents.run $(ARGS)

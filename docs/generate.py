@@ -451,6 +451,8 @@ def _type(struct: type[msgspec.Struct], name: str) -> str:
         return ", ".join(f"`{option}`" for option in options)
     if list in (typing.get_origin(hint), *map(typing.get_origin, options)):
         return "list of text"
+    if typing.get_origin(hint) is dict:
+        return "table"
     if typing.get_origin(hint) is tuple:
         return "list of whole numbers"
     words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", settings.Secret: "text"}

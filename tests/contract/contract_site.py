@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.contracts.operations import Contract
 from pointsman.keyring import Secret
@@ -28,7 +30,23 @@ class Site:
     def __init__(self, gateway: RunningGateway, chat: RunningSimulator) -> None:
         self.gateway = gateway
         self.chat = chat
+        self.http = httpx.Client(base_url=gateway.address, timeout=20)
         self._keys: dict[Contract, str] = {}
+        self.ids: dict[str, str] = {}  # of things that were made, by the path that they are below
+
+    def furnish(self) -> None:
+        """Make a connection, a node and a combo, for requests about them."""
+        node = {"name": "Lab", "prefix": "made", "apiType": "chat", "baseUrl": self.chat.base_url,
+                "type": "openai-compatible", "allowPrivate": True}  # fmt: skip
+        row = {"provider": "openai", "name": "made", "url": self.chat.base_url, "apiKey": UPSTREAM_KEY,
+               "allowPrivate": True}  # fmt: skip
+        combo = {"name": "made", "models": [CHAT]}
+        wanted = (("providers", row, "connection"), ("provider-nodes", node, "node"), ("combos", combo, ""))
+        for name, body, member in wanted:
+            headers = {"authorization": f"Bearer {KEY}"}
+            answer = self.http.post(f"/api/{name}", json=body, headers=headers)
+            made = answer.json()
+            self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
 
     def key_of(self, contract: Contract) -> str:
         """An administrator's key that begins as the contract's keys do."""
@@ -44,8 +62,8 @@ class Site:
 
 
 @contextmanager
-def running_site(data_dir: Path) -> Iterator[Site]:
-    """A gateway with the connections ``sim`` (chat), ``ops`` (all else of OpenAI's) and ``ranks``."""
+def running_site(data_dir: Path, more: dict[str, Any] | None = None) -> Iterator[Site]:
+    """A gateway with ``more`` settings; connections: ``sim`` (chat), ``ops`` (OpenAI's other calls), ``ranks``."""
     with ExitStack() as stack:
         chat = stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)))
         operations = stack.enter_context(running_simulator(OpenAIOperations(api_key=UPSTREAM_KEY)))
@@ -59,9 +77,12 @@ def running_site(data_dir: Path) -> Iterator[Site]:
                 {"id": "ranks", "kind": "cohere", "base_url": ranks.origin, "api_key": UPSTREAM_KEY},
             ],
             "models": [{"name": "usual", "target": CHAT}],
+            **(more or {}),
         }  # fmt: skip
         gateway = stack.enter_context(running_gateway(data_dir, settings))
-        yield Site(gateway, chat)
+        site = Site(gateway, chat)
+        with site.http:
+            yield site
 
 
 @contextmanager

@@ -116,6 +116,8 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     watch_health(client)
     translate(client)
     sign_in(client)
+    listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
+    assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
     assert_all_asked(client)
     client.close()
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.contracts.operations import Contract
 from pointsman.errors import GatewayError, Kind
-from pointsman.server.routes import Handler, Router
+from pointsman.server.routes import Handler, Router, contract_hosts
+from pointsman.settings import ServerSettings
 
 
 def handler(name: str) -> Handler:
@@ -116,7 +118,58 @@ def test_another_method_is_refused_with_those_that_are_allowed(method: str, path
     assert caught.value.allow == ", ".join(sorted([*allowed.split(", "), *head, "OPTIONS"]))
 
 
+def asked(path: str, host: str = "here") -> Any:
+    """A request as the router sees it."""
+    return SimpleNamespace(method=b"GET", path=path.encode(), headers={b"host": host.encode()}, contract=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "native", "contract", "found"),
+    [
+        ("/hybrid/v1/models", "/v1/models", Contract.HYBRID, MODELS),
+        ("/omniroute/v1/models", "/v1/models", Contract.OMNIROUTE, MODELS),
+        ("/omniroute/api/combos", "/api/combos", Contract.OMNIROUTE, FALLBACK),
+        ("/v1/models", "/v1/models", None, MODELS),
+        ("/api/combos", "/api/combos", None, FALLBACK),
+        ("/omniroutes/v1/models", "/omniroutes/v1/models", None, FALLBACK),
+    ],
+)
+def test_below_a_mount_stand_the_paths_of_its_contract(
+    path: str, native: str, contract: Contract | None, found: Handler
+) -> None:
+    request = asked(path)
+    assert ROUTER.find(request) is found
+    assert (request.path, request.contract) == (native.encode(), contract)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/hybrid/api/combos", "/hybrid/files/a", "/openrouter/v1/models", "/hybrid/hybrid/v1/models", "/hybrid",
+     "/hybrid/", "/hybrid//v1/models", "/hardcarrx/health"],
+)  # fmt: skip
+def test_below_a_mount_nothing_else_is_found(path: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        asyncio.run(ROUTER.find(asked(path))(SimpleNamespace()))  # type: ignore[arg-type]
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("host", "contract"),
+    [("one.example", Contract.HARDCARRX), ("ONE.example:80", Contract.HARDCARRX), ("two.example:81", Contract.HYBRID),
+     ("two.example", None), ("one.example.evil", None), ("", None)],
+)  # fmt: skip
+def test_a_host_says_whose_client_it_is(host: str, contract: Contract | None) -> None:
+    hosts = contract_hosts(ServerSettings(hosts={"One.example": Contract.HARDCARRX, "two.example:81": Contract.HYBRID}))
+    named = Router(FALLBACK, hosts)
+    named.add("GET", "/v1/models", MODELS)
+    request = asked("/v1/models", host)
+    assert named.find(request) is MODELS
+    assert request.contract is contract
+    mounted = asked("/openrouter/v1/models", host)
+    assert named.find(mounted) is not MODELS
+
+
 @given(method=st.binary(max_size=10), path=st.binary(max_size=30))
 def test_any_request_finds_a_handler(method: bytes, path: bytes) -> None:
-    found = ROUTER.find(SimpleNamespace(method=method, path=path))
+    found = ROUTER.find(SimpleNamespace(method=method, path=path, headers={}, contract=None))
     assert asyncio.iscoroutinefunction(found)

@@ -21,6 +21,7 @@ from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
 from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.open_id import OpenIdViews
+from pointsman.api.omniroute.operation_catalogue import OperationCatalogue
 from pointsman.api.omniroute.provider_nodes import ProviderNodes
 from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.providers import Providers
@@ -113,6 +114,7 @@ def build_management(services: ManagementServices) -> Litestar:
             route_handlers=[
                 request_logs.handler(),
                 ContractDocuments().handler(),
+                OperationCatalogue().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),

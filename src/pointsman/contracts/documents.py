@@ -121,7 +121,7 @@ def refusal_of(operation: Operation) -> dict[str, Any]:
 
 
 def _added(operation: Operation, told: dict[str, Any]) -> Iterable[str]:
-    if operation.credentials != PUBLIC or operation.plane is Plane.VIEWS:
+    if operation.credentials != PUBLIC:
         yield "401"
         if operation.contract is Contract.OMNIROUTE:
             yield "403"

@@ -277,7 +277,7 @@ OPERATIONS = list_operations(
     ("DELETE", "/api/tools/traffic-inspector/sessions/{id}", None, ADMIN, 204),
     ("GET", "/api/tools/traffic-inspector/sessions/{id}/export.har", None, ADMIN, 200),
     ("POST", "/api/tools/traffic-inspector/internal/ingest", None, PUBLIC, 204),
-    ("GET", "/api/openapi/spec", None, PUBLIC, 200),
+    ("GET", "/api/openapi/spec", VIEWS, PUBLIC, 200),
     ("GET", "/api/agent-skills", None, ADMIN, 200),
     ("GET", "/api/agent-skills/{id}", None, ADMIN, 200),
     ("GET", "/api/agent-skills/{id}/raw", None, ADMIN, 200),

@@ -18,10 +18,9 @@ from pointsman.server.exchange import JSON, Exchange, refuse
 from pointsman.server.inference import dialect_module
 from pointsman.server.operations import CATALOGUE_LINES, Operations, offered
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import contract_of
+from pointsman.server.views import VARY, contract_of
 
 _KEYED: Final = (Contract.CROSSCOMPUTE, Contract.HYBRID, Contract.OMNIROUTE)
-_VARY: Final = b"vary: authorization, cookie, host\r\n"
 _HEALTH: Final = "/health"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,8 +42,8 @@ class ContractModels:
     async def models(self, exchange: Exchange) -> None:
         """``GET /v1/models``."""
         contract = contract_of(exchange)
+        exchange.api_head = VARY
         if contract is None:
-            exchange.api_head += _VARY
             await self._listed(exchange)
             return
         try:
@@ -53,7 +52,7 @@ class ContractModels:
         except GatewayError as error:
             refuse(exchange, error_dialect(exchange), error)
             return
-        exchange.respond(200, body, JSON, extra + _VARY)
+        exchange.respond(200, body, JSON, extra)
 
     async def model(self, exchange: Exchange) -> None:
         """``GET /v1/models/{id}``, and ``GET /v1/models/{id}/health`` where no model has that for its id."""

@@ -62,9 +62,17 @@ class Speaking:
     """A dialect with what one request says beside its body. ``provider`` is a connection that the path names."""
 
     def __init__(
-        self, dialect: HubDialect, call: ClientCall, provider: str | None = None, *, errors: Any = None
+        self,
+        dialect: HubDialect,
+        call: ClientCall,
+        provider: str | None = None,
+        *,
+        errors: Any = None,
+        needs_limit: bool = False,
     ) -> None:
-        """``errors``: whose errors the client reads, when not the dialect's own."""
+        """``errors``: whose errors the client reads, when not the dialect's own. ``needs_limit``: its contract wants
+        every request to say how long the answer may be.
+        """
         self.NAME = dialect.NAME
         self.WIRE = dialect.WIRE
         self.OPERATION = dialect.OPERATION
@@ -82,10 +90,13 @@ class Speaking:
         self.REWRITES = wanted(call.headers)  # how the request was routed is not in the upstream's answer
         self._call = call
         self._provider = provider
+        self._needs_limit = needs_limit
 
     def parse_request(self, body: bytes) -> Call:
         """The body in our words, and what the flow needs of it."""
         request = self.read_request(body, self._call)
+        if self._needs_limit and request.max_output_tokens is None:
+            raise GatewayError(Kind.INVALID_REQUEST, "'max_tokens' is missing", param="max_tokens")
         choices = request.choices or 1
         return ReadCall(
             model=self._placed(request.model),
@@ -211,7 +222,8 @@ class InferenceRoutes:
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
-            await serve(self._gateway, Speaking(dialect, call), exchange)
+            needs_limit = module == "anthropic" and exchange.contract is Contract.OMNIROUTE
+            await serve(self._gateway, Speaking(dialect, call, needs_limit=needs_limit), exchange)
 
         return handle
 
@@ -242,8 +254,9 @@ class InferenceRoutes:
                 return of_openrouter(exchange)
             if contract is Contract.HARDCARRX:
                 return serve(self._gateway, self._pinned(exchange), exchange)
-            work = _told_explicitly if contract is Contract.CROSSCOMPUTE else None
-            return serve(self._gateway, raw, exchange, work)
+            if contract is Contract.CROSSCOMPUTE:
+                return serve(self._gateway, _crosscompute(), exchange, _told_explicitly)
+            return serve(self._gateway, raw, exchange)
 
         return handle
 
@@ -316,6 +329,12 @@ class InferenceRoutes:
             dialect = dialect_named("gemini.array")
         call = ClientCall(model=name, stream=streamed, query=query, headers=exchange.headers)
         await serve(self._gateway, Speaking(dialect, call), exchange)
+
+
+@cache
+def _crosscompute() -> RawSpeaking:
+    dialect = dialect_module("crosscompute")
+    return RawSpeaking(dialect, dialect.parse_request, ClientCall())
 
 
 def name_request(exchange: Exchange, dialect: object) -> None:

@@ -31,7 +31,7 @@ from pointsman.server.model_cards import (
 )
 from pointsman.server.model_filters import Page, filtered, page_of
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import SHARED_BASE, contract_of
+from pointsman.server.views import SHARED_BASE, VARY, contract_of
 
 RSS_TYPE: Final = b"application/rss+xml; charset=utf-8"
 _VENDORS: Final = frozenset((b"anthropic-version", b"x-goog-api-key"))
@@ -202,6 +202,7 @@ def _unless_others(handler: Handler, others: Handler) -> Handler:
     """
 
     async def handle(exchange: Exchange) -> None:
+        exchange.api_head = VARY
         theirs = not _VENDORS.isdisjoint(exchange.headers) or contract_of(exchange) is Contract.OMNIROUTE
         theirs = theirs and exchange.contract is not Contract.OPENROUTER
         await (others if theirs else handler)(exchange)

@@ -53,8 +53,12 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
 class SpeakingOperation:
     """An operation's dialect with what one request says beside its body."""
 
-    def __init__(self, dialect: Any, call: ClientCall, provider: str | None = None, *, errors: Any = None) -> None:
-        """``errors``: whose errors the client reads, when not the dialect's own."""
+    def __init__(
+        self, dialect: Any, call: ClientCall, provider: str | None = None, *, errors: Any = None, named: bool = False
+    ) -> None:
+        """``errors``: whose errors the client reads, when not the dialect's own. ``named``: a request must name its
+        model, also where the dialect has one for those that don't.
+        """
         self.NAME = dialect.NAME
         self.STREAM_TYPE = self.KEEP_ALIVE = b""  # whether it will be a stream is the upstream's to say
         self.WIRE = dialect.WIRE
@@ -67,10 +71,13 @@ class SpeakingOperation:
         self._read = dialect.read_request
         self._call = call
         self._provider = provider
+        self._named = named
 
     def parse_request(self, body: bytes) -> Call:
         """The body, read. Raises GatewayError(INVALID_REQUEST) that names the field at fault."""
         request = self._read(body, self._call)
+        if self._named and b'"model"' not in body:
+            raise GatewayError(Kind.INVALID_REQUEST, "'model' is missing", param="model")
         model = request.model if self._provider is None else place_model(self._provider, request.model)
         return OperationCall(model=model, stream=request.stream, request=request)
 
@@ -115,8 +122,9 @@ class OperationRoutes:
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
-            errors = dialect_module("openrouter") if is_openrouter(exchange) else None
-            speaking: Any = SpeakingOperation(dialect, call, provider, errors=errors)
+            strict = is_openrouter(exchange)
+            errors = dialect_module("openrouter") if strict else None
+            speaking: Any = SpeakingOperation(dialect, call, provider, errors=errors, named=strict)
             await serve(self._gateway, speaking, exchange)
 
         return handle

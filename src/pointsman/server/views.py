@@ -16,6 +16,8 @@ from pointsman.server.exchange import Exchange
 
 SHARED_BASE: Final = "/api/v1"  # where OpenRouter's and OmniRoute's clients come
 PLAIN_BASE: Final = "/v1"  # where everybody's do
+# For answers whose shape depends on who asks: no cache may give them to others.
+VARY: Final = b"vary: authorization, cookie, host\r\n"
 _SHARED: Final = SHARED_BASE.encode() + b"/"
 _OMNIROUTE_HEADERS: Final = b"x-omniroute-"
 _OPENROUTER_HEADERS: Final = b"x-openrouter-"
@@ -35,9 +37,10 @@ _KINDS: Final = MappingProxyType(
 )
 _OMNIROUTE_KEY: Final = re.compile(rb"sk-[0-9a-f]{16}-")
 _COOKIE: Final = re.compile(rb"(?:^|;)\s*auth_token=")
-# Where a bearer token's first bytes stand, and what they may be when it is worth a closer look; none: another header.
+# Where a bearer token's first bytes stand, and what they may be when a client's dialect is not OpenAI's. None at all:
+# the key is in another header.
 _AT: Final = slice(7, 11)
-_MARKED: Final = frozenset(kind[:4].ljust(4, b"h") for kind in _KINDS) | {b""}
+_MARKED: Final = frozenset((b"", b"sk-o", b"hmpk", b"hxv_", b"cc_l", b"cc_a"))
 # An application's address and name, as OpenRouter asks its callers to send them.
 _CALLER_HEADERS: Final = (b"http-referer", b"x-title")
 # Members of requests that OpenRouter alone has, with the type that tells them from another API's of the same name.
@@ -47,7 +50,9 @@ _object: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def is_plain(exchange: Exchange) -> bool:
-    """True when neither host, mount nor credential says whose client it is: nearly always, so it must be quick."""
+    """True when neither host, mount nor credential asks for another dialect than OpenAI's chat. It must be quick: so
+    it is for nearly all requests.
+    """
     return exchange.contract is None and exchange.headers.get(b"authorization", b"")[_AT] not in _MARKED
 
 
