@@ -1,6 +1,7 @@
 """Budgets as clients see them: what is reserved, what is charged, what is refused, and who is told."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,17 @@ def test_an_account_spends_its_credit_and_no_more_when_credits_are_enforced(
         refusal = next(answer for answer in answers if answer.status == 402)
         assert "the account's credit" in refusal.error["message"]
         wait_until(lambda: running.call(ledger.credit("default")) == 0, "spent credit")
+
+
+def test_all_calls_of_a_panel_are_reserved_and_charged_together(gateway: RunningGateway) -> None:
+    panel = {"name": "panel", "models": [FLAT, SLOW], "strategy": "fusion", "config": {"judgeModel": FLAT}}
+    made = ask(gateway.port, request("POST", "/api/combos", json.dumps(panel).encode()))
+    assert made.status == 201
+    owner = Owner(gateway, 5 * CENT)
+    assert owner.ask("panel").status == 200
+    assert owner.settled(1).spent == 3 * CENT
+    refused = owner.ask("panel")  # its panel has two cents, the judge has not
+    assert refused.status == 402
+    standing = owner.settled(2)
+    assert standing.spent == 5 * CENT
+    assert gateway.call(gateway.installation.budgets.recount(owner.budget)) == (5 * CENT, 5 * CENT)
