@@ -235,7 +235,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if entry.session is not None:
         entry.begin_session(key, entry.session)
     target, health = route.only, gateway.health
-    steered = route.settings or wishes is not None or key.restricted or CONNECTION in exchange.headers
+    steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
     special = steered or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
@@ -397,6 +397,8 @@ async def _persist(
             await _try_all(gateway, entry, pursuit, chosen, failed, run)
             return
         except GatewayError as error:
+            if entry.continuation is not None and entry.continuation.begun:
+                raise  # the client has a part of an answer: it is too late for another one
             entry.deadline, tried = deadline, entry.attempts.tried if entry.attempts is not None else []
             patience = patience or Patience(gateway.health.settings, pursuit.route, gateway.health)
             wait = patience.wait(error, tried, clock.now_us(), deadline - clock.monotonic())

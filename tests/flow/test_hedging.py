@@ -14,6 +14,7 @@ from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, r
 from raw_client import CHAT, Answer, Connection, ask, request
 
 SAMPLES = 3
+SLOW_MS = 1000  # longer than an answer takes on a busy machine
 NEVER = {"first_token_ms": 30_000, "headers_ms": 30_000}
 HEDGING = {"enabled": True, "least_seconds": 0.03, "least_samples": SAMPLES, "max_share": 1, "max_cost_nano_usd": 0}
 PATHS = {"raw": CHAT, "hub": "/v1/messages"}
@@ -96,6 +97,12 @@ def test_the_rival_of_a_slow_target_answers_and_the_slow_one_is_cancelled(site: 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_target_that_is_as_fast_as_ever_has_no_rival(site: Site, stream: bool) -> None:
+    def wait_longer() -> None:
+        gateway = site.gateway.server.gateway
+        hedging = msgspec.structs.replace(gateway.attempts.hedging, least_seconds=5)
+        gateway.attempts = msgspec.structs.replace(gateway.attempts, hedging=hedging)
+
+    site.gateway.read(wait_longer)
     site.learn(stream=stream)
     answer, record = site.ask(stream=stream)
     assert (answer.status, record.connection_id) == (200, "one")
@@ -111,7 +118,7 @@ def test_nobody_is_hedged_before_enough_is_known(site: Site) -> None:
 
 def test_the_first_may_still_win_and_the_rival_is_cancelled(site: Site) -> None:
     site.learn(stream=True)
-    behave(site.first, first_token_ms=300)
+    behave(site.first, first_token_ms=SLOW_MS)
     behave(site.second, first_token_ms=30_000)
     answer, record = site.ask(stream=True)
     assert (record.connection_id, said(answer)) == ("one", True)
@@ -121,7 +128,7 @@ def test_the_first_may_still_win_and_the_rival_is_cancelled(site: Site) -> None:
 
 def test_a_rival_that_fails_leaves_the_first_alone(site: Site) -> None:
     site.learn(stream=True)
-    behave(site.first, first_token_ms=300)
+    behave(site.first, first_token_ms=SLOW_MS)
     behave(site.second, fault="http_500")
     answer, record = site.ask(stream=True)
     assert (record.connection_id, said(answer)) == ("one", True)
@@ -130,7 +137,7 @@ def test_a_rival_that_fails_leaves_the_first_alone(site: Site) -> None:
 
 def test_what_a_rival_calls_the_callers_mistake_is_not_final_while_the_first_may_answer(site: Site) -> None:
     site.learn(stream=False)
-    behave(site.first, first_token_ms=300)
+    behave(site.first, first_token_ms=SLOW_MS)
     behave(site.second, fault="bad_request")
     answer, record = site.ask(stream=False)
     assert (record.connection_id, said(answer)) == ("one", True)
@@ -164,7 +171,7 @@ def test_second_attempts_are_bounded_in_number_and_cost(tmp_path: Path, limit: d
         gateway = stack.enter_context(running_gateway(tmp_path, settings(first, second, **limit)))
         site = Site(gateway, first, second, CHAT)
         site.learn(stream=True)
-        behave(first, first_token_ms=300)
+        behave(first, first_token_ms=SLOW_MS)
         assert site.ask(stream=True)[1].connection_id == "one"
         assert not second.requests
         assert gateway.read(lambda: gateway.server.gateway.hedges.counts[count]) == 1
@@ -181,7 +188,7 @@ def test_it_is_off_unless_a_connection_or_a_combo_asks_for_it(tmp_path: Path, ta
         gateway = stack.enter_context(running_gateway(tmp_path, document))
         site = Site(gateway, first, second, CHAT)
         site.learn(stream=True)
-        behave(first, first_token_ms=400)
+        behave(first, first_token_ms=SLOW_MS)
         answer, record = site.ask(stream=True)
         assert (record.connection_id, said(answer)) == ("two" if tagged else "one", True)
         assert ask(gateway.port, request("GET", "/health", key=KEY)).status == 200

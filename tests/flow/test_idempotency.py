@@ -223,7 +223,8 @@ def test_an_answer_outlives_its_process_and_is_sealed(tmp_path: Path, stream: bo
         row = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
         key, answers = "idempotency-key: for-ever", []
         for _ in range(2):
-            with running_gateway(tmp_path, {"connections": [row]}) as gateway:
+            patient = {"connections": [row], "vault": {"read_timeout_seconds": 5}}
+            with running_gateway(tmp_path, patient) as gateway:
                 answers.append(ask(gateway.port, chat("", key, text="sealed words", stream=stream)))
                 other = ask(gateway.port, chat("", key, text="something else", stream=stream))
                 assert other.status == 422

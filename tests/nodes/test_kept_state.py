@@ -205,7 +205,8 @@ def test_a_repeated_request_gets_its_answer_at_the_other_worker(tmp_path: Path) 
     message = chat("", "idempotency-key: the-same", "connection: close")
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as upstream, ExitStack() as stack:
         row = {"id": "sim", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
-        server = stack.enter_context(serving(tmp_path, toml([row], {"server": {"workers": 2}})))
+        settings = {"server": {"workers": 2}, "vault": {"read_timeout_seconds": 5}, "routing": {"model_lists": False}}
+        server = stack.enter_context(serving(tmp_path, toml([row], settings)))
         first = ask(server.port, message)
         wait_until(lambda: 'kept_answer_writes_total{result="written"} 1' in metrics(server), "write of the answer")
         for _ in range(200):
