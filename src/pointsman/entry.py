@@ -7,13 +7,14 @@ import msgspec
 
 from pointsman.accounting.billing import add_costs, bill
 from pointsman.accounting.budget_desk import Hold
-from pointsman.accounting.estimation import estimate_tokens, estimate_usage
+from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.continuation import Continuation
+from pointsman.hub.own_calls import OwnCall
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
@@ -140,6 +141,8 @@ class Entry:
         if writes:
             output = budgets.most_tokens(output, target.facts.max_output_tokens, call.choices)
         body = estimate_tokens(self.exchange.body, 0)
+        if isinstance(call, OwnCall):
+            body = max(body, tokens_of(call.text_bytes))
         at = self.record.created_at
         worst = budgets.worst_case(price if writes is not None else None, body, output, at)
         spent = self._before.cost_nano_usd if self._before is not None else None

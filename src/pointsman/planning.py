@@ -10,7 +10,7 @@ import msgspec
 from pointsman.canonical.identity import METADATA
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.samples import samples
-from pointsman.errors import GatewayError
+from pointsman.errors import BudgetExceeded, GatewayError
 from pointsman.providers.hosts import GENERIC, hosts
 from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
@@ -199,8 +199,8 @@ def status_of(tried: Tried) -> int:
 
 def describe_failure(error: GatewayError, tried: Sequence[Tried], model: str, namer: Namer) -> None:
     """Put into ``error`` what OpenRouter's clients are told of a request that every target failed."""
-    if not tried:
-        return
+    if not tried or isinstance(error, BudgetExceeded):
+        return  # the targets have nothing to do with it
     rows = [
         {"provider": namer(one.target.connection), "code": one.error.status, "status": status_of(one)} for one in tried
     ]

@@ -331,5 +331,5 @@ def test_no_window_is_ever_overspent_whatever_dies_and_whoever_sets_the_clock(da
     class Here(Market):
         place = database_place
 
-    few = settings(max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    few = settings(max_examples=6, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Here, settings=few)

@@ -1,13 +1,21 @@
 """Budgets as clients see them: what is reserved, what is charged, what is refused, and who is told."""
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
-from gateway import RunningGateway, wait_until
+import pytest
+
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.canonical.windows import Window
+from pointsman.clock import SystemClock
+from pointsman.identity.keys import NewKey
 from pointsman.policy.budget_service import Standing
 from pointsman.storage.budgets import BudgetRow
-from raw_client import Answer, Connection, ask, ask_all, chat
+from pointsman.testing import RunningSimulator
+from raw_client import Answer, Connection, ask, ask_all, chat, chat_body, request
 
 DOLLAR = 1_000_000_000
 FOREVER = Window()
@@ -17,10 +25,11 @@ LONG = "sim/sim-model#tokens=10"  # a dollar for a thousand tokens of answer
 BROKEN = "sim/sim-model#fault=http_500"
 CUT = "sim/sim-model#tokens=50,fault=cut_mid_stream,after_events=10"
 SLOW = "sim/sim-model#tokens=20,pace_ms=20"
+DEAR = "sim/sim-model#tokens=4"  # half a dollar a call
 FACTS = [
     *({"model": name, "prompt": 0, "completion": 0, "request": 0.01} for name in (FLAT, BROKEN, CUT, SLOW)),
     {"model": LONG, "prompt": 0, "completion": 1000},
-    {"model": "dear/sim-model", "prompt": 0, "completion": 0, "request": 0.5, "slug": "lab/model"},
+    {"model": DEAR, "prompt": 0, "completion": 0, "request": 0.5},
 ]
 SETTINGS = {"facts": FACTS, "budgets": {"assumed_output_tokens": 100}}
 
@@ -74,7 +83,6 @@ def test_a_budget_lets_through_what_fits_and_refuses_the_rest_with_402(gateway: 
         None,
         None,
     )
-    assert gateway.read(lambda: gateway.server.health.quiet)
 
 
 def test_calls_in_parallel_never_spend_more_and_leave_nothing_of_it(gateway: RunningGateway) -> None:
@@ -171,3 +179,83 @@ async def _set(gateway: RunningGateway, scope: str, subject: str, limit: int, wi
     row, revision = await gateway.installation.budgets.set(scope, subject, limit, window)
     assert await gateway.installation.await_revision(revision)
     return row
+
+
+def test_a_target_that_is_too_dear_leaves_the_call_to_a_cheaper_one(gateway: RunningGateway) -> None:
+    owner = Owner(gateway, 2 * CENT)
+    before = gateway.read(lambda: dict(gateway.server.health.events))
+    answer = owner.ask(DEAR, models=[FLAT])
+    assert answer.status == 200
+    assert owner.settled(1).spent == CENT
+    both = owner.ask(DEAR, models=[DEAR])
+    assert both.status == 402
+    assert "may cost up to $0.50" in both.json()["error"]["message"]
+    assert gateway.read(lambda: dict(gateway.server.health.events)) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "source", "status"),
+    [
+        ("openrouter", "key", "operator", 402),
+        ("openrouter", "workspace", "operator", 403),
+        ("openrouter", "member", "operator", 403),
+        ("plain", "workspace", "operator", 402),
+        ("omniroute", "key", "omniroute", 429),
+    ],
+)
+def test_a_refusal_has_the_status_of_its_contract(
+    gateway: RunningGateway, kind: Any, scope: str, source: str, status: int
+) -> None:
+    async def work() -> str:
+        installation = gateway.installation
+        name = f"ws-{kind}-{scope}"
+        row, secret = await installation.keys.issue(NewKey(name="x", kind=kind, workspace_id=name, user_id=name))
+        subject = row.id if scope == "key" else name
+        _, revision = await installation.budgets.set(scope, subject, 0, Window("day"), source=source)
+        assert await installation.await_revision(revision)
+        return secret.reveal()
+
+    answer = ask(gateway.port, chat(key=gateway.call(work())))
+    assert answer.status == status
+    assert ("retry-after" in answer.headers) is (status == 429)
+
+
+def test_openrouter_s_clients_are_told_the_budget_beside_the_message(gateway: RunningGateway) -> None:
+    owner = Owner(gateway, 0, Window("month"))
+    body = chat_body(model=FLAT)
+    answer = ask(gateway.port, request("POST", "/openrouter/api/v1/chat/completions", body, key=owner.key))
+    assert answer.status == 402
+    told = answer.json()["error"]["metadata"]["budget"]
+    assert (told["id"], told["scope"], told["remaining_usd"]) == (owner.budget.id, "key", 0)
+    assert told["resets_at"].endswith("-01T00:00:00Z")
+
+
+def test_an_account_spends_its_credit_and_no_more_when_credits_are_enforced(
+    shared_simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    sim = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
+    settings = {"connections": [sim], "facts": FACTS[:1], "credits": {"enforced": True}}
+    with running_gateway(tmp_path, settings) as running:
+        assert ask(running.port, chat()).status == 402
+        ledger = LedgerService(running.installation.database, SystemClock())
+        running.call(ledger.grant(Movement(account_id="default", nano_usd=3 * CENT, key="gift", source="test")))
+        wait_until(lambda: ask(running.port, chat()).status == 200, "credit")
+        answers = asyncio.run(ask_all(running.port, [chat("", "connection: close")] * 10))
+        assert sorted(answer.status for answer in answers) == [200] * 2 + [402] * 8
+        refusal = next(answer for answer in answers if answer.status == 402)
+        assert "the account's credit" in refusal.error["message"]
+        wait_until(lambda: running.call(ledger.credit("default")) == 0, "spent credit")
+
+
+def test_all_calls_of_a_panel_are_reserved_and_charged_together(gateway: RunningGateway) -> None:
+    panel = {"name": "panel", "models": [FLAT, SLOW], "strategy": "fusion", "config": {"judgeModel": FLAT}}
+    made = ask(gateway.port, request("POST", "/api/combos", json.dumps(panel).encode()))
+    assert made.status == 201
+    owner = Owner(gateway, 5 * CENT)
+    assert owner.ask("panel").status == 200
+    assert owner.settled(1).spent == 3 * CENT
+    refused = owner.ask("panel")  # its panel has two cents, the judge has not
+    assert refused.status == 402
+    standing = owner.settled(2)
+    assert standing.spent == 5 * CENT
+    assert gateway.call(gateway.installation.budgets.recount(owner.budget)) == (5 * CENT, 5 * CENT)

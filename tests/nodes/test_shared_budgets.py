@@ -9,17 +9,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from node_tools import MASTER_KEY, command, configuration, ready_workers
 
 from gateway import UPSTREAM_KEY, wait_until
+from pointsman.clock import SystemClock
+from pointsman.policy.budget_service import BudgetService, Standing
+from pointsman.storage.budgets import BudgetRepository
+from pointsman.storage.database import Database
 from pointsman.testing import RunningSimulator
-from raw_client import ask, ask_async, chat, request
+from raw_client import ask_async, chat
 from redis_server import running_redis
 from serve_process import ServeProcess, serving
 from steady_load import until
 
 CALLS = 1000
+CENT = 10_000_000
 FITS = 100
 GOOD = "sim/sim-model#first_token_ms=5"
 STREAM = "sim/sim-model#tokens=5,pace_ms=2"
@@ -78,30 +82,40 @@ class Crowd:
         self.statuses[-1] += 1
 
 
-def call(server: ServeProcess, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    """An operation of the management API; its answer."""
-    content = b"" if body is None else msgspec.json.encode(body)
-    answer = ask(server.port, request(method, f"/api/pointsman/budgets{path}", content, "connection: close"))
-    assert answer.status == 200, answer.body
-    found: dict[str, Any] = answer.json()
-    return found
+class Books:
+    """The budget in the database, whatever the servers think of it. ``url``: of PostgreSQL, else the server's file."""
 
+    def __init__(self, server: ServeProcess, url: str | None = None) -> None:
+        self._place = (url, server.data_dir)
+        words = ("workspace", "default", f"{FITS / 100:.2f}", "--window", "month")
+        self.budget = command(server, "budgets", "set", *words)  # all servers know it when this is done
 
-def budget_of(server: ServeProcess) -> str:
-    """A budget that fits a hundred calls of all keys together."""
-    body = {"scope": "workspace", "subject": "default", "limit_usd": FITS / 100, "window": "month"}
-    budget: str = call(server, "PUT", "", body)["id"]
-    return budget
+    def look(self) -> tuple[Standing, tuple[int, int]]:
+        """How it stands, and what is stored as spent beside what the requests add up to."""
 
+        async def work() -> tuple[Standing, tuple[int, int]]:
+            database = Database.open(*self._place)
+            try:
+                service = BudgetService(BudgetRepository(database), SystemClock())
+                row = await service.get(self.budget)
+                assert row is not None
+                return await service.standing(row), await service.recount(row)
+            finally:
+                await database.aclose()
 
-def settled(server: ServeProcess, budget: str) -> dict[str, Any]:
-    """How the budget stands when nothing is held any more."""
+        return asyncio.run(work())
 
-    def found() -> dict[str, Any] | None:
-        one = call(server, "GET", f"/{budget}")
-        return None if one["held_usd"] else one
+    def settled(self) -> int:
+        """What is spent, in cents, when nothing is held any more."""
 
-    return wait_until(found, "settled budget", 10)
+        def found() -> tuple[int] | None:
+            standing, (stored, counted) = self.look()
+            if standing.held:
+                return None
+            assert standing.spent == stored == counted
+            return (standing.spent // CENT,)
+
+        return wait_until(found, "settled budget", 15)[0]
 
 
 def spend_the_rest(ports: list[int]) -> Counter[int]:
@@ -121,16 +135,14 @@ def spend_the_rest(ports: list[int]) -> Counter[int]:
     return statuses
 
 
-def assert_spent_to_the_last_cent(server: ServeProcess, budget: str, ports: list[int]) -> None:
+def assert_spent_to_the_last_cent(books: Books, ports: list[int]) -> None:
     """Never more than the limit, nothing held in the end, and all that is left can be had by everybody."""
-    after = settled(server, budget)
-    assert after["spent_usd"] <= after["limit_usd"] == FITS / 100
+    spent = books.settled()
+    assert spent <= FITS
     rest = spend_the_rest(ports)
     assert set(rest) <= {200, 402}
-    assert rest[200] == round((after["limit_usd"] - after["spent_usd"]) * 100)
-    assert settled(server, budget)["spent_usd"] == FITS / 100
-    counted = msgspec.json.decode(command(server, "budgets", "show", budget, "--json"))  # from the requests themselves
-    assert counted["recounted"] == "equal"
+    assert rest[200] == FITS - spent
+    assert books.settled() == FITS
 
 
 def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
@@ -138,7 +150,7 @@ def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
 ) -> None:
     config = settings_of(upstream, server={"workers": 2})
     with serving(tmp_path, config, secret_key=MASTER_KEY) as server:
-        budget = budget_of(server)
+        books = Books(server)
         upstream.log.clear()
         crowd = Crowd([server.port])
 
@@ -150,7 +162,7 @@ def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
         assert crowd.statuses[200] > 0
         assert crowd.statuses[402] > 0
         wait_until(lambda: len(ready_workers(server)) == 3, "a new worker", 10)
-        assert_spent_to_the_last_cent(server, budget, [server.port])
+        assert_spent_to_the_last_cent(books, [server.port])
 
 
 def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
@@ -163,7 +175,7 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
             return stack.enter_context(serving(tmp_path / name, config, secret_key=MASTER_KEY))
 
         nodes = [start("one"), start("two")]
-        budget = budget_of(nodes[0])
+        books = Books(nodes[0], database_url)
         crowd = Crowd([node.port for node in nodes])
 
         async def killed_half_way() -> None:
@@ -173,6 +185,6 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
         asyncio.run(crowd.run(killed_half_way()))
         assert nodes[0].wait() == -9
         assert crowd.statuses[200] > 0
-        assert call(nodes[1], "GET", f"/{budget}")["spent_usd"] <= FITS / 100
+        assert books.look()[0].spent <= FITS * CENT
         nodes[0] = start("one")
-        assert_spent_to_the_last_cent(nodes[1], budget, [node.port for node in nodes])
+        assert_spent_to_the_last_cent(books, [node.port for node in nodes])

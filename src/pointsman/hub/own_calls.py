@@ -8,6 +8,7 @@ import msgspec
 
 from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.identity import Identity
+from pointsman.canonical.parts import TextPart
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GatewayError
@@ -41,6 +42,12 @@ class OwnCall(msgspec.Struct, frozen=True, kw_only=True):
     def members(self) -> Mapping[str, Any]:
         """Nothing more for routing to read."""
         return {}
+
+    @property
+    def text_bytes(self) -> int:
+        """How much text the request holds: what was written into it is not in the client's body."""
+        texts = (part.text for message in self.request.messages for part in message.parts if isinstance(part, TextPart))
+        return sum(len(text) for text in texts)
 
 
 def whole_call(request: Any, model: str) -> OwnCall:

@@ -30,6 +30,7 @@ CLAIM_US: Final = 60_000_000  # who dies with an alert in hand has it told by an
 FIRST_WAIT_US: Final = 1_000_000
 LONGEST_WAIT_US: Final = 3_600_000_000
 MOST_ATTEMPTS: Final = 30  # a day and more
+STALE_US: Final = 2 * 86_400_000_000  # noted while there was no webhook: nobody wants to know it now
 log = structlog.get_logger("pointsman.budgets")
 
 
@@ -77,6 +78,10 @@ class AlertSender:
         """Send what is due; gives how many were taken. Raises StorageError."""
         now, taken = self._clock.now_us(), 0
         for row in await self._alerts.claim(now, now + CLAIM_US):
+            if now - row.created_at > STALE_US:
+                self.results["given_up"] += 1
+                await self._alerts.end(row, sent_at=None, due_at=None)
+                continue
             problem = await self._tell(row)
             now = self._clock.now_us()
             if problem is None:
