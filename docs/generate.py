@@ -136,6 +136,10 @@ MEANINGS = {
         "So many targets that are left alone (cooling down, their provider's breaker open) are asked all the same "
         "before a request fails, those first that recover first."
     ),
+    "attempts.continuation": (
+        "Have another target go on with a stream that breaks in the middle; a combo's `continuation` and a request's "
+        "header `x-pointsman-continue: 1` say so, too ([failover.md](failover.md))."
+    ),
     "attempts.hedging.enabled": (
         "Ask the next target, too, when the first takes longer than it nearly always does; the first to answer wins. "
         "Also on for connections with the tag `hedge`, and combos with `hedging` and `zeroLatencyOptimizationsEnabled`."
@@ -166,6 +170,7 @@ MEANINGS = {
     "limits.workspace_requests_per_minute": "Calls of all keys of a workspace together.",
     "limits.workspace_requests_per_day": "As above, in any 24 hours.",
     "limits.workspace_tokens_per_minute": "Tokens of all keys of a workspace together.",
+    "limits.key_sessions": "Conversations that a key may have under way, counted by each worker; 0: any number.",
     "limits.on_failure": "While Redis is away: let calls through uncounted (`open`), or answer 503 (`closed`).",
     "responses.keep": "Keep responses that don't say `store: false`, encrypted, to be read and gone on from.",
     "responses.retention_days": "Kept responses are forgotten after this time.",
@@ -246,11 +251,14 @@ MEANINGS = {
     ),
     "connections.ca_file": "Certificates in PEM form to trust instead of the system's. Read again when it changes.",
     "connections.client_certificate": "A certificate in PEM form to show to the upstream.",
+    "connections.headers": "Header lines of every request to it; values may be `env:NAME` or `file:PATH`.",
+    "connections.extra_api_keys": "Further credentials, which take turns with `api_key`; written as that is.",
     "connections.tags": "Words by which accounts are known: `oauth`, `local`, `hedge` ([failover.md](failover.md)).",
     "connections.options": "What the kind needs beyond an address: `project` and `location` (Vertex AI), `api_version` "
     "(Azure, Gemini), `guardrail_identifier` (Bedrock), `num_ctx` (Ollama), `cache_marks` "
-    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `chat_path` and "
-    "`models_path` (where an OpenAI-compatible host has them, behind the base URL).",
+    "(`true`: this OpenAI-compatible host reads `cache_control`; `false`: it doesn't), `prefill` (`true`: its "
+    "models go on with an answer that is begun for them; `false`: they don't), `chat_path` and `models_path` (where an "
+    "OpenAI-compatible host has them, behind the base URL).",
     "connections.client_key": "Its key, without a password, when it is not in the same file.",
     "models.name": "A further name for a model.",
     "models.target": "What it stands for, as `connection/model`.",
@@ -274,10 +282,32 @@ MEANINGS = {
     "facts.name": "Its name for people.",
     "facts.slug": "Its name as `author/name`, the same wherever it is served.",
     "facts.deprecated": "The day of its end, `YYYY-MM-DD`.",
+    "identity.session_days": "How long a browser stays signed in without being used.",
+    "identity.secure_cookies": "Mark cookies for HTTPS alone also where this server does not end TLS itself.",
+    "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
+    "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
+    "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
+    "identity.token_issuer": "The `iss` of tokens that this gateway makes.",
+    "identity.token_audience": "Their `aud`.",
+    "identity.token_algorithm": "How they are signed: `HS256`, or `Ed25519` for others to check with a public key.",
+    "identity.token_seconds": "How long they hold.",
+    "issuers.issuer": "The `iss` of its tokens, exactly.",
+    "issuers.audience": "The `aud` that they must have.",
+    "issuers.jwks_url": "Where its public keys are (a JSON Web Key Set).",
+    "issuers.secret": "Instead of that: the secret that it signs with (HS256). `env:NAME`, `file:PATH` or itself.",
+    "sign_in.id": "What it is called in addresses: `/api/auth/oidc/ID/login`.",
+    "sign_in.issuer": "The provider's address; its `/.well-known/openid-configuration` is read.",
+    "sign_in.client_id": "The name under which the provider knows this gateway.",
+    "sign_in.client_secret": "The secret that goes with it. `env:NAME`, `file:PATH` or itself.",
+    "sign_in.domains": "Whose addresses may sign in, e.g. `example.org`; none: everybody's.",
+    "sign_in.admins": "Addresses of those who become administrators when they first sign in.",
+    "sign_in.create_users": "Whether somebody unknown becomes a user by signing in.",
+    "sign_in.allow_private": "Whether the provider may be in a private network.",
     "combos.name": "The name that clients ask for.",
     "combos.targets": "What it stands for: models as `connection/model`, or aliases. When one fails the next is tried.",
     "combos.weights": "One number for each target, for strategies that draw by weight.",
     "combos.strategy": "How they are put in order (docs/routing.md).",
+    "combos.settings": "Settings of the combo, by the names in docs/combos.md.",
 }
 
 ENVIRONMENT = {
@@ -285,6 +315,7 @@ ENVIRONMENT = {
     "POINTSMAN_DATABASE_URL": "As `storage.database_url`, which it overrides.",
     "POINTSMAN_REDIS_URL": "As `storage.redis_url`, which it overrides.",
     "POINTSMAN_SECRET_KEY": "The master key, 32 characters or more. Default: the file `secret.key` in the data folder.",
+    "POINTSMAN_ADMIN_PASSWORD": "The administrator's password, set at the first start; later ones change nothing.",
     "POINTSMAN_BOOTSTRAP_KEY": "An API key that shall exist from the first start on, instead of a printed one.",
     "POINTSMAN_API_KEY": "The key that `pointsman chat` presents, instead of a temporary one.",
 }

@@ -104,9 +104,14 @@ class RunningGateway:
 
 @contextmanager
 def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[RunningGateway]:
-    """A gateway with ``settings`` (as in pointsman.toml) on a free port, without the local model unless asked for."""
+    """A gateway with ``settings`` (as in pointsman.toml) on a free port, without the local model unless asked for.
+
+    No request waits for an account to recover, unless a test asks for it.
+    """
+    hasty = {"wait_for_cooldown": {"enabled": False}, "combo_cooldown_wait": {"enabled": False}}
     quiet = {"local": {"enabled": False}, "journal": {"interval_seconds": 0.01}, "routing": {"model_lists": False}}
     document = {**quiet, **settings}
+    document["resilience"] = {**hasty, **document.get("resilience", {})}
     document["server"] = {"port": 0, "shutdown_grace_seconds": 0.01, **document.get("server", {})}
     started: list[RunningGateway] = []
     ready, stop = threading.Event(), asyncio.Event()

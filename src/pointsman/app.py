@@ -15,13 +15,12 @@ import structlog
 
 from pointsman import __version__
 from pointsman.accounting.billing import billing_rules
-from pointsman.accounting.budget_books import holder_name, home_of
-from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Merge, Meter, Sums
+from pointsman.budget_parts import alert_sender, budget_counters, open_budgets
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
@@ -31,9 +30,9 @@ from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
-from pointsman.policy.budgets import Budgets
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.endpoint_figures import EndpointFiguresBook
+from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
@@ -61,8 +60,6 @@ from pointsman.server.tls import ServerCertificate
 from pointsman.server.translator_send import TranslatorSend
 from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
-from pointsman.storage.budget_alerts import AlertRepository
-from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
@@ -70,9 +67,9 @@ from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.nodes import NodeRow
 from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
-from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
@@ -123,10 +120,11 @@ class Server:
         self.limiter = Limiter(_open_counters(installation, link), self._clock, settings.limits.on_failure)
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
-        self.budgets = _open_budgets(installation, journal)
-        self.alerts = _alert_sender(installation, self.client)
+        self.budgets = open_budgets(installation, journal)
+        self.alerts = alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
+        self.combos = ComboRuns(self.combo_memory, self._handoffs())
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
@@ -161,9 +159,10 @@ class Server:
             shared=SharedCalls(self._clock, settings.answers),
             kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
-            combos=ComboRuns(self.combo_memory),
+            combos=self.combos,
             profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
             default_model=settings.routing.default_model,
+            most_sessions=settings.limits.key_sessions,
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
@@ -183,6 +182,10 @@ class Server:
         else:
             await self._start_as_worker(self._link, host)
         self._spawn("prices", self.prices.run())
+        if settings.issuers:
+            installation = self._installation
+            issuers = IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock)
+            self._spawn("issuers", issuers.run())
         if settings.routing.model_lists:
             self._spawn("model lists", self.lists.run())
         if house is not None:
@@ -238,6 +241,10 @@ class Server:
             store=states if settings.durable else None,
         )
 
+    def _handoffs(self) -> HandoffBook:
+        states = self._installation.states
+        return HandoffBook(self._clock, states.names_secret, states if self._settings.vault.durable else None)
+
     def _kept_answers(self) -> KeptAnswers | None:
         store = self._installation.answers
         return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
@@ -264,6 +271,7 @@ class Server:
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
+        await self.combos.beside.aclose()
         self._installation.states.stop()
         self._installation.answers.stop()
         self.combo_memory.stop()
@@ -335,9 +343,17 @@ class Server:
             sharing=self.sharing,
             apply=installation.await_revision,
             checks=self._health,
+            aliases=installation.aliases,
+            presets=installation.presets,
             combos=self._installation.combos,
+            sign_in=installation.sign_in,
+            providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            ledger=installation.ledger,
+            database=installation.database,
+            journal=installation.data_dir / "journal",
+            model_words=installation.model_words,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -393,7 +409,7 @@ class Server:
             self.meter.gauge(name, text, read, merge)
         if self.house is not None:
             self.house.show_gauges(self.meter)
-        limiter, budgets, alerts = self.limiter, self.budgets, self.alerts
+        limiter = self.limiter
         states, answers = self._installation.states, self._installation.answers
         counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
             "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
@@ -403,16 +419,16 @@ class Server:
                 "event",
                 lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
             ),
-            "pointsman_budget_refusals": ("Calls that a budget could not pay for.", "scope", lambda: budgets.refused),
-            "pointsman_budget_events": (
-                "What happened between this process and the escrow of budgets; calls that waited or had no price.",
-                "event",
-                lambda: {**budgets.desk.events, "unpriced": budgets.unpriced_calls},
-            ),
-            "pointsman_budget_alerts": (
-                "Attempts to tell the webhook of passed thresholds.",
+            **budget_counters(self.budgets, self.alerts),
+            "pointsman_hedges": (
+                "Second attempts beside slow ones, and those that were too many or too dear.",
                 "result",
-                lambda: alerts.results if alerts is not None else {},
+                lambda: self.gateway.hedges.counts,
+            ),
+            "pointsman_side_calls": (
+                "Shadow calls and summaries that were begun, and left out.",
+                "result",
+                lambda: self.combos.beside.counts,
             ),
             "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
             "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
@@ -455,7 +471,9 @@ class Server:
             keys=keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
-            limits=build_limit_table(self._settings, keys, self.limiter.counters),
+            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
+            login_required=await installation.sign_in.login_required(),
+            presets=await installation.presets.table(),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
         )
 
@@ -527,34 +545,6 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
-
-
-def _open_budgets(installation: Installation, journal: Journal) -> Budgets:
-    """The budgets of a process, which is known to the escrow by its journal."""
-    home = home_of(installation.data_dir / "journal")
-    escrow = BudgetLeaseRepository(installation.database)
-    settings = installation.settings.budgets
-    return Budgets(
-        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
-        installation.clock,
-        unpriced=settings.unpriced,
-        assumed_output_tokens=settings.assumed_output_tokens,
-    )
-
-
-def _alert_sender(installation: Installation, client: UpstreamClient) -> AlertSender | None:
-    settings = installation.settings.budgets
-    if settings.webhook_url is None or settings.webhook_secret is None:
-        return None
-    return AlertSender(
-        AlertRepository(installation.database),
-        installation.budget_rows,
-        client,
-        installation.clock,
-        url=settings.webhook_url,
-        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
-        allow_private=settings.webhook_allow_private,
-    )
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

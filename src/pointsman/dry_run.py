@@ -15,6 +15,7 @@ from pointsman.planning import wished_route
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Route
+from pointsman.routing.presets import CHAT, MARK, MEMBER, Presets, filled_in
 from pointsman.routing.profiles.making import profile_of
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import read_wishes
@@ -26,8 +27,10 @@ MAX_MODEL: Final = 256
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def read_asked(body: bytes) -> Asked:
-    """What a request of this body asks. Raises GatewayError(INVALID_REQUEST) that names the field at fault."""
+def read_asked(body: bytes, presets: Presets) -> Asked:
+    """What a request of this body asks. Raises GatewayError(INVALID_REQUEST) that names the field at fault, or
+    MODEL_NOT_FOUND for a preset that there isn't.
+    """
     try:
         value = msgspec.json.decode(body, type=dict[str, Any])
         fields = _fields.decode(body)
@@ -37,8 +40,11 @@ def read_asked(body: bytes) -> Asked:
     if not isinstance(model, str) or not 1 <= len(model) <= MAX_MODEL:
         message = f"'model' must be a text of 1 to {MAX_MODEL} characters"
         raise GatewayError(Kind.INVALID_REQUEST, message, param="model")
+    if MARK in model or MEMBER in value:
+        body = filled_in(body, FORMATS[detect(value)].wire if _is_whole(value) else CHAT, model, presets)
+        return read_asked(body, {})
     read: dict[str, Any] = {}
-    if not any(name in value for name in CONTENT):
+    if not _is_whole(value):
         if not WISHES.isdisjoint(value):
             read["wishes"] = read_wishes(body, "openai.chat")
         return _asked(model, body, _whole(value, "input_tokens"), _whole(value, "max_tokens"), fields=fields, **read)
@@ -52,6 +58,10 @@ def read_asked(body: bytes) -> Asked:
     dialect = import_module(f"pointsman.dialects.{FORMATS[name].dialect}")
     request = dialect.read_request(body, ClientCall(model=model, stream=value.get("stream") is True))
     return _asked(model, body, 0, request.max_output_tokens or 0, request=request, **read)
+
+
+def _is_whole(value: dict[str, Any]) -> bool:
+    return any(name in value for name in CONTENT)
 
 
 def route_of(asked: Asked, catalogue: Catalogue) -> Route:

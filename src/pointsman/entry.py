@@ -13,10 +13,12 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
+from pointsman.hub.continuation import Continuation
+from pointsman.identity.keys import Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
-from pointsman.policy.sessions import SESSION_HEADERS
+from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
 from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.targets import Target, target_of
 from pointsman.runner import in_task
@@ -42,9 +44,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "deadline", "dialect", "exchange", "limits", "planned", "reader", "record",
-        "reservation", "target",
-        "upstream_reservation",
+        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "reader",
+        "record", "reservation", "session", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -65,9 +66,13 @@ class Entry:
         self.planned: Planned | None = None
         self.target: Target | None = None
         self.reader: Watched | None = None  # of the stream that this attempt gets
+        self.continuation: Continuation | None = None  # when another target may go on with a stream that breaks
         self.reservation: Reservation | None = None  # of the key and its workspace
         self.upstream_reservation: Reservation | None = None  # of the connection
-        self.exchange = exchange
+        self.exchange, asked = exchange, exchange.headers
+        self.session: str | None = None  # the id of its conversation
+        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
+            self.session = session_named(asked)
         self.record = RequestRecord(
             request_id=exchange.request_id,
             created_at=exchange.started_at,
@@ -76,6 +81,16 @@ class Entry:
             dialect=dialect.NAME,
             bytes_in=len(exchange.body),
         )
+
+    def begin_session(self, key: Key, name: str) -> None:
+        """The request of ``key`` belongs to this conversation; the client is told so.
+
+        Raises GatewayError(RATE_LIMITED) when the key has too many.
+        """
+        self.session, sessions = name, self._gateway.sessions
+        if most := sessions.allowed(key.settings):
+            sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
+        self.exchange.api_head += session_line(name)
 
     def speak(self, dialect: Dialect) -> Dialect:
         """The client is answered in this dialect from now on."""
@@ -125,9 +140,10 @@ class Entry:
         if writes:
             output = budgets.most_tokens(output, target.facts.max_output_tokens, call.choices)
         body = estimate_tokens(self.exchange.body, 0)
-        worst = budgets.worst_case(price if writes is not None else None, body, output)
+        at = self.record.created_at
+        worst = budgets.worst_case(price if writes is not None else None, body, output, at)
         spent = self._before.cost_nano_usd if self._before is not None else None
-        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, self.record.created_at)
+        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, at)
 
     def belong_to(self, whole: "Entry") -> None:
         """Count for the same caller, in the same budgets."""
@@ -267,9 +283,8 @@ class Entry:
         if self.reservation is not None:
             went_out = self._sent_at or self._sent_before or self._before is not None
             self.reservation.settle(tokens if went_out else None)
-        asked = exchange.headers
-        if FIRST in asked or SECOND in asked or THIRD in asked or FOURTH in asked:  # a loop would cost three times it
-            self._gateway.sessions.count(asked, record, self._gateway.clock.now_us())
+        if self.session is not None:
+            self._gateway.sessions.count(self.session, record, self._gateway.clock.now_us())
         if self.attempts is not None:
             record.attempts = self.attempts.log()
         if self.budgets is not None:

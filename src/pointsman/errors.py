@@ -108,6 +108,7 @@ class GatewayError(Exception):
         # An upstream's own 4xx answer in the client's dialect, already cleared of the gateway's secrets: sent as it is.
         self.upstream_body = upstream_body
         self.refusal: Refusal | None = None
+        self.begun = False  # the client has some of the answer that broke
         # For OpenRouter's clients: why nothing could serve the request, what else there is to say of the error, and
         # what stands beside it.
         self.availability: dict[str, Any] | None = None

@@ -12,22 +12,25 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pointsman.accounting.estimation import estimate_tokens, tokens_of
+from pointsman.beside import follow
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway, Snapshot
 from pointsman.hub.combo_runs import NOWHERE, ComboRun
+from pointsman.hub.continuation import Continuation
 from pointsman.hub.file_places import FilePlaces, may_become_files
-from pointsman.hub.fusion import PanelDialect, gather_panel, judge_call, nobody_answered, panel_call
+from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.lane import HubLane
 from pointsman.hub.operation_lane import OPERATIONS, PAID_BY_TEXT, OperationLane
-from pointsman.hub.own_calls import AlteredDialect
+from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure, wished_route
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.limits import Reservation, Rules
+from pointsman.policy.sessions import session_planned
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -39,6 +42,10 @@ from pointsman.policy.shared_calls import (
 from pointsman.races import Race
 from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
+from pointsman.routing.presets import MARK as PRESET_MARK
+from pointsman.routing.presets import MEMBER as PRESET
+from pointsman.routing.presets import filled_in
+from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
 from pointsman.routing.wishes import Wishes, named_model, read_wishes
@@ -47,7 +54,15 @@ from pointsman.upstream.answers import CollectedAnswer, StreamedAnswer
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.endpoints import Access, Endpoint, StreamReader
 from pointsman.upstream.hedging import hedge_terms
-from pointsman.upstream.terms import TIMEOUT_HEADER, allowed_seconds, limits_within, terms_of
+from pointsman.upstream.patience import Patience
+from pointsman.upstream.terms import (
+    CONTINUE_HEADER,
+    TIMEOUT_HEADER,
+    allowed_seconds,
+    is_continued,
+    limits_within,
+    terms_of,
+)
 from pointsman.wire.file_references import may_name_files
 
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
@@ -62,6 +77,7 @@ class Pursuit(NamedTuple):
     route: Route
     wishes: Wishes | None
     seconds: float  # that it may take
+    key: Key
 
 
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
@@ -74,9 +90,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
     """
     entry = Entry(gateway, dialect, exchange)
     try:
-        if work is None and (KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers):
-            work = _share
-        await (work or _infer)(gateway, dialect, exchange, entry)
+        await (work or usual_work(exchange))(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, entry.dialect, entry, error)
     except asyncio.CancelledError:
@@ -90,12 +104,18 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
             gateway.admission.leave()
 
 
+def usual_work(exchange: Exchange) -> Work:
+    """Inference, shared where the request asks for it."""
+    return _share if KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers else _infer
+
+
 def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
     """Answer with the error; a client that was kept waiting has the head of a stream already, and gets it in there."""
     exchange = entry.exchange
     error.beside = entry.beside(error)
     if exchange.responded:
-        body = dialect.render_stream_error(error, exchange.request_id)
+        continued = entry.continuation if entry.continuation is not None and entry.continuation.begun else None
+        body = continued.end(error) if continued else dialect.render_stream_error(error, exchange.request_id)
         entry.record.bytes_out = len(body)
         entry.settle(200, Outcome.ERROR, error.kind)
         exchange.write(body)
@@ -187,6 +207,9 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
+    if PRESET_MARK in call.model or PRESET in call.members:
+        exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, snapshot.presets)
+        call = dialect.parse_request(exchange.body)
     if not WISHES.isdisjoint(call.members):
         dialect = entry.speak(_told_by(dialect, call))
         wishes = read_wishes(exchange.body, dialect.WIRE)
@@ -209,10 +232,14 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
+    if entry.session is not None:
+        entry.begin_session(key, entry.session)
     target, health = route.only, gateway.health
-    if target is None or wishes is not None or route.settings or not (health.quiet or health.clear(target)):
+    steered = route.settings or wishes is not None or key.restricted or CONNECTION in exchange.headers
+    special = steered or (call.stream and _may_continue(gateway, exchange))
+    if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
-        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds))
+        await _attempt(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target, record.target = target, target.id
     try:
@@ -221,8 +248,12 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     except GatewayError as error:
         failed = error
     await in_task()
-    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds)
-    await _try_all(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
+    await _persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+
+
+def _may_continue(gateway: Gateway, exchange: Exchange) -> bool:
+    return gateway.attempts.continuation or CONTINUE_HEADER in exchange.headers
 
 
 async def ask_target(
@@ -243,7 +274,11 @@ async def ask_target(
 
 def _parse_unnamed(gateway: Gateway, dialect: Dialect, exchange: Exchange, error: GatewayError) -> Call:
     """A request that could not be parsed for want of a model: the first of its fallbacks, or the default one."""
-    body = named_model(exchange.body, gateway.default_model) if error.param == "model" else None
+    if error.param != "model":
+        raise error
+    body: bytes | None = filled_in(exchange.body, dialect.WIRE, None, gateway.snapshot.presets)
+    if body is exchange.body:  # no preset names one
+        body = named_model(body, gateway.default_model)
     if body is None:
         raise error
     exchange.body = body
@@ -255,17 +290,25 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    if (key := pursuit.key).restricted:
+        asked = msgspec.structs.replace(
+            asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
+        )
     profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
     if profile is not None:
         asked = msgspec.structs.replace(asked, judged=profile.judged)
     problem = problem_of(gateway, asked, route, record.workspace_id)
     if profile is not None:
         problem = await profile.settled(problem)
+    if entry.session is None and (name := session_planned(problem.wants)) is not None:
+        entry.begin_session(key, name)
     run: ComboRun | None = None
     if route.combo is not None:
         run = gateway.combos.begin(snapshot.catalogue.combos[route.combo], route, (dialect, call), entry)
         dialect, call = run.speaking
-        problem = run.at_its_place(problem)
+        problem = run.at_its_target(problem)
+        if run.spot is not None:
+            await run.recall()
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
@@ -273,7 +316,7 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
     pursuit = pursuit._replace(dialect=dialect, call=call)
     try:
-        await _try_all(gateway, entry, pursuit, chosen, None, run)
+        await _persist(gateway, entry, pursuit, chosen, None, run)
     except GatewayError as error:
         describe_failure(error, entry.attempts.tried if entry.attempts else [], pursuit.call.model, planner.namer)
         raise
@@ -282,8 +325,9 @@ async def _attempt(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         for course in (run, profile):
             if course is not None:
                 course.answered(entry.target)
+        if run is not None:
+            follow(gateway, _call, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
-        gateway.sessions.planned(exchange.headers, problem.wants, record, gateway.clock.now_us())
 
 
 async def _fuse(
@@ -302,7 +346,7 @@ async def _fuse(
         kept = KeptExchange(
             exchange.request_id, exchange.body, exchange.path, exchange.headers, (exchange.started, exchange.started_at)
         )
-        capture: Any = PanelDialect(dialect, own)
+        capture: Any = CapturingDialect(dialect, own)
         part = PartEntry(gateway, capture, kept)
         part.belong_to(entry)
         part.turn_to(target)
@@ -333,6 +377,36 @@ async def _fuse(
     return altered, judging, chosen
 
 
+async def _persist(
+    gateway: Gateway,
+    entry: Entry,
+    pursuit: Pursuit,
+    chosen: RoutePlan,
+    failed: GatewayError | None,
+    run: ComboRun | None = None,
+) -> None:
+    """Try the targets of a plan, and once more after a wait where waiting helps."""
+    clock, deadline, patience = gateway.clock, entry.deadline, None
+    if chosen.last_resort:
+        patience = Patience(gateway.health.settings, pursuit.route, gateway.health)
+        wait = patience.first_wait(chosen, clock.now_us(), deadline - clock.monotonic())
+        if wait is not None:
+            await asyncio.sleep(wait)
+    while True:
+        try:
+            await _try_all(gateway, entry, pursuit, chosen, failed, run)
+            return
+        except GatewayError as error:
+            entry.deadline, tried = deadline, entry.attempts.tried if entry.attempts is not None else []
+            patience = patience or Patience(gateway.health.settings, pursuit.route, gateway.health)
+            wait = patience.wait(error, tried, clock.now_us(), deadline - clock.monotonic())
+            if wait is None:
+                raise
+        await asyncio.sleep(wait)
+        failed, everybody = None, (*chosen.order, *chosen.reserve)
+        chosen = msgspec.structs.replace(chosen, order=everybody, reserve=(), last_resort=False)
+
+
 async def _try_all(
     gateway: Gateway,
     entry: Entry,
@@ -342,12 +416,14 @@ async def _try_all(
     run: ComboRun | None = None,
 ) -> None:
     """Try the targets of a plan; ``failed`` is how the first one has failed already."""
-    dialect, call, snapshot, route, wishes, seconds = pursuit
+    dialect, call, snapshot, route, wishes, seconds, _ = pursuit
     terms = terms_of(gateway.attempts, route.settings)
     upstream, deadline = gateway.client.settings, entry.deadline
     if terms.target_seconds is not None:
         entry.limits = limits_within(upstream, terms.target_seconds)
 
+    if call.stream and is_continued(gateway.attempts, route.settings, entry.exchange.headers):
+        entry.continuation = Continuation()
     body, race = entry.exchange.body, _race(gateway, entry, pursuit, chosen, failed)
 
     async def go(target: Target) -> None:
@@ -363,13 +439,16 @@ async def _try_all(
                 books.exchange.body = wishes.body_for(target)
                 if books.exchange.body is not body:
                     spoken = dialect.parse_request(books.exchange.body)
+            theirs, own = (dialect, spoken) if run is None else run.speaking_to(target, (dialect, spoken))
             async with NOWHERE if run is None else run.place(target):
-                await _call(gateway, dialect, books, spoken, snapshot, target)
+                await _call(gateway, theirs, books, own, snapshot, target)
         finally:
             if race is not None:
                 race.leave(books)
 
+    before = entry.attempts.tried if entry.attempts is not None else ()
     entry.attempts = Attempts(gateway.health, gateway.clock, terms, (deadline, seconds), gateway.seed)
+    entry.attempts.tried.extend(before)
     await entry.attempts.run(chosen, go, failed, race)
 
 
@@ -377,7 +456,9 @@ def _race(
     gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan, failed: GatewayError | None
 ) -> Race | None:
     """Whoever has two targets work on a request at once; None where one is asked after the other."""
-    if len(chosen.order) < 2 or failed is not None or pursuit.dialect.OPERATION in OPERATIONS:
+    if len(chosen.order) < 2 or failed is not None or entry.continuation is not None:
+        return None
+    if pursuit.dialect.OPERATION in OPERATIONS:
         return None
     terms = hedge_terms(gateway.attempts.hedging, pursuit.route.settings, chosen.order[0])
     if terms is None:
@@ -425,9 +506,15 @@ async def _call(
     if access is None:
         await in_task()
         access = await _acquire(gateway, endpoint, entry.deadline)
+    endpoint.busy += 1
     try:
         fields, outline = call.fields, call.outline or exchange.body
-        if fields is None or endpoint.wire != dialect.WIRE or endpoint.departures.concern(fields, outline):
+        if (
+            entry.continuation is not None
+            or fields is None
+            or endpoint.wire != dialect.WIRE
+            or endpoint.departures.concern(fields, outline)
+        ):
             kind: type[HubLane | OperationLane] = OperationLane if dialect.OPERATION in OPERATIONS else HubLane
             lane = kind(gateway, entry, exchange, endpoint, access)
             request = dialect.as_request(call, exchange.body)
@@ -448,6 +535,7 @@ async def _call(
         else:
             await _collect(gateway, entry, endpoint, access, message)
     finally:
+        endpoint.busy -= 1
         endpoint.release()
 
 

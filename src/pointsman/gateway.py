@@ -27,6 +27,7 @@ from pointsman.policy.shared_calls import (
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.health import HealthBook
+from pointsman.routing.presets import Presets
 from pointsman.settings import AttemptSettings
 from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
@@ -99,6 +100,7 @@ class Exchange(Receiver, Protocol):
     bytes_out: int
     first_byte: float | None
     limit_head: bytes
+    api_head: bytes
     telling: Callable[[], bytes] | None
 
     @property
@@ -115,6 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     endpoints: Endpoints
     limits: LimitTable | None = None
+    login_required: bool = True  # else whoever comes from this machine may manage it
+    presets: Presets = {}
     budgets: BudgetTable | None = None
 
 
@@ -159,13 +163,14 @@ class Gateway:
         keep_plans: bool = True,
         files: StoredFiles | None = None,
         default_model: str | None = None,
+        most_sessions: int = 0,
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
         kept_answers: KeptAnswers | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
-        looks for their names in calls. ``default_model`` is for requests that name none. ``kept_answers``: those that
-        all processes share.
+        looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
+        have at a time; 0: any number. ``kept_answers``: those that all processes share.
         """
         self.kept_answers = kept_answers
         self.default_model = default_model
@@ -179,10 +184,11 @@ class Gateway:
         self.shared = shared
         self.seed = seed
         self.planner = Planner(health, seed)
+        self.planner.busy = lambda target: self.snapshot.endpoints[target.endpoint].busy
         self.decisions = Decisions(keep_plans, combos.memory)
         self.combos = combos
         self.profiles = profiles
-        self.sessions = SessionTable()
+        self.sessions = SessionTable(most_sessions)
         self.clock = clock
         self.client = client
         self.ledger = ledger

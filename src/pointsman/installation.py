@@ -6,20 +6,26 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import structlog
 
 from pointsman.accounting.burst import Burst
+from pointsman.accounting.ledger_service import LedgerService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.keys import KeyService
+from pointsman.identity.sign_in import SignIn
+from pointsman.identity.tokens import Tokens
+from pointsman.identity.users import UserService
 from pointsman.keyring import Secret, load_master_key
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.state_store import StateBounds, StateStore
@@ -27,6 +33,7 @@ from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
 from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
+from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
@@ -37,17 +44,25 @@ from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
+from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.opaque_states import StateRepository
+from pointsman.storage.presets import PresetRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
+from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
+from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
+
+if TYPE_CHECKING:
+    from pointsman.upstream.client import UpstreamClient
+    from pointsman.upstream.open_id import OpenIdProvider
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
@@ -98,8 +113,14 @@ class Installation:
         self.configuration = ConfigurationRepository(database)
         self.health_rows = HealthRepository(database)
         self.resilience = ResilienceService(self.health_rows, settings.resilience)
-        self.keys = KeyService(self.key_rows, master, clock)
+        self.accounts = AccountRepository(database)
+        user_rows, identity = UserRepository(database), settings.identity
+        self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
+        self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
+        self.users = UserService(user_rows, self.keys, self.key_rows, clock)
+        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         self.model_lists = ModelListRepository(database)
+        self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),
@@ -107,14 +128,30 @@ class Installation:
             clock,
             (settings.connections, settings.models),
             environment,
-            facts=FactSources(self.model_lists, settings.facts),
+            facts=FactSources(self.model_lists, self.model_words),
             ambiguous=settings.routing.ambiguous,
             words=profile_words(book_of(settings.profiles)),
         )
+        self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.ledger = LedgerService(database, clock)
+        self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
+
+    def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
+        """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""
+        from pointsman.upstream.open_id import OpenIdProvider, callback_address
+
+        found: dict[str, OpenIdProvider] = {}
+        for index, row in enumerate(self.settings.sign_in):
+            place = f"sign_in[{index}].client_secret"
+            secret = self.environment.resolve(row.client_secret, place) if row.client_secret is not None else None
+            callback = callback_address(self.settings.identity.public_url or "", row.id)
+            surroundings = (client, self.master, self.clock)
+            found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
+        return found
 
     async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
         """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
@@ -126,6 +163,14 @@ class Installation:
             if self.clock.monotonic() > deadline:
                 return False
             await asyncio.sleep(APPLY_POLL_SECONDS)
+
+
+def _issuer_secrets(settings: Settings, environment: Environment) -> dict[str, Secret]:
+    return {
+        row.issuer: environment.resolve(row.secret, f"issuers[{index}].secret")
+        for index, row in enumerate(settings.issuers)
+        if row.secret is not None
+    }
 
 
 @asynccontextmanager
@@ -189,8 +234,9 @@ class Housekeeping:
         self.children = _make_children(installation) if settings.local.enabled else {}
 
     async def ensure_first_key(self) -> None:
-        """Make the first key when there is none; ``first_key`` is it then."""
+        """Make the administrator, and the first key when there is none; ``first_key`` is it then."""
         installation = self._installation
+        await installation.users.ensure_administrator(installation.environment.admin_password)
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pointsman.canonical.identity import METADATA
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.samples import samples
 from pointsman.errors import GatewayError
@@ -15,7 +16,7 @@ from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
 from pointsman.routing.measurements import Measurements
 from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
-from pointsman.routing.plan import Condition, Memory, Problem, Route, RoutePlan, Step
+from pointsman.routing.plan import FINE, Condition, Memory, Problem, Route, RoutePlan, Step
 from pointsman.routing.sticky import Conversation, StickyBook
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import Wants
@@ -23,6 +24,7 @@ from pointsman.routing.wishes import Wishes
 from pointsman.upstream.attempts import Tried
 
 OPENROUTER: Final = "openrouter"
+LEAST_USED: Final = "least-used"
 SEED_DIGITS: Final = 16  # of a digest: 64 bits
 MANY, SPARSE = 128, 8  # so many records at once are more than there is need to look at
 
@@ -43,6 +45,7 @@ class Planner:
         self._seed = seed
         self.measurements = Measurements()
         self.sticky = StickyBook()
+        self.busy: Callable[[Target], int] = _idle  # calls under way at a target's connection
         self.catch_up: Callable[[], None] = _nothing  # has what is over, and not yet counted, told to `observe`
 
     def problem(self, asked: Asked, route: Route, account: str, memory: Memory, now: int) -> Problem:
@@ -75,7 +78,16 @@ class Planner:
             found = measured(step.target.id, now, base)
             if found is not None:
                 conditions[step.target.id] = found
+        if route.strategy == LEAST_USED:
+            self._count_load(route, conditions)
         return conditions
+
+    def _count_load(self, route: Route, conditions: dict[str, Condition]) -> None:
+        for step in route.steps:
+            busy = self.busy(step.target)
+            if busy:
+                known = conditions.get(step.target.id, FINE)
+                conditions[step.target.id] = msgspec.structs.replace(known, in_flight=busy)
 
     def answered(self, problem: Problem, target: Target, record: RequestRecord, now: int) -> None:
         """A planned request was answered by ``target``: the conversation stays there, if that is worth something."""
@@ -105,6 +117,10 @@ class Planner:
 
 def _nothing() -> None:
     return
+
+
+def _idle(target: Target) -> int:
+    return 0
 
 
 def conversation_of(wants: Wants, route: Route, account: str) -> Conversation | None:
@@ -208,4 +224,4 @@ def describe_failure(error: GatewayError, tried: Sequence[Tried], model: str, na
 
 def aside(told: Told, namer: Namer) -> dict[str, Any]:
     """The member that stands beside an answer or an error."""
-    return {"openrouter_metadata": router_metadata(told, namer)}
+    return {METADATA: router_metadata(told, namer)}

@@ -6,7 +6,6 @@ What the loser has used is counted with the winner's, once, and stands by itself
 import asyncio
 from typing import Any, Final
 
-from pointsman.accounting.billing import bill
 from pointsman.accounting.pricing import Price
 from pointsman.canonical.record import Outcome
 from pointsman.canonical.usage import TokenUsage
@@ -227,7 +226,6 @@ class Race:
         racer.leave()
         record = racer.record
         if racer.went_out:
-            bill(record, self._gateway.billing)
             self._entry.absorb(record)
         self._entry.keep_hold_of(racer)
         return {

@@ -20,7 +20,10 @@ from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budg
 from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
+from pointsman.fact_settings import FactSettings, check_fact
+from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
+from pointsman.profile_settings import ProfileSettings
 from pointsman.resilience import ResilienceSettings
 
 DEFAULT_PORT: Final = 20128
@@ -28,7 +31,6 @@ DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
 _ORIGIN: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
 )  # as browsers write it
-_DAY: Final = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
 
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -117,6 +119,7 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     retry_delay_seconds: Delay = 0.5
     max_retry_wait_seconds: Delay = 5.0
     last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    continuation: bool = False
     hedging: HedgeSettings = HedgeSettings()
 
 
@@ -157,6 +160,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     workspace_requests_per_minute: Count | None = None
     workspace_requests_per_day: Count | None = None
     workspace_tokens_per_minute: Count | None = None
+    key_sessions: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     on_failure: typing.Literal["open", "closed"] = "open"
 
 
@@ -215,6 +219,8 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     client_key: str | None = None
     options: dict[str, str] = {}
     tags: list[str] = []
+    headers: dict[str, Secret] = {}  # of every request; env:NAME, file:PATH or the value itself
+    extra_api_keys: list[Secret] = []  # take turns with api_key
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -225,12 +231,16 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
 
 
 class ComboSettings(_Section, frozen=True, kw_only=True):
-    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them."""
+    """One ``[[combos]]`` row: a name for several targets, tried in the order that ``strategy`` makes of them.
+
+    ``settings`` are those of docs/combos.md, by OmniRoute's names.
+    """
 
     name: str
     targets: list[str]
     weights: list[float] = []
     strategy: str = "priority"
+    settings: dict[str, typing.Any] = {}
 
 
 class RoutingSettings(_Section, frozen=True, kw_only=True):
@@ -240,68 +250,6 @@ class RoutingSettings(_Section, frozen=True, kw_only=True):
     model_lists: bool = True
     model_list_hours: Seconds = 24.0
     default_model: str | None = None
-
-
-class PinSettings(_Section, frozen=True, kw_only=True):
-    """``[profiles.cheap]``, ``[profiles.medium]``, ``[profiles.premium]``: models that stand first for a budget.
-
-    Names as clients give them, or patterns with ``*`` for full ids and ``author/name``.
-    """
-
-    models: list[str] = []
-    simple: list[str] = []
-    medium: list[str] = []
-    complex: list[str] = []
-    reasoning: list[str] = []
-    only: bool = False
-
-
-class NotDiamondSettings(_Section, frozen=True, kw_only=True):
-    """``[profiles.notdiamond]``: a service that chooses among a profile's models (docs/routing-profiles.md)."""
-
-    api_key: Secret | None = None  # env:NAME, file:PATH or the key itself; without it nobody is asked
-    base_url: str = "https://api.notdiamond.ai"
-    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
-    hash_content: bool = True
-    preference_id: str | None = None
-
-
-class ProfileSettings(_Section, frozen=True, kw_only=True):
-    """``[profiles]``: what `auto`, `cheap`, `medium` and `premium` choose among (docs/routing-profiles.md)."""
-
-    exclude: list[str] = []
-    cheap: PinSettings = PinSettings()
-    medium: PinSettings = PinSettings()
-    premium: PinSettings = PinSettings()
-    notdiamond: NotDiamondSettings = NotDiamondSettings()
-
-
-Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-
-
-class FactSettings(_Section, frozen=True, kw_only=True):
-    """One ``[[facts]]`` row: the operator's word on a model. Prices in USD, of tokens per million."""
-
-    model: str
-    prompt: Dollars | None = None
-    completion: Dollars | None = None
-    cache_read: Dollars | None = None
-    cache_write: Dollars | None = None
-    request: Dollars = 0.0
-    image: Dollars = 0.0
-    context_tokens: Count | None = None
-    max_output_tokens: Count | None = None
-    inputs: list[str] | None = None
-    outputs: list[str] | None = None
-    parameters: list[str] | None = None
-    quantization: str | None = None
-    trains: bool | None = None
-    zdr: bool | None = None
-    distillable: bool | None = None
-    service_tier: str | None = None
-    name: str | None = None
-    slug: str | None = None
-    deprecated: str | None = None
 
 
 class StorageSettings(_Section, frozen=True, kw_only=True):
@@ -330,6 +278,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     profiles: ProfileSettings = ProfileSettings()
     storage: StorageSettings = StorageSettings()
+    identity: IdentitySettings = IdentitySettings()
+    issuers: list[IssuerSettings] = []
+    sign_in: list[SignInSettings] = []
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
     connections: list[ConnectionSettings] = []
@@ -346,6 +297,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     secret_key: Secret | None = None
     bootstrap_key: Secret | None = None
+    admin_password: Secret | None = None
     api_key: Secret | None = None  # what client commands (`pointsman chat`) present
     variables: Mapping[str, str] = {}
 
@@ -388,6 +340,7 @@ def read_environment(data_dir: Path | None = None) -> Environment:
         redis_url=env.get("POINTSMAN_REDIS_URL") or None,
         secret_key=secret("POINTSMAN_SECRET_KEY"),
         bootstrap_key=secret("POINTSMAN_BOOTSTRAP_KEY"),
+        admin_password=secret("POINTSMAN_ADMIN_PASSWORD"),
         api_key=secret("POINTSMAN_API_KEY"),
         variables=env,
     )
@@ -426,11 +379,15 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     _check_server(settings.server, f"{source}: server")
     _check_connections(settings, source)
     _check_combos(settings.combos, source)
-    _check_facts(settings.facts, source)
-    check_budgets(settings.budgets, f"{source}: budgets")
+    check_issuers(settings.identity, settings.issuers, settings.sign_in, source)
+    for index, row in enumerate(settings.facts):
+        check_fact(row, f"{source}: facts[{index}]")
     _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
+    check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
+        if "*" in model.target and "*" not in model.name:
+            raise ConfigError(f"{source}: models[{index}].target: has a '*', and the name has none")
         if model.name in seen:
             raise ConfigError(f"{source}: models[{index}].name: '{model.name}' is declared twice")
         seen.add(model.name)
@@ -487,19 +444,6 @@ def _check_combos(combos: list[ComboSettings], source: str) -> None:
         if any(not 0 <= weight <= 1e9 for weight in row.weights):
             raise ConfigError(f"{place}.weights: must be numbers from 0")
         seen.add(row.name)
-
-
-def _check_facts(facts: list[FactSettings], source: str) -> None:
-    for index, row in enumerate(facts):
-        place = f"{source}: facts[{index}]"
-        if not row.model:
-            raise ConfigError(f"{place}.model: must name a model, e.g. work/gpt-5.2 or openai/*")
-        if (row.prompt is None) != (row.completion is None):
-            raise ConfigError(f"{place}: prompt and completion belong together; one of them is missing")
-        if row.slug is not None and not all(row.slug.partition("/")):
-            raise ConfigError(f"{place}.slug: must be author/name")
-        if row.deprecated is not None and _DAY.fullmatch(row.deprecated) is None:
-            raise ConfigError(f"{place}.deprecated: must be a day, YYYY-MM-DD")
 
 
 def _check_connections(settings: Settings, source: str) -> None:

@@ -1,5 +1,6 @@
 """A running server in a process of its own, a simulated upstream, and two ways to run a command."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -78,7 +79,9 @@ def _address(announcement: Path, process: subprocess.Popen[bytes]) -> str:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Run the command line in this process: ``run("keys", "list", at=gateway)``; without ``at`` on empty data."""
 
-    def command(*arguments: str, at: Gateway | None = None) -> Finished:
+    def command(*arguments: str, at: Gateway | None = None, stdin: str | None = None) -> Finished:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         monkeypatch.chdir(at.home if at is not None else tmp_path)
         monkeypatch.setenv("POINTSMAN_DATA_DIR", str(at.data_dir if at is not None else tmp_path / "data"))
         monkeypatch.setattr(sys, "argv", ["pointsman", *arguments])

@@ -117,6 +117,7 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     translate(client)
     listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
     assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
+    sign_in(client)
     assert_all_asked(client)
     client.close()
 
@@ -226,6 +227,16 @@ def translate(client: ContractClient) -> None:
     client.ask("POST", "/api/translator/send", {"provider": "sim", "body": CHAT_BODY})
     client.ask("GET", "/api/translator/history")
     client.ask("POST", "/api/translator/detect", {}, status=400)
+
+
+def sign_in(client: ContractClient) -> None:
+    """The dashboard's sign-in."""
+    client.ask("GET", "/api/init")
+    client.ask("POST", "/api/settings/require-login", {"requireLogin": True, "password": "four words are enough"})
+    client.ask("POST", "/api/auth/login", {"password": "four words are enough"})
+    client.ask("POST", "/api/auth/login", {"password": ""}, status=400)
+    client.ask("POST", "/api/auth/login", {"password": "wrong"}, status=401)
+    client.ask("POST", "/api/auth/logout")
 
 
 @pytest.mark.parametrize("contract", Contract)

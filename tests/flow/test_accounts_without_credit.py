@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.testing import AnthropicMessages, Api, Bedrock, Cohere, Gemini, Ollama, OpenAIChat, running_simulator
-from raw_client import ask, chat, request
+from raw_client import ask, chat
 
 VENDORS: dict[str, Api] = {
     "openai": OpenAIChat(api_key=UPSTREAM_KEY),
@@ -53,5 +53,6 @@ def test_the_next_target_answers_and_the_account_is_set_aside(gateway: RunningGa
         assert (answer.status, answer.text) == (200, "echo: hi")
         attempts = gateway.journal.the(answer.request_id).attempts
         assert [one[1] for one in msgspec.json.decode(attempts or "[]")] == tried
-    health = ask(gateway.port, request("GET", "/api/monitoring/health", key=KEY)).json()["rateLimitStatus"]
-    assert health[f"{vendor}-{fault}"]["reason"] == "credits_exhausted"
+    views = gateway.read(lambda: gateway.server.health.views(0))
+    [view] = [one for one in views if one.name == f"{vendor}-{fault}"]
+    assert (view.scope, view.state) == ("connection", "credits_exhausted")

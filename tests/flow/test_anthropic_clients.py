@@ -1,5 +1,6 @@
 """The official Anthropic SDK through a whole gateway: onto Anthropic's API, and onto OpenAI's."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,15 @@ def test_the_upstream_gets_betas_its_key_and_nothing_of_ours(
     assert received.header("x-api-key") == UPSTREAM_KEY
     assert received.header("anthropic-version") == "2023-06-01"
     assert KEY not in str(received.headers)
+
+
+def test_the_large_window_is_asked_for_by_the_models_name(
+    client: anthropic.Anthropic, claude: RunningSimulator
+) -> None:
+    client.messages.create(**{**SAY, "model": f"{CLAUDE}[1m]"}, messages=ask())
+    received = claude.requests[-1]
+    assert received.header("anthropic-beta") == "context-1m-2025-08-07"
+    assert "[1m]" not in json.loads(received.body)["model"]
 
 
 def test_models_are_listed_as_anthropic_does_and_as_openai_does(client: anthropic.Anthropic) -> None:

@@ -128,6 +128,15 @@ def test_a_rival_that_fails_leaves_the_first_alone(site: Site) -> None:
     assert [row[:3] for row in msgspec.json.decode(record.attempts or "")] == [["two/sim-model", "upstream_error", 502]]
 
 
+def test_what_a_rival_calls_the_callers_mistake_is_not_final_while_the_first_may_answer(site: Site) -> None:
+    site.learn(stream=False)
+    behave(site.first, first_token_ms=300)
+    behave(site.second, fault="bad_request")
+    answer, record = site.ask(stream=False)
+    assert (record.connection_id, said(answer)) == ("one", True)
+    assert [row[1] for row in msgspec.json.decode(record.attempts or "")] == ["invalid_request"]
+
+
 def test_a_client_that_goes_away_ends_both_and_both_are_counted(site: Site) -> None:
     site.learn(stream=True)
     behave(site.first, **NEVER)

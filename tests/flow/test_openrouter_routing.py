@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import openrouter
 import pytest
 
@@ -122,6 +123,68 @@ def test_other_dialects_carry_wishes_too(site: Site) -> None:
         client.messages.create(model="lab/broken", max_tokens=9, messages=HELLO, extra_body=body)
     assert {json.loads(one.body).get("provider") for one in site.behind["dear"].requests} == {None}
     assert site.asked() == {"dear": 4, "cheap": 1, "fair": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/responses", {"input": "hello"}),
+        ("/api/v1/messages", {"messages": HELLO, "max_tokens": 9}),
+        ("/api/v1/chat/completions", {"messages": HELLO}),
+    ],
+)
+def test_every_wish_is_honoured_whatever_api_a_client_speaks(site: Site, path: str, body: dict[str, Any]) -> None:
+    def ask(**more: Any) -> tuple[int, Any]:
+        return site.post(path, {"model": MODEL, **body, **more})
+
+    assert ask(provider={"only": ["fair", "dear"], "sort": "price"})[0] == 200
+    assert site.asked() == {"fair": 1}
+    assert ask(models=[MODEL], model="lab/broken", provider={"order": ["dear"], "allow_fallbacks": True})[0] == 200
+    assert site.asked() == {"fair": 2, "dear": 2, "cheap": 1}
+    assert ask(provider={"ignore": ["cheap", "dear"]}, route="fallback", session_id="s")[0] == 200
+    assert ask(session_id="s")[0] == 200
+    assert site.asked() == {"fair": 4, "dear": 2, "cheap": 1}
+    status, told = ask(provider={"beauty": True})
+    assert status == 400
+    assert "provider.beauty" in json.dumps(told)
+    for one in site.behind["fair"].requests:
+        assert json.loads(one.body).keys().isdisjoint({"provider", "models", "route", "session_id"})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/api/v1/responses", {"input": "hello"}), ("/api/v1/messages", {"messages": HELLO, "max_tokens": 9})],
+)
+def test_how_a_request_was_routed_is_told_in_other_apis_too(site: Site, path: str, body: dict[str, Any]) -> None:
+    asked = {"model": "lab/broken", "models": [MODEL], "provider": {"sort": "price"}, **body}
+    status, answer = site.post(path, asked, x_openrouter_metadata="enabled")
+    assert status == 200, answer
+    told = answer["openrouter_metadata"]
+    assert (told["requested"], told["strategy"], told["attempt"]) == ("lab/broken", "fallback", 4)
+    assert "openrouter_metadata" not in site.post(path, asked)[1]
+    status, answer = site.post(path, {**asked, "models": []}, x_openrouter_metadata="enabled")
+    assert status >= 500
+    assert answer["openrouter_metadata"]["attempts"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "last"),
+    [
+        ("/api/v1/responses", {"input": "hello"}, "response.completed"),
+        ("/api/v1/messages", {"messages": HELLO, "max_tokens": 9}, "message_stop"),
+    ],
+)
+def test_streams_of_other_apis_end_with_how_they_were_routed(
+    site: Site, path: str, body: dict[str, Any], last: str
+) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "x-openrouter-metadata": "enabled"}
+    answer = httpx.post(
+        site.gateway.address + path, json={"model": MODEL, "stream": True, **body}, headers=headers, timeout=5
+    )
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert events[-1]["type"] == last
+    told = events[-1].get("response", events[-1])["openrouter_metadata"]
+    assert told["endpoints"]["total"] == 3
 
 
 def test_the_models_of_a_request_are_tried_one_after_another(site: Site) -> None:

@@ -358,3 +358,30 @@ def test_the_list_of_models_begins_with_the_profiles_and_tells_its_length(site: 
         )
         assert missing.status_code == 404
         assert missing.json()["error"]["param"] == "model"
+
+
+def test_crosscomputes_clients_are_told_who_answers_when_they_name_the_model(site: Site) -> None:
+    path = "/crosscompute/v1/chat/completions"
+    for stream in (False, True):
+        answer = site.post(path, {"model": "up/small", "messages": said(SIMPLE), "stream": stream})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers[P + "routing-profile"] == "explicit"
+        assert answer.headers[P + "routed-model"] == "sim/small"
+        assert answer.headers[P + "provider"] == "openai"
+        assert (P + "billed-credits" in answer.headers) is not stream
+        assert P + "routing-tier" not in answer.headers
+        assert P + "routing-budget" not in answer.headers
+    answer = site.post(path, {"model": "eco", "messages": said(SIMPLE)})
+    assert answer.headers[P + "routing-profile"] == "cheap"
+    assert answer.headers.get_list(P + "routed-model") == ["sim/small"]
+
+
+def test_a_shared_call_tells_all_who_share_it_who_answers(site: Site) -> None:
+    first, second = (
+        site.post("/v1/chat/completions", {"model": "cheap", "messages": said(SIMPLE)}, **{"idempotency-key": "k1"})
+        for _ in range(2)
+    )
+    for answer in (first, second):
+        assert answer.headers[P + "routed-model"] == "sim/small"
+        assert answer.headers[P + "routing-tier"] == "SIMPLE"
+    assert len(site.upstream.requests) == 1

@@ -108,8 +108,8 @@ def test_null_says_nothing_in_the_cascade_and_unknown_names_pass() -> None:
 
 def test_a_change_of_the_compression_is_folded_into_the_configuration() -> None:
     before = document_of({"name": "a", "models": ["work/big"], "config": {"maxRetries": 2}})
-    changed = document_of({"compressionOverride": "lite"}, before)
-    assert changed["config"] == {"maxRetries": 2, "compressionMode": "lite"}
+    changed = document_of({"compressionOverride": "off"}, before)
+    assert changed["config"] == {"maxRetries": 2, "compressionMode": "off"}
     assert document_of({"compressionOverride": ""}, changed)["config"] == {"maxRetries": 2}
 
 

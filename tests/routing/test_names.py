@@ -3,6 +3,7 @@
 import pytest
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.routing.alias_patterns import AliasPatterns
 from pointsman.routing.capabilities import capabilities
 from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import Combo, ComboBook, Entry
@@ -98,8 +99,6 @@ def test_a_variant_behind_a_full_id_of_an_open_connection_is_its_upstreams_own()
         ("nothing:free", "does not exist"),
         ("gpt-4o-2024-11-20", "does not exist"),
         ("thing", "ask for one of: one/thing, two/thing"),
-        ("@preset/mine", "there are no presets here"),
-        ("gpt-5.2@preset/mine", "there are no presets here"),
         ("opnai/gpt-5.2", "'openai/gpt-5.2'"),
         ("unknown[1m]", "does not exist"),
         ("x" * 100_000, "does not exist"),
@@ -217,3 +216,55 @@ def test_every_row_of_the_shipped_file_can_be_read() -> None:
         for model in rows:
             known.facts(host, "openai.chat", model)
     assert set(known._file.names.values()) <= set(known._file.models)
+
+
+PATTERNS = {
+    "claude-*": "home/gpt-5.2",
+    "claude-opus-*": "work/gpt-5.2",
+    "my/*": "openai/*",
+    "*-usual": "smart",
+    "broken-*": "nobody/nothing",
+    "exact-one": "one/thing",
+    "exact-*": "two/thing",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("claude-haiku-9", ["home/gpt-5.2"]),
+        ("claude-opus-4-5", ["work/gpt-5.2"]),
+        ("claude-", ["home/gpt-5.2"]),
+        ("my/gpt-5.2", ["work/gpt-5.2", "home/gpt-5.2", "router/openai/gpt-5.2"]),
+        ("the-usual", ["home/gpt-5.2", f"claude/{DATED}"]),
+        ("exact-one", ["one/thing"]),
+        ("exact-two", ["two/thing"]),
+        (f"claude/{DATED}", [f"claude/{DATED}"]),
+    ],
+)
+def test_of_the_patterns_that_fit_the_longest_is_meant(name: str, targets: list[str]) -> None:
+    assert sorted(ids(catalogue(**PATTERNS).route(name))) == sorted(targets)
+
+
+def test_a_pattern_that_leads_nowhere_means_nothing_and_patterns_are_no_models() -> None:
+    found = catalogue(**PATTERNS)
+    with pytest.raises(GatewayError) as caught:
+        found.route("broken-heart")
+    assert caught.value.kind is Kind.MODEL_NOT_FOUND
+    assert set(found.aliases) == {"exact-one"}
+
+
+def test_a_name_made_to_fit_badly_is_judged_at_once() -> None:
+    book = AliasPatterns({"*a*a*a*b": "x", "ab*bc": "*", "**": "y*"})
+    assert book.meaning("a" * 500) == "y"
+    assert (book.meaning("abXbc"), book.meaning("abc")) == ("X", "y")
+
+
+@pytest.mark.parametrize("name", [f"claude/{DATED}[1m]", "anthropic/claude-opus-4.5[1m]", "open/claude-x[1m]"])
+def test_the_large_windows_mark_is_no_part_of_a_name(name: str) -> None:
+    connections = [
+        connection("claude", DATED, provider="anthropic"),
+        connection("open", provider="anthropic"),
+    ]
+    found = Catalogue(connections, {}, None, FactBook(known=capabilities))
+    assert "[1m]" not in found.route(name).steps[0].target.model

@@ -15,7 +15,6 @@ from pointsman.clock import Clock
 from pointsman.storage.budget_alerts import AlertRepository
 from pointsman.storage.budget_leases import BudgetLeaseRepository, Charge
 from pointsman.storage.database import Database
-from pointsman.storage.requests import RequestRepository
 
 HOME_FILE: Final = "home"
 log = structlog.get_logger("pointsman.budgets")
@@ -31,19 +30,23 @@ class BudgetBooks:
     def __init__(self, database: Database, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._requests = RequestRepository(database)
         self._leases = BudgetLeaseRepository(database)
         self._alerts = AlertRepository(database)
         self.ended = True
 
-    async def book(self, connection: AsyncConnection, charged: Sequence[tuple[str, RequestRecord]]) -> None:
-        """Count records, each with its process' tag, in the transaction that stores them; not those stored already."""
-        known = await self._requests.known(connection, [record.request_id for _, record in charged])
+    async def book(
+        self,
+        connection: AsyncConnection,
+        charged: Sequence[tuple[str, RequestRecord]],
+        stored: Sequence[RequestRecord],
+    ) -> None:
+        """Count records, each with its process' tag, in the transaction that has just ``stored`` those that are new."""
+        new = {record.request_id for record in stored}
         home, charges = home_of(self._directory), []
         for tag, record in charged:
-            if record.request_id in known:
+            if record.request_id not in new:
                 continue
-            known.add(record.request_id)
+            new.discard(record.request_id)
             unpriced = record.cost_nano_usd is None and (record.input_tokens or record.output_tokens)
             cost = None if unpriced else record.cost_nano_usd or 0
             holder = holder_name(home, tag)

@@ -10,6 +10,8 @@ from pointsman.storage.budget_leases import PORTIONS, LeaseAsk, LeaseGrant
 SECOND: Final = 1.0
 REFUSAL_SECONDS: Final = 0.1  # how long a refusal is believed without asking again
 RECALL_SECONDS: Final = 2.0  # how long others are waited for who hold money, but do not say whether they need it
+SILENT_SECONDS: Final = 10.0  # after somebody did not answer in time, others are given less time for so long
+LESS_RECALL_SECONDS: Final = 0.25
 POLL_SECONDS: Final = 0.02  # while they are waited for
 IDLE_SECONDS: Final = 1.0  # money that no call needed for so long goes back
 _NOTHING: Final = LeaseGrant(granted=0, limit=0)
@@ -37,8 +39,9 @@ class Pot:
     """One budget and period as this process has it: ``granted`` in all, ``spent`` for good, ``reserved`` for calls."""
 
     __slots__ = (
-        "_deadline", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at", "_top_up_at", "budget_id",
-        "calls", "granted", "period", "reserved", "spent", "standing", "used_at", "waiting", "window",
+        "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at",
+        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "used_at", "waiting",
+        "window",
     )  # fmt: skip
 
     def __init__(self, budget_id: str, window: Window, period: int) -> None:
@@ -52,6 +55,7 @@ class Pot:
         self.waiting: deque[Waiter] = deque()
         self._refused = 0
         self._refused_until = self._retry_at = self._deadline = self._top_up_at = 0.0
+        self._impatient_until = 0.0
         self._recall = self._recalled = False
 
     @property
@@ -136,19 +140,23 @@ class Pot:
             else:
                 left.append(waiter)
         self.waiting = left
-        if not left:
-            self._recalled = False
-        elif ask.want > ask.floor:
-            self._short(grant, now)
+        if grant.granted < ask.want:
+            if left:
+                self._short(grant, now)
+        else:  # whoever is left came when it had been asked
+            self._recalled, self._retry_at = False, now
 
     def _short(self, grant: LeaseGrant, now: float) -> None:
         """Have others give back what they don't need; refuse when they have, or there is nothing to give back."""
         if not self._recalled and grant.held:
             self._recall = self._recalled = True
-            self._deadline, self._retry_at = now + RECALL_SECONDS, now
+            patience = LESS_RECALL_SECONDS if now < self._impatient_until else RECALL_SECONDS
+            self._deadline, self._retry_at = now + patience, now
         elif grant.held and grant.unanswered and now < self._deadline:
             self._retry_at = now + POLL_SECONDS
         else:
+            if grant.held and grant.unanswered:
+                self._impatient_until = now + SILENT_SECONDS
             self._recalled = False
             waiting, self.waiting = self.waiting, deque()
             short = [one for one in waiting if not one.answer.done()]

@@ -4,9 +4,10 @@ Usage is posted by the projector, not here. Every movement carries an idempotenc
 the same amounts changes nothing and answers as the first time, also over a crash and on another node.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +21,7 @@ from pointsman.canonical.ledger import (
     TransactionKind,
     credit_of,
 )
+from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.storage.database import AlreadyExistsError, Database
@@ -53,6 +55,7 @@ class LedgerService:
         self._database = database
         self._clock = clock
         self._requests = RequestRepository(database)
+        self._running: set[asyncio.Future[Posted]] = set()
         self.repository: Final = LedgerRepository(database)
 
     async def top_up(self, movement: Movement) -> Posted:
@@ -92,6 +95,10 @@ class LedgerService:
         record = await self._requests.find(request_id)
         if record is None:
             raise GatewayError(Kind.NOT_FOUND, f"there is no request {request_id}", param="request_id")
+        return await self._whole(self._refund_once(record, key, nano_usd, note))
+
+    async def _refund_once(self, record: RequestRecord, key: str, nano_usd: int | None, note: str) -> Posted:
+        request_id = record.request_id
         income = AccountKind.BYOK_FEES if record.byok else AccountKind.USAGE
         async with self._writing() as connection:
             await self._database.in_order(connection)
@@ -151,7 +158,21 @@ class LedgerService:
             subject=subject,
         )
 
+    async def _whole(self, work: Coroutine[Any, Any, Posted]) -> Posted:
+        """Carry a transaction through though its caller goes away: one that is left open would lock out the others."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_forget)
+            raise
+
     async def _post(self, draft: Draft, payer: str | None = None, least: int = 0) -> Posted:
+        return await self._whole(self._post_once(draft, payer, least))
+
+    async def _post_once(self, draft: Draft, payer: str | None, least: int) -> Posted:
         """Post, if ``payer`` has ``least``."""
         async with self._writing() as connection:
             await self._database.in_order(connection)
@@ -168,6 +189,12 @@ class LedgerService:
                 yield connection
         except AlreadyExistsError as error:
             raise GatewayError(Kind.INVALID_REQUEST, str(error), param="idempotency_key", status=409) from error
+
+
+def _forget(task: asyncio.Future[Posted]) -> None:
+    """Nobody waits for it any more: its caller comes again with the same key, and hears of it then."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _check(movement: Movement, *, signed: bool) -> None:

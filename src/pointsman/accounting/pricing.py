@@ -84,16 +84,19 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         )
         return min((pico + PICO_PER_NANO // 2) // PICO_PER_NANO, MOST_NANO_USD)  # no odd count breaks the books
 
-    def most_nano_usd(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that a call of this size can cost, in nano-USD, rounded up: whatever is cached, at any tier."""
-        tiers = [tier for tier in self.tiers if tier is self.tiers[0] or input_tokens > tier.from_input_tokens]
+    def most_nano_usd(self, input_tokens: int, output_tokens: int, instant: int | None = None) -> int:
+        """The most that a call of this size and instant can cost, in nano-USD, rounded up: whatever is cached, in any
+        tier that so many tokens can reach.
+        """
+        known = self.tiers if instant is None or not self.periods else self.tiers_at(instant)
         pico = max(
             input_tokens * max(rates.input, rates.cache_read, rates.cache_write)
             + output_tokens * rates.output
             + rates.request
-            for rates in tiers
+            for place, rates in enumerate(known)
+            if not place or input_tokens > rates.from_input_tokens
         )
-        return -(-pico // PICO_PER_NANO)
+        return min(-(-pico // PICO_PER_NANO), MOST_NANO_USD)
 
 
 FREE: Final = Price(tiers=(Rates(),), source="local model")

@@ -273,11 +273,11 @@ class Projector:
                 last_used[record.key_id] = record.created_at
         try:
             async with self._database.write() as connection:
-                if records and batch.charged:
-                    await self.budgets.book(connection, batch.charged)
                 stored = await self._requests.insert_many(connection, records)
                 for draft in usage_drafts(stored.records):
                     await self._ledger.post(connection, draft, Range(stored.first, stored.last))
+                if stored.records and batch.charged:
+                    await self.budgets.book(connection, batch.charged, stored.records)
                 await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)

@@ -1,6 +1,7 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,34 +9,49 @@ from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
+from pointsman.accounting.ledger_service import LedgerService
+from pointsman.api.access import Guard
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
+from pointsman.api.omniroute.aliases import Aliases
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
 from pointsman.api.omniroute.monitoring import Monitoring
+from pointsman.api.omniroute.open_id import OpenIdViews
 from pointsman.api.omniroute.operation_catalogue import OperationCatalogue
 from pointsman.api.omniroute.provider_nodes import ProviderNodes
 from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.providers import Providers
 from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
+from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
+from pointsman.api.pointsman.ledger import LedgerViews
+from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
+from pointsman.api.pointsman.user_tokens import UserTokens
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.identity.sign_in import SignIn
+from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.combo_figures import ComboFigureRepository
+from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.model_words import ModelWords
+from pointsman.upstream.open_id import OpenIdProvider
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 
@@ -44,12 +60,20 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     requests: RequestRepository
+    aliases: AliasService
     combos: ComboService
     combo_figures: ComboFigureRepository
     budgets: BudgetService
+    ledger: LedgerService
+    database: Database
+    journal: Path
+    model_words: ModelWords
+    presets: PresetService
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
+    sign_in: SignIn
+    providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
@@ -61,6 +85,7 @@ def build_management(services: ManagementServices) -> Litestar:
     translator = Translator(services.gateway, services.requests)
     routes = RouteExplanations(services.gateway, services.requests)
     combos: list[Any] = [
+        *Aliases(services.aliases, services.apply).handlers(),
         *Combos(services.gateway, services.combos, services.apply).handlers(),
         *ComboOptions(services.gateway, services.combos, services.apply).handlers(),
         *ComboFigures(services.gateway, services.combo_figures).handlers(),
@@ -78,18 +103,28 @@ def build_management(services: ManagementServices) -> Litestar:
         *RateLimits(services.gateway, services.resilience, services.apply).handlers(),
         *Monitoring(services.gateway, services.sharing, services.checks).handlers(),
     ]
+    people: list[Any] = [
+        *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
+        *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
+        *UserTokens(services.gateway, services.sign_in).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
+            guards=[Guard(services.gateway)],
             route_handlers=[
                 request_logs.handler(),
                 ContractDocuments().handler(),
                 OperationCatalogue().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
-                *BudgetViews(services.gateway, services.budgets, services.apply).handlers(),
+                *BudgetViews(services.budgets, services.apply).handlers(),
+                *LedgerViews(services.ledger, services.database, services.journal).handlers(),
+                *ModelWordViews(services.model_words, services.apply).handlers(),
+                *PresetViews(services.presets, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,
+                *people,
             ],
             exception_handlers={
                 GatewayError: _gateway_error,

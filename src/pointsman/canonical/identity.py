@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+METADATA: Final = "openrouter_metadata"  # where OpenRouter's clients find how a request was routed
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 _LETTERS: Final = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))  # of each byte
@@ -20,6 +21,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     created: int
     aside: Callable[[], dict[str, Any]] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """The members beside the answer, when the client asked how its request was routed; else none."""
+        found = self.aside() if self.aside is not None else {}
+        return found if METADATA in found else {}
 
     def derive(self, prefix: str, number: int = 0, length: int = 24) -> str:
         """``prefix`` and ``length`` letters and digits, always the same for the same request and number."""

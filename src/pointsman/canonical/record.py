@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 DEFAULT_ACCOUNT: Final = "default"  # pays when nothing else is said
+SHADOW: Final = "shadow"  # the ``route`` of calls that no client asked for: nothing is chosen by them, nobody pays
 
 
 class Outcome(StrEnum):

@@ -7,7 +7,7 @@ for members of parts, tools and objects, for a whole dialect: ``detail`` is ``im
 key may name what the member stands in (``tools.strict``); a value may begin with ``/`` (from the body) or ``../``.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -97,6 +97,10 @@ class ReasoningOptions(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool | None = None
 
 
+LONG_CONTEXT: Final = "[1m]"  # behind a Claude model's name: how some clients ask for the large window
+LONG_CONTEXT_BETA: Final = "context-1m-2025-08-07"  # what Anthropic's API calls it
+
+
 class Request(msgspec.Struct, kw_only=True):
     """A chat request. ``wire`` is the API that the client speaks; ``extra`` what it said that has no word here, by
     path (``stream_options.include_obfuscation``): given back to providers of the same API, dropped by name elsewhere.
@@ -145,6 +149,13 @@ class Request(msgspec.Struct, kw_only=True):
     paths: dict[str, str] = {}
     names: dict[str, str] = {}
     extra: Extra = {}
+
+    @property
+    def all_betas(self) -> tuple[str, ...]:
+        """The betas, with that of the large window when the model was asked for by its name and ``[1m]``."""
+        if not self.model.endswith(LONG_CONTEXT) or LONG_CONTEXT_BETA in self.betas:
+            return self.betas
+        return (*self.betas, LONG_CONTEXT_BETA)
 
     def path(self, option: str) -> str:
         """The client's own name of one of this struct's options."""

@@ -5,12 +5,12 @@ several processes or minutes can be added.
 """
 
 from collections.abc import Iterable
-from math import exp, floor, log
+from math import exp, floor, log, sqrt
 from typing import Final
 
 import msgspec
 
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import SHADOW, Outcome, RequestRecord
 from pointsman.errors import Kind
 
 # Errors of a call that are the upstream's. A limit is none: the endpoint works.
@@ -25,18 +25,23 @@ Histogram = dict[int, int]  # how many values lie at each place
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt that is over: when (us), whether it was answered, and of an answer seconds to its first token and
-    tokens a second.
+    """One attempt that is over: when (us), whether it was answered, and of an answer seconds to its first token,
+    tokens a second, and seconds of all of it.
     """
 
     at: int
     ok: bool
     first_token: float | None = None
     throughput: float | None = None
+    latency: float | None = None
 
 
 def samples(record: RequestRecord) -> list[tuple[str, Sample]]:
-    """Target ids and what a finished request says of them. A caller's mistake and a limit say nothing."""
+    """Target ids and what a finished request says of them. A caller's mistake and a limit say nothing, and no more
+    does a call that no client asked for.
+    """
+    if record.route == SHADOW:
+        return []
     at = record.created_at + record.duration_us
     found = [
         (str(target), Sample(at=at, ok=False))
@@ -61,6 +66,7 @@ def _sample(record: RequestRecord, at: int) -> Sample:
         ok=True,
         first_token=first / 1e6 if first > 0 else None,
         throughput=tokens / (writing / 1e6) if tokens >= LEAST_TOKENS and writing > 0 else None,
+        latency=worked / 1e6 if worked > 0 else None,
     )
 
 
@@ -69,12 +75,35 @@ def place_of(value: float) -> int:
     return floor(log(value) / _STEP)
 
 
-def percentiles(histograms: Iterable[Histogram]) -> dict[str, float]:
-    """The percentiles (p50, p75, p90, p99) of all histograms together; nothing when they are empty."""
+def _together(histograms: Iterable[Histogram]) -> Histogram:
     together: Histogram = {}
     for histogram in histograms:
         for place, count in histogram.items():
             together[place] = together.get(place, 0) + count
+    return together
+
+
+def spread(histograms: Iterable[Histogram]) -> tuple[float | None, float | None, float | None]:
+    """Mean, 95th percentile and standard deviation of all histograms together; None when they are empty."""
+    together = _together(histograms)
+    total = sum(together.values())
+    if not total:
+        return None, None, None
+    values = [(exp((place + 0.5) * _STEP), count) for place, count in sorted(together.items())]
+    mean = sum([value * count for value, count in values]) / total
+    variance = sum([(value - mean) ** 2 * count for value, count in values]) / total
+    passed, p95 = 0, values[-1][0]
+    for value, count in values:
+        passed += count
+        if passed >= 0.95 * total:
+            p95 = value
+            break
+    return mean, p95, sqrt(variance)
+
+
+def percentiles(histograms: Iterable[Histogram]) -> dict[str, float]:
+    """The percentiles (p50, p75, p90, p99) of all histograms together; nothing when they are empty."""
+    together = _together(histograms)
     total = sum(together.values())
     if not total:
         return {}

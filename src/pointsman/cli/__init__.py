@@ -42,6 +42,7 @@ def main() -> None:
 
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
+    aliases,
     budgets,
     chat,
     combos,
@@ -49,16 +50,20 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     connections,
     health,
     keys,
+    ledger,
     local,
     logs,
+    model_words,
     models,
     route,
     serve,
     simulate,
     translate,
+    users,
 )
 
 __all__ = [
+    "aliases",
     "app",
     "budgets",
     "chat",
@@ -67,12 +72,15 @@ __all__ = [
     "connections",
     "health",
     "keys",
+    "ledger",
     "local",
     "logs",
     "main",
+    "model_words",
     "models",
     "route",
     "serve",
     "simulate",
     "translate",
+    "users",
 ]

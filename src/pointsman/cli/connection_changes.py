@@ -39,6 +39,12 @@ def update(
     max_concurrent: Annotated[
         int | None, typer.Option(metavar="N", help="Calls at the same time, 0 for no limit.", min=0, max=1_000_000)
     ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls a minute, 0 for no limit.", min=0, max=1_000_000_000)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens a minute, 0 for no limit.", min=0, max=1_000_000_000)
+    ] = None,
     allow_private: Annotated[
         bool | None, typer.Option("--allow-private/--no-allow-private", help="Loopback and private addresses.")
     ] = None,
@@ -80,8 +86,12 @@ def update(
     fields = {field: value for field, value in fields.items() if value is not None}
     if default_model is not None:
         fields["default_model"] = default_model or None
-    if max_concurrent is not None:
-        fields["max_concurrent"] = max_concurrent or None
+    limits = {
+        "max_concurrent": max_concurrent,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+    }
+    fields |= {field: value or None for field, value in limits.items() if value is not None}
     if proxy is not None:
         fields["proxy"] = environment.resolve(Secret(proxy), "--proxy") if proxy else None
     if api_key is not None:

@@ -57,6 +57,12 @@ def add(
     max_concurrent: Annotated[
         int | None, typer.Option(metavar="N", help="Calls at the same time.", min=1, max=1_000_000)
     ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls a minute.", min=1, max=1_000_000_000)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens a minute.", min=1, max=1_000_000_000)
+    ] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Allow loopback and private addresses.")
     ] = False,
@@ -96,6 +102,8 @@ def add(
         models=tuple(dict.fromkeys(model or ())),
         priority=priority,
         max_concurrent=max_concurrent,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
         allow_private=allow_private,
         provider=provider,
         proxy=environment.resolve(Secret(proxy), "--proxy") if proxy is not None else None,

@@ -82,17 +82,20 @@ async def _follow(
 
 async def newest(installation: "Installation", limit: int, errors: bool) -> list["RequestRecord"]:
     """The newest ``limit`` records, latest last; with ``errors`` only those that did not succeed."""
-    found: dict[str, RequestRecord] = {}  # by id: records that come in while pages are read move the rest along
-    offset = 0
+    from pointsman.storage.requests import Owner, Place
+
+    found: dict[str, RequestRecord] = {}
+    before, scanned = None, 0
     while len(found) < limit:
         size = PAGE if errors else min(PAGE, limit - len(found))
-        page = await installation.requests.list_page(WORKSPACE, size, offset)
+        page = await installation.requests.list_newest(Owner("workspace_id", WORKSPACE), before, size)
         found.update({record.request_id: record for record in page if not errors or failed(record)})
-        offset += len(page)
+        scanned += len(page)
         if len(page) < size:
             break
-        if errors and offset >= MAX_SCANNED:
-            note(f"looked through the newest {offset} requests only")
+        before = Place(page[-1].created_at, page[-1].request_id)
+        if errors and scanned >= MAX_SCANNED:
+            note(f"looked through the newest {scanned} requests only")
             break
     return list(found.values())[:limit][::-1]
 
@@ -144,9 +147,9 @@ def cost(nano_usd: int | None) -> str:
     """An amount of nano-USD as dollars, exactly and without trailing zeros beyond the cent; None is ``unpriced``."""
     if nano_usd is None:
         return "unpriced"
-    whole, fraction = divmod(nano_usd, 1_000_000_000)
+    whole, fraction = divmod(abs(nano_usd), 1_000_000_000)
     digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
-    return f"${whole}.{digits}"
+    return f"{'-' if nano_usd < 0 else ''}${whole}.{digits}"
 
 
 def milliseconds(microseconds: int | None) -> str:

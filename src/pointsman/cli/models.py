@@ -194,6 +194,8 @@ def listed_models(catalogue: "Catalogue", facts: bool = False) -> list[dict[str,
         if not connection.models:
             rows.append(_row(f"{connection.id}/*", connection, "any model name of the upstream"))
     rows.extend(_alias(catalogue, name, target) for name, target in catalogue.aliases.items())
+    for name, target in catalogue.patterns.meanings.items():
+        rows.append({"id": name, "connection": None, "owner": None, "target": target, "note": f"alias of {target}"})
     return rows
 
 

@@ -81,8 +81,8 @@ async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, 
     from pointsman.routing.plan import Problem
     from pointsman.routing.profiles.narrowing import narrowed
 
-    asked = read_asked(body)
     async with opened(*place) as installation:
+        asked = read_asked(body, await installation.presets.table())
         route = route_of(asked, await catalogue_of(installation, priced=False))
         if route.kind == "profile":  # prices decide
             route = route_of(asked, await catalogue_of(installation, priced=True))

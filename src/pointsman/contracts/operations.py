@@ -53,6 +53,7 @@ class Credential(StrEnum):
     HARDCARRX = "hardcarrx"  # hmpk_, hxv_
     CROSSCOMPUTE = "crosscompute"  # cc_live_
     CROSSCOMPUTE_AGENT = "crosscompute_agent"  # cc_agent_
+    OMNIROUTE = "omniroute"  # sk- and a machine's 16 hex digits
     OMNIROUTE_CLI = "omniroute_cli"  # oma_
     JWT = "jwt"  # of a user
     SESSION = "session"  # the dashboard's cookie
@@ -63,11 +64,11 @@ VIEWS: Final = Plane.VIEWS
 # Who may call: groups of credentials, as rows name them. What a kind may do beyond that its role and scopes decide.
 PUBLIC: Final = frozenset[Credential]()
 KEYS: Final = frozenset(
-    (Credential.PLAIN, Credential.OPENROUTER, Credential.HARDCARRX, Credential.CROSSCOMPUTE)
-)  # fmt: skip
+    (Credential.PLAIN, Credential.OPENROUTER, Credential.HARDCARRX, Credential.CROSSCOMPUTE, Credential.OMNIROUTE)
+)
 INFERENCE: Final = KEYS | {Credential.CROSSCOMPUTE_AGENT, Credential.JWT, Credential.SESSION}
 ACCOUNT: Final = frozenset((Credential.PLAIN, Credential.OPENROUTER, Credential.SESSION))
-ADMIN: Final = frozenset((Credential.PLAIN, Credential.OMNIROUTE_CLI, Credential.SESSION))
+ADMIN: Final = frozenset((Credential.PLAIN, Credential.OMNIROUTE, Credential.OMNIROUTE_CLI, Credential.SESSION))
 USER: Final = frozenset((Credential.PLAIN, Credential.JWT, Credential.SESSION))
 AGENT: Final = frozenset((Credential.CROSSCOMPUTE_AGENT,))
 Row = tuple[str, str, Plane | None, frozenset[Credential], int]

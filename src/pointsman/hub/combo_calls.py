@@ -33,14 +33,7 @@ def altered(combo: Combo, dialect: Any, call: Any, body: bytes) -> tuple[Any, An
         return dialect, call
     request = rewritten(combo, dialect.as_request(call, body))
     check = checker(rules, request) if looks else None
-    own = OwnCall(
-        model=call.model,
-        request=request,
-        stream=call.stream,
-        choices=call.choices,
-        max_output_tokens=call.max_output_tokens,
-        usage_wanted=call.usage_wanted,
-    )
+    own = OwnCall.like(call, request)
     return AlteredDialect(dialect, own, check), own
 
 

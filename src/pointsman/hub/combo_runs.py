@@ -1,21 +1,28 @@
 """One request that names a combo: what the combo makes of it, where its conversation stays, its place at a target."""
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
 from pointsman.hub.combo_calls import altered
+from pointsman.hub.handoff import with_handoff
 from pointsman.hub.operation_lane import OPERATIONS
+from pointsman.hub.own_calls import AlteredDialect, OwnCall
+from pointsman.hub.side_calls import SideCalls
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.conversations import Conversation, conversation_of, fields_request
+from pointsman.policy.handoffs import Handoff, HandoffBook, Place
 from pointsman.routing.combos import Combo
 from pointsman.routing.plan import Problem, Route
 from pointsman.routing.targets import Target
 from pointsman.upstream.places import Bounds, Places
 
 NOWHERE: Final[AbstractAsyncContextManager[None]] = nullcontext()
+RELAY: Final = "context-relay"
 
 
 class Asking(Protocol):
@@ -34,10 +41,20 @@ class Entry(Protocol):
     def exchange(self) -> Asking: ...
 
 
+@asynccontextmanager
+async def _after(seconds: float, place: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    await asyncio.sleep(seconds)
+    async with place:
+        yield
+
+
 class ComboRun:
     """One request of a combo. ``speaking`` are the dialect and the call that its targets get."""
 
-    __slots__ = ("_combo", "_conversation", "_route", "_runs", "speaking")
+    __slots__ = (
+        "_asked", "_conversation", "_delay", "_entry", "_handoff", "_route", "_runs", "_used", "combo", "speaking",
+        "spot",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -45,43 +62,73 @@ class ComboRun:
         combo: Combo,
         route: Route,
         speaking: tuple[Any, Any],
-        conversation: Conversation | None,
+        asked: tuple[Conversation | None, Entry],
     ) -> None:
         self._runs = runs
-        self._combo = combo
+        self.combo = combo
         self._route = route
-        self._conversation = conversation
+        self._conversation, self._entry = conversation, entry = asked
+        self._handoff: Handoff | None = None
+        self._used: tuple[Any, Any] | None = None  # the same call with the handoff in it
+        self.spot: Place | None = None  # whose handoffs these are; None: there is no conversation to hand over
+        if route.strategy == RELAY and conversation is not None and conversation.known:
+            self.spot = Place(entry.record.workspace_id, combo.name, conversation.kept)
         self.speaking = speaking
+        self._delay = (combo.settings.get("fallbackDelayMs") or 0) / 1000  # seconds between two targets
+        self._asked = False
 
-    def at_its_place(self, problem: Problem) -> Problem:
+    async def recall(self) -> None:
+        """Look whether another account has handed this conversation over."""
+        if self.spot is not None:
+            self._handoff = await self._runs.handoffs.find(self.spot)
+
+    def speaking_to(self, target: Target, speaking: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The dialect and the call for one target: with the handoff, where the conversation comes from another."""
+        if self._handoff is None or target.connection.id == self._handoff.account:
+            return speaking
+        if self._used is None:
+            dialect, call = speaking
+            request = with_handoff(dialect.as_request(call, self._entry.exchange.body), self._handoff)
+            own = OwnCall.like(call, request)
+            self._used = AlteredDialect(dialect, own, getattr(dialect, "look_at", None)), own
+        return self._used
+
+    def at_its_target(self, problem: Problem) -> Problem:
         """The problem with what is remembered of the conversation."""
         if self._conversation is None:
             return problem
-        place = self._runs.memory.place(self._route, self._conversation, pinned=self._combo.pinned)
+        place = self._runs.memory.place(self._route, self._conversation, pinned=self.combo.pinned)
         if place is None:
             return problem
         return msgspec.structs.replace(problem, memory=msgspec.structs.replace(problem.memory, sticky=place))
 
     def place(self, target: Target) -> AbstractAsyncContextManager[None]:
-        """A place at a target; the combo says how many there are. Raises GatewayError(OVERLOADED) when entered."""
-        combo = self._combo
-        if "concurrencyPerModel" not in combo.set_here and not (combo.stored and combo.strategy == "round-robin"):
-            return NOWHERE
-        settings = combo.settings_at(target)
-        bounds = Bounds(settings["concurrencyPerModel"], settings["queueDepth"], settings["queueTimeoutMs"] / 1000)
-        return self._runs.places.at(target.id, bounds)
+        """A place at a target; the combo says how many there are, and how long to wait before another target is asked.
+        Raises GatewayError(OVERLOADED) when entered.
+        """
+        combo, place, again = self.combo, NOWHERE, self._asked
+        self._asked = True
+        if "concurrencyPerModel" in combo.set_here or (combo.stored and combo.strategy == "round-robin"):
+            settings = combo.settings_at(target)
+            bounds = Bounds(settings["concurrencyPerModel"], settings["queueDepth"], settings["queueTimeoutMs"] / 1000)
+            place = self._runs.places.at(target.id, bounds)
+        return _after(self._delay, place) if again and self._delay else place
 
     def answered(self, target: Target) -> None:
         """The conversation goes on there."""
         if self._conversation is not None:
             self._runs.memory.answered(self._route, self._conversation, target.id)
+        if self._handoff is not None and self.spot is not None and target.connection.id != self._handoff.account:
+            self._runs.handoffs.spend(self.spot)
 
 
 class ComboRuns:
     """What the requests of combos share."""
 
-    def __init__(self, memory: ComboMemory) -> None:
+    def __init__(self, memory: ComboMemory, handoffs: HandoffBook) -> None:
         self.memory = memory
+        self.handoffs = handoffs
+        self.beside = SideCalls()
         self.places = Places()
 
     def begin(self, combo: Combo, route: Route, speaking: tuple[Any, Any], entry: Entry) -> ComboRun:
@@ -90,10 +137,10 @@ class ComboRuns:
         entry.record.combo = combo.name
         conversation = None
         if dialect.OPERATION not in OPERATIONS:
-            if len(route.steps) > 1 and not combo.settings.get("disableSessionStickiness"):
+            if len(route.steps) > 1 and (route.strategy == RELAY or not combo.settings.get("disableSessionStickiness")):
                 conversation = self._conversation(dialect, call, entry)
             speaking = altered(combo, dialect, call, entry.exchange.body)
-        return ComboRun(self, combo, route, speaking, conversation)
+        return ComboRun(self, combo, route, speaking, (conversation, entry))
 
     def _conversation(self, dialect: Any, call: Any, entry: Entry) -> Conversation | None:
         exchange = entry.exchange

@@ -8,12 +8,11 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pointsman.canonical.identity import Identity
 from pointsman.canonical.parts import TextPart
 from pointsman.canonical.request import Message, Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GatewayError, Kind
-from pointsman.hub.own_calls import AlteredDialect, OwnCall
+from pointsman.hub.own_calls import OwnCall, whole_call
 from pointsman.routing.targets import Target
 
 MIN_PANEL: Final = 2
@@ -33,24 +32,11 @@ class Panel(NamedTuple):
     reasons: dict[str, str]
 
 
-class PanelDialect(AlteredDialect):
-    """Takes a panel member's answer instead of giving it to the client."""
-
-    def __init__(self, dialect: Any, call: OwnCall) -> None:
-        super().__init__(dialect, call, None)
-        self.response: Response | None = None
-
-    def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
-        """Keep it."""
-        self.response = response
-        return b""
-
-
 def panel_call(request: Request, model: str) -> OwnCall:
     """The call that each member of the panel gets: whole, one choice, no tools."""
-    asked = copy.copy(request)
-    asked.stream, asked.choices, asked.tools, asked.tool_choice, asked.include_usage = False, None, [], None, None
-    return OwnCall(model=model, request=asked)
+    call = whole_call(request, model)
+    call.request.tools, call.request.tool_choice = [], None
+    return call
 
 
 def judge_call(request: Request, call: Any, answers: Sequence[tuple[Target, str]]) -> OwnCall:
@@ -59,14 +45,7 @@ def judge_call(request: Request, call: Any, answers: Sequence[tuple[Target, str]
     sources = "\n\n".join(f"[Source {number}]\n{text}" for number, (_, text) in enumerate(answers, 1))
     turn = Message(role="user", parts=[TextPart(text=f"{TASK}\n\n{sources}")], path="fusion")
     asked.messages = [*request.messages, turn]
-    return OwnCall(
-        model=call.model,
-        request=asked,
-        stream=call.stream,
-        choices=call.choices,
-        max_output_tokens=call.max_output_tokens,
-        usage_wanted=call.usage_wanted,
-    )
+    return OwnCall.like(call, asked)
 
 
 async def gather_panel(

@@ -8,9 +8,9 @@ import copy
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from pointsman.accounting.estimation import tokens_of
-from pointsman.canonical.collect import Collector
-from pointsman.canonical.halves import Dialect
+from pointsman.accounting.estimation import estimate_usage, tokens_of
+from pointsman.canonical.collect import Collector, replay
+from pointsman.canonical.halves import Dialect, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.parts import ReasoningPart
 from pointsman.canonical.record import Outcome, RequestRecord
@@ -18,13 +18,17 @@ from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.canonical.usage import TokenUsage
 from pointsman.clock import Clock
+from pointsman.dialects.seams import Stream
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.answer import PassageAnswer
+from pointsman.hub.continuation import Continuation, ContinuedAnswer, ContinuedReader, is_joinable
 from pointsman.hub.emulation import added, emulate, missing
 from pointsman.hub.fetching import addressed, fetch_parts
 from pointsman.hub.passage import Passage
+from pointsman.hub.reader import PassageReader
 from pointsman.policy.opaque_state import Vault
 from pointsman.policy.opaque_turns import Answerer, make_answerer
+from pointsman.providers.prefilling import goes_on
 from pointsman.runner import in_task
 from pointsman.settings import UpstreamSettings
 from pointsman.upstream.answers import CollectedAnswer, Receiver
@@ -53,6 +57,7 @@ class Entry(Protocol):
     deadline: float  # of the call, on the ticker's clock
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
     reader: Any  # of the stream that it gets
+    continuation: Continuation | None  # when another upstream may go on with a stream that breaks
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
@@ -106,11 +111,20 @@ class HubLane:
         request = copy.copy(request)  # another target may get the same one: what is put back for this one is not for it
         request.messages = list(request.messages)
         upstream, identity = self._endpoint.upstream(model), self._identity()
+        rewritten = self._entry.continuation is not None or getattr(dialect, "REWRITES", False)
+        request = self._go_on(request, upstream)
         self._model, self._request = model, request
-        self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity)
+        continuation = self._entry.continuation
+        fidelity = continuation.fidelity if continuation is not None and continuation.begun else None
+        self._passage = passage = Passage(dialect, self._endpoint.hub, request, upstream, identity, fidelity)
+        if continuation is not None:
+            stream = Stream(
+                dialect=dialect.NAME, content_type=dialect.STREAM_TYPE, model=request.model, created=identity.created
+            )
+            continuation.enter(passage, stream, self._endpoint.wire)
         if self._endpoint.departures and self._endpoint.wire == dialect.WIRE:
             passage.translated = True  # the same API, but this upstream takes some of its words otherwise
-        if getattr(dialect, "REWRITES", False):
+        if rewritten:
             passage.translated = True  # what the client wrote is not what is sent
         if request.stream:
             exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE, passage.head)
@@ -123,6 +137,8 @@ class HubLane:
         try:
             lacks = self._endpoint.hub.lacks(upstream) if passage.translated else frozenset()
             wanted = missing(request, lacks)
+            if continuation is not None and (wanted or getattr(dialect, "HOLDS", False)):
+                self._give_whole()
             if passage.translated:
                 await self._complete_request(lacks)
             if wanted:
@@ -137,6 +153,23 @@ class HubLane:
             raise passage.own(error) from None
         finally:
             self._entry.record.fidelity = passage.fidelity.log()
+
+    def _give_whole(self) -> None:
+        """This answer is given only when all of it is there. Raises GatewayError(UNSUPPORTED) when some was given."""
+        if self._entry.continuation is not None and self._entry.continuation.begun:
+            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that was begun")
+        self._entry.continuation = None
+
+    def _go_on(self, request: Request, upstream: Upstream) -> Request:
+        """The request as it is for who goes on with an answer. Raises GatewayError(UNSUPPORTED) where nobody does."""
+        continuation = self._entry.continuation
+        if continuation is not None and not is_joinable(request):
+            self._entry.continuation = None
+        if continuation is None or not continuation.begun:
+            return request
+        if not goes_on(self._endpoint.wire, upstream):
+            raise GatewayError(Kind.UNSUPPORTED, "it can't go on with an answer that was begun")
+        return continuation.begin_again(request, self._entry.record.target or self._endpoint.connection_id)
 
     def replay(self, dialect: Dialect, request: Request, model: str, body: bytes) -> None:
         """Answer with ``body``, an upstream's whole answer, as the stream that was asked for. Raises GatewayError."""
@@ -215,13 +248,20 @@ class HubLane:
             parts, now = response.choices[0].parts, services.clock.monotonic()
             services.vault.keep(workspace, self._request, self._answerer(), parts, now)
 
-    async def _relay(self) -> None:
-        entry, passage = self._entry, self._passage
-        reader = passage.reader(self._access.reveal())
-        entry.reader = reader
-        collector = Collector(self._endpoint.wire)
+    def _reader(self) -> tuple[PassageReader, Collector]:
+        """What the stream passes through, and what puts it together beside."""
+        passage, continuation = self._passage, self._entry.continuation
+        if continuation is not None:
+            return ContinuedReader(passage.parser(), continuation), continuation.collector
+        reader, collector = passage.reader(self._access.reveal()), Collector(self._endpoint.wire)
         if passage.translated:
             reader.observe = collector.feed
+        return reader, collector
+
+    async def _relay(self) -> None:
+        entry, passage, continuation = self._entry, self._passage, self._entry.continuation
+        reader, collector = self._reader()
+        entry.reader = reader
 
         def read() -> None:
             entry.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
@@ -238,14 +278,18 @@ class HubLane:
                 entry.settle(200, Outcome.ERROR, error.kind)
 
         message = self._message(passage)
-        answer = PassageAnswer(self._exchange, reader, settle, passage.stream_head())
+        kind = PassageAnswer if continuation is None else ContinuedAnswer
+        answer = kind(self._exchange, reader, settle, passage.stream_head())
         try:
             await self._send(message, answer)
         except asyncio.CancelledError:
             read()
             raise
-        except GatewayError:
-            if reader.usage is not None:
+        except GatewayError as error:
+            if continuation is not None and error.begun:
+                used = reader.usage or estimate_usage(entry.record.bytes_in, reader.events - 1)
+                continuation.broke(error, used)
+            if reader.usage is not None or error.begun:
                 read()  # it broke before anything went to the client, and after it had told its cost
             raise
         if not answer.streaming:
@@ -263,7 +307,12 @@ class HubLane:
 
     def _stream(self, response: Response) -> None:
         """A whole answer as a stream."""
-        body, entry = self._passage.stream_of(response), self._entry
+        entry, continuation = self._entry, self._entry.continuation
+        if continuation is None:
+            body = self._passage.stream_of(response)
+        else:
+            events = [continuation.write(event) for event in replay(response)]
+            body = continuation.seam() + b"".join(events)
         entry.record.fidelity = self._passage.fidelity.log()
         entry.record.bytes_out = len(body)
         entry.settle(200, Outcome.SUCCESS)

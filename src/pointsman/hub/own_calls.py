@@ -1,5 +1,6 @@
 """Calls that differ from what the client's dialect says of them: the gateway's own, and those it has altered."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,10 +25,29 @@ class OwnCall(msgspec.Struct, frozen=True, kw_only=True):
     fields: None = None
     outline: None = None
 
+    @classmethod
+    def like(cls, call: Any, request: Any) -> "OwnCall":
+        """A client's call with another request in it."""
+        return cls(
+            model=call.model,
+            request=request,
+            stream=call.stream,
+            choices=call.choices,
+            max_output_tokens=call.max_output_tokens,
+            usage_wanted=call.usage_wanted,
+        )
+
     @property
     def members(self) -> Mapping[str, Any]:
         """Nothing more for routing to read."""
         return {}
+
+
+def whole_call(request: Any, model: str) -> OwnCall:
+    """A client's request as the gateway asks it for itself: whole, and one choice."""
+    asked = copy.copy(request)
+    asked.stream, asked.choices, asked.include_usage = False, None, None
+    return OwnCall(model=model, request=asked)
 
 
 class OwnDialect:
@@ -89,3 +109,16 @@ class AlteredDialect:
         """Raises GatewayError(UPSTREAM_ERROR) for an answer that is none."""
         if self._check is not None:
             self._check(response)
+
+
+class CapturingDialect(AlteredDialect):
+    """Takes the answer to a call of the gateway itself instead of giving it to a client."""
+
+    def __init__(self, dialect: Any, call: OwnCall) -> None:
+        super().__init__(dialect, call, None)
+        self.response: Response | None = None
+
+    def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
+        """Keep it."""
+        self.response = response
+        return b""

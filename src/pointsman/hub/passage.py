@@ -8,7 +8,7 @@ from typing import Final
 
 from pointsman.canonical.collect import replay
 from pointsman.canonical.fidelity import Fidelity
-from pointsman.canonical.halves import Built, Dialect, ProviderFormat, StreamRenderer, Upstream
+from pointsman.canonical.halves import Built, Dialect, ProviderFormat, StreamParser, StreamRenderer, Upstream
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
@@ -72,22 +72,27 @@ class Passage:
             self._unsaid.look(response)
         return self._dialect.write_response(response, self._request, self._identity, self.fidelity)
 
+    def parser(self) -> StreamParser:
+        """What reads the upstream's stream."""
+        return self._format.StreamParser(self._identity)
+
     def reader(self, secret: str | None) -> PassageReader:
         """For an answer that streams; ``secret`` is what the upstream must not repeat to the client."""
-        parser = self._format.StreamParser(self._identity)
+        parser = self.parser()
         if not self.translated:
             ends = end_of_events if self._dialect.STREAM_TYPE.startswith(b"text/event-stream") else end_of_lines
             return CarryingReader(parser, self.render_failure, ends, secret.encode() if secret is not None else None)
-        return TranslatingReader(parser, self._renderer())
+        return TranslatingReader(parser, self.renderer())
 
     def stream_of(self, response: Response) -> bytes:
         """A whole answer as the stream that the client asked for."""
         if (look := getattr(self._dialect, "look_at", None)) is not None:
             look(response)
-        renderer = self._renderer()
+        renderer = self.renderer()
         return b"".join(renderer.feed(event) for event in replay(response))
 
-    def _renderer(self) -> StreamRenderer:
+    def renderer(self) -> StreamRenderer:
+        """What writes a streamed answer for the client."""
         renderer = self._dialect.StreamRenderer(self._request, self._identity, self.fidelity)
         return renderer if self._unsaid is None else NotingRenderer(renderer, self._unsaid.note)
 

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -34,7 +34,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A valid credential, as a request's course sees it. ``expires_at`` is in microseconds since 1970 UTC.
 
     ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
-    the contract of its kind alone knows.
+    the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
+    that it may use, where there are any (``restricted``).
     """
 
     id: str
@@ -50,6 +51,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str] = NO_SCOPES
     settings: Mapping[str, Any] = NO_SETTINGS
     disabled: bool = False
+    allowed_models: tuple[str, ...] = ()
+    allowed_connections: tuple[str, ...] = ()
+    restricted: bool = False
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +86,29 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settings: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-class KeyTable:
-    """The valid keys by digest: immutable, swapped whole on every change."""
+class Verifier(Protocol):
+    """Whom a signed token speaks for (identity/tokens.py); None for anything that is not a good one."""
 
-    def __init__(self, pepper: bytes, rows: Iterable[KeyRow]) -> None:
+    def verify(self, presented: bytes, now_us: int) -> Key | None: ...
+    async def refresh(self) -> None: ...
+
+
+class KeyTable:
+    """The valid keys by digest: immutable, swapped whole on every change.
+
+    ``tokens`` checks what is no key; ``public_origin`` is where browsers reach this server, when that is not what they
+    say in ``Host``.
+    """
+
+    def __init__(
+        self,
+        pepper: bytes,
+        rows: Iterable[KeyRow],
+        tokens: Verifier | None = None,
+        public_origin: str | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self.public_origin = public_origin
         # HMAC (RFC 2104) from its two halves, keyed once: a third of the time of hmac.digest, which `_digest` uses.
         block = pepper.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
@@ -112,6 +135,10 @@ class KeyTable:
         """As `find`, also those that may not call models: for management alone, or disabled. See both fields."""
         return self.find(presented) or self._others.get(self._digest(presented))
 
+    def verify(self, presented: bytes, now_us: int) -> Key | None:
+        """Whom a signed token speaks for; None for anything else. Its expiry is judged."""
+        return None if self._tokens is None else self._tokens.verify(presented, now_us)
+
     def by_id(self, key_id: str) -> Key | None:
         """The key of this id that is not revoked. Expiry is the caller's to judge, and whether it is disabled."""
         return self._by_id.get(key_id)
@@ -136,7 +163,16 @@ class KeyTable:
 class KeyService:
     """Makes, lists and revokes keys."""
 
-    def __init__(self, keys: KeyRepository, master: MasterKey, clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: KeyRepository,
+        master: MasterKey,
+        clock: Clock,
+        tokens: Verifier | None = None,
+        public_origin: str | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._public_origin = public_origin
         self._keys = keys
         self._clock = clock
         self._master = master
@@ -278,7 +314,9 @@ class KeyService:
 
     async def table(self) -> KeyTable:
         """A snapshot for the request path."""
-        return KeyTable(self._pepper, await self._keys.load_valid())
+        if self._tokens is not None:
+            await self._tokens.refresh()
+        return KeyTable(self._pepper, await self._keys.load_valid(), self._tokens, self._public_origin)
 
     def _digest(self, secret: Secret) -> bytes:
         return hmac.digest(self._pepper, secret.reveal().encode(), "sha256")
@@ -295,6 +333,7 @@ def _of_account(account_id: str, row: KeyRow | None) -> KeyRow | None:
 
 
 def _key(row: KeyRow) -> Key:
+    models, connections = _names(row.settings, "allowedModels"), _names(row.settings, "allowedConnections")
     return Key(
         id=row.id,
         name=row.name,
@@ -309,7 +348,15 @@ def _key(row: KeyRow) -> Key:
         scopes=frozenset(row.scopes) if row.scopes else NO_SCOPES,
         settings=row.settings,
         disabled=row.disabled,
+        allowed_models=models,
+        allowed_connections=connections,
+        restricted=bool(models or connections),
     )
+
+
+def _names(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = settings.get(name)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
 
 
 def _limits(row: KeyRow) -> Limits | None:

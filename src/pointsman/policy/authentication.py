@@ -1,39 +1,121 @@
-"""Authentication: which key a request presents. Every refusal looks the same, whatever was wrong with the key."""
+"""Authentication: which credential a request presents. Every refusal looks the same, whatever was wrong with it.
 
+One look-up for an API key of any kind. Tokens and cookies are looked at only when there was none: calls with a key pay
+nothing for them.
+"""
+
+import re
 from typing import Final
+from urllib.parse import urlsplit
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.identity.credentials import COOKIE
 from pointsman.identity.keys import Key, KeyTable
 
 # Where other vendors' clients put their key: Anthropic's, Google's, Azure's.
 KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key")
+_COOKIE: Final = re.compile(rb"(?:^|;)[ \t]*" + COOKIE + rb'=[ \t]*"?([A-Za-z0-9._~-]{16,4096})"?[ \t]*(?:;|$)')
+_OWN_SITES: Final = (b"same-origin", b"none")
 
 
 def is_credential_sent(headers: dict[bytes, bytes]) -> bool:
-    """True when the caller shows a key of any kind, right or wrong."""
-    return b"authorization" in headers or any(name in headers for name in KEY_HEADERS)
+    """True when the caller shows a key of any kind, right or wrong, or a cookie that may be a session's."""
+    if b"authorization" in headers or any(name in headers for name in KEY_HEADERS):
+        return True
+    return b"cookie" in headers and cookie_of(headers) is not None
 
 
 def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
-    """The key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`. ``now_us`` judges its expiry.
+    """Who may call models: the key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`, a token, or a session.
 
     Raises GatewayError(UNAUTHENTICATED) when there is none, or it is unknown, revoked or expired: one message for all
-    three, so that nothing can be learned from it.
+    three, so that nothing can be learned from it; PERMISSION_DENIED when it is good for management alone.
     """
+    presented = _presented(headers)
+    if presented is None:
+        return _session(headers, keys, now_us)
+    key = keys.find(presented)
+    if key is None or (key.expires_at is not None and key.expires_at <= now_us):
+        return _other(presented, keys, now_us)
+    return key
+
+
+def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
+    """Whose credential it is, of any kind: what it may do is the caller's to ask (policy/authorization.py).
+
+    Raises GatewayError(UNAUTHENTICATED), as `authenticate` does.
+    """
+    presented = _presented(headers)
+    if presented is None:
+        return _session(headers, keys, now_us)
+    key = keys.find_any(presented) or keys.verify(presented, now_us)
+    if key is None or key.disabled or (key.expires_at is not None and key.expires_at <= now_us):
+        raise _invalid()
+    return key
+
+
+def cookie_of(headers: dict[bytes, bytes]) -> bytes | None:
+    """The session that a browser presents by cookie, unverified."""
+    found = _COOKIE.search(headers.get(b"cookie", b""))
+    return None if found is None else found[1]
+
+
+def is_own_page(headers: dict[bytes, bytes], public_origin: str | None) -> bool:
+    """Whether a browser's request comes from a page of ours, or from no page at all.
+
+    Browsers tell it by ``Sec-Fetch-Site``, older ones by ``Origin`` alone (Fetch, Fetch Metadata Request Headers); a
+    page can set neither. Programs send none of both.
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None and site not in _OWN_SITES:
+        return False
+    if origin is None:
+        return True
+    try:
+        text = origin.decode("ascii")
+        host = urlsplit(text).netloc
+    except ValueError:
+        return False
+    return bool(host) and (host.encode() == headers.get(b"host", b"") or text == public_origin)
+
+
+def _presented(headers: dict[bytes, bytes]) -> bytes | None:
     authorization = headers.get(b"authorization")
     if authorization is not None:
         scheme, _, presented = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not presented:
             message = "send the key as 'Authorization: Bearer <key>'"
             raise GatewayError(Kind.UNAUTHENTICATED, message, param="authorization")
-    else:
-        presented = next((headers[name] for name in KEY_HEADERS if name in headers), b"")
-        if not presented:
-            raise GatewayError(
-                Kind.UNAUTHENTICATED,
-                "no API key was sent; send 'Authorization: Bearer <key>' (make one with: pointsman keys create)",
-            )
-    key = keys.find(presented.strip())
-    if key is None or (key.expires_at is not None and key.expires_at <= now_us):
-        raise GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")
+        return presented.strip()
+    presented = next((headers[name] for name in KEY_HEADERS if name in headers), b"")
+    return presented.strip() if presented else None
+
+
+def _other(presented: bytes, keys: KeyTable, now_us: int) -> Key:
+    """A token's bearer; else the refusal, after the same work whether the credential is unknown or has expired."""
+    key = keys.verify(presented, now_us)
+    if key is not None:
+        return key
+    known = keys.find_any(presented)
+    if known is None or known.disabled or (known.expires_at is not None and known.expires_at <= now_us):
+        raise _invalid()
+    raise GatewayError(Kind.PERMISSION_DENIED, "this key is for management; models need another one")
+
+
+def _session(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
+    cookie = cookie_of(headers) if b"cookie" in headers else None
+    if cookie is None:
+        raise GatewayError(
+            Kind.UNAUTHENTICATED,
+            "no API key was sent; send 'Authorization: Bearer <key>' (make one with: pointsman keys create)",
+        )
+    key = keys.find(cookie)
+    if key is None or key.kind != "session" or key.expires_at is None or key.expires_at <= now_us:
+        raise _invalid()
+    if not is_own_page(headers, keys.public_origin):
+        raise GatewayError(Kind.PERMISSION_DENIED, "another site's page may not use this session")
     return key
+
+
+def _invalid() -> GatewayError:
+    return GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")

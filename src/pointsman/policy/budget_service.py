@@ -135,17 +135,18 @@ def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:
     return shown
 
 
-def nano_of(amount: object) -> int:
-    """Dollars, a number or its decimal text, in nano-USD. Raises ConfigError for anything else and for finer parts."""
+def nano_of(amount: object, field: str = "limit_usd") -> int:
+    """Dollars, a number or its decimal text, in nano-USD. Raises ConfigError that names ``field``
+    for anything else and for finer parts."""
     if isinstance(amount, bool) or not isinstance(amount, (int, float, str)):
-        raise ConfigError("limit_usd: must be an amount in dollars")
+        raise ConfigError(f"{field}: must be an amount in dollars")
     try:
         nano = Decimal(str(amount)).scaleb(9)
         if nano.is_finite() and nano == nano.to_integral_value():
             return int(nano)
     except InvalidOperation:
         pass
-    raise ConfigError("limit_usd: must be an amount in dollars with at most nine decimals")
+    raise ConfigError(f"{field}: must be an amount in dollars with at most nine decimals")
 
 
 def window_of(kind: str, seconds: int | None) -> Window:

@@ -5,7 +5,7 @@ and given back however it ends. Nothing here asks the database: the desk (accoun
 """
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -36,13 +36,24 @@ class Bound(msgspec.Struct, frozen=True):
 
     rows: tuple[BudgetRow, ...]
     hard: tuple[tuple[str, Window], ...]
-    key_kind: str = "plain"
+    key_kind: str
 
 
 class BudgetTable:
-    """Which budgets bind whom, in one configuration. ``credits``: each account's credit is one more."""
+    """Which budgets bind whom, in one configuration.
 
-    def __init__(self, rows: Iterable[BudgetRow], *, credits: bool = False) -> None:
+    ``credits``: each account's credit is one more. ``guardrails`` names those that are assigned to a key or its owner:
+    each assignee has a budget of its own, whose subject is the guardrail's id, a slash and the key's.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[BudgetRow],
+        *,
+        credits: bool = False,
+        guardrails: Callable[[Key], Iterable[str]] = lambda _: (),
+    ) -> None:
+        self._guardrails = guardrails
         self._by_subject: dict[tuple[str, str], list[BudgetRow]] = {}
         for row in rows:
             self._by_subject.setdefault((row.scope, row.subject), []).append(row)
@@ -59,22 +70,21 @@ class BudgetTable:
         return self._of_keys[key.id]
 
     def _bind(self, key: Key, tags: tuple[str, ...]) -> Bound | None:
-        account = getattr(key, "account_id", "default")
         subjects: list[tuple[Scope, str | None]] = [
             ("key", key.id),
-            ("account", account),
+            ("account", key.account_id),
             ("workspace", key.workspace_id),
-            ("member", getattr(key, "user_id", None)),
-            *(("guardrail", name) for name in getattr(key, "guardrails", ())),
+            ("member", key.user_id),
+            *(("guardrail", f"{name}/{key.id}") for name in self._guardrails(key)),
             *(("tag", name) for name in tags),
         ]
         rows = [row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ())]
         if self._credits:
-            rows.append(credit_of(account))
+            rows.append(credit_of(key.account_id))
         if not rows:
             return None
         hard = tuple((row.id, row.window) for row in rows if row.hard)
-        return Bound(tuple(rows), hard, getattr(key, "kind", "plain"))
+        return Bound(tuple(rows), hard, key.kind)
 
 
 def tags_of(header: bytes) -> tuple[str, ...]:
@@ -111,20 +121,21 @@ class Budgets:
             return asked or self._assumed * choices
         return min(asked, most * choices) if asked else most * choices
 
-    def worst_case(self, price: Price | None, input_tokens: int, output_tokens: int) -> int:
-        """The most that a call can cost, in nano-USD; 0 without a price.
+    def worst_case(self, price: Price | None, input_tokens: int, output_tokens: int, at: int) -> int:
+        """The most that a call of the instant ``at`` (us) can cost, in nano-USD. Without a price it is one: nobody
+        knows what it will be, but a budget of which nothing is left must not pay for it.
 
         Raises BudgetExceeded for a model without a price when such calls are refused.
         """
         if price is not None:
-            return price.most_nano_usd(input_tokens, output_tokens)
+            return price.most_nano_usd(input_tokens, output_tokens, at)
         if self._unpriced == "refuse":
             self._count("unpriced")
             raise BudgetExceeded(
                 Kind.PAYMENT_REQUIRED, "nobody knows what this model costs, and calls on a budget must have a price"
             )
         self.unpriced_calls += 1
-        return 0
+        return 1
 
     async def reserve(self, bound: Bound, hold: Hold | None, amount: int, at: int) -> Hold:
         """Hold ``amount`` nano-USD in all for a call that began at ``at`` (us): more or less than ``hold`` does.

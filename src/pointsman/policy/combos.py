@@ -2,12 +2,13 @@
 
 import datetime
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from pointsman.clock import Clock
+from pointsman.errors import ConfigError
 from pointsman.routing.combo_settings import cascaded, check_settings, members
 from pointsman.routing.combo_shapes import InvalidFieldsError, check_chain, document_of
 from pointsman.routing.combos import REF, Combo, ComboBook, Entry, nesting_problem
@@ -22,6 +23,7 @@ MAX_COMBOS: Final = 1000
 MAX_CHAINS: Final = 1000
 MAX_MODEL: Final = 300
 FILE_PREFIX: Final = "file:"
+OF_ATTEMPTS: Final = ("maxRetries", "retryDelayMs")  # a combo of the file has these of ``[attempts]``
 
 
 class ComboNotFoundError(Exception):
@@ -35,13 +37,14 @@ class ComboRefusedError(Exception):
 class ComboService:
     """Adds, changes, lists and removes combos, what holds for all of them, and fallback chains.
 
-    Whatever changes something gives the new configuration revision, or what was stored beside it.
+    Raises ConfigError when it is made with a combo of the file whose settings are wrong. Whatever changes something
+    gives the new configuration revision, or what was stored beside it.
     """
 
     def __init__(self, repository: ComboRepository, clock: Clock, declared: list[ComboSettings]) -> None:
         self._repository = repository
         self._clock = clock
-        self._file = [_from_file(row) for row in declared]
+        self._file = [_from_file(row, place) for place, row in enumerate(declared)]
 
     async def list_all(self) -> list[dict[str, Any]]:
         """Every combo as it is shown: those of the file first, then the stored ones in their order."""
@@ -245,7 +248,11 @@ def _instant(micros: int) -> str:
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _from_file(row: ComboSettings) -> dict[str, Any]:
+def _from_file(row: ComboSettings, place: int) -> dict[str, Any]:
+    faults = list(check_settings("settings", row.settings))
+    if faults:
+        field, message = faults[0]
+        raise ConfigError(f"combos[{place}].{field}: {message}")
     weights = row.weights or [0.0] * len(row.targets)
     entries = [
         {"kind": "model", "id": f"step-{place}", "model": target, "weight": weight}
@@ -256,7 +263,7 @@ def _from_file(row: ComboSettings) -> dict[str, Any]:
         "name": row.name,
         "models": entries,
         "strategy": row.strategy,
-        "config": {},
+        "config": row.settings,
         **_spec_shape(entries),
         "sortOrder": 0,
         "createdAt": None,
@@ -275,6 +282,12 @@ def _combo(document: Mapping[str, Any], options: Mapping[str, Any], *, stored: b
     settings = overrides.get(only) if only is not None else None
     pinned = bool(document.get("context_cache_protection"))
     settings = dict(cascaded(defaults, config) if settings is None else settings)
+    given = frozenset({**defaults, **config})
+    if not stored:  # what nobody has said of retries is as for any other model
+        overrides = {
+            name: _without_defaults(one, {*given, *options[OVERRIDES][name]}) for name, one in overrides.items()
+        }
+        settings = _without_defaults(settings, {*given, *(options[OVERRIDES].get(only) or {})})
     if pinned:
         settings["disableSessionStickiness"] = False
     allowed = document.get("allowedProviders")
@@ -284,7 +297,7 @@ def _combo(document: Mapping[str, Any], options: Mapping[str, Any], *, stored: b
         strategy=document["strategy"],
         settings=settings,
         overrides=overrides,
-        set_here=frozenset({**defaults, **config}),
+        set_here=given,
         id=document.get("id", ""),
         allowed_providers=frozenset(allowed) if allowed else None,
         system_message=document.get("system_message") or None,
@@ -293,6 +306,10 @@ def _combo(document: Mapping[str, Any], options: Mapping[str, Any], *, stored: b
         context_length=document.get("context_length"),
         stored=stored,
     )
+
+
+def _without_defaults(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in given or name not in OF_ATTEMPTS}
 
 
 def _entry(item: Mapping[str, Any]) -> Entry:

@@ -202,8 +202,10 @@ class Limiter:
         self.refused[name] = self.refused.get(name, 0) + 1
 
 
-def build_limit_table(settings: Settings, keys: KeyTable, counters: Counters) -> LimitTable | None:
-    """The limits of a configuration; None when nothing is limited, so that calls pay nothing."""
+def build_limit_table(
+    settings: Settings, keys: KeyTable, connections: Mapping[str, Limits], counters: Counters
+) -> LimitTable | None:
+    """The limits of a configuration, ``connections`` by id; None when nothing is limited, so that calls pay nothing."""
     own = settings.limits
     defaults = Limits(
         requests_per_minute=own.key_requests_per_minute,
@@ -215,10 +217,6 @@ def build_limit_table(settings: Settings, keys: KeyTable, counters: Counters) ->
         requests_per_day=own.workspace_requests_per_day,
         tokens_per_minute=own.workspace_tokens_per_minute,
     )
-    connections = {
-        row.id: Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
-        for row in settings.connections
-    }
     if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
         return None
     return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections)

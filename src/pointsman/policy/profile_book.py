@@ -1,7 +1,7 @@
 """The operator's words on profiles, from the configuration file."""
 
+from pointsman.profile_settings import PinSettings, ProfileSettings
 from pointsman.routing.profiles.book import EVERY_TIER, Pins, ProfileBook
-from pointsman.settings import PinSettings, ProfileSettings
 
 
 def book_of(settings: ProfileSettings) -> ProfileBook:

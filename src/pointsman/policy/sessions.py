@@ -1,12 +1,14 @@
 """Which conversations clients name in a header, and where their last call went. In memory of one process, bounded."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
+from pointsman.errors import GatewayError, Kind
 from pointsman.routing.wants import Wants
 
 # OmniRoute's, in its order. Names are in lower case.
@@ -40,29 +42,55 @@ def session_named(headers: Mapping[bytes, bytes]) -> str | None:
     return None
 
 
+def session_planned(wants: Wants) -> str | None:
+    """The id of a conversation whose headers name none, by what its plan knows of it; None: nothing."""
+    if wants.session is not None:
+        return PREFIX + _ODD.sub("?", wants.session[:MAX_NAME])
+    return _ODD.sub("?", wants.conversation[:MAX_DIGEST]) if wants.conversation is not None else None
+
+
+def session_line(name: str) -> bytes:
+    """The header line that tells a client the id of its conversation."""
+    return b"X-OmniRoute-Session-Id: " + name.encode("ascii", "replace") + b"\r\n"
+
+
 class SessionTable:
-    """The sessions that were active in the last half hour, the longest silent first."""
+    """The sessions that were active in the last half hour, the longest silent first. ``most``: so many a key may have
+    at a time; 0: any number.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0) -> None:
+        self.most = most
         self._sessions: dict[tuple[str, str], Session] = {}
+        self._active: dict[str, OrderedDict[str, int]] = {}  # by key: when each was active last
 
-    def count(self, headers: Mapping[bytes, bytes], record: RequestRecord, now: int) -> None:
-        """Count a call that has ended, when its client names a session. Strangers have none."""
-        name = session_named(headers)
-        if name is not None and record.key_id is not None:
+    def allowed(self, settings: Mapping[str, Any]) -> int:
+        """How many a key with these settings may have (its own ``maxSessions`` counts first); 0: any number."""
+        own = settings.get("maxSessions")
+        return own if isinstance(own, int) and own >= 0 else self.most
+
+    def admit(self, name: str, key_id: str, now: int, most: int) -> None:
+        """A call of a session begins. Raises GatewayError(RATE_LIMITED) when it is new and its key has enough."""
+        active = self._active.get(key_id)
+        if active is None:
+            if len(self._active) >= MAX_SESSIONS:
+                self._active.pop(next(iter(self._active)))
+            active = self._active[key_id] = OrderedDict()
+        while active and (oldest := next(iter(active.values()))) <= now - IDLE_US:
+            active.popitem(last=False)
+        if name not in active and len(active) >= most:
+            raise GatewayError(
+                Kind.RATE_LIMITED,
+                f"SESSION_LIMIT_EXCEEDED: {len(active)} sessions of this key are active, and {most} are allowed",
+                retry_after_seconds=max(1.0, (oldest + IDLE_US - now) / 1e6),
+            )
+        active[name] = now
+        active.move_to_end(name)
+
+    def count(self, name: str, record: RequestRecord, now: int) -> None:
+        """Count a call of a session that has ended. Strangers have none."""
+        if record.key_id is not None:
             self.note(name, record.workspace_id, record.key_id, record.connection_id, now)
-
-    def planned(self, headers: Mapping[bytes, bytes], wants: Wants, record: RequestRecord, now: int) -> None:
-        """Count a planned call by what its plan knows of the conversation, unless its headers name a session."""
-        if record.key_id is None or session_named(headers) is not None:
-            return
-        if wants.session is not None:
-            name = PREFIX + _ODD.sub("?", wants.session[:MAX_NAME])
-        elif wants.conversation is not None:
-            name = _ODD.sub("?", wants.conversation[:MAX_DIGEST])
-        else:
-            return
-        self.note(name, record.workspace_id, record.key_id, record.connection_id, now)
 
     def note(self, name: str, workspace_id: str, key_id: str, connection_id: str | None, now: int) -> None:
         """A call of a session has ended at ``now`` (us)."""

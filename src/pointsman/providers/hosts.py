@@ -30,6 +30,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``reasoning_member``: where an assistant message of the history holds its reasoning, and ``reasoning_history``
     whether it may stand there; ``required``: it must, beside tool calls (else 400). ``prefill``: how an answer
     is begun for the model (a trailing assistant message, or one marked ``prefix`` or ``partial``), None: not at all.
+    ``continues``: it is known that it goes on with that word for word, for all its models (vendors' documentation).
     ``call_ids``: Mistral takes exactly nine letters and digits. ``thought_signatures``: Google's own, on calls.
     ``cache_marks``: ``cache_control`` may stand on parts; None: nobody knows (`carries_marks`).
     ``text_as_string``: content of parts must be one string.
@@ -53,6 +54,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     reasoning_history: Literal["never", "allowed", "required"] = "allowed"
     prefill: Literal["trailing", "prefix", "partial"] | None = "trailing"
+    continues: bool = False
     thought_signatures: bool = False
     cache_marks: bool | None = None
     text_as_string: bool = False

@@ -13,7 +13,9 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from pointsman.canonical.request import LONG_CONTEXT
 from pointsman.errors import GatewayError, Kind
+from pointsman.routing.alias_patterns import AliasPatterns
 from pointsman.routing.capabilities import capabilities, is_dated, plain_name
 from pointsman.routing.combos import LAST, ComboBook, chain_routes, combo_routes
 from pointsman.routing.facts import FactBook
@@ -29,8 +31,6 @@ MAX_COMPARED_LENGTH: Final = 100
 MAX_KEPT: Final = 10_000  # routes that were worked out; callers can make up names without end
 MAX_ALIASES: Final = 8  # aliases of aliases that are followed
 MAX_NAME: Final = 512  # a longer one is no model's
-PRESET: Final = "@preset/"
-LONG_CONTEXT: Final = "[1m]"  # how some clients ask for the large window
 # The vendor's own API among connections, where it isn't called as the authors of its models are.
 VENDORS: Final = {"mistralai": "mistral", "z-ai": "zai", "meta-llama": "meta"}
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
@@ -53,7 +53,8 @@ class Catalogue:
     ) -> None:
         """``ambiguous``: whether a bare name of models that have nothing to do with each other is refused."""
         self.connections = {connection.id: connection for connection in connections}
-        self.aliases = dict(aliases)
+        self.aliases = {name: meaning for name, meaning in aliases.items() if "*" not in name}
+        self.patterns = AliasPatterns({name: meaning for name, meaning in aliases.items() if "*" in name})
         self.facts = facts or FactBook()
         self._ambiguous = ambiguous
         self._words = words
@@ -183,6 +184,8 @@ class Catalogue:
         return route_to(name, target) if target is not None else None
 
     def _find(self, name: str) -> Target | None:
+        if name.endswith(LONG_CONTEXT) and "claude" in name:
+            return None  # that is no part of its name
         prefix, slash, model = name.partition("/")
         connection = self.connections.get(prefix) or self._prefixes.get(prefix)
         if slash and model and connection is not None and not connection.models and len(name) <= MAX_NAME:
@@ -199,7 +202,7 @@ class Catalogue:
     def _alias(self, name: str) -> Route | None:
         """What the alias stands for; a real name there is meant before another alias of that name."""
         steps = (self._open, self._combos.get, self._word, self._of_slug, self._at_provider, self._of_bare)
-        meaning = self.aliases.get(name)
+        meaning = self.aliases.get(name) or self.patterns.meaning(name)
         for _ in range(MAX_ALIASES):
             if meaning is None:
                 return None
@@ -269,11 +272,6 @@ class Catalogue:
 
     def _variant(self, name: str) -> Route | None:
         """A known name with variants behind it; ``openai:gpt-4`` is none, since nothing is called ``openai``."""
-        head, preset, _ = name.partition(PRESET)
-        if preset:
-            raise GatewayError(
-                Kind.MODEL_NOT_FOUND, f"'{_shown(name)}' names a preset, and there are no presets here", param="model"
-            )
         head, variants = split_variants(name)
         route = self._head(head) if variants else None
         if route is None:

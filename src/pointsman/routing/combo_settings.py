@@ -1,11 +1,15 @@
 """What a combo can be told: names, limits and defaults of its configuration, and the cascade that they come down.
 
-The figures are OmniRoute's. What isn't known here passes, since newer clients have more.
+The figures are OmniRoute's. What isn't known here passes, since newer clients have more. What is known is obeyed
+(docs/combos.md says by what) or refused.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+from pointsman.routing.strategies.auto_weights import DEFAULT as WEIGHTS
+from pointsman.routing.strategies.auto_weights import MODES, PACKS
 
 Fault = tuple[str, str]  # the field and what is wrong with it
 Check = Callable[[str, Any], Iterator[Fault]]
@@ -24,7 +28,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "setRetryDelayMs": 2000,
     "handoffThreshold": 0.85,
     "handoffModel": "",
-    "handoffProviders": ["codex"],
+    "handoffProviders": [],
     "maxMessagesForSummary": 30,
     "maxComboDepth": 3,
     "nestedComboMode": "flatten",
@@ -33,14 +37,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     "hedging": False,
     "hedgeDelayMs": 500,
     "predictiveTtftMs": 0,
-    "fallbackCompressionMode": "lite",
-    "fallbackCompressionThreshold": 1000,
     "resetAwareSessionWeight": 0.35,
     "resetAwareWeeklyWeight": 0.65,
     "resetAwareTieBandPercent": 5,
     "resetAwareExhaustionGuardPercent": 10,
-    "resetAwareQuotaCacheTtlMs": 0,
-    "resetAwareQuotaCacheMaxStaleMs": 0,
     "resetWindowTieBandMs": 60_000,
 }
 
@@ -80,6 +80,16 @@ def one_of(*words: str) -> Check:
     def check(field: str, value: Any) -> Iterator[Fault]:
         if value not in words:
             yield field, f"must be one of: {', '.join(words)}"
+
+    return check
+
+
+def only(allowed: Any, why: str) -> Check:
+    """One value, and why there is no other."""
+
+    def check(field: str, value: Any) -> Iterator[Fault]:
+        if value != allowed or isinstance(value, bool) != isinstance(allowed, bool):
+            yield field, f"can only be {str(allowed).lower()}: {why}"
 
     return check
 
@@ -141,10 +151,14 @@ def _tiers(field: str, value: Any) -> Iterator[Fault]:
             at = tiers[at].get("fallbackTier")
         if at in seen:
             yield f"{field}.tiers.{name}.fallbackTier", "leads back to the tier itself"
+    if tiers and value.get("defaultTier") is None:
+        yield f"{field}.defaultTier", "is missing"
 
 
 _WINDOWS: Final = ("weekly", "session", "monthly")
 _PREDICATE: Final = members(path=text(500, shortest=1), condition=one_of("exists", "nonEmpty", "equals", "notEquals"))
+_NO_COMPRESSION: Final = "prompts are not compressed"
+_AS_TOLD: Final = "quotas come with every answer, none is fetched and kept"
 _PERCENT: Final = number(0, 100, whole=False)
 check_settings: Final = members(
     maxRetries=number(0, 10),
@@ -165,27 +179,30 @@ check_settings: Final = members(
     handoffProviders=items(10, text(100)),
     maxMessagesForSummary=number(5, 100),
     maxComboDepth=number(1, 10),
-    nestedComboMode=one_of("flatten", "execute"),
+    nestedComboMode=only("flatten", "the entries of a combo within another stand in its place"),
     trackMetrics=flag,
-    compressionMode=text(100),
+    compressionMode=only("off", _NO_COMPRESSION),
     zeroLatencyOptimizationsEnabled=flag,
     hedging=flag,
+    continuation=flag,
     hedgeDelayMs=number(0, 600_000),
     predictiveTtftMs=number(0, 600_000),
-    fallbackCompressionMode=text(100),
-    fallbackCompressionThreshold=number(0),
+    fallbackCompressionMode=only("off", _NO_COMPRESSION),
+    fallbackCompressionThreshold=only(0, _NO_COMPRESSION),
     candidatePool=items(200, text(300)),
-    weights=members(),
-    modePack=text(100),
+    weights=members(**dict.fromkeys(WEIGHTS, number(0, 1000, whole=False))),
+    modePack=one_of(*PACKS, *MODES, "balanced"),
     budgetCap=number(0, whole=False),
+    budgetFallback=one_of("cheapest", "strict"),
     explorationRate=number(0, 1, whole=False),
-    routerStrategy=text(100),
+    routerStrategy=one_of("rules", "score", "cost", "eco", "latency", "fast", "sla-aware", "sla", "lkgp"),
+    sla=members(maxP95Ms=number(0, 600_000, whole=False), maxErrorRate=number(0, 1, whole=False), hardConstraints=flag),
     resetAwareSessionWeight=_PERCENT,
     resetAwareWeeklyWeight=_PERCENT,
     resetAwareTieBandPercent=_PERCENT,
     resetAwareExhaustionGuardPercent=_PERCENT,
-    resetAwareQuotaCacheTtlMs=number(0, 300_000),
-    resetAwareQuotaCacheMaxStaleMs=number(0, 3_600_000),
+    resetAwareQuotaCacheTtlMs=only(0, _AS_TOLD),
+    resetAwareQuotaCacheMaxStaleMs=only(0, _AS_TOLD),
     resetWindowWindows=items(3, one_of(*_WINDOWS)),
     resetWindowIncludeSession=flag,
     resetWindowTieBandMs=number(0, 86_400_000),
@@ -197,7 +214,7 @@ check_settings: Final = members(
         timeoutMs=number(1000, 120_000),
     ),
     evalRouting=members(
-        enabled=flag,
+        enabled=only(False, "there are no evaluations to go by"),
         suiteIds=items(50, text(200)),
         maxAgeHours=number(0, whole=False),
         minCases=number(1),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pointsman.routing.combo_settings import Check, Fault, check_settings, flag, items, number, pattern, text
+from pointsman.routing.combo_settings import Check, Fault, check_settings, flag, items, number, only, pattern, text
 
 STRATEGIES: Final = (
     "priority", "weighted", "round-robin", "context-relay", "fill-first", "p2c", "random", "least-used",
@@ -57,7 +57,7 @@ _ENTRY: Final[dict[str, Check]] = {
     "weight": number(0, 100, whole=False),
     "id": text(100),
     "label": text(200),
-    "prompt": text(50_000),
+    "prompt": only("", "there is one system message for the whole combo"),
 }
 
 
@@ -84,11 +84,22 @@ def document_of(body: Mapping[str, Any], before: Mapping[str, Any] | None = None
     document = {name: value for name, value in document.items() if value is not None}
     if "name" not in document:
         faults.append(("name", "is missing"))
+    faults += _strangers(document)
     if faults:
         raise InvalidFieldsError(faults)
     document.setdefault("strategy", "priority")
     document["config"] = {name: value for name, value in document.get("config", {}).items() if value is not None}
     return document
+
+
+def _strangers(document: Mapping[str, Any]) -> Iterator[Fault]:
+    """Tiers whose entry is none of the combo's."""
+    found = (document.get("config") or {}).get("compositeTiers")
+    tiers = found.get("tiers") if isinstance(found, dict) else None
+    known = {entry.get("id") for entry in document.get("models") or ()}
+    for name, tier in tiers.items() if isinstance(tiers, dict) else ():
+        if isinstance(tier, dict) and tier.get("stepId") not in known:
+            yield f"config.compositeTiers.tiers.{name}.stepId", "names no entry of this combo"
 
 
 def _entries(given: Mapping[str, Any], faults: list[Fault]) -> list[dict[str, Any]] | None:

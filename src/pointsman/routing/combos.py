@@ -106,10 +106,10 @@ def combo_routes(combos: Mapping[str, Combo], models: Models, fallback: str | No
     """The route of every combo that has a target, by its name and by ``combo/`` and its name."""
     found: dict[str, Route] = {}
     for combo in combos.values():
-        steps = _merged(_steps_of(combo, combos, models, ()))
+        steps = _merged(_tiered(_steps_of(combo, combos, models, ()), combo.settings))
         if not steps:
             continue
-        last = _find(fallback, models) if fallback is not None else []
+        last = named_targets(fallback, models) if fallback is not None else []
         known = {step.target.id for step in steps}
         steps += [Step(target=target, group=LAST, id="fallback") for target in last if target.id not in known]
         route = Route(
@@ -139,7 +139,37 @@ def _steps_of(combo: Combo, combos: Mapping[str, Combo], models: Models, above: 
     if combo.allowed_providers is not None:
         allowed = combo.allowed_providers
         steps = [step for step in steps if allowed & {step.target.connection.id, step.target.connection.vendor}]
-    return steps[:MAX_STEPS]
+    return _pooled(steps, combo)[:MAX_STEPS]
+
+
+def _tiered(steps: list[Step], settings: Mapping[str, Any]) -> list[Step]:
+    """The steps with those of the default tier first, then those of the tiers that it falls back to, then the others
+    (``compositeTiers``)."""
+    found = settings.get("compositeTiers")
+    if not found or not found.get("tiers"):
+        return steps
+    tiers, name = found["tiers"], found.get("defaultTier")
+    groups: dict[str, int] = {}
+    while name in tiers and tiers[name]["stepId"] not in groups:
+        groups[tiers[name]["stepId"]] = len(groups)
+        name = tiers[name].get("fallbackTier")
+    last = len(groups)
+    placed = [
+        msgspec.structs.replace(step, group=groups.get(step.id, groups.get(step.id.partition("/")[0], last)))
+        for step in steps
+    ]
+    return sorted(placed, key=lambda step: step.group)
+
+
+def _pooled(steps: list[Step], combo: Combo) -> list[Step]:
+    """The steps among which `auto` chooses (``candidatePool``: connections, vendors, targets); all, if it has none."""
+    pool = frozenset(combo.settings.get("candidatePool") or ()) if combo.strategy == "auto" else frozenset()
+    kept = [
+        step
+        for step in steps
+        if pool & {(target := step.target).id, target.connection.id, target.connection.vendor, target.model}
+    ]
+    return kept or steps
 
 
 def _shared(steps: list[Step], entry: Entry) -> list[Step]:
@@ -174,7 +204,7 @@ def _targets_of(entry: Entry, models: Models) -> list[Target]:
     elif entry.provider is not None and not name.startswith(f"{entry.provider}/"):
         found = models.offered(entry.provider, name)
     else:
-        found = _find(name, models)
+        found = named_targets(name, models)
     return [target for target in found if target.listed]
 
 
@@ -188,7 +218,8 @@ def _at_connection(name: str, connection: str, provider: str | None, models: Mod
     return []
 
 
-def _find(name: str, models: Models) -> list[Target]:
+def named_targets(name: str, models: Models) -> list[Target]:
+    """What a model's name means as an entry of a combo: ``connection/model``, ``provider/model``, ``provider/*``."""
     if name.endswith(ANY):
         return models.offered(name.removesuffix(ANY), None)
     target = models.named(name)

@@ -1,6 +1,7 @@
 """What a request asks of routing (`Wants`), read from it as members that came, or as our own words."""
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import msgspec
 from pointsman.canonical.parts import AnyPart, AudioPart, FilePart, ImagePart, ToolResultPart, VideoPart
 from pointsman.canonical.request import Message, Request
 from pointsman.routing.plan import Route
+from pointsman.routing.steering import AUTO, judged, steering
 from pointsman.routing.variants import SETTING, tiers_of
 from pointsman.routing.wants import NO_PREFERENCES, Judged, Wants
 from pointsman.routing.wishes import SESSION_HEADER, Wishes, checked_session
@@ -65,7 +67,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as the flow has it: ``fields`` are its members as they came, or ``request`` is what was read of it."""
+    """A request as the flow has it: ``fields`` are its members as they came, or ``request`` is what was read of it.
+
+    ``allowed_models`` (patterns) and ``allowed_connections`` are all that its key may use; empty: everything.
+    """
 
     model: str
     operation: str
@@ -77,6 +82,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     request: Any = None
     wishes: Wishes | None = None
     judged: Judged | None = None
+    allowed_models: tuple[str, ...] = ()
+    allowed_connections: tuple[str, ...] = ()
 
 
 def wants_of(asked: Asked, route: Route) -> Wants:
@@ -108,8 +115,20 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         conversation=key or conversation,
         judged=asked.judged,
         cache_marks=CACHE_MARK in asked.body,
+        allowed_models=_allowed(asked),
+        allowed_providers=asked.allowed_connections or None,
+        **steering(asked.headers, route.strategy, route.settings),
+        **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),
         **read,
     )
+
+
+def _allowed(asked: Asked) -> tuple[str, ...] | None:
+    """The models that the key may use; None: all of those that the requested names stand for."""
+    patterns, names = asked.allowed_models, (asked.model, *(asked.wishes.models if asked.wishes is not None else ()))
+    if all(any(fnmatchcase(name, pattern) for pattern in patterns) for name in names):
+        return None
+    return patterns or None
 
 
 def _session(asked: Asked) -> str | None:

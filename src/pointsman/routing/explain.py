@@ -207,6 +207,9 @@ _REASONS: Final[dict[str, Callable[[Target, Problem], str]]] = {
     "deprecated": lambda target, problem: f"retired on {_instant(target.facts.deprecated_at or 0)[:10]}",
     "allowed_models": lambda target, problem: "the key may not use this model",
     "allowed_providers": lambda target, problem: f"the key may not use the provider {target.connection.vendor}",
+    "connection": lambda target, problem: (
+        f"not at the connection that the request names, {_shown(problem.wants.connection or '')}"
+    ),
     "only": lambda target, problem: f"{target.connection.vendor} is not among {_words(problem.wants.preferences.only)}",
     "ignore": lambda target, problem: f"{target.connection.vendor} is to be ignored",
     "data_collection": _data_policy,

@@ -84,6 +84,11 @@ def _allowed_providers(problem: "Problem") -> Sieve | None:
     return None if allowed is None else _among(allowed, problem)
 
 
+def _connection(problem: "Problem") -> Sieve | None:
+    pinned = problem.wants.connection
+    return None if pinned is None else lambda steps: [step for step in steps if step.target.connection.id == pinned]
+
+
 def _only(problem: "Problem") -> Sieve | None:
     only = problem.wants.preferences.only
     return None if only is None else _among(only, problem)
@@ -285,6 +290,7 @@ FILTERS: Final[tuple[Row, ...]] = (
     ("deprecated", ("deprecated_at",), False, _deprecated),
     ("allowed_models", ("slug",), True, _allowed_models),
     ("allowed_providers", ("service_tier", "quantization"), True, _allowed_providers),
+    ("connection", (), True, _connection),
     ("only", ("service_tier", "quantization"), True, _only),
     ("ignore", ("service_tier", "quantization"), True, _ignore),
     ("data_collection", ("trains",), True, _training),

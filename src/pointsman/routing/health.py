@@ -21,7 +21,7 @@ from pointsman.resilience import (
 )
 from pointsman.routing.breaker import Breaker, State, Stored
 from pointsman.routing.failures import Failure, Listed
-from pointsman.routing.plan import Condition
+from pointsman.routing.plan import FINE, Condition
 from pointsman.routing.quota import Quota, next_look, read_quota
 from pointsman.routing.targets import Connection, Target
 
@@ -32,6 +32,8 @@ FORGOTTEN: Final = 600 * SECOND  # after the end of its time nothing is known of
 MAX_ENTRIES: Final = 5000  # of each table
 MAX_NAME: Final = 300  # characters; a longer name of a model is a client's invention
 LOCAL: Final = "local"
+SPENT: Final = frozenset(("credits_exhausted", "daily_quota"))  # failures that tell of a quota that is used up
+BREAKERS: Final[dict[str, Literal["half_open", "open"]]] = {"HALF_OPEN": "half_open", "OPEN": "open"}
 
 Scope = Literal["connection", "model", "provider", "quota"]
 
@@ -128,12 +130,21 @@ class HealthBook:
                 probing = True
                 if breaker.probe_until > max(now, until):
                     until, reason = breaker.probe_until, "probing"
+        standing = self.standing_of(target.connection.id, now)
         if until > now:
-            return Condition(usable=False, until=until, reason=reason)
-        headroom = self.headroom(target.connection.id, now)
-        if not probing and state == "CLOSED" and headroom is None:
-            return None
-        return Condition(probing=probing, unstable=state == "DEGRADED", headroom=headroom)
+            return msgspec.structs.replace(
+                standing,
+                usable=False,
+                until=until,
+                reason=reason,
+                quota_spent=standing.quota_spent or reason in SPENT,
+                breaker=BREAKERS.get(state, "closed"),
+            )
+        if not probing and state == "CLOSED":
+            return None if standing is FINE else standing
+        return msgspec.structs.replace(
+            standing, probing=probing, unstable=state == "DEGRADED", breaker=BREAKERS.get(state, "closed")
+        )
 
     def ready(self, target: Target, now: int) -> bool:
         """Whether a call to the target may be made now."""
@@ -167,6 +178,16 @@ class HealthBook:
         """The part of its limits that an account has left, 0 to 1; None: not known."""
         quota = self.quotas.get(connection_id)
         return quota.headroom(now) if quota is not None else None
+
+    def standing_of(self, connection_id: str, now: int) -> Condition:
+        """What is known of an account's quotas; `FINE` when that is nothing."""
+        quota = self.quotas.get(connection_id)
+        headroom = quota.headroom(now) if quota is not None else None
+        if quota is None or headroom is None:
+            return FINE
+        windows = quota.live(now)
+        spent = any([window.remaining <= 0 for window in windows]) if windows else False
+        return Condition(headroom=headroom, windows=windows, quota_spent=spent)
 
     # what requests report
 

@@ -144,9 +144,10 @@ def counted(headers: Mapping[bytes, bytes]) -> Iterator[tuple[str, float | None,
     for what, limit, remaining, reset in COUNTED:
         value = headers.get(reset)
         if value:
-            yield what, _count(headers.get(limit)), _count(headers.get(remaining)), value.decode("latin-1")
+            yield what, count(headers.get(limit)), count(headers.get(remaining)), value.decode("latin-1")
 
 
-def _count(value: bytes | None) -> float | None:
+def count(value: bytes | None) -> float | None:
+    """A header's number; None when it is none."""
     text = value.decode("latin-1").strip() if value else ""
     return float(text) if _NUMBER.fullmatch(text) else None

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pointsman.canonical.samples import Histogram, Sample, percentiles, place_of
+from pointsman.canonical.samples import Histogram, Sample, percentiles, place_of, spread
 from pointsman.routing.plan import FINE, Condition
 
 SECOND: Final = 1_000_000
@@ -37,6 +37,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered: int = 0
     first_token: dict[str, float] = {}
     throughput: dict[str, float] = {}
+    latency: float | None = None  # of whole answers: mean, 95th percentile, standard deviation
+    latency_p95: float | None = None
+    latency_deviation: float | None = None
 
     @property
     def uptime(self) -> float | None:
@@ -52,6 +55,7 @@ class Slot(msgspec.Struct, kw_only=True, array_like=True):
     answered: int = 0
     first_token: Histogram = {}
     throughput: Histogram = {}
+    latency: Histogram = {}
 
 
 class _History:
@@ -76,15 +80,20 @@ class _History:
         slot.answered += weight * sample.ok
         _count(slot.first_token, sample.first_token, weight)
         _count(slot.throughput, sample.throughput, weight)
+        _count(slot.latency, sample.latency, weight)
         return slot
 
     def figures(self, since: int) -> Figures:
         slots = [slot for slots in (self.own, self.others) for slot in slots if slot.number * SLOT >= since]
+        mean, p95, deviation = spread([slot.latency for slot in slots])
         return Figures(
             attempts=sum([slot.attempts for slot in slots]),
             answered=sum([slot.answered for slot in slots]),
             first_token=percentiles([slot.first_token for slot in slots]),
             throughput=percentiles([slot.throughput for slot in slots]),
+            latency=mean,
+            latency_p95=p95,
+            latency_deviation=deviation,
         )
 
     def unstable(self, now: int) -> bool:
@@ -135,6 +144,9 @@ class Measurements:
                 success_rate=figures.uptime,
                 first_token=figures.first_token,
                 throughput=figures.throughput,
+                latency=figures.latency,
+                latency_p95=figures.latency_p95,
+                latency_deviation=figures.latency_deviation,
             )
             history.condition_at = now
         measured = history.condition
@@ -147,6 +159,9 @@ class Measurements:
             success_rate=measured.success_rate,
             first_token=measured.first_token,
             throughput=measured.throughput,
+            latency=measured.latency,
+            latency_p95=measured.latency_p95,
+            latency_deviation=measured.latency_deviation,
         )
 
     def _shrink(self, now: int) -> None:
@@ -201,6 +216,7 @@ def _add(slot: Slot, told: Slot, before: Slot) -> None:
     for mine, theirs, theirs_before in (
         (slot.first_token, told.first_token, before.first_token),
         (slot.throughput, told.throughput, before.throughput),
+        (slot.latency, told.latency, before.latency),
     ):
         for place, count in theirs.items():
             mine[place] = mine.get(place, 0) + count - theirs_before.get(place, 0)

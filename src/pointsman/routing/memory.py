@@ -45,6 +45,8 @@ def planned(problem: Problem, plan: RoutePlan) -> Memory:
             return replace(memory, turn=turn, deck=_dealt(problem, plan))
         case "fill-first":
             return replace(memory, turn=turn, filling=plan.order[0].id)
+        case "weighted" if problem.route.settings.get("stickyWeightedLimit"):
+            return replace(memory, turn=turn, filling=plan.order[0].id)
         case "auto" if problem.conditions or memory.resting:
             return replace(memory, turn=turn, resting=auto.resting(problem))
     return replace(memory, turn=turn)

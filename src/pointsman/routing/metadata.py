@@ -7,7 +7,8 @@ from pointsman.routing.plan import Route, RoutePlan
 from pointsman.routing.strategies.openrouter import OWN, OWN_LAST
 from pointsman.routing.targets import Connection, Target
 
-HEADERS: Final = (b"x-openrouter-metadata", b"x-openrouter-experimental-metadata")  # the second is the older name
+NAME: Final = b"x-openrouter-metadata"
+OLDER_NAME: Final = b"x-openrouter-experimental-metadata"
 MAX_SHOWN: Final = 50  # endpoints and attempts
 OK: Final = 200
 
@@ -36,7 +37,9 @@ class Told(NamedTuple):
 
 def wanted(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a client asks for it."""
-    return any(headers.get(name, b"").strip().lower() == b"enabled" for name in HEADERS)
+    if NAME not in headers and OLDER_NAME not in headers:
+        return False
+    return any(headers.get(name, b"").strip().lower() == b"enabled" for name in (NAME, OLDER_NAME))
 
 
 def router_metadata(told: Told, name: "Namer") -> dict[str, Any]:

@@ -88,7 +88,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What earlier requests of a route have left behind. ``turn`` counts them, ``last_good`` answered last,
     ``sticky`` answered this conversation, ``deck`` is what is still to be dealt, ``filling`` the account that is used
-    up first (all target ids). ``resting``: target ids that did badly, until when (us) and how often in a row.
+    up first, or was drawn last (all target ids). ``resting``: target ids that did badly, until when (us) and how often
+    in a row.
     """
 
     turn: int = 0
@@ -197,9 +198,26 @@ def _ordered(steps: Sequence[Step], problem: Problem) -> Sequence[Step]:
         for step in steps:
             groups.setdefault(step.group, []).append(step)
         ordered = [step for group in sorted(groups) for step in order(groups[group], problem, draws)]
+    if problem.conditions and problem.route.settings.get("predictiveTtftMs"):
+        ordered = _quick_first(ordered, problem)
     if problem.memory.sticky is not None and problem.route.kind == "combo":
         return _stuck(ordered, problem)
     return ordered
+
+
+def _quick_first(ordered: list[Step], problem: Problem) -> list[Step]:
+    """Targets whose first token usually comes later than ``predictiveTtftMs`` behind the others
+    (``zeroLatencyOptimizationsEnabled``)."""
+    settings, get = problem.route.settings, problem.conditions.get
+    if not settings.get("zeroLatencyOptimizationsEnabled"):
+        return ordered
+    most = settings["predictiveTtftMs"] / 1000
+    slow = {
+        step.target.id
+        for step in ordered
+        if (found := get(step.target.id)) is not None and found.first_token.get("p50", 0.0) > most
+    }
+    return sorted(ordered, key=lambda step: step.target.id in slow)
 
 
 def _stuck(ordered: list[Step], problem: Problem) -> list[Step]:

@@ -72,7 +72,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the same over its turns. ``models`` are fallbacks in the client's own order. ``allowed_models`` (patterns with
     ``*``) and ``allowed_providers`` are what the caller's key may use. ``task`` is code, reasoning, simple or medium;
     ``difficulty`` the tier of models that fits (free, cheap, premium). ``budget`` is what the request may cost
-    (pico-USD); ``budget_strict``: rather none than one that costs more.
+    (pico-USD); ``budget_strict``: rather none than one that costs more. ``connection`` is the only one that it may go
+    to, ``mode`` a set of weights for `auto` by name.
     """
 
     model: str
@@ -93,6 +94,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     difficulty: str | None = None
     budget: int | None = None
     budget_strict: bool = False
+    connection: str | None = None
+    mode: str | None = None
     session: str | None = None
     conversation: str | None = None
     judged: Judged | None = None  # of a request that names a profile

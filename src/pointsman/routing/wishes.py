@@ -15,7 +15,7 @@ from pointsman.routing.wants import NO_PREFERENCES, Percentiles, Preferences, So
 from pointsman.wire.members import Members, read_request
 
 # Members that are for routing alone. A request that has one of them is looked at more closely.
-MEMBERS: Final = frozenset(("provider", "models", "route", "session_id", "fallbacks"))
+MEMBERS: Final = frozenset(("provider", "models", "route", "session_id", "fallbacks", "preset"))
 # An API that has a member of the name itself keeps it: ``fallbacks`` is OpenRouter's only beside Anthropic's words.
 ONLY_OF: Final = {"fallbacks": "anthropic"}
 MAX_MODELS: Final = 32

@@ -1,7 +1,7 @@
 """The inference routes: which path speaks which dialect, and what the path and the headers say beside the body."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
@@ -13,10 +13,14 @@ from pointsman.canonical.halves import Dialect as HubDialect
 from pointsman.canonical.request import Request
 from pointsman.contracts.operations import Contract
 from pointsman.dialects import openai_chat
+from pointsman.entry import Entry
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import serve
-from pointsman.gateway import Call, Gateway
+from pointsman.flow import serve, usual_work
+from pointsman.gateway import Call, Dialect, Gateway
+from pointsman.gateway import Exchange as FlowExchange
+from pointsman.hub.profile_headers import explicit_lines
 from pointsman.policy.authentication import authenticate
+from pointsman.routing.metadata import wanted
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
@@ -83,6 +87,7 @@ class Speaking:
         self.render_stream_error = dialect.render_stream_error
         self.render_limits = dialect.render_limits
         self.answer_without_upstream = getattr(dialect, "loading_answer", None)
+        self.REWRITES = wanted(call.headers)  # how the request was routed is not in the upstream's answer
         self._call = call
         self._provider = provider
         self._needs_limit = needs_limit
@@ -150,6 +155,12 @@ class Pinned(Speaking):
                 raise GatewayError(Kind.INVALID_REQUEST, message, param="provider")
             self._pin = provider
         return msgspec.structs.replace(call, model=self._place(self._pin, call.model))  # type: ignore[type-var]
+
+
+async def _told_explicitly(gateway: Gateway, dialect: Dialect, exchange: FlowExchange, entry: Entry) -> None:
+    """CrossCompute's clients are told who answers though they have named the model; profiles tell more."""
+    exchange.telling = partial(explicit_lines, entry)
+    await usual_work(exchange)(gateway, dialect, exchange, entry)
 
 
 def place_model(provider: str, model: str) -> str:
@@ -244,7 +255,7 @@ class InferenceRoutes:
             if contract is Contract.HARDCARRX:
                 return serve(self._gateway, self._pinned(exchange), exchange)
             if contract is Contract.CROSSCOMPUTE:
-                return serve(self._gateway, _crosscompute(), exchange)
+                return serve(self._gateway, _crosscompute(), exchange, _told_explicitly)
             return serve(self._gateway, raw, exchange)
 
         return handle

@@ -51,6 +51,15 @@ class HeldExchange:
         self._outer.throttle = value
 
     @property
+    def api_head(self) -> bytes:
+        """Header lines that the client's API has."""
+        return self._outer.api_head
+
+    @api_head.setter
+    def api_head(self, value: bytes) -> None:
+        self._outer.api_head = value
+
+    @property
     def limit_head(self) -> bytes:
         """Header lines about rate limits."""
         return self._outer.limit_head

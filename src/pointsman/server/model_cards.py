@@ -81,7 +81,10 @@ def cards_of(catalogue: Catalogue) -> list[Card]:
         except GatewayError:
             continue  # one that points nowhere is told at its use
         meant = tuple({step.target.id: step.target for step in steps}.values())
-        found.setdefault(name, card_of(name, meant, router=name in catalogue.combos))
+        card, combo = card_of(name, meant, router=name in catalogue.combos), catalogue.combos.get(name)
+        if combo is not None and combo.context_length is not None:
+            card = msgspec.structs.replace(card, context=combo.context_length)
+        found.setdefault(name, card)
     return list(found.values())
 
 

@@ -32,6 +32,13 @@ class AliasRepository:
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
             return await configuration.bump(connection)
 
+    async def put(self, row: AliasRow) -> int:
+        """Store an alias in place of one of its name; gives the new configuration revision. Raises StorageError."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(_TABLE).where(_TABLE.c.name == row.name))
+            await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
+            return await configuration.bump(connection)
+
     async def list(self) -> tuple[AliasRow, ...]:
         """Every alias by name."""
         async with self._database.read() as connection:

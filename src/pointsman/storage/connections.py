@@ -21,6 +21,8 @@ class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     priority: int = 0
     max_concurrent: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     allow_private: bool = False
     provider: str | None = None
     enabled: bool = True

@@ -173,6 +173,17 @@ class KeyRepository:
                 await configuration.bump(connection)
             return int(gone.rowcount)
 
+    async def revision(self) -> int:
+        """The configuration's revision now."""
+        return await configuration.ConfigurationRepository(self._database).revision()
+
+    async def remove_session(self, key_id: str) -> None:
+        """End one session; nothing happens when there is none with this id."""
+        async with self._database.write() as connection:
+            gone = await connection.execute(delete(_TABLE).where(_TABLE.c.kind == "session", _TABLE.c.id == key_id))
+            if gone.rowcount:
+                await configuration.bump(connection)
+
     async def touch(self, connection: AsyncConnection, last_used: Mapping[str, int]) -> None:
         """Note in the caller's transaction when keys (by id) were last used (us); never moves an instant back."""
         if last_used:

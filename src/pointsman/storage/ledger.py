@@ -152,6 +152,10 @@ class LedgerRepository:
         async with self._database.read() as connection:
             return await self.balance_in(connection, credit_of(account_id))
 
+    async def credit_in(self, connection: AsyncConnection, account_id: str) -> int:
+        """The same inside the caller's transaction."""
+        return await self.balance_in(connection, credit_of(account_id))
+
     async def credits(self, account_ids: Sequence[str]) -> dict[str, int]:
         """What each of these accounts may still spend, in nano-USD."""
         names = {credit_of(account_id).id: account_id for account_id in account_ids}
@@ -169,21 +173,12 @@ class LedgerRepository:
 
     async def balances(self, after: str, limit: int) -> tuple[Balance, ...]:
         """Up to ``limit`` balances, by name, behind the ledger account ``after``."""
-        query = select(_BALANCES).where(_BALANCES.c.ledger_account > after).order_by(_BALANCES.c.ledger_account)
         async with self._database.read() as connection:
-            return tuple(Balance(**row._mapping) for row in await connection.execute(query.limit(limit)))
+            return tuple(Balance(**row._mapping) for row in await connection.execute(balances_query(after, limit)))
 
     async def refunded(self, connection: AsyncConnection, request_id: str, account_id: str) -> int:
         """What was given back for a request so far, in nano-USD, inside the caller's transaction."""
-        query = (
-            select(func.coalesce(func.sum(_POSTINGS.c.amount_nano_usd), 0))
-            .join(_TRANSACTIONS, _TRANSACTIONS.c.sequence == _POSTINGS.c.transaction_sequence)
-            .where(
-                _TRANSACTIONS.c.subject == request_id,
-                _TRANSACTIONS.c.kind == TransactionKind.REFUND.value,
-                _POSTINGS.c.ledger_account == credit_of(account_id).id,
-            )
-        )
+        query = subject_query(request_id, account_id)
         return int((await connection.execute(query)).scalar_one())
 
     async def entries(self, account: LedgerAccount, before: int | None, limit: int) -> tuple[LedgerEntry, ...]:
@@ -191,6 +186,21 @@ class LedgerRepository:
         query = entries_query(account, before, limit)
         async with self._database.read() as connection:
             return tuple(_entry(row) for row in await connection.execute(query))
+
+
+def balances_query(after: str, limit: int) -> Any:
+    """The query of a page of balances, by name."""
+    return select(_BALANCES).where(_BALANCES.c.ledger_account > after).order_by(_BALANCES.c.ledger_account).limit(limit)
+
+
+def subject_query(request_id: str, account_id: str) -> Any:
+    """The query of what was refunded of a request: first its refunds, then the postings of each."""
+    refunds = select(_TRANSACTIONS.c.sequence).where(
+        _TRANSACTIONS.c.subject == request_id, _TRANSACTIONS.c.kind == TransactionKind.REFUND.value
+    )
+    return select(func.coalesce(func.sum(_POSTINGS.c.amount_nano_usd), 0)).where(
+        _POSTINGS.c.ledger_account == credit_of(account_id).id, _POSTINGS.c.transaction_sequence.in_(refunds)
+    )
 
 
 def entries_query(account: LedgerAccount, before: int | None, limit: int) -> Any:

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.record import Exemption, Outcome, RequestRecord
@@ -27,6 +27,29 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     records: Sequence[RequestRecord]
     first: int
     last: int
+
+
+class Owner(NamedTuple):
+    """Whose requests: ``column`` names what the id is of."""
+
+    column: Literal["workspace_id", "account_id", "key_id"]
+    id: str
+
+
+class Place(NamedTuple):
+    """Where a page ends: the last record's instant and id."""
+
+    created_at: int
+    request_id: str
+
+
+class UnpricedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What was used of a model that nobody has a price of. ``newest_at`` in us."""
+
+    model: str
+    requests: int
+    tokens: int
+    newest_at: int
 
 
 _TABLE: Final = tables.requests
@@ -53,7 +76,6 @@ _POSTGRES_PLANS: Final = (
 )
 _LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
-_ASKED_AT_ONCE: Final = 500
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
@@ -108,16 +130,6 @@ class RequestRepository:
                 found.append(record)
         return found
 
-    async def known(self, connection: AsyncConnection, request_ids: Sequence[str]) -> set[str]:
-        """Which of these requests are stored. They stay the only ones until the caller's transaction ends."""
-        await self._database.in_order(connection)
-        found: set[str] = set()
-        for start in range(0, len(request_ids), _ASKED_AT_ONCE):
-            some = request_ids[start : start + _ASKED_AT_ONCE]
-            query = select(_TABLE.c.request_id).where(_TABLE.c.request_id.in_(some))
-            found.update((await connection.execute(query)).scalars())
-        return found
-
     async def find_plan(self, request_id: str, workspace_id: str | None = None) -> bytes | None:
         """The kept routing decision of a request; of this workspace only, unless it is None. None: there is none."""
         query = select(_PLANS.c.plan).where(_PLANS.c.request_id == request_id)
@@ -135,6 +147,22 @@ class RequestRepository:
         old = select(_PLANS.c.request_id).where(_PLANS.c.created_at < before).limit(most)
         async with self._database.write() as connection:
             return (await connection.execute(delete(_PLANS).where(_PLANS.c.request_id.in_(old)))).rowcount
+
+    async def list_newest(self, owner: Owner, before: Place | None, limit: int) -> tuple[RequestRecord, ...]:
+        """Up to ``limit`` records of an owner, newest first, behind ``before``: as fast for the last page as for the
+        first. Go on with the `Place` of the last one.
+        """
+        query = newest_query(owner, before, limit)
+        async with self._database.read() as connection:
+            return tuple(_record(row) for row in await connection.execute(query))
+
+    async def unpriced(self, limit: int) -> tuple[UnpricedModel, ...]:
+        """Which models were used at no known price, the most used first."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(unpriced_query(limit))
+            return tuple(
+                UnpricedModel(model=row[0], requests=row[1], tokens=int(row[2]), newest_at=row[3]) for row in rows
+            )
 
     async def list_page(self, workspace_id: str, limit: int, offset: int = 0) -> tuple[RequestRecord, ...]:
         """Up to ``limit`` records of the workspace, newest first, after leaving out ``offset``."""
@@ -171,6 +199,29 @@ class RequestRepository:
         """The sequence number of the record stored last; 0 when there is none."""
         async with self._database.read() as connection:
             return int((await connection.execute(_LAST)).scalar_one())
+
+
+def newest_query(owner: Owner, before: Place | None, limit: int) -> Any:
+    """The query of a page: it walks the index of the owner's column."""
+    query = select(*_COLUMNS).where(_TABLE.c[owner.column] == owner.id)
+    if before is not None:
+        newest = _TABLE.c.created_at
+        behind = or_(newest < before.created_at, _TABLE.c.request_id < before.request_id)
+        query = query.where(newest <= before.created_at, behind)
+    return query.order_by(_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc()).limit(limit)
+
+
+def unpriced_query(limit: int) -> Any:
+    """The query of what has no price: it reads a partial index that has hardly any row."""
+    name = func.coalesce(_TABLE.c.target, _TABLE.c.request_model, "").label("model")
+    used = func.sum(_TABLE.c.input_tokens + _TABLE.c.output_tokens)
+    return (
+        select(name, func.count().label("requests"), used, func.max(_TABLE.c.created_at))
+        .where(tables.UNPRICED)
+        .group_by(name)
+        .order_by(func.count().desc(), name)
+        .limit(limit)
+    )
 
 
 def _record(row: Row[Any] | Sequence[Any]) -> RequestRecord:

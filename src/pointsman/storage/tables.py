@@ -102,6 +102,8 @@ connections: Final = Table(
     Column("tags", Text, nullable=False, server_default="[]"),
     Column("sealed_headers", LargeBinary),
     Column("sealed_extra", LargeBinary),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
 )
 
@@ -362,6 +364,15 @@ model_lists: Final = Table(
     Column("problem", Text),
 )
 
+# The operator's words on models that came by command or over the API (upstream/model_words.py). ``words`` is JSON.
+model_words: Final = Table(
+    "model_words",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
 journal_segments: Final = Table(
     "journal_segments",
     metadata,
@@ -463,4 +474,14 @@ route_sharing: Final = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
+)
+
+# Requests filled in beforehand (routing/presets.py); ``document`` is JSON.
+presets: Final = Table(
+    "presets",
+    metadata,
+    Column("slug", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )

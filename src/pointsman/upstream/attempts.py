@@ -141,14 +141,15 @@ class Attempts:
         """Try a target, and another one beside it once it has taken ``after`` seconds. Gives whether one has answered.
         ``had`` are its turn and those that are left.
         """
-        turn, turns = had
+        first, turns = had
+        held: GatewayError | None = None
         running: dict[asyncio.Task[GatewayError | None], tuple[Turn, float]] = {}
         answered = False
 
         def start(turn: Turn) -> None:
             running[asyncio.create_task(self._try(turn.target, go))] = (turn, self._clock.monotonic())
 
-        start(turn)
+        start(first)
         try:
             done, _ = await asyncio.wait(running, timeout=after)
             if not done and not hedging.answering and (second := self._beside(turns, hedging)) is not None:
@@ -162,13 +163,20 @@ class Attempts:
                     failed = task.result()
                     if failed is None:
                         answered = True
-                    else:
+                        continue
+                    try:
                         self._judge(turn, turns, failed, began)
+                    except GatewayError as final:
+                        if turn is first or not running:
+                            raise
+                        held = final  # what a rival says is final only once the first has failed, too
         finally:
             for task in running:
                 task.cancel()
             if running:
                 await asyncio.gather(*running, return_exceptions=True)
+        if held is not None and not answered:
+            raise held
         return answered
 
     def _beside(self, turns: list[Turn], hedging: Hedging) -> Turn | None:
@@ -218,7 +226,8 @@ class Attempts:
 
         When the request's own time was over nothing is: a caller in a hurry is not the upstream's fault.
         """
-        failure, refusal, now = classify(error), error.refusal, self._clock.now_us()
+        failure = classify_broken(error.kind) if error.begun else classify(error)
+        refusal, now = error.refusal, self._clock.now_us()
         if error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late():
             return failure
         if refusal is None:
@@ -233,7 +242,7 @@ class Attempts:
         if not self.tried and not self.lost:
             return None
         rows: list[list[Any]] = [
-            [one.target.id, one.failure.word, one.error.status, one.us] for one in self.tried[:MAX_NAMED]
+            [one.target.id, _word(one), one.error.status, one.us] for one in self.tried[:MAX_NAMED]
         ]
         rows += [[one.target.id, "hedge_lost", 0, one.us, one.used] for one in self.lost]
         return msgspec.json.encode(rows).decode()
@@ -246,7 +255,10 @@ class Attempts:
             raise error
         if self._is_late():
             raise self._late()
-        if failure.larger:
+        if error.begun and failure.again and not turn.tries:  # it may go on itself, when nobody else does
+            turn.tries, turn.not_before = 1, now
+            turns.append(turn)
+        elif failure.larger:
             self._overflowed.append(turn.target)
         elif is_safe_again(failure, error) and turn.tries < self._terms.retries:
             wait = self._wait(turn.tries, error.retry_after_seconds)
@@ -288,6 +300,11 @@ class Attempts:
         return GatewayError(Kind.UPSTREAM_TIMEOUT, f"the request's {self._seconds:g} s are over; tried: {named}")
 
 
+def _word(tried: Tried) -> str:
+    """What a record says of a failed attempt."""
+    return f"interrupted: {tried.failure.word}" if tried.error.begun else tried.failure.word
+
+
 def is_safe_again(failure: Failure, error: GatewayError) -> bool:
     """Whether the same target may be asked again: it has refused the request, or was never reached."""
     return failure.again and (error.refusal is not None or error.kind is Kind.UPSTREAM_UNAVAILABLE)
@@ -306,7 +323,8 @@ def exhausted(tried: list[Tried], left: Sequence[Left] = ()) -> GatewayError:
     if all(one.error.kind is Kind.RATE_LIMITED for one in tried):
         waits = [one.error.retry_after_seconds for one in tried if one.error.retry_after_seconds is not None]
         return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=min(waits, default=None))
-    last = [*last_of.values()][-1]
+    begun = [one.error for one in tried if one.error.begun]  # nobody went on: how it broke tells more than that
+    last = begun[-1] if begun else [*last_of.values()][-1]
     return GatewayError(
         last.kind, message, param=last.param, status=last.status, retry_after_seconds=last.retry_after_seconds
     )

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from pointsman.accounting.price_lookup import Question
+from pointsman.canonical.limits import Limits
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
@@ -74,6 +75,8 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     allow_private: bool
     problem: str | None = None
     max_concurrent: int | None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     provider: str | None
     enabled: bool = True
     name: str | None = None
@@ -208,6 +211,15 @@ class ConnectionService:
     async def list_all(self) -> list[ConnectionInfo]:
         """Every connection, those of the file first."""
         return [_info(declared) for declared in await self._all(disabled=True)]
+
+    async def limits(self) -> dict[str, Limits]:
+        """What may be asked of each connection in a minute, whoever asks."""
+        return {
+            one.row.id: Limits(
+                requests_per_minute=one.row.requests_per_minute, tokens_per_minute=one.row.tokens_per_minute
+            )
+            for one in await self._all()
+        }
 
     async def catalogue(
         self, *, local: bool, local_installed: bool, prices: Prices | None = None, combos: ComboBook | None = None
@@ -441,6 +453,8 @@ def _info(declared: Declared) -> ConnectionInfo:
         has_secret=declared.secret is not None,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
+        requests_per_minute=row.requests_per_minute,
+        tokens_per_minute=row.tokens_per_minute,
         provider=row.provider,
         problem=_problem(declared),
         enabled=row.enabled,

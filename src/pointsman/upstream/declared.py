@@ -28,8 +28,9 @@ MAX_TEXT: Final = 200  # characters of a name or a tag
 MAX_AUTHORITIES: Final = 256 * 1024  # characters of certificates that come over the API
 # Fields that are the same in the clear and stored.
 _PLAIN: Final = (
-    "id", "kind", "base_url", "models", "priority", "max_concurrent", "allow_private", "provider", "options",
-    "enabled", "name", "display_name", "default_model", "node_id", "prefix", "excluded_models", "tags",
+    "id", "kind", "base_url", "models", "priority", "max_concurrent", "requests_per_minute", "tokens_per_minute",
+    "allow_private", "provider", "options", "enabled", "name", "display_name", "default_model", "node_id", "prefix",
+    "excluded_models", "tags",
 )  # fmt: skip
 
 
@@ -47,6 +48,8 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     priority: int = 0
     max_concurrent: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     allow_private: bool = False
     provider: str | None = None
     proxy: Secret | None = None
@@ -238,6 +241,8 @@ def from_file(row: ConnectionSettings, index: int, environment: Environment) -> 
         models=tuple(row.models),
         priority=row.priority,
         max_concurrent=row.max_concurrent,
+        requests_per_minute=row.requests_per_minute,
+        tokens_per_minute=row.tokens_per_minute,
         allow_private=row.allow_private,
         provider=provider,
         options=row.options,
@@ -253,7 +258,28 @@ def from_file(row: ConnectionSettings, index: int, environment: Environment) -> 
         source="file",
         proxy=read_proxy(proxy, base_url, f"{place}.proxy"),
         tls=read_tls(files, base_url, place),
+        headers=_headers_of(row, place, environment),
+        extra=_extra_of(row, place, environment),
     )
+
+
+def _headers_of(row: ConnectionSettings, place: str, environment: Environment) -> dict[str, Secret]:
+    headers = {name: environment.resolve(value, f"{place}.headers.{name[:100]}") for name, value in row.headers.items()}
+    check_headers({name: value.reveal() for name, value in headers.items()}, f"{place}.headers")
+    return headers
+
+
+def _extra_of(row: ConnectionSettings, place: str, environment: Environment) -> tuple[Secret, ...]:
+    if len(row.extra_api_keys) > MAX_EXTRA_KEYS:
+        raise ConfigError(f"{place}.extra_api_keys: {MAX_EXTRA_KEYS} further keys at most")
+    if row.extra_api_keys and row.api_key is None:
+        raise ConfigError(f"{place}.extra_api_keys: needs an api_key, with which they take turns")
+    found = []
+    for number, key in enumerate(row.extra_api_keys):
+        found.append(environment.resolve(key, f"{place}.extra_api_keys[{number}]"))
+        if not fits_a_header(found[-1].reveal()):
+            raise ConfigError(f"{place}.extra_api_keys[{number}]: must be visible ASCII characters without spaces")
+    return tuple(found)
 
 
 def read_proxy(url: Secret | None, base_url: str | None, place: str) -> Proxy | None:

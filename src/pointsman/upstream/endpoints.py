@@ -111,6 +111,7 @@ class Endpoint(Protocol):
     hub: ProviderFormat
     departures: Departures
     operations: Operations
+    busy: int  # calls under way
     look_at: int  # from then on (us) an answer's headers are worth a look: they tell what is left of the limits
     stream_usage: bool  # a stream's usage may be asked for: the upstream does not refuse the member
     byok: bool  # the upstream bills the caller's own account: the gateway's operator owes nothing
@@ -172,6 +173,7 @@ class RemoteEndpoint:
         """
         self.connection_id = connection_id
         self.look_at = 0
+        self.busy = 0
         self.provider = provider
         self.format = provider_format
         self.hub = hub
@@ -353,6 +355,7 @@ class LocalEndpoint:
     ) -> None:
         self.connection_id = connection_id
         self.look_at = 2**63
+        self.busy = 0
         self.format = provider_format
         self.hub = hub
         self.operations = operations

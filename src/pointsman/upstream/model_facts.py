@@ -1,19 +1,20 @@
 """Facts of models, from where they are kept: the database's lists, the operator's rows, the tables of prices."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 import structlog
 
 from pointsman.accounting.pricing import Price, Rates
+from pointsman.fact_settings import FactSettings
 from pointsman.providers.model_lists import Row
 from pointsman.routing.capabilities import capabilities, instant_of
 from pointsman.routing.facts import FactBook, ListedModel, Override, Served
 from pointsman.routing.targets import Connection, LongPrice, ModelFacts, PriceTag
-from pointsman.settings import FactSettings
 from pointsman.storage.model_lists import ModelListRepository, ModelListRow
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
+from pointsman.upstream.model_words import ModelWords
 
 CHAT: Final = "smollm2-135m-instruct"
 MICRO: Final = 1_000_000  # USD per million tokens in pico-USD per token
@@ -46,20 +47,21 @@ Tables = Mapping[str, Mapping[str, Price | None]]  # known prices by connection 
 class FactSources:
     """What is declared and kept beside the connections."""
 
-    def __init__(self, lists: ModelListRepository, rows: Iterable[FactSettings] = ()) -> None:
+    def __init__(self, lists: ModelListRepository, words: ModelWords) -> None:
         self.lists = lists
-        self._overrides = [override_of(row) for row in rows]
+        self._words = words
 
     async def book(self, served: Mapping[str, Served], tables: Tables) -> FactBook:
         """All of it at present. ``tables`` may fill later: the book reads them when it is asked."""
         kept = {row.connection_id: models_of(row) for row in await self.lists.list() if row.connection_id in served}
+        overrides = [override_of(row) for row in await self._words.rows()]
 
         def price(connection_id: str, model: str) -> PriceTag | None:
             found = tables.get(connection_id, {}).get(model)
             return tag_of(found) if found is not None else None
 
         return FactBook(
-            known=capabilities, prices=price, served=served, listed=kept, overrides=self._overrides, local=LOCAL_FACTS
+            known=capabilities, prices=price, served=served, listed=kept, overrides=overrides, local=LOCAL_FACTS
         )
 
 
@@ -99,7 +101,7 @@ def _long(base: dict[str, int], one: dict[str, int]) -> LongPrice:
 
 
 def override_of(row: FactSettings) -> Override:
-    """A row of the configuration file as facts."""
+    """The operator's words on a model as facts."""
     values: dict[str, Any] = {
         "context_tokens": row.context_tokens, "max_output_tokens": row.max_output_tokens,
         "quantization": row.quantization,

@@ -17,10 +17,10 @@ from pointsman.canonical.request import Message, Request
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
 from pointsman.keyring import Secret
+from pointsman.profile_settings import NotDiamondSettings
 from pointsman.routing.plan import Problem
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
-from pointsman.settings import NotDiamondSettings
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header

@@ -12,6 +12,7 @@ from pointsman.settings import AttemptSettings, UpstreamSettings
 TIMEOUT_HEADER: Final = b"x-pointsman-timeout"
 SHORTEST_SECONDS: Final = 0.1
 MOST_RETRIES: Final = 10
+CONTINUE_HEADER: Final = b"x-pointsman-continue"
 _NUMBER: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
 
 
@@ -59,6 +60,14 @@ def terms_of(settings: AttemptSettings, route: Mapping[str, Any]) -> Terms:
         target_seconds=timeout or None,
         resorts=settings.last_resorts,
     )
+
+
+def is_continued(settings: AttemptSettings, route: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> bool:
+    """Whether another target may go on with a stream that breaks: the request says, else its combo or the settings."""
+    asked = headers.get(CONTINUE_HEADER)
+    if asked is not None:
+        return asked.lower() not in (b"0", b"false")
+    return settings.continuation or route.get("continuation") is True
 
 
 def limits_within(settings: UpstreamSettings, seconds: float) -> UpstreamSettings:

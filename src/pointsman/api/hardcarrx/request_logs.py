@@ -7,10 +7,10 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.omniroute.management import admit
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
-from pointsman.policy.authentication import authenticate
 from pointsman.storage.requests import RequestRepository
 
 DEFAULT_LIMIT: Final = 25
@@ -52,9 +52,7 @@ class RequestLogs:
 
         @get("/v1/request-logs")
         async def list_request_logs(request: Request[Any, Any, Any]) -> Response[bytes]:
-            headers = {name: value for name, value in request.scope["headers"]}
-            now_us = self._gateway.clock.now_us()
-            key = authenticate(headers, self._gateway.snapshot.keys, now_us)
+            key = admit(request)
             limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             offset = whole_number(request.query_params.get("offset"), "offset", 0, (0, MAX_OFFSET))
             records = await self._requests.list_page(key.workspace_id, limit, offset)

@@ -62,7 +62,7 @@ class ComboFigures:
 
         @get("/api/combos/metrics")
         async def figures(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             name = request.query_params.get("combo")
             found = await self._collect(name)
             if name is None:
@@ -73,7 +73,7 @@ class ComboFigures:
 
         @delete("/api/combos/metrics", status_code=200)
         async def reset(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             name = request.query_params.get("combo")
             await self._figures.reset(name, self._gateway.clock.now_us())
             return answer({"success": True, "message": "Metrics reset" if name is None else "Combo metrics reset"})

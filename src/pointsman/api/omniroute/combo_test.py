@@ -42,7 +42,7 @@ class ComboTest:
 
         @post(PATH.decode(), status_code=200)
         async def test_combo(request: HttpRequest) -> Response[bytes]:
-            key = admit(self._gateway, request)
+            key = admit(request)
             name = (await read_object(request)).get("comboName")
             if not isinstance(name, str) or not name:
                 raise invalid([("comboName", "is missing")])

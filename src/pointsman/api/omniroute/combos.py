@@ -42,7 +42,7 @@ class Combos:
 
         @get("/api/combos")
         async def list_combos(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             limit = whole_number(request, "limit", MAX_LISTED, (1, MAX_LISTED))
             offset = whole_number(request, "offset", 0, (0, 1_000_000))
             found = await self._service.list_all()
@@ -50,13 +50,13 @@ class Combos:
 
         @post("/api/combos", status_code=201)
         async def create(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             combo, revision = await told(self._service.create(await read_object(request)))
             return await self._applied(combo, revision, 201)
 
         @get("/api/combos/{combo_id:str}")
         async def show(request: HttpRequest, combo_id: FromPath[str]) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             return answer(await told(self._service.find(combo_id)))
 
         @put("/api/combos/{combo_id:str}")
@@ -69,13 +69,13 @@ class Combos:
 
         @delete("/api/combos/{combo_id:str}", status_code=200)
         async def remove(request: HttpRequest, combo_id: FromPath[str]) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             await self._apply(await told(self._service.remove(combo_id)))
             return answer({"success": True})
 
         @post("/api/combos/reorder", status_code=200)
         async def reorder(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             body = await read_object(request)
             ids = body.get("comboIds", body.get("ids"))
             if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids) or len(ids) > MAX_LISTED:
@@ -86,7 +86,7 @@ class Combos:
         return [list_combos, create, show, replace, change, remove, reorder]
 
     async def _change(self, request: HttpRequest, combo_id: str) -> Response[bytes]:
-        admit(self._gateway, request)
+        admit(request)
         combo, revision = await told(self._service.change(combo_id, await read_object(request)))
         return await self._applied(combo, revision, 200)
 
@@ -118,7 +118,7 @@ class ComboOptions:
 
         @get("/api/settings/combo-defaults")
         async def show(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             return answer(await self._service.options())
 
         @patch("/api/settings/combo-defaults")
@@ -131,19 +131,19 @@ class ComboOptions:
 
         @get("/api/fallback/chains")
         async def chains(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             return answer(await self._service.chains())
 
         @post("/api/fallback/chains", status_code=200)
         async def set_chain(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             body = await read_object(request)
             await self._apply(await told(self._service.set_chain(body)))
             return answer({"success": True, "model": body["model"]})
 
         @delete("/api/fallback/chains", status_code=200)
         async def remove_chain(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             model = request.query_params.get("model") or (await read_object(request)).get("model")
             if not isinstance(model, str) or not model:
                 raise invalid([("model", "is missing")])
@@ -155,7 +155,7 @@ class ComboOptions:
         return [show, change, replace, chains, set_chain, remove_chain]
 
     async def _set(self, request: HttpRequest) -> Response[bytes]:
-        admit(self._gateway, request)
+        admit(request)
         options, revision = await told(self._service.set_options(await read_object(request)))
         await self._apply(revision)
         return answer(options)

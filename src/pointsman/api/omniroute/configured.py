@@ -45,7 +45,7 @@ class Configured:
 
     def admit(self, request: HttpRequest) -> Key:
         """The administrator's key. Raises ManagementError, 401 or 403."""
-        return admit(self.gateway, request)
+        return admit(request)
 
     async def applied(self, revision: int) -> list[str]:
         """Wait until every live server works with ``revision``; gives a warning when one has not said so in time."""

@@ -15,11 +15,12 @@ from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman import __version__
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, whole_number
+from pointsman.api.omniroute.management import HttpRequest, admit, answer, whole_number
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.rate_limits import learned, lockouts
 from pointsman.api.omniroute.resilience import forget
 from pointsman.gateway import Gateway
+from pointsman.policy.authorization import ADMIN, is_permitted
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.sessions import Session
 from pointsman.routing.health import View
@@ -46,21 +47,20 @@ class Monitoring:
 
         @get("/api/monitoring/health")
         async def show(request: HttpRequest) -> Response[bytes]:
-            try:
-                admit(self._gateway, request)
-            except ManagementError:
+            key = request.scope["state"]["caller"]
+            if key is None or not is_permitted(ADMIN, key, "GET"):
                 return answer(self._public())
             return answer({**self._public(), **self._for_administrators()})
 
         @delete("/api/monitoring/health", status_code=200)
         async def reset(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             count = await forget(self._gateway, self._sharing)
             return answer({"success": True, "message": "Breakers and cooldowns were reset", "resetCount": count})
 
         @get("/api/sessions")
         async def sessions(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             limit = whole_number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             offset = whole_number(request, "offset", 0, (0, MAX_OFFSET))
             now = self._gateway.clock.now_us()

@@ -53,6 +53,8 @@ class ConnectionBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     auth_type: Literal["apikey", "none"] | UnsetType = UNSET
     is_active: bool | UnsetType = UNSET
     max_concurrent: Annotated[int, Meta(ge=0, le=1000000)] | UnsetType | None = UNSET
+    requests_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
     priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] | UnsetType = UNSET
     default_model: Name | UnsetType | None = UNSET
     models: Names | UnsetType | None = UNSET
@@ -158,7 +160,9 @@ def changes(body: ConnectionBody, old: NewConnection | None) -> dict[str, Any]:
         "models": _tuple(body.models),
         "excluded_models": _tuple(first(body.excluded_models, data.excluded_models)),
         "tags": _tuple(first(body.tags, data.tags, [body.tag] if isinstance(body.tag, str) else UNSET)),
-        "max_concurrent": UNSET if body.max_concurrent is UNSET else body.max_concurrent or None,
+        "max_concurrent": _count(body.max_concurrent),
+        "requests_per_minute": _count(body.requests_per_minute),
+        "tokens_per_minute": _count(body.tokens_per_minute),
         "secret": _secret(body.api_key, old.secret if old is not None else None, "apiKey"),
         "proxy": _secret(body.proxy, old.proxy if old is not None else None, "proxy"),
         "headers": _headers(first(body.headers, data.headers), old.headers if old is not None else {}),
@@ -186,6 +190,11 @@ def first(*values: Any) -> Any:
 def printable(text: str) -> str:
     """A caller's text, made safe to repeat."""
     return "".join(character if character.isprintable() else "?" for character in text[:100])
+
+
+def _count(value: Any) -> Any:
+    """0 and null stand for no limit."""
+    return value if value is UNSET else value or None
 
 
 def _tuple(value: Any) -> Any:

@@ -20,6 +20,8 @@ def view(info: ConnectionInfo, test: ConnectionTest | None) -> dict[str, Any]:
         "authType": "apikey" if info.has_secret else "none",
         "url": info.base_url or "",
         "maxConcurrent": info.max_concurrent,
+        "requestsPerMinute": info.requests_per_minute,
+        "tokensPerMinute": info.tokens_per_minute,
         "models": info.models[:MAX_NAMES],
         "modelCount": len(info.models),
         "excludedModels": info.excluded_models,

@@ -32,14 +32,14 @@ class RateLimits:
 
         @get(PATHS)
         async def show(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             limit = whole_number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             offset = whole_number(request, "offset", 0, (0, MAX_OFFSET))
             return answer(self._shown(limit, offset))
 
         @post(PATHS, status_code=200)
         async def change(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             asked = await read_object(request)
             name, enabled = asked.get("connectionId"), asked.get("enabled")
             faults = [(field, "is not known") for field in asked if field not in ("connectionId", "enabled")]

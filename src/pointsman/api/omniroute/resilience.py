@@ -33,12 +33,12 @@ class ResilienceViews:
 
         @get("/api/resilience")
         async def show(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             return answer(shown((await self._service.current()).settings))
 
         @patch("/api/resilience")
         async def change(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             asked = await read_object(request)
             if not asked:
                 raise invalid([("body", "Must provide resilience settings to update")])
@@ -51,7 +51,7 @@ class ResilienceViews:
 
         @post("/api/resilience/reset", status_code=200)
         async def reset(request: HttpRequest) -> Response[bytes]:
-            admit(self._gateway, request)
+            admit(request)
             count = await forget(self._gateway, self._sharing)
             return answer({"success": True, "message": "All breakers and cooldowns were reset", "resetCount": count})
 

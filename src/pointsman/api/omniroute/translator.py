@@ -11,12 +11,11 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.hardcarrx.request_logs import whole_number
+from pointsman.api.omniroute.management import admit
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.hub.translator import Format, detect, format_named, name_of, translate
-from pointsman.identity.keys import Key
-from pointsman.policy.authentication import authenticate
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.endpoints import Endpoint
 
@@ -56,29 +55,23 @@ class Translator:
 
         @post("/api/translator/detect", status_code=200)
         async def detect_format(request: Request[Any, Any, Any]) -> Response[bytes]:
-            self._authenticate(request)
             asked = _read(await request.body(), DetectRequest)
             return _json({"success": True, "format": detect(asked.body)})
 
         @post("/api/translator/translate", status_code=200)
         async def translate_request(request: Request[Any, Any, Any]) -> Response[bytes]:
-            self._authenticate(request)
             asked = _read(await request.body(), TranslateRequest)
             return _json(self._translate(asked, self._gateway.clock.now_us()))
 
         @get("/api/translator/history")
         async def history(request: Request[Any, Any, Any]) -> Response[bytes]:
-            key = self._authenticate(request)
+            key = admit(request)
             limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             records = await self._requests.list_page(key.workspace_id, MAX_SCANNED)
             events = [event for record in records if (event := self._event(record)) is not None]
             return _json({"success": True, "events": events[:limit], "total": len(events)})
 
         return [detect_format, translate_request, history]
-
-    def _authenticate(self, request: Request[Any, Any, Any]) -> Key:
-        headers = {name: value for name, value in request.scope["headers"]}
-        return authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
 
     def _translate(self, asked: TranslateRequest, now_us: int) -> dict[str, Any]:
         source_name = asked.source_format or detect(asked.body)

@@ -6,18 +6,16 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.omniroute.management import admit
 from pointsman.dry_run import judged, read_asked, route_of
 from pointsman.errors import GatewayError, Kind
 from pointsman.flow import problem_of
 from pointsman.gateway import Gateway
-from pointsman.identity.keys import Key
-from pointsman.policy.authentication import authenticate
 from pointsman.routing.explain import explained
 from pointsman.routing.profiles.narrowing import narrowed
 from pointsman.routing.replay import replayed
 from pointsman.storage.requests import RequestRepository
 
-ADMIN: Final = "admin"
 MAX_ID: Final = 100
 
 
@@ -33,15 +31,14 @@ class RouteExplanations:
 
         @post("/api/pointsman/route/explain", status_code=200)
         async def explain_route(request: Request[Any, Any, Any]) -> Response[bytes]:
-            self._admit(request)
-            asked = read_asked(await request.body())
+            asked = read_asked(await request.body(), self._gateway.snapshot.presets)
             route = route_of(asked, self._gateway.snapshot.catalogue)
             problem = problem_of(self._gateway, judged(asked, route), route)
             return _json(explained(narrowed(problem) if route.kind == "profile" else problem))
 
         @get("/api/pointsman/route/replay")
         async def replay_route(request: Request[Any, Any, Any]) -> Response[bytes]:
-            key = self._admit(request)
+            key = admit(request)
             request_id = request.query_params.get("request_id") or ""
             if not 1 <= len(request_id) <= MAX_ID:
                 raise GatewayError(Kind.INVALID_REQUEST, "'request_id' is missing or too long", param="request_id")
@@ -51,13 +48,6 @@ class RouteExplanations:
             return _json({"request_id": request_id, **replayed(kept)})
 
         return [explain_route, replay_route]
-
-    def _admit(self, request: Request[Any, Any, Any]) -> Key:
-        headers = {name: value for name, value in request.scope["headers"]}
-        key = authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
-        if key.role != ADMIN:
-            raise GatewayError(Kind.PERMISSION_DENIED, "this needs a key with the role admin")
-        return key
 
 
 def _json(value: Any) -> Response[bytes]:

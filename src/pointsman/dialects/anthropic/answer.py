@@ -49,7 +49,7 @@ def write_response(response: Response, request: Request, identity: Identity, fid
         fidelity.synthesised("usage", "the upstream reported none")
     message["usage"] = usage_of(response.usage, response.service_tier)
     put_extra(message, response.extra, fidelity)
-    return _encode(message)
+    return _encode(message | identity.told())
 
 
 def opening(response_id: str | None, model: str, identity: Identity) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
     if error.upstream_body is not None:
         return error.upstream_body
     told = {"type": ERROR_TYPES[error.kind], "message": error.message}
-    return _encode({"type": "error", "error": told, "request_id": request_id})
+    return _encode({"type": "error", "error": told, "request_id": request_id, **(error.beside or {})})
 
 
 def render_stream_error(error: GatewayError, request_id: str) -> bytes:

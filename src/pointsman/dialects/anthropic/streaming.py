@@ -181,7 +181,12 @@ class StreamRenderer:
         except GatewayError as error:
             return frames + self._fail(error)
         self._over = True
-        return frames + self._message_delta(delta) + _STOP
+        return frames + self._message_delta(delta) + self._stop()
+
+    def _stop(self) -> bytes:
+        """The last event; who asked how the request was routed, is told here."""
+        told = self._identity.told()
+        return encode_event(_encode({"type": "message_stop", **told}), "message_stop") if told else _STOP
 
     def _message_delta(self, delta: dict[str, Any]) -> bytes:
         if self._usage is None:

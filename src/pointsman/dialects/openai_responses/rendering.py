@@ -22,7 +22,7 @@ from pointsman.canonical.events import (
     UsageReported,
 )
 from pointsman.canonical.fidelity import Fidelity
-from pointsman.canonical.identity import Identity
+from pointsman.canonical.identity import METADATA, Identity
 from pointsman.canonical.parts import (
     AnyPart,
     AudioPart,
@@ -188,6 +188,9 @@ class ResponseBuilder:
     def _finish_response(self) -> None:
         self._merge_usage(self.response["usage"] or {})
         self.over = True
+        told = self._identity.told()
+        if told:
+            self.response[METADATA] = told[METADATA]
         self._emit(_END.get(self.response["status"], "response.completed"), {"response": self.response})
 
     def _start(self, part: AnyPart) -> None:

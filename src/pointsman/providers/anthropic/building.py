@@ -91,7 +91,8 @@ def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]
 
 def _headers(request: Request) -> tuple[tuple[str, str], ...]:
     version = ("anthropic-version", VERSION)
-    return (version, ("anthropic-beta", ",".join(request.betas))) if request.betas else (version,)
+    betas = request.all_betas
+    return (version, ("anthropic-beta", ",".join(betas))) if betas else (version,)
 
 
 def _max_tokens(request: Request, upstream: Upstream, fidelity: Fidelity) -> int:

@@ -92,11 +92,10 @@ def _model_fields(request: Request, upstream: Upstream, body: dict[str, Any], fi
             fields["top_k"] = request.top_k
         else:
             fidelity.dropped(request.path("top_k"), "Bedrock has no such option")
-    if request.betas:
-        if _is_anthropic(upstream):
-            fields["anthropic_beta"] = list(request.betas)
-        else:
-            fidelity.dropped(request.path("betas"), "only Anthropic's models have betas")
+    if request.all_betas and _is_anthropic(upstream):
+        fields["anthropic_beta"] = list(request.all_betas)
+    elif request.betas:
+        fidelity.dropped(request.path("betas"), "only Anthropic's models have betas")
     wanted = request.reasoning
     if wanted is not None:
         if _is_anthropic(upstream):

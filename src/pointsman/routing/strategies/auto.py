@@ -61,7 +61,7 @@ def order(steps: "list[Step]", problem: "Problem", draws: "Draws") -> "list[Step
 
 def scores(steps: "list[Step]", problem: "Problem") -> list[float]:
     """Each step's score, 0 to 1."""
-    return weighted_sum(steps, problem, chosen_weights(problem.route.settings))
+    return weighted_sum(steps, problem, chosen_weights(problem.route.settings, problem.wants.mode))
 
 
 def resting(problem: "Problem") -> dict[str, tuple[int, int]]:
@@ -166,7 +166,7 @@ def _breaks(step: "Step", problem: "Problem") -> bool:
 def why(step: "Step", problem: "Problem") -> str:
     """The score, and the three factors that gave most of it."""
     steps = list(problem.route.steps)
-    weights = chosen_weights(problem.route.settings)
+    weights = chosen_weights(problem.route.settings, problem.wants.mode)
     index = next(number for number, one in enumerate(steps) if one is step)
     found = measured(steps, problem, frozenset(weights))
     parts = []

@@ -52,8 +52,12 @@ NORMAL: Final = _normal(DEFAULT)
 _PACKS: Final = {name: _normal(_pack(emphasis)) for name, emphasis in PACKS.items()}
 
 
-def chosen_weights(settings: Mapping[str, Any]) -> dict[str, float]:
-    """The weights of a route: its own (``weights``), those of its ``modePack``, or the default ones. They sum to 1."""
+def chosen_weights(settings: Mapping[str, Any], mode: str | None = None) -> dict[str, float]:
+    """The weights of the request's ``mode``, else of its route: its own (``weights``), those of its ``modePack``, or
+    the default ones. They sum to 1.
+    """
+    if mode is not None:
+        return _PACKS.get(MODES.get(mode, mode), NORMAL)
     own = settings.get("weights")
     if own:
         known = {name: max(0.0, float(own.get(name) or 0.0)) for name in DEFAULT}

@@ -1,0 +1,175 @@
+"""Who may use which route of the management plane. What is not in this table is refused to everybody.
+
+The guard decides before a view runs, by the route that was matched on the raw path, and leaves the credential where
+`caller_of` finds it.
+"""
+
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from pointsman.api.omniroute.management import denied
+from pointsman.errors import GatewayError, Kind
+from pointsman.gateway import Gateway
+from pointsman.identity.keys import Key
+from pointsman.policy.authentication import identify, is_credential_sent, is_own_page
+from pointsman.policy.authorization import ADMIN, HIGH, INFERENCE, PUBLIC, Rule, is_permitted
+
+_ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
+    ("GET", "/v1/request-logs", INFERENCE),
+    ("POST", "/api/translator/detect", INFERENCE),
+    ("POST", "/api/translator/translate", INFERENCE),
+    ("GET", "/api/translator/history", INFERENCE),
+    ("POST", "/api/pointsman/route/explain", ADMIN),
+    ("GET", "/api/pointsman/route/replay", ADMIN),
+    ("GET", "/api/pointsman/budgets", ADMIN),
+    ("PUT", "/api/pointsman/budgets", ADMIN),
+    ("GET", "/api/pointsman/budgets/{budget_id}", ADMIN),
+    ("DELETE", "/api/pointsman/budgets/{budget_id}", ADMIN),
+    ("GET", "/api/v1/presets", ADMIN),
+    ("GET", "/api/v1/presets/{slug}", ADMIN),
+    ("PUT", "/api/v1/presets/{slug}", ADMIN),
+    ("DELETE", "/api/v1/presets/{slug}", ADMIN),
+    ("GET", "/api/models/alias", ADMIN),
+    ("PUT", "/api/models/alias", ADMIN),
+    ("POST", "/api/models/alias", ADMIN),
+    ("DELETE", "/api/models/alias", ADMIN),
+    ("GET", "/api/pointsman/model-facts", ADMIN),
+    ("PUT", "/api/pointsman/model-facts", ADMIN),
+    ("PATCH", "/api/pointsman/model-facts", ADMIN),
+    ("DELETE", "/api/pointsman/model-facts", ADMIN),
+    ("GET", "/api/pointsman/ledger/balances", ADMIN),
+    ("GET", "/api/pointsman/ledger/credit", ADMIN),
+    ("GET", "/api/pointsman/ledger/entries", ADMIN),
+    ("POST", "/api/pointsman/ledger/top-ups", HIGH),
+    ("POST", "/api/pointsman/ledger/verify", ADMIN),
+    ("POST", "/api/pointsman/auth/token", PUBLIC),
+    ("GET", "/openapi/{name}", PUBLIC),
+    ("POST", "/api/auth/login", PUBLIC),
+    ("POST", "/api/auth/logout", PUBLIC),
+    ("GET", "/api/auth/status", PUBLIC),
+    ("GET", "/api/auth/oidc/{provider}/login", PUBLIC),
+    ("GET", "/api/auth/oidc/{provider}/callback", PUBLIC),
+    ("GET", "/api/init", PUBLIC),
+    ("GET", "/api/settings/require-login", PUBLIC),
+    ("POST", "/api/settings/require-login", HIGH),
+    ("GET", "/api/providers", ADMIN),
+    ("POST", "/api/providers", HIGH),
+    ("GET", "/api/providers/client", ADMIN),
+    ("GET", "/api/providers/{connection_id}", ADMIN),
+    ("PUT", "/api/providers/{connection_id}", HIGH),
+    ("PATCH", "/api/providers/{connection_id}", HIGH),
+    ("DELETE", "/api/providers/{connection_id}", HIGH),
+    ("POST", "/api/providers/{connection_id}/test", HIGH),
+    ("GET", "/api/providers/{connection_id}/models", ADMIN),
+    ("POST", "/api/providers/test-batch", HIGH),
+    ("POST", "/api/providers/validate", HIGH),
+    ("POST", "/api/providers/agy-auth/import", HIGH),
+    ("POST", "/api/providers/agy-auth/import-bulk", HIGH),
+    ("POST", "/api/providers/agy-auth/zip-extract", HIGH),
+    ("POST", "/api/providers/agy-auth/apply-local", HIGH),
+    ("GET", "/api/provider-models", ADMIN),
+    ("GET", "/api/provider-nodes", ADMIN),
+    ("POST", "/api/provider-nodes", HIGH),
+    ("PUT", "/api/provider-nodes/{node_id}", HIGH),
+    ("PATCH", "/api/provider-nodes/{node_id}", HIGH),
+    ("DELETE", "/api/provider-nodes/{node_id}", HIGH),
+    ("POST", "/api/provider-nodes/validate", HIGH),
+    ("GET", "/api/combos", ADMIN),
+    ("POST", "/api/combos", ADMIN),
+    ("GET", "/api/combos/{combo_id}", ADMIN),
+    ("PUT", "/api/combos/{combo_id}", ADMIN),
+    ("PATCH", "/api/combos/{combo_id}", ADMIN),
+    ("DELETE", "/api/combos/{combo_id}", ADMIN),
+    ("POST", "/api/combos/reorder", ADMIN),
+    ("GET", "/api/combos/metrics", ADMIN),
+    ("DELETE", "/api/combos/metrics", ADMIN),
+    ("POST", "/api/combos/test", ADMIN),
+    ("GET", "/api/settings/combo-defaults", ADMIN),
+    ("PUT", "/api/settings/combo-defaults", ADMIN),
+    ("PATCH", "/api/settings/combo-defaults", ADMIN),
+    ("GET", "/api/fallback/chains", ADMIN),
+    ("POST", "/api/fallback/chains", ADMIN),
+    ("DELETE", "/api/fallback/chains", ADMIN),
+    ("GET", "/api/resilience", ADMIN),
+    ("PATCH", "/api/resilience", ADMIN),
+    ("POST", "/api/resilience/reset", ADMIN),
+    ("GET", "/api/rate-limits", ADMIN),
+    ("POST", "/api/rate-limits", ADMIN),
+    ("GET", "/api/rate-limit", ADMIN),
+    ("POST", "/api/rate-limit", ADMIN),
+    ("GET", "/api/monitoring/health", PUBLIC),  # administrators are shown more
+    ("DELETE", "/api/monitoring/health", ADMIN),
+    ("GET", "/api/sessions", ADMIN),
+)
+RULES: Final = MappingProxyType({(method, path): rule for method, path, rule in _ROWS})
+# Protected also where nobody has to sign in: whoever may call these may change that.
+ALWAYS_PROTECTED: Final = frozenset((("POST", "/api/settings/require-login"),))
+LOCAL_HOSTS: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+# Who comes from this machine while nobody has to sign in.
+LOCAL: Final = Key(id="local", name="local", role="admin", workspace_id="default", kind="session")
+_FORWARDED: Final = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+
+
+class Guard:
+    """Runs before every view. Raises what the route's API writes as 401 or 403."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        """Let the request pass, or raise."""
+        scope: Any = connection.scope
+        method, path = scope["method"], scope["path_template"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        rule = RULES.get((method, path))
+        scope["state"]["caller"] = None
+        if method == "OPTIONS":
+            return
+        key: Key | None
+        try:
+            key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
+        except GatewayError as error:
+            key = self._local(scope, headers, path)
+            if key is None and not (rule is not None and rule.public):
+                raise _refused(path, error, sent=is_credential_sent(headers)) from None
+        if rule is None or not (rule.public or (key is not None and (key is LOCAL or is_permitted(rule, key, method)))):
+            raise _refused(path, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
+        scope["state"]["caller"] = key
+
+    def _local(self, scope: Any, headers: dict[bytes, bytes], path: str) -> Key | None:
+        """Who comes from this machine itself, when the administrator wants no sign-in there."""
+        if self._gateway.snapshot.login_required or (scope["method"], path) in ALWAYS_PROTECTED:
+            return None
+        client = scope["client"][0] if scope["client"] else ""
+        near = _is_loopback(client) and not any(name in headers for name in _FORWARDED)
+        # A page that had its name resolve to this machine has another host, and is its own page there.
+        named = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname in LOCAL_HOSTS
+        return LOCAL if near and named and is_own_page(headers, None) and not is_credential_sent(headers) else None
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _forbidden(rule: Rule | None) -> str:
+    if rule is None:
+        return "this path is open to nobody"
+    admin_only = all(roles == frozenset(("admin",)) for kind, roles in rule.kinds.items() if kind == "plain")
+    return "this needs a key with the role admin" if admin_only else "this credential may not be used here"
+
+
+def _refused(path: str, error: GatewayError, *, sent: bool) -> Exception:
+    """The refusal as the API writes it that the path belongs to."""
+    if not path.startswith("/api/") or path.startswith(("/api/v1/", "/api/pointsman/", "/api/translator/")):
+        return error
+    if error.kind is Kind.UNAUTHENTICATED and not sent:
+        return denied(401, "Authentication required")
+    return denied(error.status, "Invalid management token")

@@ -1,0 +1,1 @@
+"""Management views of OpenRouter's contract."""

@@ -1,0 +1,275 @@
+"""Signed tokens (JSON Web Tokens, RFC 7519) of people: our own, and those of issuers that the operator trusts.
+
+Each issuer has its own keys and its own list of algorithms, chosen by the claim ``iss`` before anything is believed: a
+token can't choose how it is checked. ``none`` is in no list, an issuer with a shared secret takes HMAC alone and one
+with public keys never does. Headers that name keys elsewhere (``jku``, ``x5u``, ``jwk``) are not looked at.
+
+joserfc is imported when the first token comes, or in a thread as soon as there are people who could have one.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pointsman.identity.credentials import is_token
+from pointsman.identity.keys import Key
+from pointsman.identity_settings import IdentitySettings, IssuerSettings
+from pointsman.keyring import MasterKey, Secret
+from pointsman.storage.accounts import DEFAULT
+from pointsman.storage.users import LoginRow, UserRepository, UserRow
+
+PURPOSE: Final = "user-tokens"
+LEEWAY_SECONDS: Final = 30  # of clocks that differ
+MAX_SUBJECT: Final = 255
+MAX_KEPT: Final = 4096
+ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
+_NO_LOGINS: Final[Mapping[tuple[str, str], LoginRow]] = {}
+
+
+class Issuer(NamedTuple):
+    """Whose tokens are believed, and how they are checked. ``keys`` is a key or a set of them, of joserfc."""
+
+    name: str
+    audience: str
+    algorithms: tuple[str, ...]
+    keys: Any
+
+
+class Kept(NamedTuple):
+    """A token that was checked, and its instants in us."""
+
+    key: Key
+    issued_at: int
+    not_before: int
+
+
+class Tokens:
+    """Makes our own tokens, and checks all. `refresh` before the first check, and after each change of people."""
+
+    def __init__(
+        self,
+        users: UserRepository,
+        master: MasterKey,
+        settings: IdentitySettings,
+        issuers: Iterable[IssuerSettings] = (),
+        secrets: Mapping[str, Secret] | None = None,
+    ) -> None:
+        """``secrets``: of each issuer that shares one with us, by its name."""
+        self._users = users
+        self._settings = settings
+        self._seed = master.derive(PURPOSE)
+        self._declared = {issuer.issuer: issuer for issuer in issuers}
+        self._secrets = secrets or {}
+        self._sets: dict[str, Any] = {}
+        self._issuers: dict[str, Issuer] = {}
+        self._kept: dict[bytes, Kept] = {}
+        self._void: Mapping[str, int | None] = {}
+        self._logins: Mapping[tuple[str, str], LoginRow] = _NO_LOGINS
+        self.wanted: set[str] = set()  # issuers one of whose tokens named a key that nobody has told yet
+
+    async def refresh(self) -> None:
+        """Take note of who may not come in any more, and who is who at other issuers. Raises StorageError."""
+        self._void = await self._users.load_void()
+        self._logins = {(row.issuer, row.subject): row for row in await self._users.load_logins()}
+        self._kept.clear()
+
+    def set_keys(self, issuer: str, document: Mapping[str, Any]) -> int:
+        """Use an issuer's public keys (a JSON Web Key Set, RFC 7517) from now on; gives how many there are.
+
+        Shared secrets in it are left out: a public document can't hold any. Raises ValueError when it is no key set.
+        """
+        from joserfc.errors import JoseError
+        from joserfc.jwk import KeySet
+
+        rows = document.get("keys")
+        if not isinstance(rows, list):
+            raise ValueError("it is not a set of keys")
+        public = [row for row in rows if isinstance(row, dict) and row.get("kty") in ("RSA", "EC", "OKP")]
+        self._issuers.pop(issuer, None)
+        self._sets.pop(issuer, None)
+        if not public:
+            return 0
+        try:
+            self._sets[issuer] = KeySet.import_key_set({"keys": public[:100]})
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"its keys can't be read: {type(error).__name__}") from error
+        self.wanted.discard(issuer)
+        return len(public)
+
+    def issue(self, user: UserRow, now_us: int, seconds: int | None = None) -> tuple[Secret, int]:
+        """A token for a person, and when it ends (us)."""
+        from joserfc import jwt
+
+        own = self._issuer(self._settings.token_issuer)
+        assert own is not None, "our own issuer is always there"
+        expires_at = now_us // 1_000_000 + (seconds or self._settings.token_seconds)
+        claims = {
+            "iss": own.name,
+            "aud": own.audience,
+            "sub": user.id,
+            "iat": now_us / 1e6,  # with its fraction: a new password ends tokens of the same second
+            "exp": expires_at,
+            "account": user.account_id,
+            "role": user.role,
+        }
+        [algorithm] = own.algorithms
+        text = jwt.encode({"alg": algorithm, "kid": own.keys.kid}, claims, own.keys, algorithms=[algorithm])
+        return Secret(text), expires_at * 1_000_000
+
+    def verify(self, presented: bytes, now_us: int) -> Key | None:
+        """Whom a token speaks for; None for anything that is not a good one. Its expiry is judged here."""
+        mark = hashlib.sha256(presented).digest()
+        kept = self._kept.get(mark)
+        if kept is None:
+            kept = self._check(presented, now_us)
+            if kept is None:
+                return None
+            if len(self._kept) >= MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[mark] = kept
+        return kept.key if self._holds(kept, now_us) else None
+
+    def _holds(self, kept: Kept, now_us: int) -> bool:
+        void_before = 0
+        user = kept.key.user_id
+        if user is not None and user in self._void:
+            instant = self._void[user]
+            if instant is None:
+                return False
+            void_before = instant
+        expires_at = kept.key.expires_at
+        return (
+            kept.issued_at >= void_before
+            and kept.not_before <= now_us + LEEWAY_SECONDS * 1_000_000
+            and expires_at is not None
+            and now_us < expires_at
+        )
+
+    def _check(self, presented: bytes, now_us: int) -> Kept | None:
+        text = presented.decode("ascii", "replace")
+        issuer = self._issuer(_claimed_issuer(text)) if is_token(text) else None
+        if issuer is None:
+            return None
+        from joserfc import jwt
+        from joserfc.errors import InvalidKeyIdError, JoseError
+
+        try:
+            claims = jwt.decode(text, issuer.keys, algorithms=list(issuer.algorithms)).claims
+            jwt.JWTClaimsRegistry(
+                now=now_us // 1_000_000,
+                leeway=LEEWAY_SECONDS,
+                iss={"essential": True, "value": issuer.name},
+                aud={"essential": True, "value": issuer.audience},
+                exp={"essential": True},
+                sub={"essential": True},
+                iat={"essential": True},
+            ).validate(claims)
+        except InvalidKeyIdError:
+            self.wanted.add(issuer.name)
+            return None
+        except (JoseError, ValueError, TypeError, KeyError, OverflowError):
+            return None
+        return self._kept_of(issuer, claims)
+
+    def _kept_of(self, issuer: Issuer, claims: Mapping[str, Any]) -> Kept | None:
+        subject, expires, issued = claims["sub"], claims["exp"], claims["iat"]
+        numbers = (expires, issued, claims.get("nbf", 0))
+        if not 1 <= len(subject) <= MAX_SUBJECT or not all(_is_instant(number) for number in numbers):
+            return None
+        if issuer.name == self._settings.token_issuer:
+            user_id, account_id, admin = subject, claims.get("account"), claims.get("role") == "admin"
+        else:
+            user_id, account_id, admin = self._person(issuer.name, subject)
+        if not isinstance(account_id, str):
+            return None
+        key = Key(
+            id=f"jwt_{user_id}",
+            name=user_id,
+            role="admin" if admin else "inference",
+            workspace_id=account_id,  # each account's first workspace has its id
+            expires_at=int(expires) * 1_000_000,
+            kind="jwt",
+            account_id=account_id,
+            user_id=user_id,
+        )
+        return Kept(key, round(issued * 1e6), round(claims.get("nbf", 0) * 1e6))
+
+    def _person(self, issuer: str, subject: str) -> tuple[str, str, bool]:
+        """User, account, and whether an administrator: as was noted, else what such a person gets when it is noted."""
+        login = self._logins.get((issuer, subject))
+        if login is not None:
+            return login.user_id, login.account_id, login.role == "admin"
+        user_id = external_user_id(issuer, subject)
+        return user_id, account_of(user_id), False
+
+    def _issuer(self, name: str | None) -> Issuer | None:
+        if name is None:
+            return None
+        found = self._issuers.get(name)
+        if found is None:
+            found = self._own() if name == self._settings.token_issuer else self._declared_issuer(name)
+            if found is not None:
+                self._issuers[name] = found
+        return found
+
+    def _own(self) -> Issuer:
+        from joserfc.jwk import OctKey, OKPKey
+
+        algorithm, audience = self._settings.token_algorithm, self._settings.token_audience
+        key_id = hashlib.sha256(b"key id" + self._seed).hexdigest()[:16]
+        key: Any
+        if algorithm == "HS256":
+            key = OctKey.import_key(self._seed, {"kid": key_id})
+        else:
+            public = Ed25519PrivateKey.from_private_bytes(self._seed).public_key().public_bytes_raw()
+            numbers = {"x": _base64(public), "d": _base64(self._seed)}
+            key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "kid": key_id, **numbers})
+        return Issuer(self._settings.token_issuer, audience, (algorithm,), key)
+
+    def _declared_issuer(self, name: str) -> Issuer | None:
+        declared = self._declared.get(name)
+        if declared is None:
+            return None
+        secret = self._secrets.get(name)
+        if secret is not None:
+            from joserfc.jwk import OctKey
+
+            return Issuer(name, declared.audience, ("HS256",), OctKey.import_key(secret.reveal().encode()))
+        if name not in self._sets:
+            self.wanted.add(name)
+            return None
+        return Issuer(name, declared.audience, ASYMMETRIC, self._sets[name])
+
+
+def external_user_id(issuer: str, subject: str) -> str:
+    """The id of a person whom another issuer vouches for, the same on every node before anything is stored."""
+    return "usr_" + hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()[:32]
+
+
+def account_of(user_id: str) -> str:
+    """The id of a person's own account, and of its first workspace."""
+    return "acc_" + user_id.removeprefix("usr_") if user_id != DEFAULT else DEFAULT
+
+
+def _claimed_issuer(text: str) -> str | None:
+    """The claim ``iss``, which nobody has checked: it only says whose keys to check with."""
+    payload = text.split(".")[1]
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return None
+    issuer = claims.get("iss") if isinstance(claims, dict) else None
+    return issuer if isinstance(issuer, str) else None
+
+
+def _is_instant(value: Any) -> bool:
+    """Seconds that are an instant in microseconds of 64 bits, too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**42
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

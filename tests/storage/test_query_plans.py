@@ -1,0 +1,105 @@
+"""Lists of requests and of the ledger walk an index, however many rows there are."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from databases import DatabasePlace
+from pointsman.accounting.ledger_service import LedgerService, Movement
+from pointsman.canonical.ledger import credit_of
+from pointsman.canonical.record import RequestRecord
+from pointsman.clock import SystemClock
+from pointsman.storage.database import Database
+from pointsman.storage.ledger import balances_query, entries_query, subject_query
+from pointsman.storage.requests import Owner, Place, RequestRepository, UnpricedModel, newest_query, unpriced_query
+
+
+def within(place: DatabasePlace, story: Callable[[Database], Awaitable[None]]) -> None:
+    """Run ``story`` with an open database."""
+
+    async def run() -> None:
+        database = place.open()
+        try:
+            await story(database)
+        finally:
+            await database.aclose()
+
+    asyncio.run(run())
+
+
+async def plan(database: Database, query: Select[Any]) -> str:
+    """How the database goes about a query, when reading all rows is worth avoiding."""
+    dialect = sqlite.dialect() if database.kind == "sqlite" else postgresql.dialect()
+    statement = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    async with database.read() as connection:
+        if database.kind == "sqlite":
+            return "\n".join(row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
+        for way in ("seqscan", "bitmapscan"):
+            await connection.execute(text(f"SET LOCAL enable_{way} = off"))
+        return "\n".join(row[0] for row in await connection.execute(text(f"EXPLAIN {statement}")))
+
+
+PLACE = Place(5_000, "r5")
+LISTS = {
+    "requests of a workspace": (newest_query(Owner("workspace_id", "w"), PLACE, 50), "ix_requests_workspace_id"),
+    "requests of an account": (newest_query(Owner("account_id", "a"), PLACE, 50), "ix_requests_account_id"),
+    "requests of a key": (newest_query(Owner("key_id", "k"), None, 50), "ix_requests_key_id"),
+    "unpriced models": (unpriced_query(25), "ix_requests_unpriced"),
+    "entries": (entries_query(credit_of("a"), 700, 50), "ledger_postings"),
+    "balances": (balances_query("credit:a", 50), "ledger_balances"),
+    "refunds of a request": (subject_query("req_1", "a"), "ix_ledger_transactions_subject"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_walks_its_index(database_place: DatabasePlace, name: str) -> None:
+    query, index = LISTS[name]
+
+    async def story(database: Database) -> None:
+        shown = await plan(database, query)
+        assert index in shown, shown
+        for bad in ("SCAN requests\n", "SCAN ledger_transactions", "SCAN ledger_postings", "Seq Scan"):
+            assert bad not in f"{shown}\n", shown
+        if name in ("entries", "balances"):  # in order already: a page costs the same anywhere
+            assert "TEMP B-TREE" not in shown
+            assert "Sort" not in shown
+
+    within(database_place, story)
+
+
+def test_pages_of_requests_follow_each_other_also_over_equal_instants(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        records = [
+            RequestRecord(
+                request_id=f"r{number}", created_at=1_000 + number // 4, operation="chat", route="", dialect="d",
+                workspace_id="w", account_id="a" if number % 2 else "b", key_id="k", request_model="new",
+                cost_nano_usd=None if number == 7 else 5, input_tokens=3,
+            )
+            for number in range(10)
+        ]  # fmt: skip
+        async with database.write() as connection:
+            await requests.insert_many(connection, records)
+        seen: list[str] = []
+        before = None
+        while page := await requests.list_newest(Owner("account_id", "a"), before, 2):
+            seen += [record.request_id for record in page]
+            before = Place(page[-1].created_at, page[-1].request_id)
+        assert seen == ["r9", "r7", "r5", "r3", "r1"]
+        assert await requests.unpriced(5) == (UnpricedModel(model="new", requests=1, tokens=3, newest_at=1_001),)
+
+    within(database_place, story)
+
+
+def test_credits_of_many_accounts_are_asked_at_once(sqlite_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        service = LedgerService(database, SystemClock())
+        for name in ("a", "b"):
+            await service.top_up(Movement(account_id=name, nano_usd=7, key=name, source="test"))
+        assert await service.repository.credits(["a", "b", "c"]) == {"a": 7, "b": 7, "c": 0}
+
+    within(sqlite_place, story)
