@@ -196,6 +196,8 @@ def manage_combos(client: ContractClient) -> None:
     client.ask("POST", "/api/combos/test", {"comboName": "mine"})
     client.ask("GET", "/api/combos/metrics")
     client.ask("GET", "/api/settings/combo-defaults")
+    client.ask("POST", "/api/models/alias", {"alias": "other", "model": CHAT})
+    client.ask("POST", "/api/models/alias", {"alias": 5}, status=400)
     chain = {"model": "sim-model", "chain": [{"provider": "sim", "priority": 1, "enabled": True}]}
     client.ask("POST", "/api/fallback/chains", chain)
     client.ask("GET", "/api/fallback/chains")

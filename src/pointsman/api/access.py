@@ -49,6 +49,7 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("POST", "/api/pointsman/ledger/verify", ADMIN),
     ("POST", "/api/pointsman/auth/token", PUBLIC),
     ("GET", "/openapi/{name}", PUBLIC),
+    ("GET", "/api/openapi/spec", PUBLIC),
     ("POST", "/api/auth/login", PUBLIC),
     ("POST", "/api/auth/logout", PUBLIC),
     ("GET", "/api/auth/status", PUBLIC),

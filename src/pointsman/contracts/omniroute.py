@@ -48,7 +48,7 @@ OPERATIONS = list_operations(
     ("GET", "/api/v1/models", EDGE, INFERENCE, 200),
     ("GET", "/api/v1/providers/{provider}/models", EDGE, INFERENCE, 200),
     ("GET", "/api/models", None, ADMIN, 200),
-    ("POST", "/api/models/alias", None, ADMIN, 200),
+    ("POST", "/api/models/alias", VIEWS, ADMIN, 200),
     ("GET", "/api/models/catalog", None, ADMIN, 200),
     ("GET", "/api/providers", VIEWS, ADMIN, 200),
     ("POST", "/api/providers", VIEWS, ADMIN, 201),
