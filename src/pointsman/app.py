@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -69,14 +69,12 @@ from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.engines import Engine, make_engine
 from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
-
-if TYPE_CHECKING:
-    from pointsman.upstream.notdiamond import NotDiamond
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -124,6 +122,8 @@ class Server:
         self.alerts = alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
+        self.profiles = ProfileRuns(self.combo_memory, self._clock)
+        self._engine: Engine | None = None  # who chooses for profiles
         self.combos = ComboRuns(self.combo_memory, self._handoffs())
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
@@ -160,7 +160,7 @@ class Server:
             kept_answers=self._kept_answers(),
             seed=partial(random.getrandbits, 64),
             combos=self.combos,
-            profiles=ProfileRuns(self.combo_memory, self._clock, self._engine()),
+            profiles=self.profiles,
             default_model=settings.routing.default_model,
             most_sessions=settings.limits.key_sessions,
             billing=billing_rules(settings.ledger),
@@ -220,16 +220,6 @@ class Server:
             find=lambda name: self.gateway.snapshot.catalogue.connections.get(name),
             chance=random.Random().random,
         )
-
-    def _engine(self) -> "NotDiamond | None":
-        """Who chooses among a profile's models beside the local scorer, where the operator has a key for it."""
-        settings = self._settings.profiles.notdiamond
-        if settings.api_key is None:
-            return None
-        from pointsman.upstream.notdiamond import NotDiamond  # few have it
-
-        secret = self._installation.environment.resolve(settings.api_key, "profiles.notdiamond.api_key")
-        return NotDiamond(self.client, self._clock, settings, secret)
 
     def _vault(self) -> Vault:
         settings, states = self._settings.vault, self._installation.states
@@ -354,6 +344,7 @@ class Server:
             database=installation.database,
             journal=installation.data_dir / "journal",
             model_words=installation.model_words,
+            engines=installation.engines,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -455,6 +446,9 @@ class Server:
         self.health.settings, self.health.protected = resilience.settings, resilience.protection
         self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
         self.lists.wake()
+        engine = await self._installation.engines.current()
+        if engine != self._engine:
+            self._engine, self.profiles.engine = engine, make_engine(engine, self.client, self._clock)
         return snapshot
 
     async def _build_snapshot(self) -> Snapshot:

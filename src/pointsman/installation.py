@@ -51,8 +51,10 @@ from pointsman.storage.presets import PresetRepository
 from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
+from pointsman.storage.routing_engines import EngineRepository
 from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.engines import EngineService
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
 from pointsman.upstream.local_weights import weights_path
@@ -121,6 +123,9 @@ class Installation:
         self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         self.model_lists = ModelListRepository(database)
         self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
+        self.engines = EngineService(
+            EngineRepository(database), master, clock, settings.profiles.notdiamond, environment
+        )
         self.connections = ConnectionService(
             ConnectionRepository(database),
             AliasRepository(database),

@@ -31,6 +31,16 @@ class NotDiamondSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     preference_id: str | None = None
 
 
+class StoredEngine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of the service over commands and the API; its key is kept apart, sealed."""
+
+    base_url: str = "https://api.notdiamond.ai"
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
+    hash_content: bool = True
+    preference_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    allow_private: bool = False
+
+
 class ProfileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[profiles]``: what `auto`, `cheap`, `medium` and `premium` choose among (docs/routing-profiles.md)."""
 

@@ -382,7 +382,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     check_issuers(settings.identity, settings.issuers, settings.sign_in, source)
     for index, row in enumerate(settings.facts):
         check_fact(row, f"{source}: facts[{index}]")
-    _check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
+    check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     check_budgets(settings.budgets, f"{source}: budgets")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
@@ -471,10 +471,10 @@ def check_connection(connection_id: str, kind: str, base_url: str | None, place:
     if connection_id == "local":
         raise ConfigError(f"{place}.id: 'local' is the embedded model's own; choose another")
     if base_url is not None:
-        _check_base_url(base_url, f"{place}.base_url")
+        check_base_url(base_url, f"{place}.base_url")
 
 
-def _check_base_url(base_url: str, place: str) -> None:
+def check_base_url(base_url: str, place: str) -> None:
     """Only what makes a request line and a Host header without any doubt; raises ConfigError."""
     try:
         parts = urlsplit(base_url)

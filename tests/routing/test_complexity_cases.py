@@ -59,3 +59,17 @@ def test_the_page_has_the_figures_of_today(cases: list[Case]) -> None:
         ours, theirs = evaluate(part, lambda request: score(request).tier), evaluate(part, judge)
         row = f"| {title} | {ours.total} | {ours.right / ours.total:.1%} | {theirs.right / theirs.total:.1%} |"
         assert row in page
+
+
+def test_the_page_says_how_large_the_set_is_and_how_alike_its_parts_are(cases: list[Case]) -> None:
+    page = PAGE.read_text(encoding="utf-8").replace("\n", " ")
+    assert f"has {len(cases)} prompts in six languages" in page
+    assert f"made from {len({case.template for case in cases})} templates" in page
+    assert all(sum(case.tier == tier for case in cases) >= 200 for tier in TIERS)
+    plain = [case for case in cases if not case.earlier]
+    known = {(case.tier, case.kind, case.language) for case in plain if case.split == "development"}
+    kinds = {(tier, kind) for tier, kind, _ in known}
+    held = {case.template: (case.tier, case.kind, case.language) for case in plain if case.split == "held_out"}
+    alike = sum(one[:2] in kinds for one in held.values())
+    assert f"{alike} of the {len(held)} held-out templates" in page
+    assert f"{sum(one in known for one in held.values())} in the same language" in page

@@ -32,6 +32,7 @@ from pointsman.api.omniroute.translator import Translator
 from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
+from pointsman.api.pointsman.engines import EngineViews
 from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
@@ -50,6 +51,7 @@ from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.engines import EngineService
 from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.open_id import OpenIdProvider
 from pointsman.upstream.provider_nodes import ProviderNodeService
@@ -68,6 +70,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     database: Database
     journal: Path
     model_words: ModelWords
+    engines: EngineService
     presets: PresetService
     connections: ConnectionService
     provider_nodes: ProviderNodeService
@@ -117,6 +120,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 OperationCatalogue().handler(),
                 *translator.handlers(),
                 *routes.handlers(),
+                *EngineViews(services.engines, services.apply).handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),

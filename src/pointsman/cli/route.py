@@ -73,6 +73,43 @@ def replay_route(
     asyncio.run(_replay_route(request_id, as_json, (data_dir, config)))
 
 
+@group.command("notdiamond")
+def notdiamond(
+    api_key: Annotated[
+        str | None, typer.Option(help="env:NAME, file:PATH, - (standard input) or prompt: its key from now on.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Ask it no more, and forget its key.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Have NotDiamond choose among a profile's models, or show whether it does. Its key is stored encrypted."""
+    import asyncio
+
+    asyncio.run(_notdiamond(api_key, remove, as_json, (data_dir, config)))
+
+
+async def _notdiamond(
+    api_key: str | None, remove: bool, as_json: bool, place: "tuple[Path | None, Path | None]"
+) -> None:
+    from pointsman.cli.connections import read_api_key
+    from pointsman.cli.output import confirm, note
+
+    async with opened(*place) as installation:
+        engines = installation.engines
+        if remove:
+            await engines.remove()
+        elif api_key is not None:
+            await engines.set({}, read_api_key(api_key, installation.environment))
+        if remove or api_key is not None:
+            note(f"That is {await confirm(installation)}.")
+        shown = await engines.shown()
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(("", ""), [(name.replace("_", " "), printable(str(value))) for name, value in shown.items()])
+
+
 async def _explain_route(body: bytes, as_json: bool, place: "tuple[Path | None, Path | None]") -> None:
     from pointsman.cli.models import catalogue_of
     from pointsman.dry_run import judged, read_asked, route_of

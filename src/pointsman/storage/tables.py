@@ -373,6 +373,16 @@ model_words: Final = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+# Services that choose among a profile's models (upstream/engines.py). ``settings`` is JSON without the key.
+routing_engines: Final = Table(
+    "routing_engines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("settings", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
 journal_segments: Final = Table(
     "journal_segments",
     metadata,

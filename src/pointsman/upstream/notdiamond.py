@@ -17,7 +17,7 @@ from pointsman.canonical.request import Message, Request
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
 from pointsman.keyring import Secret
-from pointsman.profile_settings import NotDiamondSettings
+from pointsman.profile_settings import StoredEngine
 from pointsman.routing.plan import Problem
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
@@ -52,13 +52,13 @@ class NotDiamond:
 
     NAME: Final = "notdiamond"
 
-    def __init__(self, client: UpstreamClient, clock: Clock, settings: NotDiamondSettings, secret: Secret) -> None:
+    def __init__(self, client: UpstreamClient, clock: Clock, settings: StoredEngine, secret: Secret) -> None:
         parts = urlsplit(settings.base_url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._client = client
         self._clock = clock
         self._settings = settings
-        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=True)  # the operator's own word
+        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=settings.allow_private)
         credentials = (("authorization", f"Bearer {secret.reveal()}"), ("content-type", "application/json"))
         path = (parts.path.rstrip("/") + PATH).encode("ascii")
         self._head = b"POST %b HTTP/1.1\r\n%b" % (
