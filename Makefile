@@ -74,7 +74,7 @@ fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README
 	@$(BIN)/python -m fuzz.run $(ARGS)
 
 schemathesis: $(DEV_READY) ## make up requests to every operation of the contracts. ARGS="--examples 1000 --seed 2"
-	@$(BIN)/python -m pytest tests/contract/test_schemathesis.py --timeout 0 --examples 300 $(ARGS)
+	@$(BIN)/python -m pytest tests/contract/test_schemathesis.py --examples 300 $(ARGS)
 
 agents: $(DEV_READY) ## Claude Code, Codex and opencode take a turn through the gateway (docs/coding-agents.md)
 	@$(BIN)/python -m agents.run $(ARGS)

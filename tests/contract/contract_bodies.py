@@ -50,6 +50,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/combos": COMBO,
     "PATCH /api/combos/{id}": {"strategy": "random", "models": [CHAT]},
     "POST /api/combos/test": {"comboName": "mine"},
+    "POST /api/models/alias": {"alias": "other-*", "model": CHAT},
     "POST /api/rate-limit": {"connectionId": "sim", "enabled": True},
     "PATCH /api/resilience": RESILIENCE,
     "POST /api/fallback/chains": CHAIN,

@@ -263,6 +263,7 @@ SHAPES: Final[dict[tuple[str, str], Any]] = {
     ("GET", "/api/rate-limits"): RATE_LIMITS,
     ("GET", "/api/rate-limit"): RATE_LIMITS,
     ("POST", "/api/rate-limit"): DONE,
+    ("POST", "/api/models/alias"): DONE,
     ("GET", "/api/sessions"): SESSIONS,
     ("POST", "/api/v1/chat/completions"): COMPLETION,
     ("POST", "/api/v1/providers/{provider}/chat/completions"): COMPLETION,

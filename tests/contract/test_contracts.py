@@ -115,9 +115,9 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     manage_combos(client)
     watch_health(client)
     translate(client)
-    sign_in(client)
     listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
     assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
+    sign_in(client)
     assert_all_asked(client)
     client.close()
 
@@ -196,6 +196,8 @@ def manage_combos(client: ContractClient) -> None:
     client.ask("POST", "/api/combos/test", {"comboName": "mine"})
     client.ask("GET", "/api/combos/metrics")
     client.ask("GET", "/api/settings/combo-defaults")
+    client.ask("POST", "/api/models/alias", {"alias": "other", "model": CHAT})
+    client.ask("POST", "/api/models/alias", {"alias": 5}, status=400)
     chain = {"model": "sim-model", "chain": [{"provider": "sim", "priority": 1, "enabled": True}]}
     client.ask("POST", "/api/fallback/chains", chain)
     client.ask("GET", "/api/fallback/chains")

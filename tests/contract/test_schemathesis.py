@@ -15,6 +15,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
+@pytest.mark.timeout(3600)  # half a minute on an idle machine; make schemathesis takes as long as it is told to
 @pytest.mark.parametrize("contract", Contract)
 def test_made_up_requests_find_no_fault(site: Site, contract: Contract, pytestconfig: pytest.Config) -> None:
     faults = fuzz(site, contract, pytestconfig.getoption("--examples"), pytestconfig.getoption("--seed"))

@@ -64,11 +64,18 @@ _BY_PATH: Final = MappingProxyType(
 # Statuses of calls to models, beside those that the contract names. The contracts of `_ALL_NAMED` name all of theirs.
 _CALLS: Final = ("400", "402", "403", "404", "408", "413", "429", "500", "502", "503", "504")
 _ALL_NAMED: Final = frozenset((Contract.HARDCARRX, Contract.HYBRID))
-# Conflicts with what is there already: another of the name, or what stands in the configuration file.
-_CONFLICTS: Final = frozenset(
-    (("POST", "/api/providers"), ("PATCH", "/api/providers/{id}"), ("DELETE", "/api/providers/{id}"),
-     ("POST", "/api/provider-nodes"), ("PATCH", "/api/provider-nodes/{id}"))
-)  # fmt: skip
+# Beside those of their kind: conflicts with what is there already (another of the name, or what stands in the
+# configuration file), and a body that names what is not there.
+_MORE: Final = MappingProxyType(
+    {
+        ("POST", "/api/providers"): "409",
+        ("PATCH", "/api/providers/{id}"): "409",
+        ("DELETE", "/api/providers/{id}"): "409",
+        ("POST", "/api/provider-nodes"): "409",
+        ("PATCH", "/api/provider-nodes/{id}"): "409",
+        ("POST", "/api/combos/test"): "404",
+    }
+)
 
 
 def contract_document(contract: Contract) -> dict[str, Any]:
@@ -106,6 +113,9 @@ def _responses(document: dict[str, Any], operation: Operation, told: dict[str, A
     found: dict[str, Any] = dict(told["responses"])
     for status in _added(operation, told):
         found.setdefault(status, {"description": "Refused."})
+    for response in found.values():
+        if "text/event-stream" in response.get("content", {}):
+            response["content"]["text/event-stream"] = {}  # "a string" tells tools of events nothing true
     schema = refusal_of(operation)
     for status, response in found.items():
         if status >= "400":
@@ -132,8 +142,8 @@ def _added(operation: Operation, told: dict[str, Any]) -> Iterable[str]:
     yield "400"
     if "{" in operation.path:
         yield "404"
-    if (operation.method, operation.path) in _CONFLICTS:
-        yield "409"
+    if (operation.method, operation.path) in _MORE:
+        yield _MORE[operation.method, operation.path]
     if operation.plane is Plane.EDGE and operation.method == "POST":
         yield from _CALLS
 
