@@ -6,7 +6,7 @@
 import asyncio
 import gc
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,11 +19,12 @@ from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
-from pointsman.accounting.telemetry import Merge, Meter, Sums
-from pointsman.budget_parts import alert_sender, budget_counters, open_budgets
+from pointsman.accounting.telemetry import Meter, Sums
+from pointsman.budget_parts import alert_sender, open_budgets
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
+from pointsman.gauges import show_gauges
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
@@ -173,7 +174,7 @@ class Server:
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
-        self._show_gauges()
+        show_gauges(self, self._installation, self._clock)
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
         if self._link is None:
@@ -361,82 +362,6 @@ class Server:
 
     def _health(self) -> dict[str, str]:
         return {"journal": "ok" if self.ledger.closed_reason is None else "can't be written"}
-
-    def _show_gauges(self) -> None:
-        gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {
-            "pointsman_requests_in_flight": ("Requests being served.", lambda: self.edge.active, "sum"),
-            "pointsman_requests_queued": ("Calls that wait for a place.", lambda: self.admission.queued, "sum"),
-            "pointsman_client_connections": ("Open client connections.", lambda: len(self.edge.connections), "sum"),
-            "pointsman_upstream_connections": (
-                "Open upstream connections.", lambda: self.client.open_connections, "sum"
-            ),
-            "pointsman_event_loop_lag_seconds": (
-                "How late the last timer came.", lambda: self.ticker.lag_seconds, "max"
-            ),
-            "pointsman_asyncio_tasks": (
-                "Tasks that are not done.", lambda: len(asyncio.all_tasks(self.ticker.loop)), "sum"
-            ),
-            "pointsman_journal_parked_records": (
-                "Records waiting for the journal.", lambda: self.ledger.parked, "sum"
-            ),
-            "pointsman_vault_memory_bytes": (
-                "Reasoning state in memory.", lambda: self.gateway.vault.bytes, "sum"
-            ),
-            "pointsman_vault_queued_writes": (
-                "Reasoning state that waits for the database.", lambda: self._installation.states.queued, "sum"
-            ),
-            "pointsman_unpriced_models": (
-                "Offered models that nobody knows the price of.", lambda: self.unpriced.count, "max"
-            ),
-            "pointsman_connections_cooling": (
-                "Accounts that are left alone now.", lambda: self.health.standing(self._clock.now_us())[0], "max"
-            ),
-            "pointsman_providers_open": (
-                "Providers that are not asked now.", lambda: self.health.standing(self._clock.now_us())[1], "max"
-            ),
-            "pointsman_configuration_revision": ("Revision in use.", lambda: self.gateway.snapshot.revision, "min"),
-        }  # fmt: skip
-        for name, (text, read, merge) in gauges.items():
-            self.meter.gauge(name, text, read, merge)
-        if self.house is not None:
-            self.house.show_gauges(self.meter)
-        limiter = self.limiter
-        states, answers = self._installation.states, self._installation.answers
-        counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
-            "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
-            "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: self.admission.refused),
-            "pointsman_limit_store_events": (
-                "Failures of the limits' store, and calls let through without a limit because of them.",
-                "event",
-                lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
-            ),
-            **budget_counters(self.budgets, self.alerts),
-            "pointsman_hedges": (
-                "Second attempts beside slow ones, and those that were too many or too dear.",
-                "result",
-                lambda: self.gateway.hedges.counts,
-            ),
-            "pointsman_side_calls": (
-                "Shadow calls and summaries that were begun, and left out.",
-                "result",
-                lambda: self.combos.beside.counts,
-            ),
-            "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: self.health.events),
-            "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
-            "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),
-            "pointsman_kept_answer_reads": (
-                "Looks into the database for answers to repeated requests.",
-                "result",
-                lambda: answers.reads,
-            ),
-            "pointsman_vault_reads": (
-                "Looks into the database for reasoning state that memory has not.",
-                "result",
-                lambda: states.reads,
-            ),
-        }
-        for name, (text, label, counts) in counters.items():
-            self.meter.counter(name, text, label, counts)
 
     # configuration
 

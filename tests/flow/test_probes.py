@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
-from pointsman.routing.health import View
+from pointsman.routing.health_states import View
 from pointsman.testing import OpenAIChat, running_simulator
 from raw_client import ask, chat, request
 

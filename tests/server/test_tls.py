@@ -233,7 +233,7 @@ def test_several_workers_serve_tls_and_all_of_them_take_a_new_certificate(
         for connection in open_before:
             assert connection.ask(chat()).text == "echo: one two three"
             assert connection.serial() == 7
-        written = [path.stat().st_size for path in (tmp_path / "data" / "journal").iterdir()]
+        written = [path.stat().st_size for path in (tmp_path / "data" / "journal").glob("*.journal")]
         assert len(written) == 2  # each worker has some of the connections
         assert all(written)
 

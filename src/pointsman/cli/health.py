@@ -13,7 +13,8 @@ from pointsman.cli.output import note, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from pointsman.installation import Installation
-    from pointsman.routing.health import HealthBook, View
+    from pointsman.routing.health import HealthBook
+    from pointsman.routing.health_states import View
 
 MAX_SHOWN = 1000
 

@@ -9,7 +9,8 @@ from typing import Final, get_args
 import structlog
 
 from pointsman.clock import Clock
-from pointsman.routing.health import Change, HealthBook, Scope
+from pointsman.routing.health import HealthBook
+from pointsman.routing.health_states import Change, Scope
 from pointsman.storage.database import StorageError
 from pointsman.storage.health import HealthRepository, HealthRow
 

@@ -19,8 +19,9 @@ from pointsman.resilience import (
     ProviderCooldown,
     ResilienceSettings,
 )
-from pointsman.routing.breaker import Breaker, State, Stored
-from pointsman.routing.failures import Failure, Listed
+from pointsman.routing.breaker import Breaker, Stored
+from pointsman.routing.failures import Failure
+from pointsman.routing.health_states import Change, Cooldown, Scope, View, breaker_view, view_of
 from pointsman.routing.plan import FINE, Condition
 from pointsman.routing.quota import Quota, next_look, read_quota
 from pointsman.routing.targets import Connection, Target
@@ -34,50 +35,6 @@ MAX_NAME: Final = 300  # characters; a longer name of a model is a client's inve
 LOCAL: Final = "local"
 SPENT: Final = frozenset(("credits_exhausted", "daily_quota"))  # failures that tell of a quota that is used up
 BREAKERS: Final[dict[str, Literal["half_open", "open"]]] = {"HALF_OPEN": "half_open", "OPEN": "open"}
-
-Scope = Literal["connection", "model", "provider", "quota"]
-
-
-class Cooldown(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Why something is left alone, until when, and how often in a row it has failed. Instants in us.
-
-    ``at``: when it failed last. ``mark``: the connection's at that time. ``listed``: what its model list can tell
-    of it (see `Failure`), ``reached`` that it could be had. ``prober`` and ``probe_until`` are of the one call on
-    trial, this process' own business.
-    """
-
-    until: int = 0
-    level: int = 0
-    word: str = ""
-    terminal: str | None = None
-    at: int = 0
-    mark: str = ""
-    listed: Listed = ""
-    reached: bool = False
-    prober: int = 0
-    probe_until: int = 0
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of something as of ``at`` (us), to be kept and told; an empty ``document``: nothing is amiss."""
-
-    scope: Scope
-    name: str
-    at: int
-    document: bytes = b""
-
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of something, as it is shown. ``until`` and ``at`` in us; ``state`` is OmniRoute's word for it."""
-
-    scope: Scope
-    name: str
-    state: str
-    reason: str
-    until: int
-    at: int
-    failures: int
-    usable: bool
 
 
 class HealthBook:
@@ -370,8 +327,8 @@ class HealthBook:
     def views(self, now: int) -> list[View]:
         """Everything that is not as it should be, the newest first."""
         found = [
-            _view(scope, name, one, now) for scope, table in self._tables.items() for name, one in table.items()
-        ] + [_breaker_view(name, breaker, now) for name, breaker in self._breakers.items()]
+            view_of(scope, name, one, now) for scope, table in self._tables.items() for name, one in table.items()
+        ] + [breaker_view(name, breaker, now) for name, breaker in self._breakers.items()]
         return sorted(found, key=lambda view: (-view.at, view.scope, view.name))
 
     def standing(self, now: int) -> tuple[int, int]:
@@ -494,20 +451,3 @@ def _profile(connection: Connection) -> str:
     if connection.kind == LOCAL or LOCAL in connection.tags:
         return LOCAL
     return "oauth" if "oauth" in connection.tags else "apikey"
-
-
-def _view(scope: Scope, name: str, found: Cooldown, now: int) -> View:
-    waiting = found.until > now
-    state = found.terminal or ("unavailable" if waiting else "recovering")
-    return View(
-        scope=scope, name=name, state=state, reason=found.word, until=found.until, at=found.at,
-        failures=max(1, found.level), usable=not waiting,
-    )  # fmt: skip
-
-
-def _breaker_view(name: str, breaker: Breaker, now: int) -> View:
-    state: State = breaker.look(now)
-    return View(
-        scope="provider", name=name, state=state, reason="" if state == "CLOSED" else "failing", until=breaker.until,
-        at=breaker.last_failure, failures=breaker.failures, usable=state != "OPEN",
-    )  # fmt: skip

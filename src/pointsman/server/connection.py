@@ -17,6 +17,7 @@ from pointsman.policy import shared_calls
 from pointsman.runner import Runner
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.http_faults import body_too_large, head_too_large, malformed, no_upgrade
 from pointsman.server.routes import Handler
 from pointsman.server.targets import check_host, read_target
 from pointsman.ticker import NEVER
@@ -158,19 +159,19 @@ class EdgeConnection(asyncio.Protocol):
             cause = error.__context__ or error.__cause__
             if not isinstance(cause, GatewayError):
                 log.error("request parsing failed", reason=repr(cause))
-                cause = _malformed()
+                cause = malformed()
             self._refuse(cause)
         except httptools.HttpParserUpgrade as upgrade:
             self._received_early(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(_malformed())
+            self._refuse(malformed())
         else:
             if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
-                self._refuse(_head_too_large())  # a head, a chunk's head or a trailer without end
+                self._refuse(head_too_large())  # a head, a chunk's head or a trailer without end
             elif body is not None and body is self._body:
                 self._raw += len(data)
                 if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
-                    self._refuse(_head_too_large())
+                    self._refuse(head_too_large())
 
     def _received_early(self, data: bytes) -> None:
         """What came behind a request to change to a WebSocket, in its packet."""
@@ -246,11 +247,11 @@ class EdgeConnection(asyncio.Protocol):
         edge, headers = self.edge, self._headers
         limits = edge.settings
         if len(headers) > limits.max_header_count:
-            raise _head_too_large()
+            raise head_too_large()
         if self._unframed > limits.max_header_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
-                raise _head_too_large()
+                raise head_too_large()
         self._unframed = 0
         if b"expect" in headers:
             self._wants_continue = headers[b"expect"].lower() == b"100-continue"
@@ -259,7 +260,7 @@ class EdgeConnection(asyncio.Protocol):
         elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
             edge.check_host(headers.get(b"host"))
         if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
-            raise _no_upgrade()
+            raise no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             self._check_size(int(length))
@@ -328,7 +329,7 @@ class EdgeConnection(asyncio.Protocol):
         limit = more(self._headers, query) if more is not None else None
         usual = self.edge.settings.max_body_bytes
         if limit is None or size > max(limit, usual):
-            raise _body_too_large(max(limit or 0, usual), "files.max_bytes" if limit is not None else None)
+            raise body_too_large(max(limit or 0, usual), "files.max_bytes" if limit is not None else None)
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
@@ -490,20 +491,3 @@ class EdgeConnection(asyncio.Protocol):
         """Cut the connection."""
         self._closing = True
         self._transport.abort()
-
-
-def _no_upgrade() -> GatewayError:
-    return GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here; speak HTTP/1.1", status=426)
-
-
-def _malformed() -> GatewayError:
-    return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
-
-
-def _head_too_large() -> GatewayError:
-    return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
-
-
-def _body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
-    named = f" ({setting})" if setting is not None else ""
-    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")

@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl, unquote
 
 import structlog
 
+from pointsman.calling import reserve
 from pointsman.canonical.files import StoredFile
 from pointsman.canonical.halves import Built
 from pointsman.entry import Entry
 from pointsman.errors import ConfigError, GatewayError, Kind
-from pointsman.flow import enter, reserve, serve
+from pointsman.flow import enter, serve
 from pointsman.gateway import Gateway
 from pointsman.hub.file_lane import FileLane, settle_file
 from pointsman.identity.keys import Key

@@ -23,7 +23,7 @@ from pointsman.gateway import Gateway
 from pointsman.policy.authorization import ADMIN, is_permitted
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.sessions import Session
-from pointsman.routing.health import View
+from pointsman.routing.health_states import View
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000

@@ -10,7 +10,7 @@ from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway
 from pointsman.policy.resilience import ResilienceService
-from pointsman.routing.health import View
+from pointsman.routing.health_states import View
 from pointsman.routing.targets import Connection
 
 PATHS: Final = ["/api/rate-limits", "/api/rate-limit"]

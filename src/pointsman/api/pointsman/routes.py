@@ -9,8 +9,8 @@ from litestar.handlers import HTTPRouteHandler
 from pointsman.api.omniroute.management import admit
 from pointsman.dry_run import judged, read_asked, route_of
 from pointsman.errors import GatewayError, Kind
-from pointsman.flow import problem_of
 from pointsman.gateway import Gateway
+from pointsman.pursuit import problem_of
 from pointsman.routing.explain import explained
 from pointsman.routing.profiles.narrowing import narrowed
 from pointsman.routing.replay import replayed

@@ -1,0 +1,24 @@
+"""What is wrong with requests that are not HTTP/1.1 as this server takes it."""
+
+from pointsman.errors import GatewayError, Kind
+
+
+def no_upgrade() -> GatewayError:
+    """A change of protocol was asked for that is not made here."""
+    return GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here; speak HTTP/1.1", status=426)
+
+
+def malformed() -> GatewayError:
+    """What came is no request."""
+    return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
+
+
+def head_too_large() -> GatewayError:
+    """Request line and header lines are too long."""
+    return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
+
+
+def body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
+    """``setting`` names the limit, where the operator can raise it."""
+    named = f" ({setting})" if setting is not None else ""
+    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
