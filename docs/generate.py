@@ -56,13 +56,17 @@ RESILIENCE = {
             ("reset_timeout_ms", "After this time one call may try it."),
         )
     },
-    "resilience.wait_for_cooldown.enabled": "A request waits for the first target that is back, when all of them are limited.",
+    "resilience.wait_for_cooldown.enabled": (
+        "A request waits for the first target that is back, when all of them are limited."
+    ),
     "resilience.wait_for_cooldown.max_retries": "How often one request may wait.",
     "resilience.wait_for_cooldown.max_retry_wait_sec": "How long it may wait in all, in seconds.",
     "resilience.provider_cooldown.enabled": "A breaker that opens again stays open twice as long each time.",
     "resilience.provider_cooldown.min_ms": "The shortest time that is doubled.",
     "resilience.provider_cooldown.max_ms": "The longest, unless `reset_timeout_ms` is longer.",
-    "resilience.combo_cooldown_wait.enabled": "A combo's request waits for the first target that is back, when all of them are limited.",
+    "resilience.combo_cooldown_wait.enabled": (
+        "A combo's request waits for the first target that is back, when all of them are limited."
+    ),
     "resilience.combo_cooldown_wait.max_wait_ms": "How long one wait may be.",
     "resilience.combo_cooldown_wait.max_attempts": "How often one request may wait.",
     "resilience.combo_cooldown_wait.budget_ms": "How long it may wait in all.",

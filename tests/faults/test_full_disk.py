@@ -51,7 +51,7 @@ def test_a_full_disk_stops_calls_and_loses_no_record(
     for number, connection in enumerate(slow):
         connection.send(chat("first_token_ms=500", stream=number % 2 == 0))
     simulator.wait_for_requests(7)
-    size = sum(path.stat().st_size for path in (server.data_dir / "journal").iterdir())
+    size = sum(path.stat().st_size for path in (server.data_dir / "journal").glob("*.journal"))
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
     for connection in slow:  # they were taken: they are served
         answer = connection.answer()

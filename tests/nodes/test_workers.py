@@ -89,7 +89,7 @@ def test_a_connection_that_was_made_over_the_api_serves_at_every_worker_at_once(
 def test_workers_share_the_port_and_each_has_a_journal(pair: ServeProcess) -> None:
     answers = [ask(pair.port, chat()) for _ in range(40)]
     assert {answer.status for answer in answers} == {200}
-    segments = list((pair.data_dir / "journal").iterdir())
+    segments = list((pair.data_dir / "journal").glob("*.journal"))
     assert len(segments) == 2
     assert all(segment.stat().st_size for segment in segments)
     pair.signal(signal.SIGTERM)
@@ -255,7 +255,7 @@ def test_the_workers_share_one_local_model(tmp_path: Path, upstream: RunningSimu
 
         def both_have_answered() -> bool:
             assert answer() == 200, server.log
-            return len([path for path in (tmp_path / "journal").iterdir() if path.stat().st_size]) == 2
+            return len([path for path in (tmp_path / "journal").glob("*.journal") if path.stat().st_size]) == 2
 
         wait_until(both_have_answered, "answer of each worker", 90)
         [child] = models_of(server)

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
+from pointsman.storage import tables
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import FILE_NAME, Database, StorageError
@@ -392,3 +393,28 @@ def test_work_is_done_between_the_steps_of_a_long_statement(database_place: Data
 
     assert asyncio.run(story()) == 200
     assert bool(turns) == (database_place.url is None)
+
+
+def test_a_cancelled_writer_leaves_no_transaction_behind(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with opened(database_place.url, database_place.data_dir) as database:
+
+            async def write(number: int) -> None:
+                async with database.write() as connection:
+                    row = {"name": f"a{number}", "target": "t", "created_at": 1}
+                    await connection.execute(tables.aliases.insert(), row)
+                    await connection.execute(text("SELECT 1"))
+
+            for number in range(120):
+                task = asyncio.create_task(write(number))
+                for _ in range(number % 30):
+                    await asyncio.sleep(0)
+                if number % 2:
+                    await asyncio.sleep(number * 7 % 40 / 10_000)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                if number % 10 == 9:
+                    async with asyncio.timeout(4):
+                        await write(1000 + number)
+
+    asyncio.run(story())

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pointsman.errors import ConfigError
+from pointsman.storage import sqlite_driver
 from pointsman.storage.migration import HEAD, read_revision, upgrade
 
 FILE_NAME: Final = "pointsman.db"
@@ -97,7 +98,11 @@ class Database:
             raise ConfigError(f"can't open the database {path}: {error.strerror}") from error
         engine = create_async_engine(
             URL.create("sqlite+aiosqlite", database=str(path)),
-            connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},  # BEGIN is ours, see _begin_sqlite
+            connect_args={
+                "timeout": BUSY_SECONDS,
+                "isolation_level": None,  # BEGIN is ours, see _begin_sqlite
+                "async_creator_fn": sqlite_driver.connect,
+            },
             pool_size=4,
             max_overflow=4,
             pool_timeout=CONNECT_SECONDS,
