@@ -118,7 +118,7 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
     retry_delay_seconds: Delay = 0.5
     max_retry_wait_seconds: Delay = 5.0
-    last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    last_resorts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
     continuation: bool = False
     hedging: HedgeSettings = HedgeSettings()
 

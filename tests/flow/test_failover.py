@@ -66,7 +66,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
             combo("cold", *(f"cold{number}/{LIMITED}={20 - number}" for number in range(4))),
             combo("limited", f"one/{LIMITED}=9", f"two/{LIMITED}=4"),
         ]  # fmt: skip
-        gateway = stack.enter_context(running_gateway(tmp_path, {"connections": rows, "combos": combos}))
+        settings = {"connections": rows, "combos": combos, "attempts": {"last_resorts": 2}}
+        gateway = stack.enter_context(running_gateway(tmp_path, settings))
         found = Site(gateway, first, second)
         yield found
         found.client.close()

@@ -17,7 +17,7 @@ from pointsman.settings import AttemptSettings
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.terms import Terms, allowed_seconds, terms_of
 
-TERMS = Terms(retries=0, delay=0.02, longest_wait=1.0)
+TERMS = Terms(retries=0, delay=0.02, longest_wait=1.0, resorts=2)
 
 
 def target(name: str, window: int | None = None, model: str | None = None) -> Target:

@@ -40,7 +40,7 @@ class Terms(NamedTuple):
     longest_wait: float
     failover_first: bool = True
     target_seconds: float | None = None
-    resorts: int = 2
+    resorts: int = 8
 
 
 ONCE: Final = Terms(retries=0, delay=0.0, longest_wait=0.0)
