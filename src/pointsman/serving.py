@@ -34,6 +34,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data_dir: Path | None = None
     config: Path | None = None
     place: str | None = None
+    migrated: bool = False  # it has started itself again for that already
 
     def command(self) -> list[str]:
         """The command line of a process with these orders."""
@@ -65,8 +66,10 @@ def serve(orders: Orders) -> None:
     if orders.place is not None:
         uvloop.run(_serve_as_worker(settings, environment, orders.place))
         return
-    if uvloop.run(is_upgraded(settings, environment)):
-        orders.become()  # what brought the tables up to date would stay in memory for good, 10 MB
+    if uvloop.run(is_upgraded(settings, environment)) and not orders.migrated:
+        msgspec.structs.replace(
+            orders, migrated=True
+        ).become()  # what brought the tables up to date would stay in memory for good, 10 MB
     if settings.server.workers > 1:
         uvloop.run(_supervise(settings, environment, orders))
     else:
@@ -94,7 +97,7 @@ async def _supervise(settings: Settings, environment: Environment, orders: Order
     from pointsman.supervision import Supervision
 
     def command(place: "Place") -> list[str]:
-        own = msgspec.structs.replace(orders, workers=None, data_dir=environment.data_dir)
+        own = msgspec.structs.replace(orders, workers=None, migrated=False, data_dir=environment.data_dir)
         return msgspec.structs.replace(own, place=msgspec.json.encode(place).decode()).command()
 
     async with open_installation(settings, environment) as installation:
