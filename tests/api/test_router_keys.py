@@ -14,6 +14,8 @@ from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_unt
 from pointsman.accounting.ledger_service import Movement
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.identity.keys import NewKey
+from pointsman.identity.users import NewUser
+from pointsman.keyring import Secret
 from pointsman.storage.accounts import AccountRow, WorkspaceRow
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
@@ -250,6 +252,35 @@ def test_credits_are_what_was_paid_in_and_what_calls_took(gateway: RunningGatewa
         assert after.total_credits - before.total_credits == 5
         assert round(after.total_usage - before.total_usage, 9) == 0.01
         assert not client.api_keys.get_current_key_metadata().data.is_free_tier
+
+
+def test_the_people_of_an_organization_are_listed(
+    gateway: RunningGateway, manager: openrouter.OpenRouter, stranger: openrouter.OpenRouter
+) -> None:
+    work = gateway.installation
+
+    async def fill() -> list[str]:
+        ids = []
+        for name, role in (("ada", "org:admin"), ("bob", "org:member"), ("cyd", "org:member")):
+            user = await work.users.create(NewUser(email=f"{name}@example.org"), Secret("a long password"))
+            await work.accounts.put_member(ACCOUNTS[0], user.id, role, work.clock.now_us())  # type: ignore[arg-type]
+            ids.append(user.id)
+        return ids
+
+    ids = gateway.call(fill())
+    page = manager.organization.list_members(limit=2)
+    assert page is not None
+    assert [(row.id, row.role) for row in page.result.data] == [(ids[0], "org:admin"), (ids[1], "org:member")]
+    assert page.result.total_count == 3
+    rest = page.next()
+    assert rest is not None
+    assert [row.email for row in rest.result.data] == ["cyd@example.org"]
+    made = manager.api_keys.create(name="of ada", creator_user_id=ids[0])
+    assert made.data.creator_user_id == ids[0]
+    empty = stranger.organization.list_members()
+    assert empty is not None
+    assert empty.result.data == []
+    assert raw(gateway, KEY, "GET", "/organization/members").status_code == 404
 
 
 def test_coinbase_is_gone_for_everybody(gateway: RunningGateway) -> None:

@@ -17,6 +17,7 @@ CHAT_BODY = {"model": CHAT, "messages": MESSAGES}
 ELSEWHERE = {
     ("GET", "/api/v1/ws"),
     ("POST", "/api/v1/credits/coinbase"),
+    ("GET", "/api/v1/organization/members"),
     ("POST", "/api/v1/audio/transcriptions"),
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
@@ -97,6 +98,8 @@ def watch_router(site: Site, client: ContractClient) -> None:
     client.ask("GET", f"{base}/key")
     client.ask("GET", f"{base}/credits")
     client.ask("POST", f"{base}/credits/coinbase", {}, status=410)
+    client.ask("GET", f"{base}/organization/members", status=404)
+    client.ask("GET", f"{base}/organization/members", query={"limit": 101}, status=400)
     client.ask("GET", f"{base}/activity")
     client.ask("GET", f"{base}/activity", query={"date": "someday"}, status=400)
     answered = client.ask("POST", f"{base}/chat/completions", CHAT_BODY)["id"]

@@ -33,6 +33,7 @@ from pointsman.api.openrouter.activity import ActivityView
 from pointsman.api.openrouter.credits import CreditViews
 from pointsman.api.openrouter.generations import GenerationView
 from pointsman.api.openrouter.keys import KeyViews
+from pointsman.api.openrouter.members import MemberView
 from pointsman.api.openrouter.own_key import OwnKeyView
 from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
@@ -161,6 +162,7 @@ def _router(services: ManagementServices) -> list[Any]:
         *CreditViews(ledger).handlers(),
         GenerationView(gateway, services.requests).handler(),
         ActivityView(gateway, ActivityRepository(services.database), keys).handler(),
+        MemberView(services.accounts).handler(),
         *PresetViews(services.presets, services.apply).handlers(),
     ]
 

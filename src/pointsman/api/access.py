@@ -40,6 +40,7 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("POST", "/api/v1/credits/coinbase", PUBLIC),
     ("GET", "/api/v1/generation", INFERENCE),
     ("GET", "/api/v1/activity", ACCOUNT),
+    ("GET", "/api/v1/organization/members", ACCOUNT),
     ("GET", "/api/v1/presets", ADMIN),
     ("GET", "/api/v1/presets/{slug}", ADMIN),
     ("PUT", "/api/v1/presets/{slug}", ADMIN),

@@ -40,7 +40,7 @@ OPERATIONS = list_operations(
     ("GET", "/api/v1/key", VIEWS, INFERENCE, 200),
     ("POST", "/api/v1/auth/keys", None, PUBLIC, 200),
     ("POST", "/api/v1/auth/keys/code", None, ACCOUNT, 200),
-    ("GET", "/api/v1/organization/members", None, ACCOUNT, 200),
+    ("GET", "/api/v1/organization/members", VIEWS, ACCOUNT, 200),
     ("POST", "/api/v1/rerank", EDGE, INFERENCE, 200),
     ("GET", "/api/v1/rerank/models", EDGE, PUBLIC, 200),
 )
