@@ -345,6 +345,7 @@ class Server:
             database=installation.database,
             journal=installation.data_dir / "journal",
             router_keys=installation.router_keys,
+            key_codes=installation.key_codes,
             accounts=installation.accounts,
             model_words=installation.model_words,
             engines=installation.engines,

@@ -25,6 +25,7 @@ from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
@@ -36,6 +37,7 @@ from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.authorization_codes import CodeRepository
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -143,6 +145,7 @@ class Installation:
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
         self.ledger = LedgerService(database, clock)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)

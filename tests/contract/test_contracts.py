@@ -1,6 +1,8 @@
 """Every served operation answers as its contract's document says, refusals too; below its mount and without it."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -97,6 +99,15 @@ def watch_router(site: Site, client: ContractClient) -> None:
     base, work = "/api/v1", site.gateway.installation
     client.ask("GET", f"{base}/key")
     client.ask("GET", f"{base}/credits")
+    verifier = "v" * 43
+    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
+    wish = {"callback_url": "https://app.example/back", "code_challenge": challenge, "code_challenge_method": "S256"}
+    code = client.ask("POST", f"{base}/auth/keys/code", wish)["data"]["id"]
+    client.ask("POST", f"{base}/auth/keys/code", {"callback_url": "ftp://x"}, status=400)
+    client.ask("POST", f"{base}/auth/keys", {}, status=400)
+    exchange = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
+    assert client.ask("POST", f"{base}/auth/keys", exchange)["key"].startswith("sk-or-v1-")
+    client.ask("POST", f"{base}/auth/keys", exchange, status=403)
     client.ask("POST", f"{base}/credits/coinbase", {}, status=410)
     client.ask("GET", f"{base}/organization/members", status=404)
     client.ask("GET", f"{base}/organization/members", query={"limit": 101}, status=400)

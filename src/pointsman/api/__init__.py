@@ -30,6 +30,7 @@ from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.openrouter.activity import ActivityView
+from pointsman.api.openrouter.codes import CodeViews
 from pointsman.api.openrouter.credits import CreditViews
 from pointsman.api.openrouter.generations import GenerationView
 from pointsman.api.openrouter.keys import KeyViews
@@ -51,6 +52,7 @@ from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.router_keys import RouterKeys
@@ -79,6 +81,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     database: Database
     journal: Path
     router_keys: RouterKeys
+    key_codes: KeyCodes
     accounts: AccountRepository
     model_words: ModelWords
     engines: EngineService
@@ -162,6 +165,7 @@ def _router(services: ManagementServices) -> list[Any]:
         *CreditViews(ledger).handlers(),
         GenerationView(gateway, services.requests).handler(),
         ActivityView(gateway, ActivityRepository(services.database), keys).handler(),
+        *CodeViews(services.key_codes, services.apply).handlers(),
         MemberView(services.accounts).handler(),
         *PresetViews(services.presets, services.apply).handlers(),
     ]

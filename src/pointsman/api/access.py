@@ -17,7 +17,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import identify, is_credential_sent, is_own_page
-from pointsman.policy.authorization import ACCOUNT, ADMIN, HIGH, INFERENCE, OWN, PUBLIC, Rule, is_permitted
+from pointsman.policy.authorization import ACCOUNT, ADMIN, GRANT, HIGH, INFERENCE, OWN, PUBLIC, Rule, is_permitted
 
 _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/v1/request-logs", INFERENCE),
@@ -41,6 +41,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/v1/generation", INFERENCE),
     ("GET", "/api/v1/activity", ACCOUNT),
     ("GET", "/api/v1/organization/members", ACCOUNT),
+    ("POST", "/api/v1/auth/keys/code", GRANT),
+    ("POST", "/api/v1/auth/keys", PUBLIC),
     ("GET", "/api/v1/presets", ADMIN),
     ("GET", "/api/v1/presets/{slug}", ADMIN),
     ("PUT", "/api/v1/presets/{slug}", ADMIN),

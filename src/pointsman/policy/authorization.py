@@ -75,6 +75,8 @@ OWN: Final = _rule(
     session=_ANY,
     jwt=_ANY,
 )
+# Who may let a program have a key of its account; what of an inference key, is its own limits' to say.
+GRANT: Final = _rule(plain=_ANY, openrouter=_ANY, session=_ANY)
 USER: Final = _rule(plain=_ADMIN, session=_CALLS, jwt=_CALLS)
 AGENT: Final = _rule(crosscompute_agent=_CALLS)
 

@@ -92,9 +92,12 @@ class RouterKeys:
         Raises GatewayError(INVALID_REQUEST) naming the field.
         """
         check_subset(caller, new)
-        if new.workspace_id != caller.workspace_id:
-            await self._check_workspace(new.account_id, new.workspace_id)
+        await self.check_workspace(caller, new.workspace_id)
         await self._check_creator(caller, new)
+        return await self.issue(new, limit)
+
+    async def issue(self, new: NewKey, limit: KeyLimit) -> tuple[RouterKey, Secret, int]:
+        """As `create`, of whom may have it somebody has asked already."""
         named = msgspec.structs.replace(new, settings=_with_reset(new.settings, limit.reset))
         try:
             row, secret = await self._keys.issue(named)
@@ -111,7 +114,7 @@ class RouterKeys:
         """
         before = await self.find(caller, fingerprint)
         if change.workspace_id is not msgspec.UNSET:
-            await self._check_workspace(before.row.account_id, change.workspace_id)
+            await self.check_workspace(caller, change.workspace_id)
         limit = KeyLimit(
             before.limit.nano_usd if change.nano_usd is msgspec.UNSET else change.nano_usd,
             before.limit.reset if change.reset is msgspec.UNSET else change.reset,
@@ -189,11 +192,17 @@ class RouterKeys:
                 revision = await self._budgets.remove(budget.id) or revision
         return revision
 
-    async def _check_workspace(self, account_id: str, workspace_id: str) -> None:
-        if await self._accounts.find_workspace(account_id, workspace_id) is None:
-            raise GatewayError(
-                Kind.INVALID_REQUEST, "'workspace_id' is no workspace of this account", param="workspace_id"
-            )
+    async def check_workspace(self, caller: Key, workspace_id: str) -> None:
+        """Raises GatewayError(INVALID_REQUEST) unless it is the caller's own workspace, or one of its account."""
+        if workspace_id == caller.workspace_id:
+            return
+        if await self._accounts.find_workspace(caller.account_id, workspace_id) is None:
+            message = "'workspace_id' is no workspace of this account"
+            raise GatewayError(Kind.INVALID_REQUEST, message, param="workspace_id")
+
+    async def has_budget(self, caller: Key) -> bool:
+        """Whether the caller's key has a budget of its own, whoever set it."""
+        return bool(await self._budgets.list_page(1, scope="key", subject=caller.id))
 
     async def _check_creator(self, caller: Key, new: NewKey) -> None:
         creator = new.creator_user_id

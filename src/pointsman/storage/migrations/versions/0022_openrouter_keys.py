@@ -1,4 +1,4 @@
-"""What keys have spent by day, and an index that tells at once whether an account ever paid something in."""
+"""What keys have spent by day; whether an account ever paid something in; codes that programs exchange for keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,7 +19,7 @@ GROUP BY 1, 2
 
 
 def upgrade() -> None:
-    """Make the table and fill it; make the index."""
+    """Make the tables, fill the one of what was spent, and make the index."""
     op.create_table(
         "key_days",
         sa.Column("key_id", sa.Text(), nullable=False),
@@ -36,3 +36,17 @@ def upgrade() -> None:
         sqlite_where=sa.text("kind = 'top_up'"),
         postgresql_where=sa.text("kind = 'top_up'"),
     )
+    op.create_table(
+        "authorization_codes",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("workspace_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text()),
+        sa.Column("challenge", sa.Text()),
+        sa.Column("method", sa.Text()),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_authorization_codes")),
+    )
+    op.create_index(op.f("ix_authorization_codes_expires_at"), "authorization_codes", ["expires_at"])
