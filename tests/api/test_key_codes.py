@@ -11,10 +11,12 @@ import pytest
 from openrouter import errors
 
 from driven_clock import DrivenClock
-from gateway import RunningGateway, running_gateway
+from gateway import KEY, RunningGateway, running_gateway
 from pointsman.canonical.windows import Window
 from pointsman.errors import GatewayError
 from pointsman.identity.keys import NewKey
+from pointsman.identity.users import NewUser
+from pointsman.keyring import Secret
 from pointsman.policy.key_codes import LIFETIME_US, CodeWish, check_wish
 
 VERIFIER = "a-verifier-that-has-at-least-forty-three-characters"
@@ -158,3 +160,70 @@ def test_nobody_is_sent_to_an_address_that_is_no_program_s(address: str) -> None
 )
 def test_https_and_this_machine_are_told_codes(address: str) -> None:
     assert address.startswith(check_wish(CodeWish(callback_url=address)))
+
+
+def session_of(gateway: RunningGateway) -> str:
+    """A person's cookie."""
+
+    async def make() -> str:
+        work = gateway.installation
+        user = await work.users.create(NewUser(email=f"{work.clock.new_id('u')}@example.org"), Secret("a password"))
+        row, session = await work.users.open_session(user, 1)
+        assert await work.await_revision(row.revision)
+        return f"auth_token={session.reveal()}"
+
+    return gateway.call(make())
+
+
+def decide(gateway: RunningGateway, wish: dict[str, str], decision: str, **headers: str) -> httpx.Response:
+    """What a browser does with the page's buttons."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(
+        f"{gateway.address}/auth", params=wish, data={"decision": decision}, headers=sent, follow_redirects=False
+    )
+
+
+WISH = {
+    "callback_url": "https://app.example/back?state=7", "code_challenge": challenge_of(VERIFIER),
+    "code_challenge_method": "S256", "limit": "2.5", "key_label": "<b>app</b>",
+}  # fmt: skip
+
+
+def test_a_person_allows_a_program_a_key_on_a_page_of_its_own(gateway: RunningGateway) -> None:
+    page = httpx.get(f"{gateway.address}/auth", params=WISH)
+    assert page.status_code == 200
+    assert "app.example" in page.text
+    assert "$2.50" in page.text
+    assert "<b>" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; form-action 'self' https://app.example; frame-ancestors 'none'")
+    cookie = session_of(gateway)
+    sent = decide(gateway, WISH, "allow", cookie=cookie, sec_fetch_site="same-origin")
+    assert sent.status_code == 303
+    back = httpx.URL(sent.headers["location"])
+    assert (back.host, back.params["state"]) == ("app.example", "7")
+    made = post(gateway, "/auth/keys", {"code": back.params["code"], "code_verifier": VERIFIER}).json()
+    assert made["user_id"].startswith("usr")
+    denied = decide(gateway, WISH, "deny", cookie=cookie)
+    assert httpx.URL(denied.headers["location"]).params["error"] == "access_denied"
+
+
+def test_nobody_else_can_allow_it_for_a_person(gateway: RunningGateway) -> None:
+    cookie = session_of(gateway)
+    for headers in (
+        {}, {"cookie": cookie, "sec_fetch_site": "cross-site"}, {"cookie": cookie, "origin": "https://app.example"},
+        {"authorization": f"Bearer {KEY}"},
+    ):  # fmt: skip
+        answer = decide(gateway, WISH, "allow", **headers)
+        assert answer.status_code == 401
+        assert "location" not in answer.headers
+    assert decide(gateway, WISH, "perhaps", cookie=cookie).status_code == 400
+    assert httpx.get(f"{gateway.address}/auth", params={**WISH, "callback_url": "javascript:x"}).status_code == 400
+
+
+def test_without_an_address_the_person_is_shown_the_code(gateway: RunningGateway) -> None:
+    wish = {name: value for name, value in WISH.items() if name != "callback_url"}
+    shown = decide(gateway, wish, "allow", cookie=session_of(gateway)).text
+    code = shown.partition("<code>")[2].partition("</code>")[0]
+    assert post(gateway, "/auth/keys", {"code": code, "code_verifier": VERIFIER}).status_code == 200
+    assert httpx.get(f"{gateway.address}/auth", params={"key_label": "x"}).status_code == 400

@@ -42,6 +42,8 @@ OPEN = {
     ("GET", "/api/settings/require-login"),
     ("POST", "/api/v1/credits/coinbase"),
     ("POST", "/api/v1/auth/keys"),
+    ("GET", "/auth"),
+    ("POST", "/auth"),
     ("GET", "/api/monitoring/health"),
 }
 OPEN_AT_THE_EDGE = {

@@ -31,6 +31,7 @@ from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
 from pointsman.api.openrouter.activity import ActivityView
 from pointsman.api.openrouter.codes import CodeViews
+from pointsman.api.openrouter.consent import ConsentPage
 from pointsman.api.openrouter.credits import CreditViews
 from pointsman.api.openrouter.generations import GenerationView
 from pointsman.api.openrouter.keys import KeyViews
@@ -166,6 +167,7 @@ def _router(services: ManagementServices) -> list[Any]:
         GenerationView(gateway, services.requests).handler(),
         ActivityView(gateway, ActivityRepository(services.database), keys).handler(),
         *CodeViews(services.key_codes, services.apply).handlers(),
+        *ConsentPage(services.key_codes).handlers(),
         MemberView(services.accounts).handler(),
         *PresetViews(services.presets, services.apply).handlers(),
     ]

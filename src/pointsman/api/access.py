@@ -43,6 +43,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/v1/organization/members", ACCOUNT),
     ("POST", "/api/v1/auth/keys/code", GRANT),
     ("POST", "/api/v1/auth/keys", PUBLIC),
+    ("GET", "/auth", PUBLIC),  # a page without anything that is somebody's
+    ("POST", "/auth", PUBLIC),  # its answer, which asks for a session itself
     ("GET", "/api/v1/presets", ADMIN),
     ("GET", "/api/v1/presets/{slug}", ADMIN),
     ("PUT", "/api/v1/presets/{slug}", ADMIN),

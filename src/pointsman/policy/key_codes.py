@@ -6,6 +6,7 @@ A code is used once, within ten minutes. Its key belongs to the account that gra
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,15 +24,19 @@ LIFETIME_US: Final = 600 * 1_000_000
 PREFIX: Final = "auth_code_"
 MAX_URL: Final = 2000
 _LOCAL: Final = ("localhost", "127.0.0.1")
+_HOST: Final = re.compile(r"[a-z0-9.-]+")
 _PLAIN: Final = "plain"
 S256: Final = "S256"
 _SHORTEST, _LONGEST = 43, 128  # of challenges and verifiers (RFC 7636 4.1, 4.2)
 
 
 class CodeWish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program asks for: where to be told the code, its challenge, and the key. ``nano_usd`` is its limit."""
+    """What a program asks for: where to be told the code, its challenge, and the key. ``nano_usd`` is its limit.
 
-    callback_url: str
+    Without a ``callback_url`` the person is shown the code; then it must have a challenge.
+    """
+
+    callback_url: str | None
     label: str | None = None
     challenge: str | None = None
     method: str | None = None
@@ -68,7 +73,7 @@ class KeyCodes:
         await self._keys.check_workspace(caller, workspace)
         now, code = self._clock.now_us(), PREFIX + secrets.token_urlsafe(32)
         key = {
-            "name": wish.label or origin.removeprefix("https://").removeprefix("http://")[:100],
+            "name": wish.label or origin.partition("://")[2][:100] or "program",
             "nano_usd": wish.nano_usd,
             "reset": wish.reset,
             "expires_at": wish.expires_at,
@@ -131,25 +136,36 @@ def manages(caller: Key) -> bool:
 
 
 def check_wish(wish: CodeWish) -> str:
-    """The origin that is told the code. Raises GatewayError(INVALID_REQUEST) naming the field."""
-    try:
-        url = urlsplit(wish.callback_url)
-        host, _ = url.hostname or "", url.port
-    except ValueError:
-        host = ""
-    if not host or len(wish.callback_url) > MAX_URL or not wish.callback_url.isascii():
-        raise _wrong("callback_url", "must be an address")
-    if any(character <= " " or character in '<>"\\' for character in wish.callback_url) or url.username is not None:
-        raise _wrong("callback_url", "must be an address")
-    if url.scheme != "https" and not (url.scheme == "http" and host in _LOCAL):
-        raise _wrong("callback_url", "must begin with https, or with http on localhost")
+    """The origin that is told the code; empty where a person is.
+
+    Raises GatewayError(INVALID_REQUEST) naming the field.
+    """
     if wish.method is not None and wish.challenge is None:
         raise _wrong("code_challenge", "is missing")
     if wish.challenge is not None and not _SHORTEST <= len(wish.challenge) <= _LONGEST:
         raise _wrong("code_challenge", f"must have {_SHORTEST} to {_LONGEST} characters")
     if wish.label is not None and not (1 <= len(wish.label) <= 100 and wish.label.isprintable() and wish.label.strip()):
         raise _wrong("key_label", "must be 1 to 100 printable characters")
-    return f"{url.scheme}://{url.netloc}"
+    if wish.callback_url is None:
+        if wish.challenge is None:
+            raise _wrong("code_challenge", "is missing, and so is 'callback_url'")
+        return ""
+    return _origin(wish.callback_url)
+
+
+def _origin(address: str) -> str:
+    """Where an address leads to: a host in letters, digits and what a policy of browsers can hold."""
+    try:
+        url = urlsplit(address)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        host, port = "", None
+    odd = any(not "!" <= character <= "~" or character in '<>"\\' for character in address)
+    if not _HOST.fullmatch(host) or odd or len(address) > MAX_URL or "@" in url.netloc:
+        raise _wrong("callback_url", "must be an address")
+    if url.scheme != "https" and not (url.scheme == "http" and host in _LOCAL):
+        raise _wrong("callback_url", "must begin with https, or with http on localhost")
+    return f"{url.scheme}://{host}" if port is None else f"{url.scheme}://{host}:{port}"
 
 
 def _is_verified(row: CodeRow, verifier: str | None) -> bool:
