@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import runpy
 from typing import Any
 
 from sqlalchemy import text
@@ -10,7 +11,7 @@ from databases import DatabasePlace
 from pointsman.canonical.record import RequestRecord
 from pointsman.storage.database import Database
 from pointsman.storage.key_usage import KeyUsage, KeyUsageRepository, Spent
-from pointsman.storage.migrations.versions import __name__ as versions
+from pointsman.storage.migration import SCRIPTS
 from pointsman.storage.requests import RequestRepository
 
 DAY = 86_400_000_000
@@ -34,7 +35,8 @@ RECORDS = [
 ]  # fmt: skip
 EXPECTED = {
     "key_1": KeyUsage(
-        charged=Spent(total=85, daily=25, weekly=45, monthly=65), byok=Spent(total=100, daily=100, weekly=100, monthly=100)
+        charged=Spent(total=85, daily=25, weekly=45, monthly=65),
+        byok=Spent(total=100, daily=100, weekly=100, monthly=100),
     ),
     "key_2": KeyUsage(),
 }
@@ -61,9 +63,7 @@ def test_sums_are_those_of_the_windows_and_a_record_counts_once(database_place: 
 
 
 def test_the_upgrade_counts_what_was_there_before(database_place: DatabasePlace) -> None:
-    from importlib import import_module
-
-    script = import_module(f"{versions}.0022_openrouter_keys")
+    script = runpy.run_path(str(SCRIPTS / "versions" / "0022_openrouter_keys.py"))
 
     async def run() -> None:
         database = database_place.open()
@@ -71,7 +71,7 @@ def test_the_upgrade_counts_what_was_there_before(database_place: DatabasePlace)
             await stored(database)
             async with database.write() as connection:
                 await connection.execute(text("DELETE FROM key_days"))
-                await connection.execute(text(script._FILL))
+                await connection.execute(text(script["_FILL"]))
             assert await KeyUsageRepository(database).of(["key_1", "key_2", "key_3"], NOW) == EXPECTED
         finally:
             await database.aclose()
