@@ -31,7 +31,8 @@ def record(number: int, days: float, **more: Any) -> RequestRecord:
 RECORDS = [
     record(1, 0), record(2, 0.4), record(3, 1), record(4, 2), record(5, 3), record(6, 17), record(7, 18),
     record(8, 400), record(9, 0, byok=True, cost_nano_usd=5, upstream_cost_nano_usd=100),
-    record(10, 0, cost_nano_usd=None), record(11, 0, key_id=None), record(12, 0, key_id="key_2", cost_nano_usd=0, upstream_cost_nano_usd=7),
+    record(10, 0, cost_nano_usd=None), record(11, 0, key_id=None),
+    record(12, 0, key_id="key_2", cost_nano_usd=0, upstream_cost_nano_usd=7),
 ]  # fmt: skip
 EXPECTED = {
     "key_1": KeyUsage(
