@@ -344,6 +344,9 @@ class Server:
             ledger=installation.ledger,
             database=installation.database,
             journal=installation.data_dir / "journal",
+            router_keys=installation.router_keys,
+            key_codes=installation.key_codes,
+            accounts=installation.accounts,
             model_words=installation.model_words,
             engines=installation.engines,
         )

@@ -25,9 +25,11 @@ from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
+from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
+from pointsman.policy.router_keys import RouterKeys
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
@@ -35,6 +37,7 @@ from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.authorization_codes import CodeRepository
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
@@ -42,6 +45,7 @@ from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
+from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.model_words import ModelWordsRepository
@@ -140,6 +144,8 @@ class Installation:
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
         self.ledger = LedgerService(database, clock)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)

@@ -47,6 +47,8 @@ class Site:
             answer = self.http.post(f"/api/{name}", json=body, headers=headers)
             made = answer.json()
             self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
+        made = self.http.post("/api/v1/keys", json={"name": "made"}, headers={"authorization": f"Bearer {KEY}"})
+        self.ids["/api/v1/keys/"] = made.json()["data"]["hash"]
 
     def key_of(self, contract: Contract) -> str:
         """An administrator's key that begins as the contract's keys do."""

@@ -1,6 +1,8 @@
 """Every served operation answers as its contract's document says, refusals too; below its mount and without it."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -8,7 +10,7 @@ import pytest
 from contract_client import ContractClient, events
 from contract_site import CHAT, MESSAGES, Site, running_site
 
-from gateway import KEY, UPSTREAM_KEY
+from gateway import KEY, UPSTREAM_KEY, wait_until
 from pointsman.contracts.documents import served_document
 from pointsman.contracts.operations import Contract, operations_of
 
@@ -16,6 +18,8 @@ CHAT_BODY = {"model": CHAT, "messages": MESSAGES}
 # Operations whose success other tests see: they upgrade, take a form, or are about another vendor's program.
 ELSEWHERE = {
     ("GET", "/api/v1/ws"),
+    ("POST", "/api/v1/credits/coinbase"),
+    ("GET", "/api/v1/organization/members"),
     ("POST", "/api/v1/audio/transcriptions"),
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
@@ -65,8 +69,54 @@ def test_openrouter(site: Site, mounted: bool) -> None:
     for path in ("chat/completions", "responses", "messages", "embeddings", "rerank"):
         client.ask("POST", f"{base}/{path}", {}, status=400)
         client.ask("POST", f"{base}/{path}", content=b"{", status=400)
+    manage_router_keys(client)
+    watch_router(site, client)
     assert_all_asked(client)
     client.close()
+
+
+def manage_router_keys(client: ContractClient) -> None:
+    """Keys of an account, from their making to their end."""
+    base = "/api/v1/keys"
+    made = client.ask("POST", base, {"name": "laptop", "limit": 5, "limit_reset": "weekly"})
+    named = {"hash": made["data"]["hash"]}
+    assert named["hash"] in [key["hash"] for key in client.ask("GET", base, query={"include_disabled": "true"})["data"]]
+    assert client.ask("GET", f"{base}/{{hash}}", **named)["data"] == made["data"]
+    changed = client.ask("PATCH", f"{base}/{{hash}}", {"disabled": True, "limit": None}, **named)["data"]
+    assert (changed["disabled"], changed["limit"], changed["limit_reset"]) == (True, None, "weekly")
+    client.ask("PATCH", f"{base}/{{hash}}", {"limit": -1}, **named, status=400)
+    client.ask("POST", base, {"limit": 5}, status=400)
+    client.ask("GET", base, query={"offset": "-1"}, status=400)
+    client.ask("GET", base, query={"include_disabled": "perhaps"}, status=400)
+    client.ask("DELETE", f"{base}/{{hash}}", **named)
+    for method in ("GET", "DELETE"):
+        client.ask(method, f"{base}/{{hash}}", **named, status=404)
+    client.ask("PATCH", f"{base}/{{hash}}", {}, **named, status=404)
+
+
+def watch_router(site: Site, client: ContractClient) -> None:
+    """What a key is told of itself, of its account, and of its requests."""
+    base, work = "/api/v1", site.gateway.installation
+    client.ask("GET", f"{base}/key")
+    client.ask("GET", f"{base}/credits")
+    verifier = "v" * 43
+    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
+    wish = {"callback_url": "https://app.example/back", "code_challenge": challenge, "code_challenge_method": "S256"}
+    code = client.ask("POST", f"{base}/auth/keys/code", wish)["data"]["id"]
+    client.ask("POST", f"{base}/auth/keys/code", {"callback_url": "ftp://x"}, status=400)
+    client.ask("POST", f"{base}/auth/keys", {}, status=400)
+    exchange = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
+    assert client.ask("POST", f"{base}/auth/keys", exchange)["key"].startswith("sk-or-v1-")
+    client.ask("POST", f"{base}/auth/keys", exchange, status=403)
+    client.ask("POST", f"{base}/credits/coinbase", {}, status=410)
+    client.ask("GET", f"{base}/organization/members", status=404)
+    client.ask("GET", f"{base}/organization/members", query={"limit": 101}, status=400)
+    client.ask("GET", f"{base}/activity")
+    client.ask("GET", f"{base}/activity", query={"date": "someday"}, status=400)
+    answered = client.ask("POST", f"{base}/chat/completions", CHAT_BODY)["id"]
+    wait_until(lambda: site.gateway.call(work.requests.find(answered.removeprefix("gen-"))), "record")
+    assert client.ask("GET", f"{base}/generation", query={"id": answered})["data"]["id"] == answered
+    client.ask("GET", f"{base}/generation", query={"id": "gen-nothing"}, status=404)
 
 
 def test_hardcarrx(site: Site, mounted: bool) -> None:

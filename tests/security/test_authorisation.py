@@ -40,6 +40,10 @@ OPEN = {
     ("GET", "/openapi/{name}"),
     ("GET", "/api/openapi/spec"),
     ("GET", "/api/settings/require-login"),
+    ("POST", "/api/v1/credits/coinbase"),
+    ("POST", "/api/v1/auth/keys"),
+    ("GET", "/auth"),
+    ("POST", "/auth"),
     ("GET", "/api/monitoring/health"),
 }
 OPEN_AT_THE_EDGE = {
@@ -113,6 +117,8 @@ def expected(rule: Rule) -> set[str]:
         id(authorization.INFERENCE): CALLERS,
         id(authorization.HIGH): OWNERS,
         id(authorization.ACCOUNT): {"admin", "openrouter_management", "session", "session_admin"},
+        id(authorization.OWN): CALLERS | {"openrouter_management", "other_tenant_manage"},
+        id(authorization.GRANT): {"plain", "admin", "openrouter", "openrouter_management", "session", "session_admin"},
         id(authorization.USER): {"admin", "session", "session_admin", "jwt", "jwt_admin"},
         id(authorization.AGENT): {"crosscompute_agent"},
     }

@@ -20,6 +20,7 @@ from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
 from pointsman.storage.endpoint_figures import EndpointFigures
+from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
@@ -106,6 +107,7 @@ class Projector:
         self._requests = RequestRepository(database)
         self._ledger = LedgerRepository(database)
         self._figures = EndpointFigures(database)
+        self._key_usage = KeyUsageRepository(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
@@ -279,6 +281,7 @@ class Projector:
                 if stored.records and batch.charged:
                     await self.budgets.book(connection, batch.charged, stored.records)
                 await self._figures.add(connection, stored.records, self._clock.now_us())
+                await self._key_usage.add(connection, stored.records)
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:

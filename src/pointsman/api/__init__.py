@@ -29,6 +29,14 @@ from pointsman.api.omniroute.rate_limits import RateLimits
 from pointsman.api.omniroute.resilience import Apply, ResilienceViews
 from pointsman.api.omniroute.sign_in import SignInViews
 from pointsman.api.omniroute.translator import Translator
+from pointsman.api.openrouter.activity import ActivityView
+from pointsman.api.openrouter.codes import CodeViews
+from pointsman.api.openrouter.consent import ConsentPage
+from pointsman.api.openrouter.credits import CreditViews
+from pointsman.api.openrouter.generations import GenerationView
+from pointsman.api.openrouter.keys import KeyViews
+from pointsman.api.openrouter.members import MemberView
+from pointsman.api.openrouter.own_key import OwnKeyView
 from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
@@ -45,8 +53,12 @@ from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
+from pointsman.policy.router_keys import RouterKeys
+from pointsman.storage.accounts import AccountRepository
+from pointsman.storage.activity import ActivityRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
@@ -69,6 +81,9 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerService
     database: Database
     journal: Path
+    router_keys: RouterKeys
+    key_codes: KeyCodes
+    accounts: AccountRepository
     model_words: ModelWords
     engines: EngineService
     presets: PresetService
@@ -124,7 +139,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *BudgetViews(services.budgets, services.apply).handlers(),
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),
-                *PresetViews(services.presets, services.apply).handlers(),
+                *_router(services),
                 *connections,
                 *combos,
                 *health,
@@ -140,6 +155,22 @@ def build_management(services: ManagementServices) -> Litestar:
             request_max_body_size=None,  # the edge has limits of its own
         )
     )
+
+
+def _router(services: ManagementServices) -> list[Any]:
+    """OpenRouter's views."""
+    gateway, keys, ledger = services.gateway, services.router_keys, services.ledger.repository
+    return [
+        *KeyViews(keys, gateway.clock, services.apply).handlers(),
+        OwnKeyView(gateway, keys, services.budgets, services.accounts, ledger).handler(),
+        *CreditViews(ledger).handlers(),
+        GenerationView(gateway, services.requests).handler(),
+        ActivityView(gateway, ActivityRepository(services.database), keys).handler(),
+        *CodeViews(services.key_codes, services.apply).handlers(),
+        *ConsentPage(services.key_codes).handlers(),
+        MemberView(services.accounts).handler(),
+        *PresetViews(services.presets, services.apply).handlers(),
+    ]
 
 
 def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:

@@ -17,7 +17,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import identify, is_credential_sent, is_own_page
-from pointsman.policy.authorization import ADMIN, HIGH, INFERENCE, PUBLIC, Rule, is_permitted
+from pointsman.policy.authorization import ACCOUNT, ADMIN, GRANT, HIGH, INFERENCE, OWN, PUBLIC, Rule, is_permitted
 
 _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/v1/request-logs", INFERENCE),
@@ -30,6 +30,21 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("PUT", "/api/pointsman/budgets", ADMIN),
     ("GET", "/api/pointsman/budgets/{budget_id}", ADMIN),
     ("DELETE", "/api/pointsman/budgets/{budget_id}", ADMIN),
+    ("GET", "/api/v1/keys", ACCOUNT),
+    ("POST", "/api/v1/keys", ACCOUNT),
+    ("GET", "/api/v1/keys/{fingerprint}", ACCOUNT),
+    ("PATCH", "/api/v1/keys/{fingerprint}", ACCOUNT),
+    ("DELETE", "/api/v1/keys/{fingerprint}", ACCOUNT),
+    ("GET", "/api/v1/key", OWN),
+    ("GET", "/api/v1/credits", ACCOUNT),
+    ("POST", "/api/v1/credits/coinbase", PUBLIC),
+    ("GET", "/api/v1/generation", INFERENCE),
+    ("GET", "/api/v1/activity", ACCOUNT),
+    ("GET", "/api/v1/organization/members", ACCOUNT),
+    ("POST", "/api/v1/auth/keys/code", GRANT),
+    ("POST", "/api/v1/auth/keys", PUBLIC),
+    ("GET", "/auth", PUBLIC),  # a page without anything that is somebody's
+    ("POST", "/auth", PUBLIC),  # its answer, which asks for a session itself
     ("GET", "/api/v1/presets", ADMIN),
     ("GET", "/api/v1/presets/{slug}", ADMIN),
     ("PUT", "/api/v1/presets/{slug}", ADMIN),
@@ -166,6 +181,8 @@ def _is_loopback(address: str) -> bool:
 def _forbidden(rule: Rule | None) -> str:
     if rule is None:
         return "this path is open to nobody"
+    if rule is ACCOUNT:
+        return "Only management keys can perform this operation"  # OpenRouter's words, which its clients may look for
     admin_only = all(roles == frozenset(("admin",)) for kind, roles in rule.kinds.items() if kind == "plain")
     return "this needs a key with the role admin" if admin_only else "this credential may not be used here"
 

@@ -68,6 +68,8 @@ _ALL_NAMED: Final = frozenset((Contract.HARDCARRX, Contract.HYBRID))
 # configuration file), and a body that names what is not there.
 _MORE: Final = MappingProxyType(
     {
+        ("POST", "/api/v1/credits/coinbase"): "410",
+        ("GET", "/api/v1/organization/members"): "404",
         ("POST", "/api/providers"): "409",
         ("PATCH", "/api/providers/{id}"): "409",
         ("DELETE", "/api/providers/{id}"): "409",
@@ -133,7 +135,7 @@ def refusal_of(operation: Operation) -> dict[str, Any]:
 def _added(operation: Operation, told: dict[str, Any]) -> Iterable[str]:
     if operation.credentials != PUBLIC:
         yield "401"
-        if operation.contract is Contract.OMNIROUTE:
+        if operation.contract in (Contract.OMNIROUTE, Contract.OPENROUTER):
             yield "403"
     if operation.contract in _ALL_NAMED:
         if operation.method == "GET":

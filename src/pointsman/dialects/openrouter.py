@@ -54,6 +54,7 @@ ERROR_TYPES: Final = MappingProxyType(
         Kind.INTERNAL: "server",
     }
 )
+GENERATION: Final = "gen-"  # how ids of answers begin
 PROVIDER: Final = "provider"  # the member of an answer that names who gave it
 STATUSES: Final = {"temporarily_unavailable": 503, "capacity_exhausted": 429}  # by availability code
 _encode: Final = msgspec.json.Encoder().encode
@@ -74,11 +75,10 @@ class StreamRenderer(openai_chat_stream.StreamRenderer):
         return _chunk_of(error, self._identity.request_id, self._request.model, self._identity.created)
 
     def _begin(self, event: Started) -> None:
-        """Each chunk names the provider."""
+        """Each chunk names the provider, and the generation by which it is found again."""
         provider = _aside(self._identity).get(PROVIDER)
-        if provider is not None:
-            event = msgspec.structs.replace(event, extra={**(event.extra or {}), PROVIDER: provider})
-        super()._begin(event)
+        extra = event.extra if provider is None else {**(event.extra or {}), PROVIDER: provider}
+        super()._begin(msgspec.structs.replace(event, id=generation_id(self._identity.request_id), extra=extra))
 
     def _last(self) -> bytes:
         """What was used, which these clients are always told, and how the request was routed, if they ask."""
@@ -95,9 +95,15 @@ class StreamRenderer(openai_chat_stream.StreamRenderer):
 def write_response(response: Response, request: Request, identity: Identity, fidelity: Fidelity) -> bytes:
     """A chat completion; what has no place in it is noted."""
     out = answer_of(_Writer(request, fidelity, response.wire), response, request, identity)
+    out["id"] = generation_id(identity.request_id)
     out.setdefault("system_fingerprint", None)  # clients demand the member
     out.update(_aside(identity))
     return _encode(out)
+
+
+def generation_id(request_id: str) -> str:
+    """The id of an answer, by which its client can ask for the request's figures."""
+    return f"{GENERATION}{request_id}"
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:
@@ -136,7 +142,7 @@ def _error(error: GatewayError) -> dict[str, Any]:
 def _chunk_of(error: GatewayError, request_id: str, model: str, created: int) -> bytes:
     choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error", "logprobs": None}
     chunk = {
-        "id": f"gen-{request_id}",
+        "id": generation_id(request_id),
         "object": "chat.completion.chunk",
         "created": created,
         "model": model,

@@ -64,6 +64,19 @@ ADMIN: Final = _rule(scoped=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, 
 HIGH: Final = _rule(scoped=True, high=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, omniroute_cli=_ANY)
 # Who manages its own account.
 ACCOUNT: Final = _rule(plain=_MANAGEMENT, openrouter=_MANAGEMENT, session=_CALLS)
+# Whoever calls models or manages an account: what a credential may ask of itself.
+OWN: Final = _rule(
+    plain=_ANY,
+    openrouter=_ANY,
+    hardcarrx=_ANY,
+    crosscompute=_ANY,
+    crosscompute_agent=_ANY,
+    omniroute=_ANY,
+    session=_ANY,
+    jwt=_ANY,
+)
+# Who may let a program have a key of its account; what of an inference key, is its own limits' to say.
+GRANT: Final = _rule(plain=_ANY, openrouter=_ANY, session=_ANY)
 USER: Final = _rule(plain=_ADMIN, session=_CALLS, jwt=_CALLS)
 AGENT: Final = _rule(crosscompute_agent=_CALLS)
 

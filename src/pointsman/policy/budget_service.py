@@ -87,6 +87,10 @@ class BudgetService:
         """Up to ``limit`` budgets behind the id ``after``; of this scope and subject if given."""
         return await self._rows.list_page(limit, after, scope=scope, subject=subject)
 
+    async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
+        """The budgets of these subjects that ``source`` keeps."""
+        return await self._rows.of_subjects(scope, subjects, source)
+
     async def standing(self, row: BudgetRow) -> Standing:
         """What was spent of a budget in the present window, and when it resets."""
         now = self._clock.now_us()

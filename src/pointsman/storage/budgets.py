@@ -1,5 +1,6 @@
 """Budgets and what was spent of them. The leases of processes are in budget_leases.py."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -136,6 +137,13 @@ class BudgetRepository:
             query = query.where(budgets.c.id > after)
         async with self._database.read() as connection:
             return tuple(_row(row) for row in await connection.execute(query))
+
+    async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
+        """The budgets of these subjects, a hundred or so, that ``source`` keeps."""
+        query = select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.where(budgets.c.source == source).order_by(budgets.c.id))
+            return tuple(_row(row) for row in rows)
 
     async def spending(self, budget_id: str, window: Window, at: int) -> Spending:
         """What was spent and is held in the window that ends at the instant ``at``."""

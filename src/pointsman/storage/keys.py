@@ -71,6 +71,7 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
     workspace_id: str | None = None
     user_id: str | None = None
     kinds: tuple[CredentialKind, ...] = ()
+    roles: tuple[Role, ...] = ()
     include_disabled: bool = True
     valid_at: int | None = None
 
@@ -198,6 +199,8 @@ def _where(query: Select[Any], wanted: KeyFilter) -> Select[Any]:
         if value is not None:
             query = query.where(_TABLE.c[name] == value)
     query = query.where(_TABLE.c.kind.in_(wanted.kinds) if wanted.kinds else _TABLE.c.kind != "session")
+    if wanted.roles:
+        query = query.where(_TABLE.c.role.in_(wanted.roles))
     if not wanted.include_disabled:
         query = query.where(_TABLE.c.disabled.is_(False))
     if wanted.valid_at is not None:

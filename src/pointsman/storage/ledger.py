@@ -157,6 +157,28 @@ class LedgerRepository:
         """The same inside the caller's transaction."""
         return await self.balance_in(connection, credit_of(account_id))
 
+    async def has_paid(self, account_id: str) -> bool:
+        """Whether anything was ever paid in for this account."""
+        paid = (_TRANSACTIONS.c.account_id == account_id, _TRANSACTIONS.c.kind == text("'top_up'"))
+        query = select(_TRANSACTIONS.c.sequence).where(*paid).limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
+
+    async def received_and_used(self, account_id: str) -> tuple[int, int]:
+        """What an account was credited in all, less what was paid out again, and what its calls were charged, less
+        refunds. In nano-USD; the difference is its balance.
+        """
+        calls = (TransactionKind.USAGE.value, TransactionKind.REFUND.value)
+        used = func.coalesce(func.sum(_POSTINGS.c.amount_nano_usd).filter(_TRANSACTIONS.c.kind.in_(calls)), 0)
+        query = (
+            select(func.coalesce(func.sum(_POSTINGS.c.amount_nano_usd), 0), used)
+            .join(_TRANSACTIONS, _TRANSACTIONS.c.sequence == _POSTINGS.c.transaction_sequence)
+            .where(_POSTINGS.c.ledger_account == credit_of(account_id).id)
+        )
+        async with self._database.read() as connection:
+            balance, charged = map(int, (await connection.execute(query)).one())
+        return balance - charged, -charged
+
     async def credits(self, account_ids: Sequence[str]) -> dict[str, int]:
         """What each of these accounts may still spend, in nano-USD."""
         names = {credit_of(account_id).id: account_id for account_id in account_ids}

@@ -5,7 +5,7 @@ Transactions and postings are only ever added: triggers of the database refuse t
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Table, Text, text
 
 from pointsman.storage.tables import ROW_NUMBER, metadata
 
@@ -41,6 +41,13 @@ Index(
     ledger_transactions.c.subject,
     sqlite_where=ledger_transactions.c.subject.is_not(None),
     postgresql_where=ledger_transactions.c.subject.is_not(None),
+)
+# Whether an account ever paid something in.
+Index(
+    "ix_ledger_transactions_top_ups",
+    ledger_transactions.c.account_id,
+    sqlite_where=text("kind = 'top_up'"),
+    postgresql_where=text("kind = 'top_up'"),
 )
 
 # One row for each ledger account that a transaction touches, so the first key lists an account's entries in order.
