@@ -346,6 +346,10 @@ class Server:
             journal=installation.data_dir / "journal",
             model_words=installation.model_words,
             engines=installation.engines,
+            keys=installation.keys,
+            users=installation.user_rows,
+            accounts=installation.accounts,
+            agents=installation.agents,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -393,7 +397,7 @@ class Server:
             limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
-            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=keys.prepaid),
         )
 
     async def _watch(self) -> None:

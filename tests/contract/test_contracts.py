@@ -17,6 +17,7 @@ CHAT_BODY = {"model": CHAT, "messages": MESSAGES}
 ELSEWHERE = {
     ("GET", "/api/v1/ws"),
     ("POST", "/api/v1/audio/transcriptions"),
+    ("POST", "/api/agents/topup"),  # no payment is taken yet
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
     ("POST", "/api/providers/agy-auth/apply-local"),
@@ -94,8 +95,36 @@ def test_crosscompute(site: Site, mounted: bool) -> None:
     client.ask("GET", "/v1/models/{model_id}", model_id=CHAT)
     client.ask("GET", "/v1/models/{model_id}", model_id="no/such", status=404)
     client.ask("POST", "/v1/chat/completions", {}, status=400)
+    own_keys(client, {"authorization": f"Bearer {site.token()}"})
+    be_an_agent(client, f"agent-{mounted}")
     assert_all_asked(client)
     client.close()
+
+
+def own_keys(client: ContractClient, person: dict[str, str]) -> None:
+    """A person's account and keys."""
+    client.ask("GET", "/api/config")
+    client.ask("POST", "/api/bootstrap-account", headers=person)
+    assert client.ask("GET", "/api/me", headers=person)["bootstrapped"]
+    made = client.ask("POST", "/api/keys", {"label": "Production", "quotaCredits": 1000}, headers=person)
+    assert made["apiKey"].startswith("cc_live_")
+    assert made["key"]["remainingCredits"] == 1000
+    client.ask("POST", "/api/keys", {"quotaCredits": -1}, headers=person, status=400)
+    stopped = client.ask("POST", "/api/keys/{id}/deactivate", headers=person, id=made["key"]["id"])["key"]
+    assert stopped in client.ask("GET", "/api/keys", headers=person)["keys"]
+    client.ask("POST", "/api/keys/{id}/deactivate", headers=person, id="nobody", status=404)
+
+
+def be_an_agent(client: ContractClient, name: str) -> None:
+    """An agent, from its registration to a payment that is not taken."""
+    words = {"agentId": name, "name": "Ops", "skillMdUrl": "https://example.com/skill.md"}
+    made = client.ask("POST", "/api/agents/register", words)
+    agent = {"authorization": f"Bearer {made['apiKey']}"}
+    client.ask("POST", "/api/agents/register", {"agentId": "a b"}, status=400)
+    assert client.ask("GET", "/api/agents/me", headers=agent)["account"] == made["account"]
+    assert client.ask("GET", "/api/agents/usage", headers=agent)["usage"]["remainingCredits"] == 0
+    client.ask("POST", "/api/agents/topup", headers=agent, status=402)
+    client.ask("GET", "/api/agents/me", status=401)
 
 
 def test_hybrid_thinking(site: Site) -> None:

@@ -11,6 +11,9 @@ from litestar.exceptions import HTTPException
 
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.access import Guard
+from pointsman.api.crosscompute.agents import AgentViews
+from pointsman.api.crosscompute.keys import CrossComputeKeys
+from pointsman.api.crosscompute.users import UserViews
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
@@ -37,9 +40,12 @@ from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.api.pointsman.user_tokens import UserTokens
+from pointsman.api.shared_keys import SharedKeys
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.identity.agents import AgentService
+from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
@@ -47,9 +53,12 @@ from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
+from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
+from pointsman.storage.model_usage import ModelUsageRepository
 from pointsman.storage.requests import RequestRepository
+from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.engines import EngineService
 from pointsman.upstream.model_words import ModelWords
@@ -76,6 +85,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
     sign_in: SignIn
+    keys: KeyService
+    users: UserRepository
+    accounts: AccountRepository
+    agents: AgentService
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -111,6 +124,15 @@ def build_management(services: ManagementServices) -> Litestar:
         *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
+    own_keys = CrossComputeKeys(services.keys, services.budgets, services.apply)
+    usage = ModelUsageRepository(services.database)
+    books, clock = services.ledger.repository, services.gateway.clock
+    accounts: list[Any] = [
+        *SharedKeys(own_keys).handlers(),
+        *own_keys.handlers(),
+        *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
+        *AgentViews(services.gateway, services.agents, services.keys, books, usage, services.apply).handlers(),
+    ]
     return Litestar.from_config(
         AppConfig(
             guards=[Guard(services.gateway)],
@@ -129,6 +151,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *combos,
                 *health,
                 *people,
+                *accounts,
             ],
             exception_handlers={
                 GatewayError: _gateway_error,

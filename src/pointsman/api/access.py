@@ -12,12 +12,24 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from pointsman.api.crosscompute.client import Refusals, is_its_client
 from pointsman.api.omniroute.management import denied
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import identify, is_credential_sent, is_own_page
-from pointsman.policy.authorization import ADMIN, HIGH, INFERENCE, PUBLIC, Rule, is_permitted
+from pointsman.policy.authorization import (
+    ADMIN,
+    AGENT,
+    HIGH,
+    INFERENCE,
+    KEYS,
+    NEW_KEYS,
+    PUBLIC,
+    USER,
+    Rule,
+    is_permitted,
+)
 
 _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/v1/request-logs", INFERENCE),
@@ -109,7 +121,21 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/monitoring/health", PUBLIC),  # administrators are shown more
     ("DELETE", "/api/monitoring/health", ADMIN),
     ("GET", "/api/sessions", ADMIN),
+    ("GET", "/api/keys", KEYS),
+    ("POST", "/api/keys", NEW_KEYS),
+    ("GET", "/api/config", PUBLIC),
+    ("GET", "/api/me", USER),
+    ("POST", "/api/bootstrap-account", USER),
+    ("POST", "/api/keys/{key_id}/deactivate", USER),
+    ("POST", "/api/agents/register", PUBLIC),
+    ("GET", "/api/agents/me", AGENT),
+    ("GET", "/api/agents/usage", AGENT),
+    ("GET", "/api/agents/usage-models", AGENT),
+    ("GET", "/api/agents/skill-md", AGENT),
+    ("POST", "/api/agents/topup", AGENT),
 )
+# Of these another rule holds for CrossCompute's clients: they reach their own account and nothing else.
+SHARED: Final = frozenset((("GET", "/api/keys"), ("POST", "/api/keys")))
 RULES: Final = MappingProxyType({(method, path): rule for method, path, rule in _ROWS})
 # Protected also where nobody has to sign in: whoever may call these may change that.
 ALWAYS_PROTECTED: Final = frozenset((("POST", "/api/settings/require-login"),))
@@ -130,7 +156,10 @@ class Guard:
         scope: Any = connection.scope
         method, path = scope["method"], scope["path_template"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        rule = RULES.get((method, path))
+        rule, its_client = RULES.get((method, path)), is_its_client(scope)
+        if its_client:
+            scope["state"]["errors"] = Refusals
+            rule = USER if (method, path) in SHARED else rule
         scope["state"]["caller"] = None
         if method == "OPTIONS":
             return
@@ -140,9 +169,9 @@ class Guard:
         except GatewayError as error:
             key = self._local(scope, headers, path)
             if key is None and not (rule is not None and rule.public):
-                raise _refused(path, error, sent=is_credential_sent(headers)) from None
+                raise _refused(scope, error, sent=is_credential_sent(headers)) from None
         if rule is None or not (rule.public or (key is not None and (key is LOCAL or is_permitted(rule, key, method)))):
-            raise _refused(path, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
+            raise _refused(scope, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
         scope["state"]["caller"] = key
 
     def _local(self, scope: Any, headers: dict[bytes, bytes], path: str) -> Key | None:
@@ -170,8 +199,11 @@ def _forbidden(rule: Rule | None) -> str:
     return "this needs a key with the role admin" if admin_only else "this credential may not be used here"
 
 
-def _refused(path: str, error: GatewayError, *, sent: bool) -> Exception:
+def _refused(scope: Any, error: GatewayError, *, sent: bool) -> Exception:
     """The refusal as the API writes it that the path belongs to."""
+    path = scope["path_template"]
+    if scope["state"].get("errors") is Refusals:
+        return error
     if not path.startswith("/api/") or path.startswith(("/api/v1/", "/api/pointsman/", "/api/translator/")):
         return error
     if error.kind is Kind.UNAUTHENTICATED and not sent:

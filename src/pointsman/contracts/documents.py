@@ -68,6 +68,7 @@ _ALL_NAMED: Final = frozenset((Contract.HARDCARRX, Contract.HYBRID))
 # configuration file), and a body that names what is not there.
 _MORE: Final = MappingProxyType(
     {
+        ("POST", "/api/agents/register"): "429",
         ("POST", "/api/providers"): "409",
         ("PATCH", "/api/providers/{id}"): "409",
         ("DELETE", "/api/providers/{id}"): "409",

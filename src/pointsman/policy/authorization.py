@@ -65,6 +65,11 @@ HIGH: Final = _rule(scoped=True, high=True, plain=_ADMIN, session=_ADMIN, omniro
 # Who manages its own account.
 ACCOUNT: Final = _rule(plain=_MANAGEMENT, openrouter=_MANAGEMENT, session=_CALLS)
 USER: Final = _rule(plain=_ADMIN, session=_CALLS, jwt=_CALLS)
+# Where keys of two contracts stand at one path: OmniRoute's administrators, and people with a token, each its own.
+KEYS: Final = _rule(scoped=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, omniroute_cli=_ANY, jwt=_CALLS)
+NEW_KEYS: Final = _rule(
+    scoped=True, high=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, omniroute_cli=_ANY, jwt=_CALLS
+)
 AGENT: Final = _rule(crosscompute_agent=_CALLS)
 
 

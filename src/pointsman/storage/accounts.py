@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from pointsman.storage import configuration
 from pointsman.storage import identity_tables as tables
 from pointsman.storage.database import Database
-from pointsman.storage.keys import NO_SETTINGS
+from pointsman.storage.keys import NO_SETTINGS, KeyRow, insert_key
 
 AccountKind = Literal["user", "organization", "agent", "system"]
 MemberRole = Literal["org:admin", "org:member"]
@@ -58,12 +58,18 @@ class AccountRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: AccountRow, workspace: WorkspaceRow | None = None) -> None:
-        """Store a new account, with its first workspace. Raises AlreadyExistsError."""
+    async def add(
+        self, row: AccountRow, workspace: WorkspaceRow | None = None, key: KeyRow | None = None
+    ) -> int | None:
+        """Store a new account, with its first workspace and key, all or none. Raises AlreadyExistsError.
+
+        Gives the new configuration revision if there is a key.
+        """
         async with self._database.write() as connection:
             await connection.execute(insert(tables.accounts), as_values(row))
             if workspace is not None:
                 await connection.execute(insert(tables.workspaces), as_values(workspace))
+            return await insert_key(connection, key) if key is not None else None
 
     async def find(self, account_id: str) -> AccountRow | None:
         """The account with this id."""
