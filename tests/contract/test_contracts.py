@@ -146,6 +146,7 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     translate(client)
     listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
     assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
+    manage_keys(client)
     sign_in(client)
     assert_all_asked(client)
     client.close()
@@ -234,6 +235,19 @@ def manage_combos(client: ContractClient) -> None:
     client.ask("DELETE", "/api/fallback/chains", {}, status=400)
     client.ask("DELETE", "/api/combos/{id}", id=made)
     client.ask("PATCH", "/api/combos/{id}", {"strategy": "random"}, id=made, status=404)
+
+
+def manage_keys(client: ContractClient) -> None:
+    """API keys, from their making to their end."""
+    made = client.ask("POST", "/api/keys", {"label": "Laptop"})
+    assert made["id"] in [row["id"] for row in client.ask("GET", "/api/keys")["keys"]]
+    client.ask("POST", "/api/keys", {}, status=400)
+    client.ask("GET", "/api/keys/{id}", id=made["id"])
+    assert client.ask("PATCH", "/api/keys/{id}", {"isActive": False}, id=made["id"])["isActive"] is False
+    client.ask("PATCH", "/api/keys/{id}", {"isActive": 5}, id=made["id"], status=400)
+    client.ask("DELETE", "/api/keys/{id}", id=made["id"])
+    for method in ("GET", "DELETE"):
+        client.ask(method, "/api/keys/{id}", id=made["id"], status=404)
 
 
 def watch_health(client: ContractClient) -> None:

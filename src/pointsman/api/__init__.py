@@ -22,6 +22,7 @@ from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
+from pointsman.api.omniroute.keys import OmniRouteKeys
 from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.open_id import OpenIdViews
 from pointsman.api.omniroute.operation_catalogue import OperationCatalogue
@@ -125,10 +126,12 @@ def build_management(services: ManagementServices) -> Litestar:
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
     own_keys = CrossComputeKeys(services.keys, services.budgets, services.apply)
+    their_keys = OmniRouteKeys(services.keys, services.budgets, services.apply)
     usage = ModelUsageRepository(services.database)
     books, clock = services.ledger.repository, services.gateway.clock
     accounts: list[Any] = [
-        *SharedKeys(own_keys).handlers(),
+        *SharedKeys(their_keys, own_keys).handlers(),
+        *their_keys.handlers(),
         *own_keys.handlers(),
         *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
         *AgentViews(services.gateway, services.agents, services.keys, books, usage, services.apply).handlers(),

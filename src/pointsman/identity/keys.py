@@ -27,6 +27,8 @@ MINIMUM_LENGTH: Final = 32
 MINIMUM_PREFIX: Final = 8  # of an id: "key_" alone must never mean the only key
 MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
+# Settings that policy/key_conditions.py holds a call against.
+CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
 PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
@@ -36,7 +38,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
     the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
-    that it may use, where there are any (``restricted``).
+    that it may use; ``restricted`` says that there are any, or conditions (policy/key_conditions.py).
     """
 
     id: str
@@ -360,7 +362,7 @@ def _key(row: KeyRow) -> Key:
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
-        restricted=bool(models or connections),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
     )
 
 
