@@ -45,6 +45,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/providers/test-batch": {"mode": "provider", "providerId": "openai"},
     "POST /api/providers/agy-auth/import-bulk": {"entries": [{"json": {"access_token": "a"}}]},
     "POST /api/keys": {"label": "Laptop", "quotaCredits": 5, "allowedModels": ["a/*"], "scopes": ["manage"]},
+    "POST /api/cli/connect": {"password": "four words", "name": "Laptop", "scope": "read", "expiresInDays": 1},
+    "POST /api/cli/tokens": {"name": "Laptop", "scope": "read", "expiresInDays": 1},
     "PATCH /api/keys/{id}": {"name": "Den", "maxSessions": 2, "noLog": True, "dailyUsageLimitUsd": 1.5},
     "POST /api/agents/register": {"agentId": "ops-agent-001", "name": "Ops"},
     "POST /api/provider-nodes": NODE,

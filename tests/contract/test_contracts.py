@@ -281,6 +281,17 @@ def sign_in(client: ContractClient) -> None:
     client.ask("POST", "/api/auth/login", {"password": "four words are enough"})
     client.ask("POST", "/api/auth/login", {"password": ""}, status=400)
     client.ask("POST", "/api/auth/login", {"password": "wrong"}, status=401)
+    token = client.ask("POST", "/api/cli/connect", {"password": "four words are enough", "scope": "write"})["token"]
+    client.ask("POST", "/api/cli/connect", {"password": "wrong"}, status=401)
+    client.ask("POST", "/api/cli/connect", {"password": 5}, status=400)
+    written = {"authorization": f"Bearer {token}"}
+    assert client.ask("GET", "/api/cli/whoami", headers=written)["scope"] == "write"
+    client.ask("GET", "/api/cli/tokens", headers=written, status=403)
+    made = client.ask("POST", "/api/cli/tokens", {"name": "Laptop", "expiresInDays": 1})
+    client.ask("POST", "/api/cli/tokens", {}, status=400)
+    assert made["id"] in [row["id"] for row in client.ask("GET", "/api/cli/tokens")["tokens"]]
+    client.ask("DELETE", "/api/cli/tokens/{id}", id=made["id"])
+    client.ask("DELETE", "/api/cli/tokens/{id}", id=made["id"], status=404)
     client.ask("POST", "/api/auth/logout")
 
 

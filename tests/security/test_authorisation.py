@@ -39,6 +39,7 @@ OPEN = {
     ("GET", "/api/auth/oidc/{provider}/callback"),
     ("GET", "/api/init"),
     ("GET", "/api/config"),
+    ("POST", "/api/cli/connect"),
     ("POST", "/api/agents/register"),
     ("GET", "/openapi/{name}"),
     ("GET", "/api/openapi/spec"),

@@ -18,6 +18,7 @@ from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.cli_tokens import CliTokens
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
@@ -123,6 +124,7 @@ def build_management(services: ManagementServices) -> Litestar:
     people: list[Any] = [
         *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
         *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
+        *CliTokens(services.keys, services.sign_in, services.gateway.clock, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
     own_keys = CrossComputeKeys(services.keys, services.budgets, services.apply)
