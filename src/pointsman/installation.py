@@ -25,6 +25,7 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
@@ -131,6 +132,7 @@ class Installation:
             identity.agent_registrations,
             environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
         )
+        self.ip_filter = IpFilterService(self.accounts, clock)
         self.model_lists = ModelListRepository(database)
         self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.engines = EngineService(

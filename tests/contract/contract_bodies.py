@@ -47,6 +47,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/keys": {"label": "Laptop", "quotaCredits": 5, "allowedModels": ["a/*"], "scopes": ["manage"]},
     "POST /api/cli/connect": {"password": "four words", "name": "Laptop", "scope": "read", "expiresInDays": 1},
     "POST /api/cli/tokens": {"name": "Laptop", "scope": "read", "expiresInDays": 1},
+    "PUT /api/settings/ip-filter": {"addBlacklist": "192.0.2.1", "tempBan": {"ip": "192.0.2.2"}},
     "PATCH /api/keys/{id}": {"name": "Den", "maxSessions": 2, "noLog": True, "dailyUsageLimitUsd": 1.5},
     "POST /api/agents/register": {"agentId": "ops-agent-001", "name": "Ops"},
     "POST /api/provider-nodes": NODE,

@@ -147,6 +147,9 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
     assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
     manage_keys(client)
+    client.ask("PUT", "/api/settings/ip-filter", {"addBlacklist": "192.0.2.1", "tempBan": {"ip": "192.0.2.2"}})
+    assert client.ask("GET", "/api/settings/ip-filter")["tempBans"][0]["ip"] == "192.0.2.2"
+    client.ask("PUT", "/api/settings/ip-filter", {"addBlacklist": "nowhere"}, status=400)
     sign_in(client)
     assert_all_asked(client)
     client.close()

@@ -23,6 +23,7 @@ from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
+from pointsman.api.omniroute.ip_filter import IpFilterViews
 from pointsman.api.omniroute.keys import OmniRouteKeys
 from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.open_id import OpenIdViews
@@ -53,6 +54,7 @@ from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
 from pointsman.storage.accounts import AccountRepository
@@ -91,6 +93,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     users: UserRepository
     accounts: AccountRepository
     agents: AgentService
+    ip_filter: IpFilterService
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -124,6 +127,7 @@ def build_management(services: ManagementServices) -> Litestar:
     people: list[Any] = [
         *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
         *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
+        *IpFilterViews(services.ip_filter, services.gateway.clock, services.apply).handlers(),
         *CliTokens(services.keys, services.sign_in, services.gateway.clock, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]

@@ -126,6 +126,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/keys/{key_id}", ADMIN),
     ("PATCH", "/api/keys/{key_id}", HIGH),
     ("DELETE", "/api/keys/{key_id}", HIGH),
+    ("GET", "/api/settings/ip-filter", ADMIN),
+    ("PUT", "/api/settings/ip-filter", HIGH),
     ("POST", "/api/cli/connect", PUBLIC),
     ("GET", "/api/cli/whoami", ADMIN),
     ("GET", "/api/cli/tokens", HIGH),

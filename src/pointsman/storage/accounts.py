@@ -1,6 +1,6 @@
 """Accounts, the people of organizations, and workspaces."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -103,6 +103,22 @@ class AccountRepository:
                 update(tables.accounts).where(tables.accounts.c.id == account_id).values(**_stored(values))
             )
         return await self.find(account_id)
+
+    async def change_settings(
+        self, account_id: str, merged: Callable[[Mapping[str, Any]], Mapping[str, Any]], now: int
+    ) -> int:
+        """Give an account the settings that ``merged`` makes of the present ones, no change in between.
+
+        Gives the new configuration revision. Nothing happens to an account that is not there.
+        """
+        one = tables.accounts.c.id == account_id
+        async with self._database.write() as connection:
+            revision = await configuration.bump(connection)  # its lock keeps others out until the commit
+            row = (await connection.execute(select(tables.accounts).where(one))).one_or_none()
+            if row is not None:
+                values = {"settings": dict(merged(_fields(row)["settings"])), "updated_at": now}
+                await connection.execute(update(tables.accounts).where(one).values(**_stored(values)))
+            return revision
 
     async def put_member(self, account_id: str, user_id: str, role: MemberRole, now: int) -> None:
         """Make a person a member, or give the member this role."""
