@@ -75,6 +75,10 @@ def test_hardcarrx(site: Site, mounted: bool) -> None:
     body = {"provider": "sim", "model": "sim-model", "messages": MESSAGES}
     answer = client.ask("POST", "/v1/chat/completions", body)
     assert answer["provider"] == "OpenAI"
+    headers = {"authorization": f"Bearer {KEY if mounted else site.key_of(Contract.HARDCARRX)}"}
+    path = f"{'/hardcarrx' if mounted else ''}/v1/chat/completions"
+    told = httpx.post(site.gateway.address + path, json=body, headers=headers, timeout=10).headers["x-hardcarrx"]
+    assert told == "route=openai:sim-model; cache=skipped; mem=skipped"
     assert events(client.ask("POST", "/v1/chat/completions", {**body, "stream": True}))[-1]["choices"] is not None
     for wrong in ({"provider": "nobody"}, {"temperature": 2.01}, {"max_tokens": 0}, {"messages": []},
                   {"messages": [{"role": "developer", "content": "x"}]}, {"provider_key": "sk-x"}):  # fmt: skip

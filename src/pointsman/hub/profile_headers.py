@@ -62,9 +62,10 @@ def answer_lines(entry: Answering) -> bytes:
 
 def _lines(values: dict[str, str | None]) -> bytes:
     return b"".join(
-        b"x-crosscompute-%b: %b\r\n" % (name.encode(), _plain(value)) for name, value in values.items() if value
+        b"x-crosscompute-%b: %b\r\n" % (name.encode(), plain(value)) for name, value in values.items() if value
     )
 
 
-def _plain(value: str) -> bytes:
+def plain(value: str) -> bytes:
+    """A value as a header line can have it: what is not visible ASCII becomes a question mark."""
     return "".join(letter if "!" <= letter <= "~" else "?" for letter in value[:MAX_VALUE]).encode()
