@@ -202,3 +202,12 @@ def test_a_key_s_id_is_a_uuid_and_back() -> None:
     assert uuid_of(key_id) == "01234567-89ab-8cde-8f01-23456789ab00"
     assert key_id_of(uuid_of(key_id)) == key_id
     assert key_id_of("nobody") == "nobody"
+
+
+def test_a_person_s_token_manages_nothing_where_the_mount_says_another_contract(
+    gateway: RunningGateway, client: httpx.Client
+) -> None:
+    headers = person(gateway, "strayed")
+    assert client.get("/omniroute/api/keys", headers=headers).status_code == 403
+    assert client.post("/omniroute/api/keys", json={"label": "a"}, headers=headers).status_code == 403
+    assert client.get("/crosscompute/api/keys", headers=headers).status_code == 200

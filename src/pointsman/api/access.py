@@ -144,8 +144,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/agents/skill-md", AGENT),
     ("POST", "/api/agents/topup", AGENT),
 )
-# Of these another rule holds for CrossCompute's clients: they reach their own account and nothing else.
-SHARED: Final = frozenset((("GET", "/api/keys"), ("POST", "/api/keys")))
+# Where two contracts stand at one path: CrossCompute's clients reach their own account, for all others this rule holds.
+SHARED: Final = MappingProxyType({("GET", "/api/keys"): ADMIN, ("POST", "/api/keys"): HIGH})
 RULES: Final = MappingProxyType({(method, path): rule for method, path, rule in _ROWS})
 # Protected also where nobody has to sign in: whoever may call these may change that.
 ALWAYS_PROTECTED: Final = frozenset((("POST", "/api/settings/require-login"),))
@@ -169,7 +169,8 @@ class Guard:
         rule, its_client = RULES.get((method, path)), is_its_client(scope)
         if its_client:
             scope["state"]["errors"] = Refusals
-            rule = USER if (method, path) in SHARED else rule
+        if (method, path) in SHARED:
+            rule = USER if its_client else SHARED[method, path]
         scope["state"]["caller"] = None
         if method == "OPTIONS":
             return
