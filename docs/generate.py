@@ -291,6 +291,8 @@ MEANINGS = {
     "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
     "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
+    "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",
+    "identity.agent_registration_secret": "What they must send as `x-agent-registration-secret`.",
     "identity.token_issuer": "The `iss` of tokens that this gateway makes.",
     "identity.token_audience": "Their `aud`.",
     "identity.token_algorithm": "How they are signed: `HS256`, or `Ed25519` for others to check with a public key.",

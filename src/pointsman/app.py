@@ -174,6 +174,7 @@ class Server:
         self.gateway.planner.catch_up = self.meter.catch_up
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
+        self.edge.ip_filter = self.gateway.snapshot.ip_filter
         show_gauges(self, self._installation, self._clock)
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
@@ -346,9 +347,13 @@ class Server:
             journal=installation.data_dir / "journal",
             router_keys=installation.router_keys,
             key_codes=installation.key_codes,
-            accounts=installation.accounts,
             model_words=installation.model_words,
             engines=installation.engines,
+            keys=installation.keys,
+            users=installation.user_rows,
+            accounts=installation.accounts,
+            agents=installation.agents,
+            ip_filter=installation.ip_filter,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -396,7 +401,8 @@ class Server:
             limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
-            budgets=await installation.budgets.table(credits=self._settings.credits.enforced),
+            ip_filter=await installation.ip_filter.filter(),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=keys.prepaid),
         )
 
     async def _watch(self) -> None:
@@ -413,6 +419,7 @@ class Server:
                 if changed:
                     installed = installed_now
                     self.gateway.snapshot = await self._snapshot()
+                    self.edge.ip_filter = self.gateway.snapshot.ip_filter
                     log.info("configuration applied", revision=revision)
                 if changed or self._clock.monotonic() - last_beat > HEARTBEAT_SECONDS:
                     last_beat = self._clock.monotonic()

@@ -17,6 +17,7 @@ from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.ip_filter import IpFilter
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
@@ -120,6 +121,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     login_required: bool = True  # else whoever comes from this machine may manage it
     presets: Presets = {}
     budgets: BudgetTable | None = None
+    ip_filter: IpFilter | None = None
 
 
 class Ledger(Protocol):

@@ -16,6 +16,7 @@ from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
+from pointsman.identity.agents import AgentService
 from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
@@ -24,6 +25,7 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
@@ -120,11 +122,21 @@ class Installation:
         self.health_rows = HealthRepository(database)
         self.resilience = ResilienceService(self.health_rows, settings.resilience)
         self.accounts = AccountRepository(database)
-        user_rows, identity = UserRepository(database), settings.identity
+        self.user_rows = user_rows = UserRepository(database)
+        identity = settings.identity
         self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
         self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
         self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
+        registration = identity.agent_registration_secret
+        self.agents = AgentService(
+            self.accounts,
+            self.keys,
+            clock,
+            identity.agent_registrations,
+            environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
+        )
+        self.ip_filter = IpFilterService(self.accounts, clock)
         self.model_lists = ModelListRepository(database)
         self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.engines = EngineService(

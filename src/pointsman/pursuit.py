@@ -22,6 +22,7 @@ from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure
+from pointsman.policy.key_conditions import check_conditions
 from pointsman.policy.sessions import session_planned
 from pointsman.races import Race
 from pointsman.routing.demands import Asked
@@ -56,6 +57,7 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
     asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
     if (key := pursuit.key).restricted:
+        check_conditions(key, record.operation, route.combo, record.created_at)
         asked = msgspec.structs.replace(
             asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
         )

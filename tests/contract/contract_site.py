@@ -10,6 +10,7 @@ import httpx
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.contracts.operations import Contract
+from pointsman.identity.users import NewUser
 from pointsman.keyring import Secret
 from pointsman.testing import CohereRetrieval, OpenAIChat, OpenAIOperations, RunningSimulator, running_simulator
 
@@ -32,6 +33,7 @@ class Site:
         self.chat = chat
         self.http = httpx.Client(base_url=gateway.address, timeout=20)
         self._keys: dict[Contract, str] = {}
+        self._token = ""
         self.ids: dict[str, str] = {}  # of things that were made, by the path that they are below
 
     def furnish(self) -> None:
@@ -49,6 +51,20 @@ class Site:
             self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
         made = self.http.post("/api/v1/keys", json={"name": "made"}, headers={"authorization": f"Bearer {KEY}"})
         self.ids["/api/v1/keys/"] = made.json()["data"]["hash"]
+
+    def token(self) -> str:
+        """A person's token, as CrossCompute's clients present it."""
+        if not self._token:
+            work = self.gateway.installation
+
+            async def make() -> str:
+                user = await work.users.create(NewUser(email="ada@example.org"), Secret("four words are enough"))
+                token, _ = work.tokens.issue(user, work.clock.now_us())
+                assert await work.await_revision(await work.configuration.revision())
+                return token.reveal()
+
+            self._token = self.gateway.call(make())
+        return self._token
 
     def key_of(self, contract: Contract) -> str:
         """An administrator's key that begins as the contract's keys do."""

@@ -21,6 +21,7 @@ ELSEWHERE = {
     ("POST", "/api/v1/credits/coinbase"),
     ("GET", "/api/v1/organization/members"),
     ("POST", "/api/v1/audio/transcriptions"),
+    ("POST", "/api/agents/topup"),  # no payment is taken yet
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
     ("POST", "/api/providers/agy-auth/apply-local"),
@@ -124,6 +125,10 @@ def test_hardcarrx(site: Site, mounted: bool) -> None:
     body = {"provider": "sim", "model": "sim-model", "messages": MESSAGES}
     answer = client.ask("POST", "/v1/chat/completions", body)
     assert answer["provider"] == "OpenAI"
+    headers = {"authorization": f"Bearer {KEY if mounted else site.key_of(Contract.HARDCARRX)}"}
+    path = f"{'/hardcarrx' if mounted else ''}/v1/chat/completions"
+    told = httpx.post(site.gateway.address + path, json=body, headers=headers, timeout=10).headers["x-hardcarrx"]
+    assert told == "route=openai:sim-model; cache=skipped; mem=skipped"
     assert events(client.ask("POST", "/v1/chat/completions", {**body, "stream": True}))[-1]["choices"] is not None
     for wrong in ({"provider": "nobody"}, {"temperature": 2.01}, {"max_tokens": 0}, {"messages": []},
                   {"messages": [{"role": "developer", "content": "x"}]}, {"provider_key": "sk-x"}):  # fmt: skip
@@ -144,8 +149,36 @@ def test_crosscompute(site: Site, mounted: bool) -> None:
     client.ask("GET", "/v1/models/{model_id}", model_id=CHAT)
     client.ask("GET", "/v1/models/{model_id}", model_id="no/such", status=404)
     client.ask("POST", "/v1/chat/completions", {}, status=400)
+    own_keys(client, {"authorization": f"Bearer {site.token()}"})
+    be_an_agent(client, f"agent-{mounted}")
     assert_all_asked(client)
     client.close()
+
+
+def own_keys(client: ContractClient, person: dict[str, str]) -> None:
+    """A person's account and keys."""
+    client.ask("GET", "/api/config")
+    client.ask("POST", "/api/bootstrap-account", headers=person)
+    assert client.ask("GET", "/api/me", headers=person)["bootstrapped"]
+    made = client.ask("POST", "/api/keys", {"label": "Production", "quotaCredits": 1000}, headers=person)
+    assert made["apiKey"].startswith("cc_live_")
+    assert made["key"]["remainingCredits"] == 1000
+    client.ask("POST", "/api/keys", {"quotaCredits": -1}, headers=person, status=400)
+    stopped = client.ask("POST", "/api/keys/{id}/deactivate", headers=person, id=made["key"]["id"])["key"]
+    assert stopped in client.ask("GET", "/api/keys", headers=person)["keys"]
+    client.ask("POST", "/api/keys/{id}/deactivate", headers=person, id="nobody", status=404)
+
+
+def be_an_agent(client: ContractClient, name: str) -> None:
+    """An agent, from its registration to a payment that is not taken."""
+    words = {"agentId": name, "name": "Ops", "skillMdUrl": "https://example.com/skill.md"}
+    made = client.ask("POST", "/api/agents/register", words)
+    agent = {"authorization": f"Bearer {made['apiKey']}"}
+    client.ask("POST", "/api/agents/register", {"agentId": "a b"}, status=400)
+    assert client.ask("GET", "/api/agents/me", headers=agent)["account"] == made["account"]
+    assert client.ask("GET", "/api/agents/usage", headers=agent)["usage"]["remainingCredits"] == 0
+    client.ask("POST", "/api/agents/topup", headers=agent, status=402)
+    client.ask("GET", "/api/agents/me", status=401)
 
 
 def test_hybrid_thinking(site: Site) -> None:
@@ -167,6 +200,10 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     translate(client)
     listed = client.ask("GET", "/api/openapi/spec")["endpoints"]
     assert {"GET /api/openapi/spec"} <= {f"{one['method']} {one['path']}" for one in listed}
+    manage_keys(client)
+    client.ask("PUT", "/api/settings/ip-filter", {"addBlacklist": "192.0.2.1", "tempBan": {"ip": "192.0.2.2"}})
+    assert client.ask("GET", "/api/settings/ip-filter")["tempBans"][0]["ip"] == "192.0.2.2"
+    client.ask("PUT", "/api/settings/ip-filter", {"addBlacklist": "nowhere"}, status=400)
     sign_in(client)
     assert_all_asked(client)
     client.close()
@@ -257,6 +294,19 @@ def manage_combos(client: ContractClient) -> None:
     client.ask("PATCH", "/api/combos/{id}", {"strategy": "random"}, id=made, status=404)
 
 
+def manage_keys(client: ContractClient) -> None:
+    """API keys, from their making to their end."""
+    made = client.ask("POST", "/api/keys", {"label": "Laptop"})
+    assert made["id"] in [row["id"] for row in client.ask("GET", "/api/keys")["keys"]]
+    client.ask("POST", "/api/keys", {}, status=400)
+    client.ask("GET", "/api/keys/{id}", id=made["id"])
+    assert client.ask("PATCH", "/api/keys/{id}", {"isActive": False}, id=made["id"])["isActive"] is False
+    client.ask("PATCH", "/api/keys/{id}", {"isActive": 5}, id=made["id"], status=400)
+    client.ask("DELETE", "/api/keys/{id}", id=made["id"])
+    for method in ("GET", "DELETE"):
+        client.ask(method, "/api/keys/{id}", id=made["id"], status=404)
+
+
 def watch_health(client: ContractClient) -> None:
     """Resilience, monitoring, rate limits and sessions."""
     client.ask("GET", "/api/resilience")
@@ -288,6 +338,17 @@ def sign_in(client: ContractClient) -> None:
     client.ask("POST", "/api/auth/login", {"password": "four words are enough"})
     client.ask("POST", "/api/auth/login", {"password": ""}, status=400)
     client.ask("POST", "/api/auth/login", {"password": "wrong"}, status=401)
+    token = client.ask("POST", "/api/cli/connect", {"password": "four words are enough", "scope": "write"})["token"]
+    client.ask("POST", "/api/cli/connect", {"password": "wrong"}, status=401)
+    client.ask("POST", "/api/cli/connect", {"password": 5}, status=400)
+    written = {"authorization": f"Bearer {token}"}
+    assert client.ask("GET", "/api/cli/whoami", headers=written)["scope"] == "write"
+    client.ask("GET", "/api/cli/tokens", headers=written, status=403)
+    made = client.ask("POST", "/api/cli/tokens", {"name": "Laptop", "expiresInDays": 1})
+    client.ask("POST", "/api/cli/tokens", {}, status=400)
+    assert made["id"] in [row["id"] for row in client.ask("GET", "/api/cli/tokens")["tokens"]]
+    client.ask("DELETE", "/api/cli/tokens/{id}", id=made["id"])
+    client.ask("DELETE", "/api/cli/tokens/{id}", id=made["id"], status=404)
     client.ask("POST", "/api/auth/logout")
 
 

@@ -113,7 +113,7 @@ def test_a_whole_answer_tells_its_cost_and_the_price_it_goes_by(site: Site) -> N
     usage = answer.json()["usage"]
     expected = usage["prompt_tokens"] * 100 + usage["completion_tokens"] * 400
     assert record.cost_nano_usd == expected
-    assert float(answer.headers[P + "billed-credits"]) == pytest.approx(expected / 1e6)
+    assert float(answer.headers[P + "billed-credits"]) == pytest.approx(expected / 1e5)
     assert answer.headers[P + "price-rule"] == "operator-or-upstream's-list"
 
 

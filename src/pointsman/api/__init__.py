@@ -11,14 +11,20 @@ from litestar.exceptions import HTTPException
 
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.access import Guard
+from pointsman.api.crosscompute.agents import AgentViews
+from pointsman.api.crosscompute.keys import CrossComputeKeys
+from pointsman.api.crosscompute.users import UserViews
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.cli_tokens import CliTokens
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
 from pointsman.api.omniroute.configured import Configured
+from pointsman.api.omniroute.ip_filter import IpFilterViews
+from pointsman.api.omniroute.keys import OmniRouteKeys
 from pointsman.api.omniroute.monitoring import Monitoring
 from pointsman.api.omniroute.open_id import OpenIdViews
 from pointsman.api.omniroute.operation_catalogue import OperationCatalogue
@@ -45,14 +51,18 @@ from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
 from pointsman.api.pointsman.user_tokens import UserTokens
+from pointsman.api.shared_keys import SharedKeys
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.identity.agents import AgentService
+from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
+from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
@@ -61,7 +71,9 @@ from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.activity import ActivityRepository
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
+from pointsman.storage.model_usage import ModelUsageRepository
 from pointsman.storage.requests import RequestRepository
+from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.engines import EngineService
 from pointsman.upstream.model_words import ModelWords
@@ -91,6 +103,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
     sign_in: SignIn
+    keys: KeyService
+    users: UserRepository
+    agents: AgentService
+    ip_filter: IpFilterService
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -124,7 +140,20 @@ def build_management(services: ManagementServices) -> Litestar:
     people: list[Any] = [
         *SignInViews(services.gateway, services.sign_in, services.apply).handlers(),
         *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
+        *IpFilterViews(services.ip_filter, services.gateway.clock, services.apply).handlers(),
+        *CliTokens(services.keys, services.sign_in, services.gateway.clock, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
+    ]
+    own_keys = CrossComputeKeys(services.keys, services.budgets, services.apply)
+    their_keys = OmniRouteKeys(services.keys, services.budgets, services.apply)
+    usage = ModelUsageRepository(services.database)
+    books, clock = services.ledger.repository, services.gateway.clock
+    accounts: list[Any] = [
+        *SharedKeys(their_keys, own_keys).handlers(),
+        *their_keys.handlers(),
+        *own_keys.handlers(),
+        *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
+        *AgentViews(services.gateway, services.agents, services.keys, books, usage, services.apply).handlers(),
     ]
     return Litestar.from_config(
         AppConfig(
@@ -144,6 +173,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *combos,
                 *health,
                 *people,
+                *accounts,
             ],
             exception_handlers={
                 GatewayError: _gateway_error,

@@ -12,12 +12,27 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from pointsman.api.crosscompute.client import Refusals, is_its_client
 from pointsman.api.omniroute.management import denied
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import identify, is_credential_sent, is_own_page
-from pointsman.policy.authorization import ACCOUNT, ADMIN, GRANT, HIGH, INFERENCE, OWN, PUBLIC, Rule, is_permitted
+from pointsman.policy.authorization import (
+    ACCOUNT,
+    ADMIN,
+    AGENT,
+    GRANT,
+    HIGH,
+    INFERENCE,
+    KEYS,
+    NEW_KEYS,
+    OWN,
+    PUBLIC,
+    USER,
+    Rule,
+    is_permitted,
+)
 
 _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/v1/request-logs", INFERENCE),
@@ -124,7 +139,31 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/monitoring/health", PUBLIC),  # administrators are shown more
     ("DELETE", "/api/monitoring/health", ADMIN),
     ("GET", "/api/sessions", ADMIN),
+    ("GET", "/api/keys", KEYS),
+    ("POST", "/api/keys", NEW_KEYS),
+    ("GET", "/api/keys/{key_id}", ADMIN),
+    ("PATCH", "/api/keys/{key_id}", HIGH),
+    ("DELETE", "/api/keys/{key_id}", HIGH),
+    ("GET", "/api/settings/ip-filter", ADMIN),
+    ("PUT", "/api/settings/ip-filter", HIGH),
+    ("POST", "/api/cli/connect", PUBLIC),
+    ("GET", "/api/cli/whoami", ADMIN),
+    ("GET", "/api/cli/tokens", HIGH),
+    ("POST", "/api/cli/tokens", HIGH),
+    ("DELETE", "/api/cli/tokens/{token_id}", HIGH),
+    ("GET", "/api/config", PUBLIC),
+    ("GET", "/api/me", USER),
+    ("POST", "/api/bootstrap-account", USER),
+    ("POST", "/api/keys/{key_id}/deactivate", USER),
+    ("POST", "/api/agents/register", PUBLIC),
+    ("GET", "/api/agents/me", AGENT),
+    ("GET", "/api/agents/usage", AGENT),
+    ("GET", "/api/agents/usage-models", AGENT),
+    ("GET", "/api/agents/skill-md", AGENT),
+    ("POST", "/api/agents/topup", AGENT),
 )
+# Where two contracts stand at one path: CrossCompute's clients reach their own account, for all others this rule holds.
+SHARED: Final = MappingProxyType({("GET", "/api/keys"): ADMIN, ("POST", "/api/keys"): HIGH})
 RULES: Final = MappingProxyType({(method, path): rule for method, path, rule in _ROWS})
 # Protected also where nobody has to sign in: whoever may call these may change that.
 ALWAYS_PROTECTED: Final = frozenset((("POST", "/api/settings/require-login"),))
@@ -145,7 +184,11 @@ class Guard:
         scope: Any = connection.scope
         method, path = scope["method"], scope["path_template"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        rule = RULES.get((method, path))
+        rule, its_client = RULES.get((method, path)), is_its_client(scope)
+        if its_client:
+            scope["state"]["errors"] = Refusals
+        if (method, path) in SHARED:
+            rule = USER if its_client else SHARED[method, path]
         scope["state"]["caller"] = None
         if method == "OPTIONS":
             return
@@ -155,9 +198,9 @@ class Guard:
         except GatewayError as error:
             key = self._local(scope, headers, path)
             if key is None and not (rule is not None and rule.public):
-                raise _refused(path, error, sent=is_credential_sent(headers)) from None
+                raise _refused(scope, error, sent=is_credential_sent(headers)) from None
         if rule is None or not (rule.public or (key is not None and (key is LOCAL or is_permitted(rule, key, method)))):
-            raise _refused(path, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
+            raise _refused(scope, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
         scope["state"]["caller"] = key
 
     def _local(self, scope: Any, headers: dict[bytes, bytes], path: str) -> Key | None:
@@ -187,8 +230,11 @@ def _forbidden(rule: Rule | None) -> str:
     return "this needs a key with the role admin" if admin_only else "this credential may not be used here"
 
 
-def _refused(path: str, error: GatewayError, *, sent: bool) -> Exception:
+def _refused(scope: Any, error: GatewayError, *, sent: bool) -> Exception:
     """The refusal as the API writes it that the path belongs to."""
+    path = scope["path_template"]
+    if scope["state"].get("errors") is Refusals:
+        return error
     if not path.startswith("/api/") or path.startswith(("/api/v1/", "/api/pointsman/", "/api/translator/")):
         return error
     if error.kind is Kind.UNAUTHENTICATED and not sent:

@@ -70,6 +70,7 @@ _MORE: Final = MappingProxyType(
     {
         ("POST", "/api/v1/credits/coinbase"): "410",
         ("GET", "/api/v1/organization/members"): "404",
+        ("POST", "/api/agents/register"): "429",
         ("POST", "/api/providers"): "409",
         ("PATCH", "/api/providers/{id}"): "409",
         ("DELETE", "/api/providers/{id}"): "409",

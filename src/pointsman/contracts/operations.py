@@ -71,6 +71,7 @@ ACCOUNT: Final = frozenset((Credential.PLAIN, Credential.OPENROUTER, Credential.
 ADMIN: Final = frozenset((Credential.PLAIN, Credential.OMNIROUTE, Credential.OMNIROUTE_CLI, Credential.SESSION))
 USER: Final = frozenset((Credential.PLAIN, Credential.JWT, Credential.SESSION))
 AGENT: Final = frozenset((Credential.CROSSCOMPUTE_AGENT,))
+_TAILS: Final = frozenset(("{model_id}", "{path}"))
 Row = tuple[str, str, Plane | None, frozenset[Credential], int]
 
 
@@ -107,14 +108,20 @@ def all_operations() -> Iterable[Operation]:
 
 @cache
 def _pattern(contract: Contract) -> re.Pattern[str]:
-    # The last parameter of a path takes all that follows: names of models hold slashes.
+    # A last parameter that names a model takes all that follows: such names hold slashes.
     return re.compile("|".join({_expression(row.path) for row in operations_of(contract)}))
 
 
 def _expression(path: str) -> str:
     *parts, last = path.split("/")
     middle = "".join(f"{'[^/]+' if part.startswith('{') else re.escape(part)}/" for part in parts)
-    return f"(?:{middle}{'.+' if last.startswith('{') else re.escape(last)})"
+    return f"(?:{middle}{_last(last)})"
+
+
+def _last(part: str) -> str:
+    if part in _TAILS:
+        return ".+"
+    return "[^/]+" if part.startswith("{") else re.escape(part)
 
 
 def is_path_of(contract: Contract, path: bytes) -> bool:

@@ -5,6 +5,7 @@ What isn't known when the head of an answer goes out is left out: of a stream it
 
 from typing import Final, Protocol
 
+from pointsman.canonical.credits import credits_text
 from pointsman.canonical.record import RequestRecord
 from pointsman.routing.metadata import model_of
 from pointsman.routing.profiles.budgets import VERSION
@@ -12,8 +13,6 @@ from pointsman.routing.targets import Target
 from pointsman.routing.wants import Judged
 
 EXPLICIT: Final = "explicit"  # the profile of a request that names a model
-CREDIT_NANO_USD: Final = 1_000_000  # a credit is a thousandth of a dollar
-DIGITS: Final = 6  # behind the point, so that no nano-USD is lost
 MAX_VALUE: Final = 200
 
 
@@ -56,22 +55,17 @@ def answer_lines(entry: Answering) -> bytes:
         "routed-model": model_of(target),
         "provider": target.connection.vendor,
         "price-rule": entry.price_rule,
-        "billed-credits": credits_of(record.cost_nano_usd) if record.cost_nano_usd is not None else None,
+        "billed-credits": credits_text(record.cost_nano_usd) if record.cost_nano_usd is not None else None,
     }
     return _lines(found)
 
 
-def credits_of(nano_usd: int) -> str:
-    """An amount in credits, exactly, without zeros behind."""
-    whole, rest = divmod(nano_usd, CREDIT_NANO_USD)
-    return f"{whole}.{rest:0{DIGITS}d}".rstrip("0").rstrip(".")
-
-
 def _lines(values: dict[str, str | None]) -> bytes:
     return b"".join(
-        b"x-crosscompute-%b: %b\r\n" % (name.encode(), _plain(value)) for name, value in values.items() if value
+        b"x-crosscompute-%b: %b\r\n" % (name.encode(), plain(value)) for name, value in values.items() if value
     )
 
 
-def _plain(value: str) -> bytes:
+def plain(value: str) -> bytes:
+    """A value as a header line can have it: what is not visible ASCII becomes a question mark."""
     return "".join(letter if "!" <= letter <= "~" else "?" for letter in value[:MAX_VALUE]).encode()

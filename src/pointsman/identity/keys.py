@@ -27,6 +27,9 @@ MINIMUM_LENGTH: Final = 32
 MINIMUM_PREFIX: Final = 8  # of an id: "key_" alone must never mean the only key
 MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
+# Settings that policy/key_conditions.py holds a call against.
+CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
+PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -35,7 +38,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
     the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
-    that it may use, where there are any (``restricted``).
+    that it may use; ``restricted`` says that there are any, or conditions (policy/key_conditions.py).
     """
 
     id: str
@@ -123,6 +126,7 @@ class KeyTable:
         self._seen: dict[bytes, Key] = {}  # by a cheaper digest, which is worth nothing outside of this table
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.limited = any(key.limits is not None for key in self._keys.values())
+        self.prepaid = any(key.kind == PREPAID for key in self._keys.values())
 
     def find(self, presented: bytes) -> Key | None:
         """The key that was presented, if it may call models, or None. Expiry is the caller's to judge."""
@@ -198,6 +202,15 @@ class KeyService:
         ``secret``: use this one in place of a new one. Raises ConfigError for a name that can't be shown on one line,
         AlreadyExistsError for a secret that is there already.
         """
+        row, secret = self.draw(new, secret)
+        return await self.store(row), secret
+
+    async def store(self, row: KeyRow) -> KeyRow:
+        """Store what `draw` gave, with its revision. Raises AlreadyExistsError."""
+        return msgspec.structs.replace(row, revision=await self._keys.add(row))
+
+    def draw(self, new: NewKey, secret: Secret | None = None) -> tuple[KeyRow, Secret]:
+        """A new credential that is not stored yet: for who stores it together with something else. As `issue`."""
         check_name(new.name)
         secret = secret or new_secret(new.kind, self._master)
         row = KeyRow(
@@ -221,8 +234,7 @@ class KeyService:
             priority=new.priority,
             settings=new.settings,
         )
-        revision = await self._keys.add(row)
-        return msgspec.structs.replace(row, revision=revision), secret
+        return row, secret
 
     async def change(self, key_id: str, change: KeyChange) -> KeyRow | None:
         """Change a key; None: no such key. Whether the caller may is the caller's to ask (`owned`).
@@ -350,7 +362,7 @@ def _key(row: KeyRow) -> Key:
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
-        restricted=bool(models or connections),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
     )
 
 

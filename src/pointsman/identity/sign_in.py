@@ -62,7 +62,6 @@ class SignIn:
 
     async def set_login_required(self, required: bool) -> None:
         """Change that."""
-        account = await self._accounts.find(DEFAULT)
-        settings = dict(account.settings) if account is not None else {}
-        settings[NO_LOGIN_REQUIRED] = not required
-        await self._accounts.change(DEFAULT, {"settings": settings, "updated_at": self.clock.now_us()})
+        await self._accounts.change_settings(
+            DEFAULT, lambda settings: {**settings, NO_LOGIN_REQUIRED: not required}, self.clock.now_us()
+        )

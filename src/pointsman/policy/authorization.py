@@ -78,6 +78,11 @@ OWN: Final = _rule(
 # Who may let a program have a key of its account; what of an inference key, is its own limits' to say.
 GRANT: Final = _rule(plain=_ANY, openrouter=_ANY, session=_ANY)
 USER: Final = _rule(plain=_ADMIN, session=_CALLS, jwt=_CALLS)
+# Where keys of two contracts stand at one path: OmniRoute's administrators, and people with a token, each its own.
+KEYS: Final = _rule(scoped=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, omniroute_cli=_ANY, jwt=_CALLS)
+NEW_KEYS: Final = _rule(
+    scoped=True, high=True, plain=_ADMIN, session=_ADMIN, omniroute=_ANY, omniroute_cli=_ANY, jwt=_CALLS
+)
 AGENT: Final = _rule(crosscompute_agent=_CALLS)
 
 

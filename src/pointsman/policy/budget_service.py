@@ -91,6 +91,10 @@ class BudgetService:
         """The budgets of these subjects that ``source`` keeps."""
         return await self._rows.of_subjects(scope, subjects, source)
 
+    async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
+        """The budgets without a window that ``source`` keeps for these subjects, and what is spent of each."""
+        return await self._rows.spent_by(scope, subjects, source)
+
     async def standing(self, row: BudgetRow) -> Standing:
         """What was spent of a budget in the present window, and when it resets."""
         now = self._clock.now_us()
@@ -108,10 +112,10 @@ class BudgetService:
         """What is stored as spent in the present window, and what the requests add up to: they must be equal."""
         return await self._rows.recount(row.id, row.window, self._clock.now_us())
 
-    async def table(self, *, credits: bool) -> BudgetTable | None:
-        """A snapshot for the request path; None when nothing binds anybody."""
+    async def table(self, *, credits: bool, prepaid: bool = False) -> BudgetTable | None:
+        """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
         rows = await self._rows.load_all()
-        return BudgetTable(rows, credits=credits) if rows or credits else None
+        return BudgetTable(rows, credits=credits) if rows or credits or prepaid else None
 
 
 def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.windows import Window
 from pointsman.clock import Clock
 from pointsman.errors import BudgetExceeded, GatewayError, Kind
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import PREPAID, Key
 from pointsman.runner import in_task
 from pointsman.storage.budget_leases import CREDIT, LeaseGrant
 from pointsman.storage.budgets import BudgetRow, Scope
@@ -42,8 +42,9 @@ class Bound(msgspec.Struct, frozen=True):
 class BudgetTable:
     """Which budgets bind whom, in one configuration.
 
-    ``credits``: each account's credit is one more. ``guardrails`` names those that are assigned to a key or its owner:
-    each assignee has a budget of its own, whose subject is the guardrail's id, a slash and the key's.
+    ``credits``: each account's credit is one more; that of an agent's account always is. ``guardrails`` names those
+    that are assigned to a key or its owner: each assignee has a budget of its own, whose subject is the guardrail's id,
+    a slash and the key's.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class BudgetTable:
             *(("tag", name) for name in tags),
         ]
         rows = [row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ())]
-        if self._credits:
+        if self._credits or key.kind == PREPAID:
             rows.append(credit_of(key.account_id))
         if not rows:
             return None

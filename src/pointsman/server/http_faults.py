@@ -22,3 +22,8 @@ def body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
     """``setting`` names the limit, where the operator can raise it."""
     named = f" ({setting})" if setting is not None else ""
     return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
+
+
+async def refuse_address(_: object) -> None:
+    """The handler of every request from an address that may not call (policy/ip_filter.py)."""
+    raise GatewayError(Kind.PERMISSION_DENIED, "this address may not call this server")

@@ -18,6 +18,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.flow import serve, usual_work
 from pointsman.gateway import Call, Dialect, Gateway
 from pointsman.gateway import Exchange as FlowExchange
+from pointsman.hub.hardcarrx_headers import hardcarrx_lines
 from pointsman.hub.profile_headers import explicit_lines
 from pointsman.policy.authentication import authenticate
 from pointsman.routing.metadata import wanted
@@ -163,6 +164,12 @@ async def _told_explicitly(gateway: Gateway, dialect: Dialect, exchange: FlowExc
     await usual_work(exchange)(gateway, dialect, exchange, entry)
 
 
+async def _told_route(gateway: Gateway, dialect: Dialect, exchange: FlowExchange, entry: Entry) -> None:
+    """Hardcarrx's clients are told by which provider and model they are answered."""
+    exchange.telling = partial(hardcarrx_lines, entry)
+    await usual_work(exchange)(gateway, dialect, exchange, entry)
+
+
 def place_model(provider: str, model: str) -> str:
     """``model`` as the full name of one of ``provider``'s models; a prefix must be the same provider's."""
     if model.startswith(f"{provider}/"):
@@ -253,7 +260,7 @@ class InferenceRoutes:
             if contract is Contract.OPENROUTER:
                 return of_openrouter(exchange)
             if contract is Contract.HARDCARRX:
-                return serve(self._gateway, self._pinned(exchange), exchange)
+                return serve(self._gateway, self._pinned(exchange), exchange, _told_route)
             if contract is Contract.CROSSCOMPUTE:
                 return serve(self._gateway, _crosscompute(), exchange, _told_explicitly)
             return serve(self._gateway, raw, exchange)

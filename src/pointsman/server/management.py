@@ -96,7 +96,11 @@ class _Call:
             "headers": list(exchange.headers.items()),
             "client": (exchange.peer, 0),
             "server": None,
-            "state": {"request_id": exchange.request_id, "errors": error_dialect(exchange)},
+            "state": {
+                "request_id": exchange.request_id,
+                "errors": error_dialect(exchange),
+                "contract": exchange.contract,
+            },
         }
 
     async def _receive(self) -> Message:

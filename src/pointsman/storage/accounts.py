@@ -1,6 +1,6 @@
 """Accounts, the people of organizations, and workspaces."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from pointsman.storage import configuration
 from pointsman.storage import identity_tables as tables
 from pointsman.storage.database import Database
-from pointsman.storage.keys import NO_SETTINGS
+from pointsman.storage.keys import NO_SETTINGS, KeyRow, insert_key
 
 AccountKind = Literal["user", "organization", "agent", "system"]
 MemberRole = Literal["org:admin", "org:member"]
@@ -58,12 +58,18 @@ class AccountRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: AccountRow, workspace: WorkspaceRow | None = None) -> None:
-        """Store a new account, with its first workspace. Raises AlreadyExistsError."""
+    async def add(
+        self, row: AccountRow, workspace: WorkspaceRow | None = None, key: KeyRow | None = None
+    ) -> int | None:
+        """Store a new account, with its first workspace and key, all or none. Raises AlreadyExistsError.
+
+        Gives the new configuration revision if there is a key.
+        """
         async with self._database.write() as connection:
             await connection.execute(insert(tables.accounts), as_values(row))
             if workspace is not None:
                 await connection.execute(insert(tables.workspaces), as_values(workspace))
+            return await insert_key(connection, key) if key is not None else None
 
     async def find(self, account_id: str) -> AccountRow | None:
         """The account with this id."""
@@ -97,6 +103,22 @@ class AccountRepository:
                 update(tables.accounts).where(tables.accounts.c.id == account_id).values(**_stored(values))
             )
         return await self.find(account_id)
+
+    async def change_settings(
+        self, account_id: str, merged: Callable[[Mapping[str, Any]], Mapping[str, Any]], now: int
+    ) -> int:
+        """Give an account the settings that ``merged`` makes of the present ones, no change in between.
+
+        Gives the new configuration revision. Nothing happens to an account that is not there.
+        """
+        one = tables.accounts.c.id == account_id
+        async with self._database.write() as connection:
+            revision = await configuration.bump(connection)  # its lock keeps others out until the commit
+            row = (await connection.execute(select(tables.accounts).where(one))).one_or_none()
+            if row is not None:
+                values = {"settings": dict(merged(_fields(row)["settings"])), "updated_at": now}
+                await connection.execute(update(tables.accounts).where(one).values(**_stored(values)))
+            return revision
 
     async def put_member(self, account_id: str, user_id: str, role: MemberRole, now: int) -> None:
         """Make a person a member, or give the member this role."""

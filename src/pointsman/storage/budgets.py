@@ -159,6 +159,21 @@ class BudgetRepository:
             held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
         return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
 
+    async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
+        """The budgets without a window of these subjects, which ``source`` keeps, and what is spent of each."""
+        which = (budgets.c.scope == scope, budgets.c.subject.in_(subjects), budgets.c.source == source)
+        query = select(budgets).where(*which, budgets.c.window_kind == "none")
+        spent = func.coalesce(func.sum(budget_periods.c.spent_nano_usd), 0)
+        async with self._database.read() as connection:
+            rows = [_row(row) for row in await connection.execute(query)]
+            sums = (
+                select(budget_periods.c.budget_id, spent)
+                .where(budget_periods.c.budget_id.in_([row.id for row in rows]))
+                .group_by(budget_periods.c.budget_id)
+            )
+            found = {row[0]: int(row[1]) for row in await connection.execute(sums)} if rows else {}
+        return {row.subject: (row, found.get(row.id, 0)) for row in rows}
+
     async def recount(self, budget_id: str, window: Window, at: int) -> tuple[int, int]:
         """What is stored as spent in the window that ends at ``at``, and what the requests themselves add up to."""
         lowest, highest = window.span(window.period(at))

@@ -95,9 +95,7 @@ class KeyRepository:
     async def add(self, row: KeyRow) -> int:
         """Store a new one; gives the new configuration revision. Raises AlreadyExistsError for a known id or digest."""
         async with self._database.write() as connection:
-            revision = await configuration.bump(connection)
-            await connection.execute(insert(_TABLE), _values({**msgspec.structs.asdict(row), "revision": revision}))
-            return revision
+            return await insert_key(connection, row)
 
     async def load_all(self) -> tuple[KeyRow, ...]:
         """Every credential but sessions, also revoked and expired ones, oldest first."""
@@ -190,6 +188,13 @@ class KeyRepository:
         if last_used:
             # In the order of ids, so that two nodes that touch the same keys can't wait for each other in a circle.
             await connection.execute(_TOUCH, [{"key": key, "at": last_used[key]} for key in sorted(last_used)])
+
+
+async def insert_key(connection: AsyncConnection, row: KeyRow) -> int:
+    """Store a new credential in the caller's transaction; gives the new configuration revision."""
+    revision = await configuration.bump(connection)
+    await connection.execute(insert(_TABLE), _values({**msgspec.structs.asdict(row), "revision": revision}))
+    return revision
 
 
 def _where(query: Select[Any], wanted: KeyFilter) -> Select[Any]:

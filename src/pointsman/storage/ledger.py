@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.ledger import Draft, LedgerAccount, TransactionKind, credit_of
 from pointsman.storage import ledger_tables as tables
+from pointsman.storage.budget_leases import CREDIT
+from pointsman.storage.budget_tables import budget_periods
 from pointsman.storage.database import AlreadyExistsError, Database
 
 
@@ -24,6 +26,13 @@ class Range(NamedTuple):
 
     first: int
     last: int
+
+
+class Prepaid(NamedTuple):
+    """What an account has left, and what its calls have cost, in nano-USD."""
+
+    balance: int
+    spent: int
 
 
 class KnownTransaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +202,16 @@ class LedgerRepository:
         query = select(_BALANCES.c.balance_nano_usd).where(_BALANCES.c.ledger_account == account.id)
         found: int | None = (await connection.execute(query)).scalar_one_or_none()
         return found or 0
+
+    async def prepaid(self, account_id: str) -> Prepaid:
+        """How an account stands whose calls are all bound by its credit, both figures of one moment."""
+        spent = select(func.coalesce(func.sum(budget_periods.c.spent_nano_usd), 0))
+        spent = spent.where(budget_periods.c.budget_id == CREDIT + account_id)
+        balance = select(_BALANCES.c.balance_nano_usd).where(_BALANCES.c.ledger_account == credit_of(account_id).id)
+        query = select(func.coalesce(balance.scalar_subquery(), 0), spent.scalar_subquery())
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one()
+        return Prepaid(balance=int(row[0]), spent=int(row[1]))
 
     async def balances(self, after: str, limit: int) -> tuple[Balance, ...]:
         """Up to ``limit`` balances, by name, behind the ledger account ``after``."""

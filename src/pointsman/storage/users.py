@@ -58,10 +58,13 @@ class UserRepository:
     async def add(self, row: UserRow, account: AccountRow | None = None, workspace: WorkspaceRow | None = None) -> None:
         """Store a person, with an account of its own when one is given. Raises AlreadyExistsError."""
         async with self._database.write() as connection:
-            if account is not None:
-                await connection.execute(insert(tables.accounts), as_values(account))
-            if workspace is not None:
-                await connection.execute(insert(tables.workspaces), as_values(workspace))
+            # A person whom another issuer vouches for can have used its account before anybody knew its name.
+            known = select(tables.accounts.c.id).where(tables.accounts.c.id == (account.id if account else ""))
+            if (await connection.execute(known)).first() is None:
+                if account is not None:
+                    await connection.execute(insert(tables.accounts), as_values(account))
+                if workspace is not None:
+                    await connection.execute(insert(tables.workspaces), as_values(workspace))
             await connection.execute(insert(_USERS), msgspec.structs.asdict(row))
             await configuration.bump(connection)
 

@@ -16,6 +16,7 @@ from pointsman.storage.requests import RequestRepository
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000_000
+REFUSED_WORDS: Final = {402: "QUOTA_EXCEEDED", 429: "RATE_LIMITED"}
 STATUS_WORDS: Final = {Outcome.SUCCESS: "SUCCESS", Outcome.ERROR: "ERROR", Outcome.CLIENT_CLOSED: "CANCELLED"}
 
 
@@ -75,7 +76,7 @@ def whole_number(text: str | None, name: str, default: int, bounds: tuple[int, i
 
 def _entry(record: RequestRecord) -> RequestLogEntry:
     created = datetime.datetime.fromtimestamp(record.created_at / 1e6, tz=datetime.UTC)
-    word = "RATE_LIMITED" if record.status == 429 else STATUS_WORDS[record.outcome]
+    word = REFUSED_WORDS.get(record.status) or STATUS_WORDS[record.outcome]
     return RequestLogEntry(
         request_id=record.request_id,
         route=record.route,

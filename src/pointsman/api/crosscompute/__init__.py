@@ -1,0 +1,1 @@
+"""CrossCompute's management operations: people and their keys, agents and their credits."""

@@ -1,0 +1,213 @@
+"""CrossCompute's accounts: who sees what, and that nobody spends more than was paid in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.accounting.ledger_service import Movement
+from pointsman.identity.key_numbers import key_id_of, uuid_of
+from pointsman.identity.users import NewUser
+from pointsman.testing import OpenAIChat, running_simulator
+
+MESSAGES = [{"role": "user", "content": "hello there"}]
+PRICE = {"model": "*/gpt-4.1-mini*", "prompt": 1, "completion": 1_000}  # USD per million tokens
+CALL = {"model": "sim/gpt-4.1-mini", "messages": MESSAGES, "max_tokens": 20}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)) as upstream:
+        row = {"id": "sim", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY,
+               "models": ["gpt-4.1-mini"]}  # fmt: skip
+        settings = {"connections": [row], "facts": [PRICE], "identity": {"agent_registrations": 6}}
+        with running_gateway(tmp_path_factory.mktemp("crosscompute"), settings) as started:
+            yield started
+
+
+@pytest.fixture
+def client(gateway: RunningGateway) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway.address, timeout=20) as opened:
+        yield opened
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def person(gateway: RunningGateway, name: str) -> dict[str, str]:
+    """The headers of somebody new."""
+    work = gateway.installation
+
+    async def make() -> str:
+        user = await work.users.create(NewUser(email=f"{name}@example.org"))
+        token, _ = work.tokens.issue(user, work.clock.now_us())
+        assert await work.await_revision(await work.configuration.revision())
+        return token.reveal()
+
+    return bearer(gateway.call(make()))
+
+
+def register(client: httpx.Client, agent_id: str, **more: Any) -> dict[str, Any]:
+    answer = client.post("/api/agents/register", json={"agentId": agent_id, **more})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_new_agent_calls_no_model_until_somebody_has_paid_for_it(
+    gateway: RunningGateway, client: httpx.Client
+) -> None:
+    made = register(client, "payer-1")
+    agent = bearer(made["apiKey"])
+    refused = client.post("/v1/chat/completions", json=CALL, headers=agent)
+    assert refused.status_code == 402, refused.text
+    movement = Movement(account_id=made["account"]["id"], nano_usd=5_000_000_000, key="paid-1", source="test")
+    gateway.call(gateway.installation.ledger.top_up(movement))
+    assert client.get("/api/agents/me", headers=agent).json()["account"]["creditsPurchased"] == 50_000
+
+    def called() -> httpx.Response | None:  # a refusal is believed for a tenth of a second
+        found = client.post("/v1/chat/completions", json=CALL, headers=agent)
+        return found if found.status_code == 200 else None
+
+    answer = wait_until(called, "answer")
+    spent = float(answer.headers["x-crosscompute-billed-credits"])
+
+    def usage() -> dict[str, Any]:
+        found: dict[str, Any] = client.get("/api/agents/usage", headers=agent).json()
+        return found
+
+    told = wait_until(lambda: (found := usage())["usedCredits"] and found, "used credits")
+    assert told["usedCredits"] == spent
+    assert told["remainingCredits"] == pytest.approx(50_000 - spent)
+    assert (told["quotaCredits"], told["creditsPurchased"]) == (50_000, 50_000)
+    assert told["usage"]["usedCredits"] == told["usedCredits"]
+    [item] = client.get("/api/agents/usage-models", headers=agent).json()["items"]
+    assert item["requestCount"] == 1
+    assert item["totalTokens"] == item["inputTokens"] + item["outputTokens"] > 0
+
+
+def test_a_stranger_neither_learns_of_an_agent_nor_changes_it(client: httpx.Client) -> None:
+    made = register(client, "mine-1", name="Mine")
+    again = register(client, "mine-1", name="Theirs")
+    assert again == {"ok": True, "created": False, "account": {"agentId": "mine-1"}, "key": {}}
+    other = register(client, "other-1")
+    answer = client.post("/api/agents/register", json={"agentId": "mine-1", "name": "Theirs"},
+                         headers=bearer(other["apiKey"]))  # fmt: skip
+    assert "apiKey" not in answer.json()
+    mine = client.get("/api/agents/me", headers=bearer(made["apiKey"])).json()
+    assert mine["account"]["name"] == "Mine"
+
+
+def test_an_agent_changes_its_own_name_with_its_key(client: httpx.Client) -> None:
+    agent = bearer(register(client, "named-1", name="Old")["apiKey"])
+    url = "https://example.org/skill.md"
+    body = {"agentId": "named-1", "name": "New", "skillMdUrl": url}
+    account = client.post("/api/agents/register", json=body, headers=agent).json()["account"]
+    assert (account["name"], account["skillMdUrl"]) == ("New", url)
+    skill = client.get("/api/agents/skill-md", headers=agent)
+    assert skill.headers["content-type"].startswith("text/markdown")
+    assert "/v1/chat/completions" in skill.text
+
+
+def test_an_unpaid_top_up_is_402_and_says_what_of_a_payment_arrived(client: httpx.Client) -> None:
+    agent = bearer(register(client, "unpaid-1")["apiKey"])
+    plain = client.post("/api/agents/topup", headers=agent)
+    paid = client.post("/api/agents/topup", headers={**agent, "payment-signature": "x"})
+    assert (plain.status_code, paid.status_code) == (402, 402)
+    assert plain.headers["x-crosscompute-payment-header-kind"] == "none"
+    assert paid.headers["x-crosscompute-payment-header-kind"] == "v2"
+    assert paid.headers["x-crosscompute-payment-header-present"] == "true"
+    assert client.post("/api/agents/topup", headers={"payment-signature": "x"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("agentId", "ab"), ("agentId", 5), ("agentId", "a" * 129), ("name", "x" * 121), ("name", 1),
+     ("skillMdUrl", "file:///etc/passwd"), ("skillMdUrl", "https://a/" + "x" * 1000)],
+)  # fmt: skip
+def test_words_that_no_agent_can_have_are_refused_by_name(client: httpx.Client, field: str, value: Any) -> None:
+    answer = client.post("/api/agents/register", json={"agentId": "good-1", field: value})
+    assert answer.status_code == 400
+    assert answer.json()["ok"] is False
+    assert answer.json()["error"]["param"] == field
+
+
+def test_after_some_registrations_an_address_has_to_wait(tmp_path: Path) -> None:
+    settings = {"identity": {"agent_registrations": 1, "agent_registration_secret": "open sesame"}}
+    with running_gateway(tmp_path, settings) as gateway, httpx.Client(base_url=gateway.address) as client:
+
+        def ask(name: str, secret: str) -> httpx.Response:
+            headers = {"x-agent-registration-secret": secret}
+            return client.post("/api/agents/register", json={"agentId": name}, headers=headers)
+
+        assert ask("first", "wrong").status_code == 401
+        assert ask("first", "open sesame").status_code == 200
+        late = ask("second", "open sesame")
+        assert late.status_code == 429
+        assert int(late.headers.get("retry-after", "1")) > 0
+        assert ask("first", "").status_code == 200  # no new one
+
+
+def test_a_key_with_a_quota_stops_at_it_and_a_stopped_key_is_unknown(
+    gateway: RunningGateway, client: httpx.Client
+) -> None:
+    headers = person(gateway, "quota")
+    made = client.post("/api/keys", json={"label": "Small", "quotaCredits": 0}, headers=headers).json()
+    assert client.post("/v1/chat/completions", json=CALL, headers=bearer(made["apiKey"])).status_code == 402
+    free = client.post("/api/keys", json={}, headers=headers).json()
+    assert free["key"]["quotaCredits"] is None
+    assert client.post("/v1/chat/completions", json=CALL, headers=bearer(free["apiKey"])).status_code == 200
+
+    def used() -> bool:
+        rows = client.get("/api/keys", headers=headers).json()["keys"]
+        return any(row["usedCredits"] > 0 for row in rows if row["id"] == free["key"]["id"])
+
+    wait_until(used, "used credits of the key")
+    path = f"/api/keys/{free['key']['id']}/deactivate"
+    assert client.post(path, headers=headers).json()["key"]["active"] is False
+    assert client.post(path, headers=headers).status_code == 200
+    assert client.post("/v1/chat/completions", json=CALL, headers=bearer(free["apiKey"])).status_code == 401
+
+
+def test_somebody_else_s_key_is_not_found(gateway: RunningGateway, client: httpx.Client) -> None:
+    mine, other = person(gateway, "mine"), person(gateway, "other")
+    made = client.post("/api/keys", json={}, headers=mine).json()["key"]["id"]
+    assert client.post(f"/api/keys/{made}/deactivate", headers=other).status_code == 404
+    assert client.get("/api/keys", headers=other).json()["keys"] == []
+    assert client.get("/api/me", headers=other).json()["account"]["keys"] == 0
+
+
+def test_a_second_bootstrap_makes_nothing_and_tells_no_secret(gateway: RunningGateway, client: httpx.Client) -> None:
+    headers = person(gateway, "twice")
+    assert client.get("/api/me", headers=headers).json()["bootstrapped"] is False
+    first = client.post("/api/bootstrap-account", headers=headers).json()
+    second = client.post("/api/bootstrap-account", headers=headers).json()
+    assert first["apiKey"].startswith("cc_live_")
+    assert second["apiKey"] is None
+    assert len(client.get("/api/keys", headers=headers).json()["keys"]) == 1
+
+
+def test_a_key_of_another_kind_is_answered_401_and_never_403(client: httpx.Client) -> None:
+    for path in ("/api/agents/me", "/api/agents/usage"):
+        answer = client.get(path, headers=bearer(KEY))
+        assert (answer.status_code, answer.json()["ok"]) == (401, False)
+
+
+def test_a_key_s_id_is_a_uuid_and_back() -> None:
+    key_id = "key_0123456789abcdef0123456789ab"
+    assert uuid_of(key_id) == "01234567-89ab-8cde-8f01-23456789ab00"
+    assert key_id_of(uuid_of(key_id)) == key_id
+    assert key_id_of("nobody") == "nobody"
+
+
+def test_a_person_s_token_manages_nothing_where_the_mount_says_another_contract(
+    gateway: RunningGateway, client: httpx.Client
+) -> None:
+    headers = person(gateway, "strayed")
+    assert client.get("/omniroute/api/keys", headers=headers).status_code == 403
+    assert client.post("/omniroute/api/keys", json={"label": "a"}, headers=headers).status_code == 403
+    assert client.get("/crosscompute/api/keys", headers=headers).status_code == 200
