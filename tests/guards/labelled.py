@@ -12,16 +12,19 @@ AWS: Final = "AKIA" + "Q3EGZ7XN5PLW2RTB"
 SLACK: Final = "xoxb" + "-2048109283-8829103847261-aBcD3fGh1jKlMn0pQrStUvWx"
 STRIPE: Final = "sk" + "_live_" + "4eC39HqLyjWDarjtT1zdp7dcAb"
 GOOGLE: Final = "AIza" + "SyD4k9Lm2Qx7Rt5Vb8Nc1Zf6Hj3Kp0Ws-YTe"
-JWT: Final = (
-    "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+JWT: Final = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+PEM: Final = (
+    "-----BEGIN " + "PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nAgEAAoIBAQC7\n-----END PRIVATE KEY-----"
 )
-PEM: Final = "-----BEGIN " + "PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nAgEAAoIBAQC7\n-----END PRIVATE KEY-----"
 PASSWORD: Final = "t7#Kq9!vXz2Lp"
 
 Row = tuple[str, tuple[tuple[str, str], ...]]
 LABELLED: Final[tuple[Row, ...]] = (
     ("Write to jane.doe+news@example.co.uk today.", (("EMAIL", "jane.doe+news@example.co.uk"),)),
-    ("Both bob@example.org and al@sub.example.com replied", (("EMAIL", "bob@example.org"), ("EMAIL", "al@sub.example.com"))),
+    (
+        "Both bob@example.org and al@sub.example.com replied",
+        (("EMAIL", "bob@example.org"), ("EMAIL", "al@sub.example.com")),
+    ),
     ("<mailto:x_y@example.io>.", (("EMAIL", "x_y@example.io"),)),
     ("Call +49 30 901820 before noon.", (("PHONE", "+49 30 901820"),)),
     ("My number is (415) 555-2671.", (("PHONE", "(415) 555-2671"),)),
@@ -45,7 +48,7 @@ LABELLED: Final[tuple[Row, ...]] = (
     (f"maps key {GOOGLE}!", (("SECRET", GOOGLE),)),
     (f"Authorization: Bearer {JWT}", (("SECRET", JWT),)),
     (f"here:\n{PEM}\nthanks", (("SECRET", PEM),)),
-    (f"password = \"{PASSWORD}\"", (("SECRET", PASSWORD),)),
+    (f'password = "{PASSWORD}"', (("SECRET", PASSWORD),)),
     ("postgres://app:hunter2secret@db:5432/x", (("SECRET", "hunter2secret"),)),
     # nothing in these
     ("Version 1.2.3.4567 came out on 2026-11-22 at 10:26:00.", ()),

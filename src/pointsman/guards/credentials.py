@@ -35,7 +35,9 @@ _FORMATS: Final = (
     r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     r"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}",  # Shopify
     r"EAACEdEose0cBA[A-Za-z0-9]{20,250}",  # Facebook
-    *(rf"{prefix}_[A-Za-z0-9_-]{{20,120}}" for prefix in ("hmpk", "hxv", "oma", "cc_live", "cc_agent")),  # this gateway's
+    *(
+        rf"{prefix}_[A-Za-z0-9_-]{{20,120}}" for prefix in ("hmpk", "hxv", "oma", "cc_live", "cc_agent")
+    ),  # this gateway's
     r"eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,16000}\.[A-Za-z0-9_-]{16,2000}",  # JWT
 )
 _FORMAT: Final = re.compile(rf"(?:{'|'.join(_FORMATS)})(?![A-Za-z0-9_])")
