@@ -13,6 +13,7 @@ from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.guarding import Guarding
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.keys import KeyTable
 from pointsman.planning import Planner
@@ -167,11 +168,14 @@ class Gateway:
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
         kept_answers: KeptAnswers | None = None,
+        guards: Guarding | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
-        have at a time; 0: any number. ``kept_answers``: those that all processes share.
+        have at a time; 0: any number. ``kept_answers``: those that all processes share. ``guards``
+        look at contents; without them nobody does.
         """
+        self.guards = guards
         self.kept_answers = kept_answers
         self.default_model = default_model
         self.billing = billing

@@ -115,7 +115,8 @@ class Restorer:
             self._read += len(text)
             return text
         put = self._mask.put(quoted=self._quoted)
-        pieces, at = [], 0
+        pieces: list[str] = []
+        at = 0
         for match in self._mask.pattern.finditer(text):
             value = put(match)
             pieces += (text[at : match.start()], value)

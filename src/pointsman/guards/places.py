@@ -6,7 +6,7 @@ names and ids, bytes (pictures, sound, files), addresses of files, and state tha
 
 import copy
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,13 +25,15 @@ from pointsman.canonical.parts import (
 from pointsman.canonical.request import Message, Request, Tool
 from pointsman.canonical.response import Response
 
+S = TypeVar("S", bound=msgspec.Struct)
 Change = Callable[[str], str]  # gives the same text where nothing is to be changed
 TOOL: Final = "tool"  # the role of what tools have given
 OPTIONS: Final = ("user", "stop", "metadata", "prediction", "web_search", "audio", "extra")
 # Members of objects that we have no word for, which hold no words.
 UNREAD: Final = frozenset(
     ("id", "type", "role", "name", "data", "signature", "encrypted_content", "thought_signature", "thoughtSignature",
-     "call_id", "tool_use_id", "tool_call_id", "file_id", "file_data", "image_url", "media_type", "mime_type", "mimeType")
+     "call_id", "tool_use_id", "tool_call_id", "file_id", "file_data", "image_url", "media_type", "mime_type",
+     "mimeType")
 )  # fmt: skip
 _TEXTS: Final[dict[type, tuple[str, ...]]] = {
     TextPart: ("text",),
@@ -106,10 +108,9 @@ def _request_part(part: AnyPart, change: Change, change_for: Callable[[str], Cha
     if isinstance(part, ToolResultPart):
         given = change_for(TOOL)
         content = [in_part(one, given) for one in part.content]
-        part = _members(part, ("extra",), given)
         if any(one is not other for one, other in zip(content, part.content, strict=True)):
             part = msgspec.structs.replace(part, content=content)
-        return part
+        return _members(part, ("extra",), given)
     return in_part(part, change)
 
 
@@ -135,8 +136,8 @@ def _tool(tool: Tool, change: Change) -> Tool:
     return _members(tool, ("description", "parameters", "format", "value", "extra"), change)
 
 
-def _members(one: Any, names: tuple[str, ...], change: Change) -> Any:
-    changed = {}
+def _members(one: S, names: tuple[str, ...], change: Change) -> S:
+    changed: dict[str, Any] = {}
     for name in names:
         before = getattr(one, name)
         if before is not None and (after := in_json(before, change)) is not before:
