@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -12,8 +13,14 @@ import openai
 import pytest
 from google import genai
 
-from gateway import KEY, RunningGateway
-from pointsman.testing import RunningSimulator
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from pointsman.errors import ConfigError, GatewayError
+from pointsman.guards.guard import GuardBlocked, Report
+from pointsman.guards.masking import Mask
+from pointsman.hub.guarding import Guarding
+from pointsman.identity.keys import Key
+from pointsman.settings import parse_settings
+from pointsman.testing import OpenAIChat, OpenAIOperations, RunningSimulator, running_simulator
 
 MODEL = "sim/sim-model"
 MAIL, CARD = "jane.doe@example.org", "4111 1111 1111 1111"
@@ -284,7 +291,84 @@ def test_a_webhook_that_gives_no_judgement_closes_the_way(
     assert simulator.requests == ()
 
 
-def test_an_embedding_is_made_of_masked_texts(client: openai.OpenAI) -> None:
-    OPERATIONS.log.clear()
-    client.embeddings.create(model="ops/text-embedding-3-small", input=[SAID, "hi"])
-    assert msgspec.json.decode(OPERATIONS.requests[-1].body)["input"] == [MASKED, "hi"]
+def test_an_embedding_is_made_of_masked_texts(tmp_path: Path) -> None:
+    with running_simulator(OpenAIOperations(api_key=UPSTREAM_KEY)) as upstream:
+        connection = {"id": "ops", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        with (
+            running_gateway(tmp_path, {**SETTINGS, "connections": [connection]}) as gateway,
+            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client,
+        ):
+            client.embeddings.create(model="ops/text-embedding-3-small", input=[SAID, "hi"])
+            [request] = upstream.requests
+            assert msgspec.json.decode(request.body)["input"] == [MASKED, "hi"]
+            with pytest.raises(openai.BadRequestError, match=r"team\.keys"):
+                client.embeddings.create(model="ops/text-embedding-3-small", input="password = 'hk3!Lq90zPw'")
+
+
+def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
+    guards = [
+        {"name": "strict", "rules": [{"name": "word", "kind": "keywords", "words": ["zebra"]}]},
+        {"name": "place", "workspaces": ["ws_one"], "rules": [{"name": "word", "kind": "keywords", "words": ["lion"]}]},
+    ]
+    guarding = Guarding(parse_settings({"guards": guards}, "test").guards, {})
+
+    def blocked(key: Key, text: str) -> bool:
+        bound = guarding.of(key)
+        if bound is None:
+            return False
+        report = Report()
+        try:
+            bound.guard.examine_json({"text": text}, Mask(), report)
+        except GuardBlocked:
+            return True
+        return False
+
+    def key(workspace: str, *names: str) -> Key:
+        return Key(id="key_1", name="k", role="inference", workspace_id=workspace, settings={"guards": list(names)})
+
+    assert guarding.of(key("other")) is None
+    assert blocked(key("other", "strict"), "a zebra")
+    assert not blocked(key("other", "strict"), "a lion")
+    assert blocked(key("ws_one", "strict"), "a zebra")
+    assert blocked(key("ws_one"), "a lion")
+    with pytest.raises(GatewayError, match="gone") as refused:
+        guarding.of(key("other", "gone"))
+    assert refused.value.status == 403
+
+
+def test_a_webhook_that_fails_open_lets_the_call_through(tmp_path: Path) -> None:
+    rule = {"name": "hook", "kind": "webhook", "url": "http://127.0.0.1:9/", "on_failure": "open"}
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)) as upstream:
+        connection = {"id": "sim", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        settings = {"guards": [{"name": "team", "everybody": True, "rules": [rule]}], "connections": [connection]}
+        with (
+            running_gateway(tmp_path, settings) as gateway,
+            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client,
+        ):
+            answer = client.chat.completions.create(model=MODEL, messages=hello("hi"))
+            assert answer.choices[0].message.content == "echo: hi"
+            assert 'pointsman_guard_failures_total{rule="team.hook"} 1' in httpx.get(f"{gateway.address}/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        ({"name": "a", "kind": "regex"}, "needs it"),
+        ({"name": "a", "kind": "secrets", "words": ["x"]}, "is for rules of the kind 'keywords'"),
+        ({"name": "a", "kind": "personal", "find": ["mail"]}, "is none of email"),
+        ({"name": "a", "kind": "tools", "tools": ["x"], "where": "both"}, "look at requests only"),
+        ({"name": "a", "kind": "webhook", "url": "ftp://x"}, "must be like"),
+        ({"name": "A", "kind": "secrets"}, "small letters"),
+        ({"name": "a", "kind": "secrets", "label": "x]"}, "capitals"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_refused_with_its_place(rule: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"guards\[0\].*{complaint}"):
+        parse_settings({"guards": [{"name": "g", "rules": [rule]}]}, "test")
+
+
+def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:
+    rule = {"name": "a", "kind": "regex", "patterns": ["(?=x)"]}
+    guards = parse_settings({"guards": [{"name": "g", "rules": [rule]}]}, "test").guards
+    with pytest.raises(ConfigError, match=r"g\.a"):
+        Guarding(guards, {})

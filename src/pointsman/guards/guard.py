@@ -123,7 +123,7 @@ def _change(rules: tuple[Rule, ...], mask: Mask, report: Report, *, keep: bool =
             return text
         covered = []
         for rule in rules:
-            findings = list(rule.found(text))
+            findings = apart(rule.found(text))
             if findings:
                 report.note(rule.name, rule.action, len(findings))
                 if rule.action == "redact":

@@ -26,6 +26,11 @@ _SIGNS: Final = re.compile(
     r"|<\|(?:im_start|im_end|system|endoftext|start_header_id)\|>|\[/?INST\]|<</?SYS>>",
     re.IGNORECASE,
 )
+# Each sign has one of these.
+_HINTS: Final = (
+    "instruction", "prompt", "rules", "guideline", "direction", "directive", "safety", "message", "dan", "developer",
+    "jailbr", "unrestricted", "evil", "god", "anything", "restrictions", "limits", "filters", "<|", "inst]", "sys>",
+)  # fmt: skip
 # The same, letters only.
 _SQUEEZED: Final = re.compile(
     r"(?:ignore|disregard|forget|override|bypass)[a-z]{0,24}(?:instruction|prompt|rules|guidelines)"
@@ -51,16 +56,28 @@ _SHAPES: Final = {_shape(word): word for word in KEYWORDS}
 def find_injections(text: str) -> Iterator[Finding]:
     """Every sign in the text, and every hidden one."""
     seen = False
-    for match in _SIGNS.finditer(text):
+    for match in _signs(text):
         seen = True
         yield Finding(match.start(), match.end(), LABEL, restore=False)
-    if not seen and (mended := _WORD.sub(_mended, text)) != text:  # words keep their lengths, so places their meaning
-        for match in _SIGNS.finditer(mended):
+    if not seen and any(map(_is_mixed, set(_WORD.findall(text)))):
+        for match in _signs(_WORD.sub(_mended, text)):  # words keep their lengths, so places their meaning
             yield Finding(match.start(), match.end(), LABEL, restore=False)
     for match in _APART.finditer(text):
         if _SQUEEZED.search("".join(filter(str.isalpha, match[0])).lower()):
             yield Finding(match.start(), match.end(), LABEL, restore=False)
     yield from _encoded(text)
+
+
+def _signs(text: str) -> Iterator[re.Match[str]]:
+    """The signs in a text; one that has no word of any sign is not searched."""
+    lower = text.lower()
+    return _SIGNS.finditer(text) if any(hint in lower for hint in _HINTS) else iter(())
+
+
+def _is_mixed(word: str) -> bool:
+    """Whether a word is one of the keywords with its inner letters mixed."""
+    word = word.lower()
+    return _SHAPES.get(_shape(word), word) != word
 
 
 def _mended(match: re.Match[str]) -> str:
