@@ -85,6 +85,10 @@ SETTINGS = {
         },
         {"name": "strict", "rules": [{"name": "word", "kind": "keywords", "words": ["zebra"]}]},
     ],
+    "combos": [
+        {"name": "brief", "targets": [MODEL], "settings": {"responseValidation": {"forbiddenSubstrings": ["never"]}}},
+        {"name": "panel", "targets": [MODEL, "sim/other"], "strategy": "fusion"},
+    ],
 }
 
 
@@ -372,3 +376,28 @@ def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:
     guards = parse_settings({"guards": [{"name": "g", "rules": [rule]}]}, "test").guards
     with pytest.raises(ConfigError, match=r"g\.a"):
         Guarding(guards, {})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("combo", ["brief", "panel"])
+def test_a_combos_calls_are_guarded_too(
+    client: openai.OpenAI, simulator: RunningSimulator, combo: str, stream: bool
+) -> None:
+    answer: Any = client.chat.completions.create(model=combo, messages=hello(f"T-1234 of {MAIL}"), stream=stream)
+    if stream:
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+    else:
+        text = answer.choices[0].message.content
+    assert MAIL in text
+    assert "[EMAIL_1]" not in text
+    assert "T-1234" not in text
+    assert all(MAIL not in request.body.decode() for request in simulator.requests)
+    with pytest.raises(openai.BadRequestError, match="the answer is blocked"):
+        client.chat.completions.create(model=combo, messages=hello("Bluebird"), stream=stream)
+
+
+def test_a_count_of_tokens_is_guarded(gateway: RunningGateway) -> None:
+    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0) as client:
+        with pytest.raises(anthropic.BadRequestError, match=r"team\.keys"):
+            client.messages.count_tokens(model=MODEL, messages=hello("password = 'hk3!Lq90zPw'"))
+        assert client.messages.count_tokens(model=MODEL, messages=hello()).input_tokens > 0

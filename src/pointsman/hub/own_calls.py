@@ -94,7 +94,7 @@ class AlteredDialect:
         self._dialect = dialect
         self._own = call
         self._check = check
-        self.HOLDS = (check is not None and call.stream) or getattr(dialect, "HOLDS", False)
+        self.HOLDS = call.stream and (check is not None or getattr(dialect, "HOLDS", False))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dialect, name)
