@@ -231,6 +231,11 @@ MEANINGS = {
     "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
     "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
     "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",
+    "guards.name": "Your name for the guard. Keys name it in their setting `guards`.",
+    "guards.everybody": "It looks at every call.",
+    "guards.workspaces": "It looks at calls of these workspaces.",
+    "guards.keys": "It looks at calls of these keys, by id.",
+    "guards.rules": "What it looks for ([guardrails.md](guardrails.md)).",
     "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
     "connections.kind": (

@@ -25,6 +25,7 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
+from pointsman.guard_parts import open_guards
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
@@ -167,6 +168,7 @@ class Server:
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
+            guards=open_guards(settings, self._installation.environment, self.client, self._clock),
         )
         self.meter.listen(self.gateway.planner.observe)
         self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)

@@ -202,6 +202,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
         entry.begin_session(key, entry.session)
+    if gateway.guards is not None:
+        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
     special = steered or (call.stream and _may_continue(gateway, exchange))
@@ -231,6 +233,8 @@ async def ask_target(
     await enter(gateway, entry, key)
     call = dialect.parse_request(exchange.body)
     entry.record.request_model, entry.record.stream = call.model, call.stream
+    if gateway.guards is not None:
+        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
     entry.turn_to(target)
     try:
         await call_target(gateway, dialect, entry, call, gateway.snapshot, target)

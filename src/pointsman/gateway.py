@@ -1,7 +1,7 @@
 """What all requests of one process share, and what a request's two sides look like to the flow (flow.py)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,9 @@ from pointsman.upstream.answers import Receiver
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import Endpoints
 from pointsman.upstream.hedging import HedgeBook
+
+if TYPE_CHECKING:
+    from pointsman.hub.guarding import Guarding
 
 
 class Call(Protocol):
@@ -169,11 +172,14 @@ class Gateway:
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
         kept_answers: KeptAnswers | None = None,
+        guards: "Guarding | None" = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
-        have at a time; 0: any number. ``kept_answers``: those that all processes share.
+        have at a time; 0: any number. ``kept_answers``: those that all processes share. ``guards``
+        look at contents; without them nobody does.
         """
+        self.guards = guards
         self.kept_answers = kept_answers
         self.default_model = default_model
         self.billing = billing

@@ -140,7 +140,7 @@ async def _fuse(
     if len(found.answers) == 1 and judge is None:
         return dialect, call, chosen
     judging = judge_call(request, call, found.answers)
-    altered: Any = AlteredDialect(dialect, judging, getattr(dialect, "look_at", None))
+    altered: Any = AlteredDialect(dialect, judging, None)
     return altered, judging, chosen
 
 

@@ -21,6 +21,7 @@ from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
 from pointsman.fact_settings import FactSettings, check_fact
+from pointsman.guard_settings import GuardSettings, check_guards
 from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
 from pointsman.profile_settings import ProfileSettings
@@ -287,6 +288,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
     facts: list[FactSettings] = []
+    guards: list[GuardSettings] = []
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -384,6 +386,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
         check_fact(row, f"{source}: facts[{index}]")
     check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     check_budgets(settings.budgets, f"{source}: budgets")
+    check_guards(settings.guards, source)
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if "*" in model.target and "*" not in model.name:

@@ -37,7 +37,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     ``upstream_cost_nano_usd`` what the upstream takes for it, None when that is the same. With ``byok`` the upstream
     bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
     is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a
-    list of [budget, period, whether it was reserved before]. The identifier makes repeated projection harmless.
+    list of [budget, period, whether it was reserved before]. ``guards`` is what rules on content have found, in JSON: a
+    list of [rule, action, how often]. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -77,4 +78,5 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     byok: bool = False
     exemption: Exemption | None = None
     charges: str | None = None
+    guards: str | None = None
     plan: bytes | None = None

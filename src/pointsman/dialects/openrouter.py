@@ -119,6 +119,8 @@ def render_stream_error(error: GatewayError, request_id: str) -> bytes:
 def status_of(error: GatewayError) -> int:
     """OpenRouter's status: 400 for a model that does not exist, 503 when every endpoint is down."""
     if error.availability is None:
+        if error.kind is Kind.CONTENT_FILTERED and error.metadata is not None:
+            return 403  # a guardrail of this gateway's names its rules
         return 400 if error.kind is Kind.MODEL_NOT_FOUND and error.refusal is None else error.status
     return STATUSES.get(error.availability["code"], error.status)
 
@@ -130,7 +132,7 @@ def _aside(identity: Identity) -> dict[str, Any]:
 def _error(error: GatewayError) -> dict[str, Any]:
     status = status_of(error)
     word = ERROR_TYPES[error.kind]
-    if status != error.status:
+    if status != error.status and error.kind is not Kind.CONTENT_FILTERED:
         word = "invalid_request" if status == 400 else "provider_overloaded"
     metadata: dict[str, Any] = {"error_type": word, **(error.metadata or {})}
     if error.param is not None:

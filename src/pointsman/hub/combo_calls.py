@@ -46,11 +46,11 @@ def rewritten(combo: Combo, request: Request) -> Request:
     if combo.tool_filter is not None and request.tools:
         wanted = re.compile(combo.tool_filter)
         request.tools = [tool for tool in request.tools if wanted.search(tool.name)]
-        request.tool_choice = _choice(request)
+        request.tool_choice = choice_left(request)
     return request
 
 
-def _choice(request: Request) -> Any:
+def choice_left(request: Request) -> Any:
     """The tool choice, as far as its tools are still there."""
     choice, names = request.tool_choice, {tool.name for tool in request.tools}
     if choice is None or not names:

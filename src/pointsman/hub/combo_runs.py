@@ -90,7 +90,7 @@ class ComboRun:
             dialect, call = speaking
             request = with_handoff(dialect.as_request(call, self._entry.exchange.body), self._handoff)
             own = OwnCall.like(call, request)
-            self._used = AlteredDialect(dialect, own, getattr(dialect, "look_at", None)), own
+            self._used = AlteredDialect(dialect, own, None), own
         return self._used
 
     def at_its_target(self, problem: Problem) -> Problem:

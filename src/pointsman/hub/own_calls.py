@@ -94,7 +94,7 @@ class AlteredDialect:
         self._dialect = dialect
         self._own = call
         self._check = check
-        self.HOLDS = check is not None and call.stream
+        self.HOLDS = call.stream and (check is not None or getattr(dialect, "HOLDS", False))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dialect, name)
@@ -109,13 +109,17 @@ class AlteredDialect:
 
     def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
         """The answer for the client, if it is one. Raises GatewayError(UPSTREAM_ERROR)."""
-        self.look_at(response)
+        if self._check is not None:
+            self._check(response)
         return self._dialect.write_response(response, request, identity, fidelity)  # type: ignore[no-any-return]
 
     def look_at(self, response: Response) -> None:
         """Raises GatewayError(UPSTREAM_ERROR) for an answer that is none."""
         if self._check is not None:
             self._check(response)
+        inner = getattr(self._dialect, "look_at", None)
+        if inner is not None:
+            inner(response)
 
 
 class CapturingDialect(AlteredDialect):
