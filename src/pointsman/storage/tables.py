@@ -191,6 +191,8 @@ requests: Final = Table(
     Column("byok", Boolean, nullable=False, server_default=false()),
     Column("exemption", Text),
     Column("charges", Text),
+    Column("cache", Text),
+    Column("cache_source", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
