@@ -352,6 +352,7 @@ class Server:
             checks=self._health,
             aliases=installation.aliases,
             presets=installation.presets,
+            clearings=installation.clearings,
             combos=self._installation.combos,
             sign_in=installation.sign_in,
             providers=installation.open_id_providers(self.client),

@@ -15,6 +15,7 @@ from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.cache import CacheViews
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
 from pointsman.api.omniroute.combos import ComboOptions, Combos
@@ -47,6 +48,8 @@ from pointsman.policy.combos import ComboService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.presets import PresetService
 from pointsman.policy.resilience import ResilienceService
+from pointsman.storage.cache_clearings import CacheClearings
+from pointsman.storage.cache_figures import CacheFigures
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
 from pointsman.storage.requests import RequestRepository
@@ -72,6 +75,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     model_words: ModelWords
     engines: EngineService
     presets: PresetService
+    clearings: CacheClearings
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -111,6 +115,7 @@ def build_management(services: ManagementServices) -> Litestar:
         *OpenIdViews(services.sign_in, services.providers, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
+    figures = CacheFigures(services.database)
     return Litestar.from_config(
         AppConfig(
             guards=[Guard(services.gateway)],
@@ -125,6 +130,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),
                 *PresetViews(services.presets, services.apply).handlers(),
+                *CacheViews(services.gateway, figures, services.clearings, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,

@@ -112,7 +112,7 @@ def _is_name(word: str, begins: bool) -> bool:
 def _language(words: Sequence[str], text: str) -> str:
     """The language of which most small words are there; else the script of most letters."""
     counts = {name: sum(word in known for word in words) for name, known in _LANGUAGES.items()}
-    best = max(counts, key=lambda name: counts[name])
+    best: str = max(counts, key=lambda name: counts[name])
     if counts[best]:
         return best
     letters = [letter for letter in text if letter.isalpha()]

@@ -193,6 +193,10 @@ class ResponseCache:
         if held is not None:
             self.bytes -= len(held.data) + OVERHEAD_BYTES
 
+    def restart_counts(self) -> None:
+        """Count from zero again."""
+        self.counts.update(dict.fromkeys(self.counts, 0))
+
     def forget(self) -> int:
         """Empty this process' memory; gives how many entries it had."""
         count = len(self._held)
