@@ -37,8 +37,8 @@ PARAPHRASES: Final = (
      "Tell me how far away the Moon is."),
     ("How many days are there in a leap year?", "How many days does a leap year have?",
      "A leap year has how many days?", "Tell me how many days a leap year has."),
-    ("How do I cook rice?", "How should I cook rice?", "What is the best way to cook rice?", "Tell me how to cook rice.",
-     "Please explain how rice is cooked."),
+    ("How do I cook rice?", "How should I cook rice?", "What is the best way to cook rice?",
+     "Tell me how to cook rice.", "Please explain how rice is cooked."),
     ("What does HTTP status 404 mean?", "What is the meaning of HTTP status 404?", "Explain HTTP status 404.",
      "Tell me what HTTP status 404 means."),
     ("How do I undo the last commit in git?", "How can I undo the last commit in git?",
@@ -74,7 +74,7 @@ CHANGES: Final = (
     ("language", "How do I reverse a string in {}?", ("Python", "Java", "Rust", "Go")),
     ("language", "how do i reverse a string in {}?", ("python", "java", "rust", "elixir")),
     ("language", "{}", ("What is the capital of France?", "Was ist die Hauptstadt von Frankreich?",
-                        "Quelle est la capitale de la France ?")),
+                        "Quelle est la capitale de la France?")),
     ("code", "What does `{}` do?", ("x += 1", "x -= 1", "x *= 1")),
     ("code", "Why does {} fail?", ("foo(a, b)", "foo(b, a)", "bar(a, b)")),
     ("code", "What is the time complexity of {} search?", ("binary", "linear", "breadth-first")),
@@ -86,13 +86,25 @@ CHANGES: Final = (
     ("subject", "Is {} safe during pregnancy?", ("paracetamol", "ibuprofen", "aspirin")),
     ("question", "{} was the treaty signed?", ("When", "Where", "Why")),
     ("question", "{} did the empire fall?", ("When", "Why", "How")),
-    # Another subject in another wording: nothing but the vectors and the names can tell.
-    ("reworded", "{}", ("How do I cook rice?", "What is the best way to cook pasta?")),
-    ("reworded", "{}", ("What are the symptoms of the flu?", "Tell me what signs measles has.")),
-    ("reworded", "{}", ("what is the capital of austria?", "tell me the capital city of australia")),
-    ("reworded", "{}", ("How do I undo a commit in git?", "Explain how a merge is undone in git.")),
-    ("reworded", "{}", ("Is ibuprofen safe in pregnancy?", "Can aspirin be taken while pregnant?")),
-    ("reworded", "{}", ("How does a heat pump work?", "Explain the way a steam turbine works.")),
+)  # fmt: skip
+# Another subject in another wording, where no single word was swapped: wordings, and subjects close to each other.
+REWORDED: Final = (
+    (("How do I cook {}?", "What is the best way to cook {}?", "Tell me how to cook {}.", "how is {} cooked"),
+     ("rice", "pasta", "lentils", "quinoa")),
+    (("Is {} safe during pregnancy?", "Can {} be taken while pregnant?", "Tell me if {} is safe in pregnancy.",
+      "is it safe to take {} when pregnant"), ("paracetamol", "ibuprofen", "aspirin", "naproxen")),
+    (("What are the symptoms of {}?", "Which symptoms does {} have?", "Tell me the symptoms of {}.",
+      "how do i recognise {}"), ("measles", "mumps", "rubella", "chickenpox")),
+    (("what is the capital of {}?", "tell me the capital city of {}", "which city is the capital of {}?",
+      "name the capital of {} please"), ("austria", "australia", "hungary", "slovakia")),
+    (("Explain how {} works.", "How does {} work?", "Can you describe how {} works?", "the way {} works, please"),
+     ("photosynthesis", "respiration", "fermentation", "osmosis")),
+    (("How do I {} the last commit in git?", "What is the git command to {} the last commit?",
+      "Tell me how to {} my last git commit.", "git: {} last commit, how"), ("undo", "amend", "revert", "sign")),
+    (("What is the half-life of {}?", "How long is the half-life of {}?", "Tell me the half-life of {}.",
+      "{} half-life"), ("caffeine", "nicotine", "codeine", "morphine")),
+    (("What is a good substitute for {}?", "What can I use instead of {}?", "Which ingredient can replace {}?",
+      "i have run out of {}, what do i take"), ("butter", "margarine", "cream", "milk")),
 )  # fmt: skip
 
 
@@ -102,9 +114,20 @@ def pairs() -> Iterator[Pair]:
         yield from _combined(SAME, row)
     for kind, sentence, fillings in CHANGES:
         yield from _combined(kind, tuple(sentence.format(filling) for filling in fillings))
+    for wordings, subjects in REWORDED:
+        yield from _crossed(wordings, subjects)
 
 
 def _combined(kind: str, questions: tuple[str, ...]) -> Iterator[Pair]:
     for place, one in enumerate(questions):
         for other in questions[place + 1 :]:
             yield Pair(kind, one, other)
+
+
+def _crossed(wordings: tuple[str, ...], subjects: tuple[str, ...]) -> Iterator[Pair]:
+    """The same subject in two wordings, and two subjects in two wordings."""
+    for place, one in enumerate(wordings):
+        for other in wordings[place + 1 :]:
+            for mine in subjects:
+                for theirs in subjects:
+                    yield Pair(SAME if mine == theirs else "reworded", one.format(mine), other.format(theirs))

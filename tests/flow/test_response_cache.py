@@ -1,6 +1,7 @@
 """The response cache over sockets: what is given again, to whom, in which words, and what is never kept."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -207,3 +208,32 @@ def test_the_database_holds_no_readable_answer(site: Site) -> None:
     for path in site.gateway.data_dir.glob("*.db*"):
         assert answer.text.encode() not in path.read_bytes()
     assert "secret canary" not in site.gateway.log_text()
+
+
+def test_a_preset_turns_it_on_and_off(site: Site) -> None:
+    for slug, enabled in (("kept", True), ("unkept", False)):
+        body = msgspec.json.encode({"model": "sim/sim-model", "cache_enabled": enabled, "cache_ttl_seconds": 77})
+        assert ask(site.port, request("PUT", f"/api/v1/presets/{slug}", body)).status == 200
+    lines = ("x-openrouter-cache: true",)
+    for slug, headers, outcomes in (("kept", (), ["miss", "hit"]), ("unkept", lines, [None, None])):
+        answers = [ask(site.port, chat("", *headers, model=f"@preset/{slug}", text=slug)) for _ in range(2)]
+        assert [answer.headers.get("x-pointsman-cache") for answer in answers] == outcomes
+
+
+def test_a_model_that_is_pointed_elsewhere_has_no_old_answers(site: Site) -> None:
+    for target, outcome in (("sim/one", "miss"), ("sim/two", "miss"), ("sim/two", "hit")):
+        body = msgspec.json.encode({"alias": "moving", "model": target})
+        assert ask(site.port, request("PUT", "/api/models/alias", body)).status == 200
+        answer = ask(site.port, chat("", ON, model="moving", text="where to"))
+        assert answer.headers["x-pointsman-cache"] == outcome
+
+
+def test_an_answer_outlives_its_process_and_off_means_off(tmp_path: Path) -> None:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator:
+        row = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+        outcomes = []
+        for mode in ("asked", "asked", "off"):
+            with running_gateway(tmp_path, {"connections": [row], "cache": {"mode": mode}}) as gateway:
+                outcomes.append(ask(gateway.port, chat("", ON, text="lives on")).headers.get("x-pointsman-cache"))
+                assert (gateway.server.gateway.cache is None) is (mode == "off")
+    assert outcomes == ["miss", "hit", None]
