@@ -20,7 +20,7 @@ import typer.main
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is no installed package
 
 from benchmarks.figures import figures_block
-from generate_cache import CACHE
+from docs.generate_cache import CACHE
 
 from pointsman import settings
 from pointsman.cli import app

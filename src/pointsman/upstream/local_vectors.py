@@ -14,7 +14,7 @@ from pointsman.runner import in_task
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChild, header_lines, host_header
-from pointsman.upstream.local_model import LocalModelUnavailable
+from pointsman.upstream.local_weights import LocalModelUnavailable
 from pointsman.upstream.minilm import MODEL_NAME
 from pointsman.upstream.origins import Origin
 
