@@ -37,8 +37,12 @@ def alive(pid: int) -> bool:
 
 
 def counted(server: ServeProcess) -> int:
-    """All requests that /metrics counts."""
-    text = ask(server.port, request("GET", "/metrics", b"", "connection: close", key=None)).body.decode()
+    """All requests that /metrics counts; a worker that is leaving can't tell."""
+    scrape = request("GET", "/metrics", b"", "connection: close", key=None)
+    answer = ask(server.port, scrape)
+    while answer.status == 503:
+        answer = ask(server.port, scrape)
+    text = answer.body.decode()
     return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith(REQUESTS))
 
 

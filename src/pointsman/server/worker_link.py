@@ -15,6 +15,7 @@ import structlog
 from pointsman.accounting.counters import CountersError
 from pointsman.accounting.leases import LeaseAnswer, LeaseQuestion
 from pointsman.accounting.telemetry import Sums
+from pointsman.errors import GatewayError, Kind
 from pointsman.server.host import Host
 from pointsman.upstream.local_model import LocalEndpoint
 from pointsman.upstream.local_weights import LocalModelUnavailable
@@ -233,9 +234,14 @@ class WorkerLink:
             self._channel.send(Report(number=None, sums=self._sums()))
 
     async def total(self) -> Sums:
-        """What all workers have counted, also those that have ended."""
+        """What all workers have counted, also those that have ended.
+
+        Raises GatewayError(NOT_READY) when the supervisor is gone: counters of one worker would seem to go back.
+        """
         answer = await self._ask(lambda number: Ask(number=number, what="sums"))
-        return answer.sums if isinstance(answer, Total) else self._sums()
+        if not isinstance(answer, Total):
+            raise GatewayError(Kind.NOT_READY, "this worker is leaving; ask again", retry_after_seconds=1)
+        return answer.sums
 
     async def acquire(self, what: str) -> LocalEndpoint:
         """A claim on the one program of this name. Raises LocalModelUnavailable."""
