@@ -237,3 +237,34 @@ def test_an_answer_outlives_its_process_and_off_means_off(tmp_path: Path) -> Non
                 outcomes.append(ask(gateway.port, chat("", ON, text="lives on")).headers.get("x-pointsman-cache"))
                 assert (gateway.server.gateway.cache is None) is (mode == "off")
     assert outcomes == ["miss", "hit", None]
+
+
+def test_other_preferences_for_providers_make_another_request(site: Site) -> None:
+    outcomes = []
+    for provider in ({"order": ["sim"]}, {"order": ["sim"]}, {"order": ["sim"], "allow_fallbacks": False}):
+        answer = ask(site.port, chat("", ON, text="preferred", provider=provider, models=["sim/other"]))
+        outcomes.append((answer.status, answer.headers.get("x-pointsman-cache")))
+    assert outcomes == [(200, "miss"), (200, "hit"), (200, "miss")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_response_from_the_cache_can_be_read_and_gone_on_from(site: Site, stream: bool) -> None:
+    body = msgspec.json.encode({"model": "sim/sim-model", "input": f"stored {stream}", "stream": stream})
+    answers = [ask(site.port, request("POST", "/v1/responses", body, ON)) for _ in range(2)]
+    assert [answer.headers["x-pointsman-cache"] for answer in answers] == ["miss", "hit"]
+    if not stream:
+        one, two = (answer.json() for answer in answers)
+        assert one["id"] != two["id"]
+        read = ask(site.port, request("GET", f"/v1/responses/{two['id']}"))
+        assert read.json()["output"] == two["output"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/chat"])
+def test_a_stream_of_each_api_is_replayed(site: Site, path: str) -> None:
+    words = {"role": "user", "content": f"replay {path}"}
+    body = msgspec.json.encode({"model": "sim/sim-model", "max_tokens": 50, "stream": True, "messages": [words]})
+    answers = [ask(site.port, request("POST", path, body, ON)) for _ in range(2)]
+    assert [answer.headers["x-pointsman-cache"] for answer in answers] == ["miss", "hit"]
+    assert len(site.simulator.requests) == 1
+    assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
+    assert b"replay" in answers[1].body
