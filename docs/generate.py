@@ -20,6 +20,7 @@ import typer.main
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is no installed package
 
 from benchmarks.figures import figures_block
+from docs.generate_cache import CACHE
 
 from pointsman import settings
 from pointsman.cli import app
@@ -188,6 +189,7 @@ MEANINGS = {
     "vault.max_bytes": "Bytes of all state in the database; beyond that the oldest goes.",
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
     **RESILIENCE,
+    **CACHE,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",

@@ -39,6 +39,7 @@ from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, build_limit_table
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.response_cache import ResponseCache
 from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
 from pointsman.routing.health import HealthBook
@@ -73,6 +74,7 @@ from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.engines import Engine, make_engine
 from pointsman.upstream.identity_documents import IssuerKeys
+from pointsman.upstream.local_vectors import LocalVectors
 from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
@@ -160,6 +162,7 @@ class Server:
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
             kept_answers=self._kept_answers(),
+            cache=self._cache(),
             seed=partial(random.getrandbits, 64),
             combos=self.combos,
             profiles=self.profiles,
@@ -170,6 +173,11 @@ class Server:
             budgets=self.budgets,
             guards=open_guards(settings, self._installation.environment, self.client, self._clock),
         )
+        semantic = settings.cache.semantic
+        if semantic.enabled and self.children is not None:
+            embedder = self.children.embedder
+            self.gateway.vectors = LocalVectors(embedder, self.client, self._clock, semantic.timeout_seconds)
+        await self._refresh_cache()
         self.meter.listen(self.gateway.planner.observe)
         self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
         await self.route_sharing.load()
@@ -204,6 +212,7 @@ class Server:
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._patient.add(self._spawn("answers", self._installation.answers.run()))
+        self._patient.add(self._spawn("cache", self._installation.cached.run()))
         self._spawn("files", self.files.upkeep())
         self._patient.add(self._spawn("health", self.sharing.run()))
         self._patient.add(self._spawn("routes", self.route_sharing.run()))
@@ -243,6 +252,12 @@ class Server:
         store = self._installation.answers
         return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
 
+    def _cache(self) -> ResponseCache | None:
+        settings, store = self._settings.cache, self._installation.cached
+        if settings.mode == "off":
+            return None
+        return ResponseCache(settings, self._clock, store.names_secret, store if settings.durable else None)
+
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
         if server.tls_certificate is None or server.tls_key is None:
@@ -268,6 +283,7 @@ class Server:
         await self.combos.beside.aclose()
         self._installation.states.stop()
         self._installation.answers.stop()
+        self._installation.cached.stop()
         self.combo_memory.stop()
         self.sharing.stop()
         self.budgets.desk.stop()
@@ -339,6 +355,7 @@ class Server:
             checks=self._health,
             aliases=installation.aliases,
             presets=installation.presets,
+            clearings=installation.clearings,
             combos=self._installation.combos,
             sign_in=installation.sign_in,
             providers=installation.open_id_providers(self.client),
@@ -420,6 +437,7 @@ class Server:
                 changed = self.unpriced.has_changed() or changed
                 if changed:
                     installed = installed_now
+                    await self._refresh_cache()
                     self.gateway.snapshot = await self._snapshot()
                     self.edge.ip_filter = self.gateway.snapshot.ip_filter
                     log.info("configuration applied", revision=revision)
@@ -429,6 +447,10 @@ class Server:
             except (StorageError, ConfigError) as error:
                 log.warning("configuration not refreshed", reason=str(error))
                 await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _refresh_cache(self) -> None:
+        if self.gateway.cache is not None:
+            self.gateway.cache.cleared = await self._installation.clearings.table()
 
     async def _register(self) -> None:
         now = self._clock.now_us()

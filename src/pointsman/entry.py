@@ -21,6 +21,7 @@ from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.limits import Reservation
 from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
 from pointsman.routing.metadata import Told, wanted
+from pointsman.routing.presets import Preset
 from pointsman.routing.targets import Target, target_of
 from pointsman.runner import in_task
 from pointsman.settings import UpstreamSettings
@@ -45,8 +46,8 @@ class Entry:
 
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "reader",
-        "record", "reservation", "session", "target", "upstream_reservation",
+        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "preset",
+        "reader", "record", "reservation", "session", "target", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -65,6 +66,7 @@ class Entry:
         self.deadline = NEVER  # of the attempt, on the ticker's clock
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
         self.planned: Planned | None = None
+        self.preset: Preset | None = None  # that the request was filled in with
         self.target: Target | None = None
         self.reader: Watched | None = None  # of the stream that this attempt gets
         self.continuation: Continuation | None = None  # when another target may go on with a stream that breaks

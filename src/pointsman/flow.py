@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from pointsman.accounting.estimation import estimate_tokens
+from pointsman.caching import pursue_cached
 from pointsman.calling import call_target, reserve, told_by
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.entry import Entry
@@ -20,6 +21,9 @@ from pointsman.hub.file_places import FilePlaces
 from pointsman.identity.keys import Key
 from pointsman.planning import wished_route
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.cache_wishes import OPENROUTER as OPENROUTER_CACHE
+from pointsman.policy.cache_wishes import OWN as CACHE
+from pointsman.policy.cache_wishes import SETTING as CACHE_SETTING
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -32,7 +36,7 @@ from pointsman.pursuit import Pursuit, persist, pursue
 from pointsman.routing.plan import RoutePlan
 from pointsman.routing.presets import MARK as PRESET_MARK
 from pointsman.routing.presets import MEMBER as PRESET
-from pointsman.routing.presets import filled_in
+from pointsman.routing.presets import filled_in, preset_of
 from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
@@ -176,6 +180,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
     if PRESET_MARK in call.model or PRESET in call.members:
+        entry.preset = preset_of(exchange.body, call.model, snapshot.presets)
         exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, snapshot.presets)
         call = dialect.parse_request(exchange.body)
     if not WISHES.isdisjoint(call.members):
@@ -206,10 +211,12 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
-    special = steered or (call.stream and _may_continue(gateway, exchange))
+    cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry))
+    special = steered or cached or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
-        await pursue(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
+        work = pursue_cached if cached else pursue
+        await work(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target, record.target = target, target.id
     try:
@@ -220,6 +227,11 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await in_task()
     pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
     await persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+
+
+def _may_be_cached(exchange: Exchange, key: Key, entry: Entry) -> bool:
+    headers = exchange.headers
+    return CACHE in headers or OPENROUTER_CACHE in headers or CACHE_SETTING in key.settings or entry.preset is not None
 
 
 def _may_continue(gateway: Gateway, exchange: Exchange) -> bool:

@@ -21,6 +21,8 @@ from pointsman.policy.ip_filter import IpFilter
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
 from pointsman.policy.opaque_state import Vault
+from pointsman.policy.response_cache import ResponseCache
+from pointsman.policy.semantic_cache import Vectors
 from pointsman.policy.sessions import SessionTable
 from pointsman.policy.shared_calls import (
     SharedCalls,
@@ -173,13 +175,16 @@ class Gateway:
         budgets: Budgets | None = None,
         kept_answers: KeptAnswers | None = None,
         guards: "Guarding | None" = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
         have at a time; 0: any number. ``kept_answers``: those that all processes share. ``guards``
-        look at contents; without them nobody does.
+        look at contents; without them nobody does. ``cache``: None keeps no answers for other requests at all.
         """
         self.guards = guards
+        self.cache = cache
+        self.vectors: Vectors | None = None  # what meanings are compared by
         self.kept_answers = kept_answers
         self.default_model = default_model
         self.billing = billing

@@ -75,6 +75,11 @@ def show_gauges(server: "Server", installation: Installation, clock: Clock) -> N
             "result",
             lambda: server.combos.beside.counts,
         ),
+        "pointsman_cache_events": (
+            "What the response cache did; `unfit`: answers that it must not keep.",
+            "event",
+            lambda: server.gateway.cache.counts if server.gateway.cache is not None else {},
+        ),
         "pointsman_health_events": ("What happened to upstreams' health.", "event", lambda: server.health.events),
         "pointsman_vault_writes": ("Reasoning state for the database.", "result", lambda: states.writes),
         "pointsman_kept_answer_writes": ("Answers for the database.", "result", lambda: answers.writes),

@@ -14,6 +14,7 @@ from pointsman.accounting.burst import Burst
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
+from pointsman.cache_settings import MAX_TTL_SECONDS
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.agents import AgentService
@@ -31,6 +32,7 @@ from pointsman.policy.key_codes import KeyCodes
 from pointsman.policy.presets import PresetService
 from pointsman.policy.profile_book import book_of
 from pointsman.policy.resilience import ResilienceService
+from pointsman.policy.response_cache import PURPOSE as CACHED
 from pointsman.policy.router_keys import RouterKeys
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
@@ -41,6 +43,7 @@ from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.authorization_codes import CodeRepository
 from pointsman.storage.budgets import BudgetRepository
+from pointsman.storage.cache_clearings import CacheClearings
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
@@ -116,6 +119,14 @@ class Installation:
             read_seconds=vault.read_timeout_seconds,
         )
         self.answers = StateStore(StateRepository(database), master, clock, answer_bounds, ANSWERS)
+        kept_bounds = StateBounds(
+            lifetime_seconds=MAX_TTL_SECONDS,
+            max_per_workspace=settings.cache.max_per_workspace,
+            max_bytes=vault.max_bytes,
+            read_seconds=vault.read_timeout_seconds,
+        )
+        self.cached = StateStore(StateRepository(database), master, clock, kept_bounds, CACHED)
+        self.clearings = CacheClearings(database)
         self.master = master
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)

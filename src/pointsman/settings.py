@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pointsman.budget_settings import BudgetSettings, CreditSettings, check_budgets
+from pointsman.cache_settings import CacheSettings
 from pointsman.charges import LedgerSettings
 from pointsman.contracts.operations import Contract
 from pointsman.errors import ConfigError
@@ -267,6 +268,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     upstream: UpstreamSettings = UpstreamSettings()
     attempts: AttemptSettings = AttemptSettings()
     answers: AnswerSettings = AnswerSettings()
+    cache: CacheSettings = CacheSettings()
     local: LocalSettings = LocalSettings()
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()

@@ -308,12 +308,15 @@ def manage_keys(client: ContractClient) -> None:
 
 
 def watch_health(client: ContractClient) -> None:
-    """Resilience, monitoring, rate limits and sessions."""
+    """Resilience, monitoring, the cache, rate limits and sessions."""
     client.ask("GET", "/api/resilience")
     client.ask("PATCH", "/api/resilience", {"waitForCooldown": {"enabled": True}})
     client.ask("PATCH", "/api/resilience", {"nothing": 1}, status=400)
     client.ask("POST", "/api/resilience/reset")
     client.ask("GET", "/api/monitoring/health")
+    for path in ("/api/cache", "/api/cache/stats"):
+        client.ask("GET", path)
+        client.ask("DELETE", path)
     for path in ("/api/rate-limits", "/api/rate-limit", "/api/sessions"):
         client.ask("GET", path)
         client.ask("GET", path, query={"limit": "none"}, status=400)

@@ -18,6 +18,7 @@ from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.cache import CacheViews
 from pointsman.api.omniroute.cli_tokens import CliTokens
 from pointsman.api.omniroute.combo_figures import ComboFigures
 from pointsman.api.omniroute.combo_test import ComboTest
@@ -69,6 +70,8 @@ from pointsman.policy.resilience import ResilienceService
 from pointsman.policy.router_keys import RouterKeys
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.activity import ActivityRepository
+from pointsman.storage.cache_clearings import CacheClearings
+from pointsman.storage.cache_figures import CacheFigures
 from pointsman.storage.combo_figures import ComboFigureRepository
 from pointsman.storage.database import Database
 from pointsman.storage.model_usage import ModelUsageRepository
@@ -99,6 +102,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     model_words: ModelWords
     engines: EngineService
     presets: PresetService
+    clearings: CacheClearings
     connections: ConnectionService
     provider_nodes: ProviderNodeService
     resilience: ResilienceService
@@ -155,6 +159,7 @@ def build_management(services: ManagementServices) -> Litestar:
         *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
         *AgentViews(services.gateway, services.agents, services.keys, books, usage, services.apply).handlers(),
     ]
+    figures = CacheFigures(services.database)
     return Litestar.from_config(
         AppConfig(
             guards=[Guard(services.gateway)],
@@ -169,6 +174,8 @@ def build_management(services: ManagementServices) -> Litestar:
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),
                 *_router(services),
+                *PresetViews(services.presets, services.apply).handlers(),
+                *CacheViews(services.gateway, figures, services.clearings, services.apply).handlers(),
                 *connections,
                 *combos,
                 *health,

@@ -24,6 +24,14 @@ class Exemption(StrEnum):
     FINISHED_IN_ERROR = "finished_in_error"
 
 
+class CacheOutcome(StrEnum):
+    """What the response cache did for a request that was let near it."""
+
+    HIT = "hit"
+    SEMANTIC = "semantic"  # the answer to a question of the same meaning
+    MISS = "miss"  # an upstream was asked; also when that was wished
+
+
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One inference request, filled in as it runs. Holds no prompt, no answer and no credential.
 
@@ -38,7 +46,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
     is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a
     list of [budget, period, whether it was reserved before]. ``guards`` is what rules on content have found, in JSON: a
-    list of [rule, action, how often]. The identifier makes repeated projection harmless.
+    list of [rule, action, how often]. ``cache`` is what the response cache did, None when it was not asked;
+    ``cache_source`` the request whose answer was given again. The identifier makes repeated projection harmless.
     """
 
     request_id: str
@@ -79,4 +88,6 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     exemption: Exemption | None = None
     charges: str | None = None
     guards: str | None = None
+    cache: CacheOutcome | None = None
+    cache_source: str | None = None
     plan: bytes | None = None

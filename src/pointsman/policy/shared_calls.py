@@ -292,6 +292,11 @@ class SharedCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
+    @property
+    def window_ms(self) -> int:
+        """For how long answers are kept."""
+        return int(self._settings.keep_seconds * 1000)
+
     def find(self, name: Name) -> SharedCall | None:
         """The call of this name. Raises INVALID_REQUEST (422) when its key was used for another request."""
         self._sweep()

@@ -77,11 +77,11 @@ class StateStore:
         """Entries that wait for the database."""
         return len(self._queue)
 
-    def put(self, workspace_id: str, key: bytes, data: bytes) -> None:
-        """Queue an entry; beyond the queue's bounds the oldest is lost."""
-        name = (workspace_id, key)
+    def put(self, workspace_id: str, key: bytes, data: bytes, seconds: float | None = None) -> None:
+        """Queue an entry for ``seconds`` (None: as long as all); beyond the queue's bounds the oldest is lost."""
+        name, lifetime = (workspace_id, key), self._bounds.lifetime_seconds if seconds is None else seconds
         self._forget(name)
-        self._queue[name] = (data, self._clock.now_us() + int(self._bounds.lifetime_seconds * 1e6))
+        self._queue[name] = (data, self._clock.now_us() + int(lifetime * 1e6))
         self._queued_bytes += len(data)
         while len(self._queue) > QUEUE_ENTRIES or self._queued_bytes > QUEUE_BYTES:
             self._forget(next(iter(self._queue)))

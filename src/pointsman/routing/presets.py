@@ -42,7 +42,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What requests are filled in with. ``provider`` holds preferences, ``tools`` and ``parameters`` are in Chat
-    Completions' words.
+    Completions' words. ``cache_enabled`` and ``cache_ttl_seconds`` are for the response cache.
     """
 
     model: str | None = None
@@ -51,9 +51,17 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: dict[str, Any] | None = None
     tools: tuple[dict[str, Any], ...] = ()
     parameters: dict[str, Any] = {}
+    cache_enabled: bool | None = None
+    cache_ttl_seconds: int | None = None
 
 
 Presets = Mapping[str, Preset]
+
+
+def preset_of(body: bytes, asked: str, presets: Presets) -> Preset | None:
+    """The preset that a request names, before it is filled in; None for none, or one that there isn't."""
+    _, marked, slug = asked.partition(MARK)
+    return presets.get(slug if marked else read_request(body, "'model'").string(MEMBER) or "")
 
 
 def filled_in(body: bytes, wire: str, asked: str | None, presets: Presets) -> bytes:

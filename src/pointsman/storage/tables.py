@@ -192,6 +192,8 @@ requests: Final = Table(
     Column("exemption", Text),
     Column("charges", Text),
     Column("guards", Text),
+    Column("cache", Text),
+    Column("cache_source", Text),
     sqlite_autoincrement=True,
 )
 Index(None, requests.c.workspace_id, requests.c.created_at.desc())
