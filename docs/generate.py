@@ -298,6 +298,8 @@ MEANINGS = {
     "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
     "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
+    "identity.keys_in_memory": "How many keys each process holds in memory, about 1 kB each; others are looked up when they"
+    " are used.",
     "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",
     "identity.agent_registration_secret": "What they must send as `x-agent-registration-secret`.",
     "identity.token_issuer": "The `iss` of tokens that this gateway makes.",

@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import math
 import random
 from collections.abc import Coroutine
 from functools import partial
@@ -29,6 +30,8 @@ from pointsman.guard_parts import open_guards
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
+from pointsman.identity.key_table import KeyNews
+from pointsman.identity.late_keys import LateKeys
 from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -81,6 +84,7 @@ from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
 
 WATCH_SECONDS: Final = 0.1
+STALE_SECONDS: Final = 600.0  # without a look at the database, after which all keys are read anew
 HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
 GC_THRESHOLD: Final = 10_000  # requests make few cycles; the default of 700 looks for them every handful of requests
@@ -128,6 +132,9 @@ class Server:
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.profiles = ProfileRuns(self.combo_memory, self._clock)
         self._engine: Engine | None = None  # who chooses for profiles
+        self.keys = installation.key_table()
+        self._looked_at = -math.inf  # when no change of keys was missed
+        self.late_keys = LateKeys(self.keys, installation.key_source, self._clock)
         self.combos = ComboRuns(self.combo_memory, self._handoffs())
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
@@ -185,6 +192,7 @@ class Server:
         mount = ManagementMount(self._load_management)
         self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        self.gateway.late_keys = self.edge.late_keys = self.late_keys
         show_gauges(self, self._installation, self._clock)
         server, certificate = settings.server, self._certificate()
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
@@ -295,6 +303,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.limiter.counters.aclose()
+        self.late_keys.close()
         self.ticker.stop()
         self.client.close()
         self.ledger.close()
@@ -393,7 +402,7 @@ class Server:
     # configuration
 
     async def _snapshot(self) -> Snapshot:
-        snapshot = await self._build_snapshot()
+        snapshot, news = await self._build_snapshot()
         resilience = await self._installation.resilience.current()
         self.health.settings, self.health.protected = resilience.settings, resilience.protection
         self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
@@ -401,28 +410,31 @@ class Server:
         engine = await self._installation.engines.current()
         if engine != self._engine:
             self._engine, self.profiles.engine = engine, make_engine(engine, self.client, self._clock)
+        self.keys.apply(news)  # at the very end: with the new snapshot, not before it
         return snapshot
 
-    async def _build_snapshot(self) -> Snapshot:
+    async def _build_snapshot(self) -> tuple[Snapshot, KeyNews]:
         installation = self._installation
         revision = await installation.configuration.revision()
-        keys = await installation.keys.table()
+        is_fresh = self._clock.monotonic() - self._looked_at < STALE_SECONDS
+        news = await installation.key_source.news(self.keys.revision if is_fresh else None, revision)
         installed = weights_status(installation.data_dir).installed
         connections, prices = installation.connections, self.prices
         local = self.children is not None
         combos = await installation.combos.book()
         catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
-        return Snapshot(
+        snapshot = Snapshot(
             revision=revision,
-            keys=keys,
+            keys=self.keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
-            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
+            limits=build_limit_table(self._settings, news.limited, await connections.limits(), self.limiter.counters),
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
-            budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=keys.prepaid),
+            budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=news.prepaid),
         )
+        return snapshot, news
 
     async def _watch(self) -> None:
         """Notice changes made by commands and other nodes, swap the snapshot, and tell that this node has."""
@@ -441,6 +453,7 @@ class Server:
                     self.gateway.snapshot = await self._snapshot()
                     self.edge.ip_filter = self.gateway.snapshot.ip_filter
                     log.info("configuration applied", revision=revision)
+                self._looked_at = self._clock.monotonic()
                 if changed or self._clock.monotonic() - last_beat > HEARTBEAT_SECONDS:
                     last_beat = self._clock.monotonic()
                     await self._beat()

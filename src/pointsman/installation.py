@@ -18,7 +18,9 @@ from pointsman.cache_settings import MAX_TTL_SECONDS
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.agents import AgentService
-from pointsman.identity.keys import KeyService
+from pointsman.identity.key_source import KeySource
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.keys import PEPPER_PURPOSE, KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
 from pointsman.identity.users import UserService
@@ -136,7 +138,7 @@ class Installation:
         self.user_rows = user_rows = UserRepository(database)
         identity = settings.identity
         self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
-        self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
+        self.keys = KeyService(self.key_rows, master, clock)
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
         self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
         registration = identity.agent_registration_secret
@@ -167,12 +169,19 @@ class Installation:
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.key_source = KeySource(self.key_rows, self.budget_rows, identity.keys_in_memory, self.tokens)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
         self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
         self.ledger = LedgerService(database, clock)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
+
+    def key_table(self) -> KeyTable:
+        """An empty table of keys for a process."""
+        identity = self.settings.identity
+        pepper = self.master.derive(PEPPER_PURPOSE)
+        return KeyTable(pepper, (), self.tokens, identity.public_origin, identity.keys_in_memory)
 
     def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
         """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""

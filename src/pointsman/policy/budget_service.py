@@ -39,6 +39,8 @@ class BudgetService:
     def __init__(self, rows: BudgetRepository, clock: Clock) -> None:
         self._rows = rows
         self._clock = clock
+        self._shared: tuple[BudgetRow, ...] = ()  # as they were at this revision
+        self._revision: int | None = None
 
     async def set(
         self,
@@ -114,8 +116,11 @@ class BudgetService:
 
     async def table(self, *, credits: bool, prepaid: bool = False) -> BudgetTable | None:
         """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
-        rows = await self._rows.load_all()
-        return BudgetTable(rows, credits=credits) if rows or credits or prepaid else None
+        revision = await self._rows.revision()
+        if revision != self._revision:
+            self._shared, self._revision = await self._rows.load_shared(), revision
+        binds = self._shared or credits or prepaid or await self._rows.any_of_keys()
+        return BudgetTable(self._shared, credits=credits) if binds else None
 
 
 def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.stored_responses import Owner, StoredResponses
 from pointsman.runner import in_task
+from pointsman.server.arrivals import stay_known
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
 from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
@@ -295,6 +296,7 @@ class SocketFlow:
     async def stream(self, body: bytes) -> AsyncIterator[bytes]:
         """The events of one response; it is kept like any other."""
         routes = self._routes
+        await stay_known(routes._gateway.late_keys, self._exchange, routes._clock.now_us())
         authenticate(self._exchange.headers, routes._gateway.snapshot.keys, routes._clock.now_us())  # still valid?
         wishes = routes._wishes_of(body) or Wishes()
         whole = await routes._expanded(self._owner, body, wishes)

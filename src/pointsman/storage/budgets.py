@@ -12,10 +12,13 @@ from pointsman.storage import configuration, tables
 from pointsman.storage.budget_leases import lock_budgets
 from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
 from pointsman.storage.database import Database
+from pointsman.storage.keys import mark_changed
 
 Scope = Literal["key", "account", "workspace", "member", "guardrail", "tag"]
 # The column of `requests` that tells what a subject has spent before it had a budget. Others begin at zero.
 _OWNERS: Final = {"key": "key_id", "workspace": "workspace_id", "account": "account_id"}
+_SHARED_SCOPES: Final = ("account", "workspace", "member", "guardrail", "tag")
+_SLICE: Final = 1000  # ids in one query
 _CHILDREN: Final = (budget_periods, budget_leases, budget_alerts)
 
 
@@ -81,7 +84,7 @@ class BudgetRepository:
                 kept = msgspec.structs.replace(row, id=found.id, created_at=found.created_at)
                 await connection.execute(update(budgets).where(budgets.c.id == found.id).values(_values(kept)))
                 row = kept
-            return row, await configuration.bump(connection)
+            return row, await _bump(connection, row.scope, row.subject)
 
     async def _spent_before(self, connection: AsyncConnection, row: BudgetRow) -> tuple[int, int]:
         """The newest row of `requests`, and what the owner has spent up to there: asked without keeping others out."""
@@ -107,12 +110,13 @@ class BudgetRepository:
         async with self._database.write() as connection:
             await self._database.in_order(connection)
             await lock_budgets(connection, self._database.kind, (budget_id,))
-            gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
-            if not gone:
+            of = delete(budgets).where(budgets.c.id == budget_id).returning(budgets.c.scope, budgets.c.subject)
+            gone = (await connection.execute(of)).one_or_none()
+            if gone is None:
                 return None
             for table in _CHILDREN:
                 await connection.execute(delete(table).where(table.c.budget_id == budget_id))
-            return await configuration.bump(connection)
+            return await _bump(connection, gone.scope, gone.subject)
 
     async def get(self, budget_id: str) -> BudgetRow | None:
         """The budget with this id."""
@@ -120,10 +124,33 @@ class BudgetRepository:
             row = (await connection.execute(select(budgets).where(budgets.c.id == budget_id))).one_or_none()
         return None if row is None else _row(row)
 
-    async def load_all(self) -> tuple[BudgetRow, ...]:
-        """Every budget, for the snapshot in memory."""
+    async def revision(self) -> int:
+        """The configuration's revision at the last change of a budget that is not a key's."""
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(select(budgets).order_by(budgets.c.id)))
+            return await configuration.revision_of(connection, "budgets_revision")
+
+    async def load_shared(self) -> tuple[BudgetRow, ...]:
+        """Every budget that is not a key's, for the snapshot in memory."""
+        query = select(budgets).where(budgets.c.scope.in_(_SHARED_SCOPES)).order_by(budgets.c.id)
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(query))
+
+    async def any_of_keys(self) -> bool:
+        """Whether any key has a budget of its own."""
+        query = select(budgets.c.id).where(budgets.c.scope == "key").limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
+
+    async def of_keys(self, key_ids: Sequence[str]) -> dict[str, tuple[BudgetRow, ...]]:
+        """The budgets of these keys, by key; those that have none are left out."""
+        found: dict[str, tuple[BudgetRow, ...]] = {}
+        for start in range(0, len(key_ids), _SLICE):
+            some = key_ids[start : start + _SLICE]
+            query = select(budgets).where(budgets.c.scope == "key", budgets.c.subject.in_(some))
+            async with self._database.read() as connection:
+                for row in map(_row, await connection.execute(query.order_by(budgets.c.id))):
+                    found[row.subject] = (*found.get(row.subject, ()), row)
+        return found
 
     async def list_page(
         self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
@@ -195,6 +222,15 @@ class BudgetRepository:
                     if charge[0] == budget_id and lowest <= charge[1] <= highest
                 )
         return spent, counted
+
+
+async def _bump(connection: AsyncConnection, scope: str, subject: str) -> int:
+    """Count a change: a key's budget is read with the key, all others are read together."""
+    if scope != "key":
+        return await configuration.bump(connection, "budgets_revision")
+    revision = await configuration.bump(connection)
+    await mark_changed(connection, tables.keys.c.id == subject, revision)
+    return revision
 
 
 def _held(budget_id: str, lowest: int, highest: int) -> Any:

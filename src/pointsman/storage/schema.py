@@ -8,8 +8,18 @@ from pointsman.storage import (
     key_usage,
     ledger_tables,
     tables,
+    usage_sums,
 )
 
 metadata = tables.metadata
 # Each adds its tables to `metadata` when imported.
-MODULES = (tables, identity_tables, ledger_tables, budget_tables, cache_tables, key_usage, authorization_codes)
+MODULES = (
+    tables,
+    identity_tables,
+    ledger_tables,
+    budget_tables,
+    cache_tables,
+    key_usage,
+    authorization_codes,
+    usage_sums,
+)
