@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, event, text
@@ -84,6 +85,25 @@ async def fill(engine: AsyncEngine, size: Size) -> None:
     ):
         with timed(f"{count:,} {table.name}"):
             await _fill_table(engine, table, count, statement)
+    await _add_up(engine)
+
+
+async def _add_up(engine: AsyncEngine) -> None:
+    """What a server adds up as it stores requests: as the migration does it, where it finds requests."""
+    migration = import_module("pointsman.storage.migrations.versions.0029_scale")
+    for number, statement in enumerate(migration.sums()):
+        name = f"sums {number}"
+        with timed(name):
+            async with engine.begin() as connection:
+                if not await connection.run_sync(_progress, name):
+                    await connection.execute(text(f"DELETE FROM {statement.split()[2]}"))
+                    await connection.execute(text(statement))
+                    await connection.run_sync(_note, name, 1)
+    if engine.dialect.name == "postgresql":
+        async with engine.connect() as connection:
+            bare = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            with timed("vacuum"):
+                await bare.execute(text("VACUUM ANALYZE"))
 
 
 async def _fill_table(engine: AsyncEngine, table: Table, count: int, statement: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import Window
@@ -156,14 +156,8 @@ class BudgetRepository:
         self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
     ) -> tuple[BudgetRow, ...]:
         """Up to ``limit`` budgets in the order of their ids, behind ``after``; of this scope and subject if given."""
-        query = select(budgets).order_by(budgets.c.id).limit(limit)
-        for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
-            if value is not None:
-                query = query.where(column == value)
-        if after is not None:
-            query = query.where(budgets.c.id > after)
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(query))
+            return tuple(_row(row) for row in await connection.execute(page_query(limit, after, scope, subject)))
 
     async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
         """The budgets of these subjects, a hundred or so, that ``source`` keeps."""
@@ -172,19 +166,19 @@ class BudgetRepository:
             rows = await connection.execute(query.where(budgets.c.source == source).order_by(budgets.c.id))
             return tuple(_row(row) for row in rows)
 
-    async def spending(self, budget_id: str, window: Window, at: int) -> Spending:
-        """What was spent and is held in the window that ends at the instant ``at``."""
-        lowest, highest = window.span(window.period(at))
-        columns = budget_periods.c
-        where = (columns.budget_id == budget_id, columns.period.between(lowest, highest))
-        sums = [func.coalesce(func.sum(columns[name]), 0) for name in ("spent_nano_usd", "calls", "unpriced_calls")]
-        query = select(*sums).where(*where)
-        oldest = select(func.min(columns.period)).where(*where, columns.spent_nano_usd > 0)
+    async def spendings(self, rows: Sequence[BudgetRow], at: int) -> dict[str, Spending]:
+        """What was spent and is held of budgets, a few hundred, in the windows that end at ``at`` (us); by id."""
+        found: dict[str, Spending] = {}
+        spans: dict[tuple[int, int], list[str]] = {}
+        for row in rows:
+            spans.setdefault(row.window.span(row.window.period(at)), []).append(row.id)
         async with self._database.read() as connection:
-            spent, calls, unpriced = (await connection.execute(query)).one()
-            first = (await connection.execute(oldest)).scalar_one_or_none()
-            held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
-        return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
+            for span, ids in spans.items():
+                held = {row[0]: int(row[1]) for row in await connection.execute(_held(ids, *span))}
+                spent = {row.budget_id: row for row in await connection.execute(_spent(ids, *span))}
+                for budget_id in ids:
+                    found[budget_id] = _spending(spent.get(budget_id), held.get(budget_id, 0))
+        return found
 
     async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
         """The budgets without a window of these subjects, which ``source`` keeps, and what is spent of each."""
@@ -224,6 +218,15 @@ class BudgetRepository:
         return spent, counted
 
 
+def page_query(limit: int, after: str | None, scope: str | None, subject: str | None) -> Any:
+    """The query of a page: it walks the index of what it is asked for."""
+    query = select(budgets).order_by(budgets.c.id).limit(limit)
+    for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
+        if value is not None:
+            query = query.where(column == value)
+    return query if after is None else query.where(budgets.c.id > after)
+
+
 async def _bump(connection: AsyncConnection, scope: str, subject: str) -> int:
     """Count a change: a key's budget is read with the key, all others are read together."""
     if scope != "key":
@@ -233,12 +236,37 @@ async def _bump(connection: AsyncConnection, scope: str, subject: str) -> int:
     return revision
 
 
-def _held(budget_id: str, lowest: int, highest: int) -> Any:
+def _spent(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
+    columns = budget_periods.c
+    sums = (func.sum(columns[name]).label(name) for name in ("spent_nano_usd", "calls", "unpriced_calls"))
+    oldest = func.min(case((columns.spent_nano_usd > 0, columns.period))).label("oldest")
+    query = select(columns.budget_id, *sums, oldest).group_by(columns.budget_id)
+    return query.where(columns.budget_id.in_(budget_ids), columns.period.between(lowest, highest))
+
+
+def _held(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
     leases = budget_leases.c
-    return select(func.coalesce(func.sum(leases.granted_nano_usd - leases.settled_nano_usd), 0)).where(
-        leases.budget_id == budget_id,
-        leases.period.between(lowest, highest),
-        leases.granted_nano_usd > leases.settled_nano_usd,
+    held = func.sum(leases.granted_nano_usd - leases.settled_nano_usd)
+    return (
+        select(leases.budget_id, held)
+        .where(
+            leases.budget_id.in_(budget_ids),
+            leases.period.between(lowest, highest),
+            leases.granted_nano_usd > leases.settled_nano_usd,
+        )
+        .group_by(leases.budget_id)
+    )
+
+
+def _spending(row: Row[Any] | None, held: int) -> Spending:
+    if row is None:
+        return Spending(held=held)
+    return Spending(
+        spent=int(row.spent_nano_usd),
+        held=held,
+        calls=int(row.calls),
+        unpriced_calls=int(row.unpriced_calls),
+        oldest=row.oldest,
     )
 
 

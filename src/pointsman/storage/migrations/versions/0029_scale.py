@@ -29,7 +29,8 @@ def upgrade() -> None:
     op.create_index("ix_requests_cached", "requests", ["created_at"], sqlite_where=cached, postgresql_where=cached)
     op.create_index("ix_requests_listed", "requests", ["workspace_id", "created_at", "request_id"])
     _add_sums()
-    _fill_sums()
+    for statement in sums():
+        op.execute(statement)
 
 
 def _add_key_indexes() -> None:
@@ -76,22 +77,19 @@ def _short(expression: str) -> str:
     return f"SUBSTR({expression}, 1, 300)"
 
 
-def _fill_sums() -> None:
-    """Of the requests that are there already; some seconds for a million."""
+def sums() -> tuple[str, ...]:
+    """The statements that add up the requests that are there; some seconds for a million of them."""
     day = f"created_at - created_at % {_DAY_US}"
-    model = "COALESCE(target, request_model, '')"
-    provider = _short("COALESCE(provider, '')")
-    tokens = ", ".join(f"SUM({name})" for name in _TOKENS)
-    op.execute(
-        f"INSERT INTO usage_days SELECT account_id, {day}, workspace_id, {_short(model)},"
-        f" {provider}, {_short('connection_id')}, COUNT(*), COALESCE(SUM(cost_nano_usd), 0),"
-        f" COALESCE(SUM(CASE WHEN byok THEN upstream_cost_nano_usd ELSE 0 END), 0), {tokens}"
-        " FROM requests WHERE connection_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6"
-    )
+    provider, model = _short("COALESCE(provider, '')"), _short("COALESCE(target, request_model, '')")
     answered = _short("COALESCE(response_model, request_model, '')")
-    op.execute(
+    tokens = ", ".join(f"SUM({name})" for name in _TOKENS)
+    return (
+        f"INSERT INTO usage_days SELECT account_id, {day}, workspace_id, {model}, {provider},"
+        f" {_short('connection_id')}, COUNT(*), COALESCE(SUM(cost_nano_usd), 0),"
+        f" COALESCE(SUM(CASE WHEN byok THEN upstream_cost_nano_usd ELSE 0 END), 0), {tokens}"
+        " FROM requests WHERE connection_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6",
         f"INSERT INTO model_totals SELECT account_id, {provider}, {answered},"
         " SUM(input_tokens), SUM(output_tokens), COUNT(*), MAX(created_at) FROM requests"
-        " WHERE outcome = 'success' AND route <> 'shadow' GROUP BY 1, 2, 3"
+        " WHERE outcome = 'success' AND route <> 'shadow' GROUP BY 1, 2, 3",
+        f"INSERT INTO workspace_days SELECT workspace_id, {day}, COUNT(*) FROM requests GROUP BY 1, 2",
     )
-    op.execute(f"INSERT INTO workspace_days SELECT workspace_id, {day}, COUNT(*) FROM requests GROUP BY 1, 2")
