@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks.measure import memory_mb
+from benchmarks.measure import cpu_seconds, memory_mb
 from benchmarks.report import append_section
 from benchmarks.scale_data import Size, fill, open_engine, say, timed
 from benchmarks.scale_lists import LISTS, Credential, List, Who
@@ -76,6 +76,26 @@ def percentile(values: list[float], share: float) -> float:
 def told(values: list[float]) -> str:
     """Median and 95th percentile in milliseconds."""
     return f"{statistics.median(values):.1f} | {percentile(values, 0.95):.1f}"
+
+
+def _postgres_processes(url: str | None) -> list[int]:
+    """The server's first process, when it runs on this machine."""
+    if url is None:
+        return []
+
+    async def directory() -> str:
+        import asyncpg
+
+        connection = await asyncpg.connect(url)
+        try:
+            return str(await connection.fetchval("SHOW data_directory"))
+        finally:
+            await connection.close()
+
+    try:
+        return [int((Path(asyncio.run(directory())) / "postmaster.pid").read_text().split()[0])]
+    except OSError:
+        return []
 
 
 @contextmanager
@@ -246,12 +266,14 @@ def _on_fresh(base: str, secret: str, expected: int) -> float:
         return _clocked(lambda: _chat(client, secret), expected)
 
 
-def _measure_lists(base: str, tenants: dict[Who, Tenant], rows: int) -> list[str]:
-    lines, slow = ["| list | as | p50 ms | p95 ms |", "|---|---|--:|--:|"], []
+def _measure_lists(base: str, tenants: dict[Who, Tenant], rows: int, processes: list[int]) -> list[str]:
+    lines, slow = ["| list | as | p50 ms | p95 ms | CPU ms |", "|---|---|--:|--:|--:|"], []
     for wanted in LISTS:
         for who in wanted.who:
+            before = sum(map(cpu_seconds, processes))
             took = _ask(base, wanted, tenants[who], rows)
-            lines.append(f"| {wanted.name} | {who} | {told(took)} |")
+            spent = (sum(map(cpu_seconds, processes)) - before) * 1000 / len(took)
+            lines.append(f"| {wanted.name} | {who} | {told(took)} | {spent:.1f} |")
             if percentile(took, 0.95) > LIMIT_MS:
                 slow.append(f"{wanted.name} ({who})")
             say(lines[-1])
@@ -301,7 +323,8 @@ def run(options: argparse.Namespace) -> str:
         if url is not None:
             variables["POINTSMAN_DATABASE_URL"] = url
         with _serving(directory, variables, 1) as (pid, _, seconds):
-            alone = f"Start of one process: {seconds:.1f} s to the first answer, {(memory_mb(pid) or (0.0, 0.0))[0]:.0f} MB resident."
+            resident = (memory_mb(pid) or (0.0, 0.0))[0]
+            alone = f"Start of one process: {seconds:.1f} s to the first answer, {resident:.0f} MB resident."
             say(alone)
         pid, port, seconds = stack.enter_context(_serving(directory, variables, WORKERS))
         base = f"http://127.0.0.1:{port}"
@@ -309,7 +332,7 @@ def run(options: argparse.Namespace) -> str:
         lines += ["| what | p50 ms | p95 ms |", "|---|--:|--:|", *_measure_calls(base, unseen)]
         lines += [*_measure_changes(base, tenants["admin"].secrets["management"]), ""]
         say("\n".join(lines))
-        lines += _measure_lists(base, tenants, size.rows)
+        lines += _measure_lists(base, tenants, size.rows, [pid, *_postgres_processes(url)])
         return "\n".join(lines)
 
 
@@ -326,7 +349,6 @@ def main() -> None:
     text = run(options)
     print(text)
     if options.record:
-        size = options.keys, options.rows
         command = (
             f"python -m benchmarks.scale --database {options.database} --keys {options.keys} --rows {options.rows}"
         )
