@@ -48,7 +48,7 @@ def within(place: DatabasePlace, story: Callable[[Database], Awaitable[None]]) -
 async def plan(database: Database, query: Select[Any]) -> str:
     """How the database goes about a query, when reading all rows is worth avoiding."""
     dialect = sqlite.dialect() if database.kind == "sqlite" else postgresql.dialect()
-    statement = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    statement = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})).replace("%%", "%")
     async with database.read() as connection:
         if database.kind == "sqlite":
             return "\n".join(row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
