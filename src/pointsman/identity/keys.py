@@ -192,6 +192,14 @@ class KeyService:
         """Up to ``limit`` of those wanted, newest first, and how many there are."""
         return await self._keys.list_page(wanted, limit, offset), await self._keys.count(wanted)
 
+    async def page(self, wanted: KeyFilter, limit: int, offset: int = 0) -> tuple[KeyRow, ...]:
+        """As `list_page`, without the count."""
+        return await self._keys.list_page(wanted, limit, offset)
+
+    async def count(self, wanted: KeyFilter) -> int:
+        """How many there are of those wanted."""
+        return await self._keys.count(wanted)
+
     async def limit(self, key_id: str, limits: Limits, priority: Priority) -> KeyRow | None:
         """Give a key these limits and this priority from now on. None: no such key."""
         return await self.change(key_id, KeyChange(limits=limits, priority=priority))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import Window
@@ -146,11 +146,10 @@ class BudgetRepository:
         found: dict[str, tuple[BudgetRow, ...]] = {}
         for start in range(0, len(key_ids), _SLICE):
             some = key_ids[start : start + _SLICE]
-            query = select(budgets).where(budgets.c.scope == "key", budgets.c.subject.in_(some))
             async with self._database.read() as connection:
-                for row in map(_row, await connection.execute(query.order_by(budgets.c.id))):
+                for row in map(_row, await connection.execute(subjects_query("key", some))):
                     found[row.subject] = (*found.get(row.subject, ()), row)
-        return found
+        return {subject: tuple(sorted(rows, key=lambda row: row.id)) for subject, rows in found.items()}
 
     async def list_page(
         self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
@@ -161,10 +160,10 @@ class BudgetRepository:
 
     async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
         """The budgets of these subjects, a hundred or so, that ``source`` keeps."""
-        query = select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+        query = subjects_query(scope, subjects).where(budgets.c.source == source)
         async with self._database.read() as connection:
-            rows = await connection.execute(query.where(budgets.c.source == source).order_by(budgets.c.id))
-            return tuple(_row(row) for row in rows)
+            rows = [_row(row) for row in await connection.execute(query)]
+        return tuple(sorted(rows, key=lambda row: row.id))
 
     async def spendings(self, rows: Sequence[BudgetRow], at: int) -> dict[str, Spending]:
         """What was spent and is held of budgets, a few hundred, in the windows that end at ``at`` (us); by id."""
@@ -182,8 +181,8 @@ class BudgetRepository:
 
     async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
         """The budgets without a window of these subjects, which ``source`` keeps, and what is spent of each."""
-        which = (budgets.c.scope == scope, budgets.c.subject.in_(subjects), budgets.c.source == source)
-        query = select(budgets).where(*which, budgets.c.window_kind == "none")
+        query = subjects_query(scope, subjects)
+        query = query.where(budgets.c.source == source, budgets.c.window_kind == "none")
         spent = func.coalesce(func.sum(budget_periods.c.spent_nano_usd), 0)
         async with self._database.read() as connection:
             rows = [_row(row) for row in await connection.execute(query)]
@@ -216,6 +215,11 @@ class BudgetRepository:
                     if charge[0] == budget_id and lowest <= charge[1] <= highest
                 )
         return spent, counted
+
+
+def subjects_query(scope: str, subjects: Sequence[str]) -> Select[Any]:
+    """The query of what some subjects have, in no order: ordered by id, SQLite would walk all ids for them."""
+    return select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
 
 
 def page_query(limit: int, after: str | None, scope: str | None, subject: str | None) -> Any:
