@@ -153,7 +153,8 @@ class KeyRepository:
 
     async def load_changed(self, since: int, limit: int) -> tuple[tuple[KeyRow, bool], ...]:
         """Up to ``limit`` that changed behind the revision ``since``, and whether each is valid; see `load_valid`."""
-        query = select(*_TABLE.c, case((_VALID, 1), else_=0).label("valid")).where(_TABLE.c.revision > since)
+        validity = case((_VALID, 1), else_=0).label("valid")
+        query: Select[Any] = select(*_TABLE.c, validity).where(_TABLE.c.revision > since)
         async with self._database.read() as connection:
             found = await connection.execute(query.order_by(_TABLE.c.revision).limit(limit))
             return tuple((_row(row), bool(row.valid)) for row in found)
