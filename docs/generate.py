@@ -237,6 +237,7 @@ MEANINGS = {
     "guards.everybody": "It looks at every call.",
     "guards.workspaces": "It looks at calls of these workspaces.",
     "guards.keys": "It looks at calls of these keys, by id.",
+    "guards.members": "It looks at calls of these people, by their user's id.",
     "guards.rules": "What it looks for ([guardrails.md](guardrails.md)).",
     "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",

@@ -25,7 +25,7 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
-from pointsman.guard_parts import open_guards
+from pointsman.guard_parts import GuardDesk
 from pointsman.heap import keep_freed_memory
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
@@ -123,6 +123,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
+        self.guards = GuardDesk((installation.guards,), self.client, self._clock)
         self.alerts = alert_sender(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
@@ -171,7 +172,6 @@ class Server:
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
-            guards=open_guards(settings, self._installation.environment, self.client, self._clock),
         )
         semantic = settings.cache.semantic
         if semantic.enabled and self.children is not None:
@@ -355,6 +355,7 @@ class Server:
             checks=self._health,
             aliases=installation.aliases,
             presets=installation.presets,
+            guards=installation.guards,
             clearings=installation.clearings,
             combos=self._installation.combos,
             sign_in=installation.sign_in,
@@ -421,6 +422,7 @@ class Server:
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
+            guards=await self.guards.guarding(named=keys.guarded),
             budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=keys.prepaid),
         )
 

@@ -11,7 +11,7 @@ from pointsman.entry import Entry
 from pointsman.gateway import Gateway
 from pointsman.hub.cached_answers import CachingDialect, written
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import OwnCall
+from pointsman.hub.own_calls import OwnCall, judged
 from pointsman.policy.cache_headers import Told, cache_lines
 from pointsman.policy.cache_names import CacheName, asker_of, name_of
 from pointsman.policy.cache_wishes import CacheWish, cache_wish
@@ -35,7 +35,10 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
         await pursue(gateway, entry, pursuit)
         return
     steering = (pursuit.route, pursuit.wishes)
-    asker = asker_of(pursuit.key, cache.settings.scope == "key", steering, entry.exchange.headers)
+    guards = pursuit.snapshot.guards
+    bound = guards.of(pursuit.key) if guards is not None else None
+    identity = bound.identity if bound is not None else b""
+    asker = asker_of((pursuit.key, identity), cache.settings.scope == "key", steering, entry.exchange.headers)
     name = name_of(request, pursuit.call.model, asker, cache.secret)
     found, outcome = None if wish.refresh else await cache.find(name), CacheOutcome.HIT
     question: Question | None = None
@@ -46,7 +49,7 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
         if question is not None and not wish.refresh and (near := cache.meanings.nearest(question)) is not None:
             found, outcome = await cache.find(near), CacheOutcome.SEMANTIC
     if found is not None:
-        _give(gateway, entry, pursuit, request, (found, outcome, name))
+        await _give(gateway, entry, pursuit, request, (found, outcome, name))
         return
     await _miss(gateway, entry, pursuit, request, (cache, wish, name, question))
 
@@ -89,10 +92,12 @@ def _keep(
         cache.meanings.add(question, name, wish.seconds)
 
 
-def _give(
+async def _give(
     gateway: Gateway, entry: Entry, pursuit: Pursuit, request: Request, given: tuple[Found, CacheOutcome, CacheName]
 ) -> None:
-    """Answer with what was kept. It costs nothing, and the record says whose answer it is."""
+    """Answer with what was kept, after the asker's guards have looked at it as at any other. It costs nothing, and the
+    record says whose answer it is.
+    """
     found, outcome, name = given
     answer, record, exchange, dialect = found.answer, entry.record, entry.exchange, pursuit.dialect
     assert gateway.cache is not None
@@ -103,8 +108,9 @@ def _give(
         request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=lambda: dict(aside)
     )
     response = answer.response()
-    body = written(dialect, response, request, identity)
     record.cache, record.cache_source, record.cost_nano_usd = outcome, answer.source_id, 0
+    await judged(dialect, response)
+    body = written(dialect, response, request, identity)
     record.response_model, record.finish_reason = response.model, response.finish_reason
     age = (gateway.clock.now_us() - answer.made_at) // 1_000_000
     told = Told(name, outcome, int(found.seconds), max(0, age), answer.source_id)

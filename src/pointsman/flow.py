@@ -207,8 +207,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
         entry.begin_session(key, entry.session)
-    if gateway.guards is not None:
-        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
+    if snapshot.guards is not None:
+        dialect, call = await snapshot.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
     cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry))
@@ -245,8 +245,8 @@ async def ask_target(
     await enter(gateway, entry, key)
     call = dialect.parse_request(exchange.body)
     entry.record.request_model, entry.record.stream = call.model, call.stream
-    if gateway.guards is not None:
-        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
+    if gateway.snapshot.guards is not None:
+        dialect, call = await gateway.snapshot.guards.guarded(entry, dialect, call, key)
     entry.turn_to(target)
     try:
         await call_target(gateway, dialect, entry, call, gateway.snapshot, target)

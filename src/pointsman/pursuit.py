@@ -12,14 +12,14 @@ from pointsman.calling import call_target
 from pointsman.canonical.record import Outcome
 from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, GuardBlocked
 from pointsman.gateway import Call, Dialect, Gateway, Snapshot
 from pointsman.hub.combo_runs import NOWHERE, ComboRun
 from pointsman.hub.continuation import Continuation
 from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
+from pointsman.hub.own_calls import AlteredDialect, CapturingDialect, OwnCall, examined
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, describe_failure
 from pointsman.policy.key_conditions import check_conditions
@@ -107,7 +107,7 @@ async def _fuse(
     """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered."""
     (dialect, call), (route, chosen) = speaking, decided
     exchange, request = entry.exchange, dialect.as_request(call, entry.exchange.body)
-    own = panel_call(request, call.model)
+    own, blocked = panel_call(request, call.model), list[GuardBlocked]()
 
     async def ask(target: Target) -> Response | None:
         kept = KeptExchange(
@@ -122,6 +122,8 @@ async def _fuse(
             gateway.health.succeeded(target, gateway.clock.now_us())
         except GatewayError as error:
             Attempts(gateway.health, gateway.clock).note(target, error)
+            if isinstance(error, GuardBlocked):
+                blocked.append(error)
             raise
         finally:
             part.settle(0, Outcome.SUCCESS)
@@ -130,6 +132,8 @@ async def _fuse(
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
+    if not found.answers and blocked:
+        raise blocked[0]  # it is the guard that stands against the request, no member of the panel
     if not found.answers:
         raise nobody_answered(found.reasons)
     named = route.settings.get("judgeModel")
@@ -140,6 +144,7 @@ async def _fuse(
     if len(found.answers) == 1 and judge is None:
         return dialect, call, chosen
     judging = judge_call(request, call, found.answers)
+    judging = OwnCall.like(judging, examined(dialect, judging.request))  # what the panel said has come into it
     altered: Any = AlteredDialect(dialect, judging, None)
     return altered, judging, chosen
 

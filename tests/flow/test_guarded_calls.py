@@ -14,13 +14,15 @@ import pytest
 from google import genai
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
-from pointsman.errors import ConfigError, GatewayError
-from pointsman.guards.guard import GuardBlocked, Report
+from pointsman.errors import ConfigError, GatewayError, GuardBlocked
+from pointsman.guard_settings import GuardRuleSettings
+from pointsman.guards.guard import Report
 from pointsman.guards.masking import Mask
-from pointsman.hub.guarding import Guarding
+from pointsman.hub.guarding import Guarding, Tally
 from pointsman.identity.keys import Key
 from pointsman.settings import parse_settings
 from pointsman.testing import OpenAIChat, OpenAIOperations, RunningSimulator, running_simulator
+from pointsman.upstream.guard_hook import GuardHook
 
 MODEL = "sim/sim-model"
 MAIL, CARD = "jane.doe@example.org", "4111 1111 1111 1111"
@@ -309,12 +311,21 @@ def test_an_embedding_is_made_of_masked_texts(tmp_path: Path) -> None:
                 client.embeddings.create(model="ops/text-embedding-3-small", input="password = 'hk3!Lq90zPw'")
 
 
+def guarding_of(guards: Any) -> Guarding:
+    """Guards without webhooks."""
+
+    def no_hook(name: str, rule: GuardRuleSettings) -> GuardHook:
+        raise AssertionError(name)
+
+    return Guarding(parse_settings({"guards": guards}, "test").guards, no_hook, Tally())
+
+
 def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
     guards = [
         {"name": "strict", "rules": [{"name": "word", "kind": "keywords", "words": ["zebra"]}]},
         {"name": "place", "workspaces": ["ws_one"], "rules": [{"name": "word", "kind": "keywords", "words": ["lion"]}]},
     ]
-    guarding = Guarding(parse_settings({"guards": guards}, "test").guards, {})
+    guarding = guarding_of(guards)
 
     def blocked(key: Key, text: str) -> bool:
         bound = guarding.of(key)
@@ -373,9 +384,8 @@ def test_a_rule_that_cannot_be_meant_is_refused_with_its_place(rule: dict[str, A
 
 def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:
     rule = {"name": "a", "kind": "regex", "patterns": ["(?=x)"]}
-    guards = parse_settings({"guards": [{"name": "g", "rules": [rule]}]}, "test").guards
     with pytest.raises(ConfigError, match=r"g\.a"):
-        Guarding(guards, {})
+        guarding_of([{"name": "g", "rules": [rule]}])
 
 
 @pytest.mark.parametrize("stream", [False, True])

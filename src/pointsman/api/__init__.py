@@ -48,6 +48,7 @@ from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.engines import EngineViews
+from pointsman.api.pointsman.guards import GuardViews
 from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
@@ -62,6 +63,7 @@ from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guards import GuardService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.key_codes import KeyCodes
@@ -102,6 +104,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     model_words: ModelWords
     engines: EngineService
     presets: PresetService
+    guards: GuardService
     clearings: CacheClearings
     connections: ConnectionService
     provider_nodes: ProviderNodeService
@@ -170,6 +173,7 @@ def build_management(services: ManagementServices) -> Litestar:
                 *translator.handlers(),
                 *routes.handlers(),
                 *EngineViews(services.engines, services.apply).handlers(),
+                *GuardViews(services.guards, services.apply).handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),

@@ -229,6 +229,7 @@ class HubLane:
         response = self._passage.parse(answer.body)
         # Before it is written for the client, which may fail: the upstream's bill does not ask for that.
         entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        await self._passage.judge(response)
         self._keep(response)
         self._respond(self._passage.write(response) if self._passage.translated else answer.body)
 
@@ -333,6 +334,7 @@ class HubLane:
             raise
         response = passage.parse(answer.body)
         self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        await passage.judge(response)
         self._stream(response)
         self._keep(response)
 
@@ -348,6 +350,7 @@ class HubLane:
                 self._entry.read(None, None, self._usage, self._produced)
             raise
         self._entry.read(response.model, response.finish_reason, response.usage, self._produced)
+        await self._passage.judge(response)
         self._keep(response)
         if self._request.stream:
             self._stream(response)

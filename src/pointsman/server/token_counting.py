@@ -35,8 +35,8 @@ class TokenCounting:
                 target = (await places.route(exchange.body, dialect.WIRE, request.model)).steps[0].target
             else:
                 target = snapshot.catalogue.resolve(request.model)
-            if self._gateway.guards is not None:
-                request = self._gateway.guards.counted(key, request)
+            if snapshot.guards is not None:
+                request = snapshot.guards.counted(key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
             if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
