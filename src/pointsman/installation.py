@@ -26,7 +26,7 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
-from pointsman.policy.guards import GuardService, resolved_guards
+from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.key_codes import KeyCodes
@@ -173,8 +173,7 @@ class Installation:
         self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
         self.ledger = LedgerService(database, clock)
         self.presets = PresetService(PresetRepository(database), clock)
-        declared = resolved_guards(settings.guards, environment)
-        self.guards = GuardService(GuardRepository(database), master, clock, declared)
+        self.guards = GuardService(GuardRepository(database), master, clock, settings.guards, environment)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 

@@ -121,7 +121,7 @@ class Guarding:
         if bound is None:
             return dialect, call
         if dialect.OPERATION in OPERATIONS:
-            return dialect, self._operation(bound, entry, dialect, call)
+            return dialect, await self._operation(bound, entry, dialect, call)
         request = dialect.as_request(call, exchange.body)
         judges = Judges(bound.hooks, self.tally.failed, exchange.request_id)
         watch = Watch(bound.guard, Mask(placeholders_in(request)), self._noting(entry), judges)
@@ -129,12 +129,13 @@ class Guarding:
         own = OwnCall.like(call, request)
         return GuardedDialect(dialect, own, watch), own
 
-    def counted(self, key: Key, request: Any) -> Any:
-        """The request as its upstream may see it, for a count of its tokens. Raises GuardBlocked."""
-        bound = self.of(key)
+    async def counted(self, request_id: str, key: Key, request: Any) -> Any:
+        """The request as its upstream may see it, for a count of its tokens. Raises GuardBlocked, Unjudged."""
+        bound, report = self.of(key), Report()
         if bound is None:
             return request
-        return bound.guard.examine(request, Mask(placeholders_in(request)), Report())
+        request = bound.guard.examine(request, Mask(placeholders_in(request)), report)
+        return await Judges(bound.hooks, self.tally.failed, request_id).of_request(request, report)
 
     def _noting(self, entry: Entry) -> Any:
         told: Counter[str] = Counter()
@@ -147,7 +148,7 @@ class Guarding:
 
         return note
 
-    def _operation(self, bound: Bound, entry: Entry, dialect: Any, call: Any) -> Any:
+    async def _operation(self, bound: Bound, entry: Entry, dialect: Any, call: Any) -> Any:
         """A call that is no chat: its body's texts are looked at, and masked for good."""
         exchange, report = entry.exchange, Report()
         try:
@@ -157,6 +158,8 @@ class Guarding:
         model = value.pop("model", None) if isinstance(value, dict) else None
         try:
             changed = bound.guard.examine_json(value, Mask(), report)
+            judges = Judges(bound.hooks, self.tally.failed, exchange.request_id)
+            changed = await judges.of_json(changed, call.model, report)
         finally:
             self._noting(entry)(report)
         if changed is value:

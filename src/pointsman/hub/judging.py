@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
 from pointsman.errors import GuardBlocked, Unjudged
 from pointsman.guards.guard import Report
-from pointsman.guards.places import Change, in_request, in_response
+from pointsman.guards.places import Change, in_json, in_request, in_response
 from pointsman.runner import in_task
 from pointsman.upstream.guard_hook import GuardHook, HookFailed, Judgement
 
@@ -35,10 +36,18 @@ class Judges:
     async def of_request(self, request: Request, report: Report) -> Request:
         """The request as they leave it; the same object where none has changed it. Raises GuardBlocked, Unjudged."""
         for hook in self._requests:
-            judgement = await self._ask(hook, "request", request.model, _reader(request))
+            judgement = await self._ask(hook, "request", request.model, partial(in_request, request))
             if judgement is not None and _weigh(hook, judgement, report, "request"):
                 request = in_request(request, _writer(judgement))
         return request
+
+    async def of_json(self, value: Any, model: str, report: Report) -> Any:
+        """A body that we have no words for, as `of_request`."""
+        for hook in self._requests:
+            judgement = await self._ask(hook, "request", model, partial(_in_json, value))
+            if judgement is not None and _weigh(hook, judgement, report, "request"):
+                value = _in_json(value, _writer(judgement))
+        return value
 
     async def of_answer(self, response: Response, model: str, report: Report) -> None:
         """Have an answer judged, which may change it where it stands. Raises GuardBlocked, Unjudged."""
@@ -73,8 +82,8 @@ def _weigh(hook: GuardHook, judgement: Judgement, report: Report, what: str) -> 
     return judgement.action == "redact"
 
 
-def _reader(request: Request) -> Visit:
-    return lambda change_for: in_request(request, change_for)
+def _in_json(value: Any, change_for: Callable[[str], Change]) -> Any:
+    return in_json(value, change_for("user"))
 
 
 def _texts(visit: Visit) -> list[dict[str, str]]:

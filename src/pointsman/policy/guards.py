@@ -4,7 +4,7 @@ The configuration file's stand beside them, and can't be changed here. A stored 
 in effect. Secrets of webhooks are sealed with the master key, and never shown again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,18 +42,24 @@ class GuardService:
     """Lists, makes, changes, removes and tries guards (a `GuardSource`, guard_parts.py)."""
 
     def __init__(
-        self, repository: GuardRepository, master: MasterKey, clock: Clock, declared: Sequence[GuardSettings]
+        self,
+        repository: GuardRepository,
+        master: MasterKey,
+        clock: Clock,
+        declared: Sequence[GuardSettings],
+        environment: Environment,
     ) -> None:
-        """``declared`` are the configuration file's, as `resolved_guards` gives them."""
+        """``declared`` are the configuration file's, whose webhooks' secrets stand in ``environment``."""
         self._repository = repository
         self._master = master
         self._clock = clock
         self._declared = {one.name: one for one in declared}
+        self._environment = environment
 
     async def guards(self) -> Sequence[GuardSettings]:
         """All in effect, with the secrets of their webhooks. Raises StorageError, ConfigError."""
         stored = [self._opened(row) for row in await self._repository.list() if row.name not in self._declared]
-        return [*self._declared.values(), *stored]
+        return [*_resolved(self._declared.values(), self._environment), *stored]
 
     async def list(self) -> Sequence[Shown]:
         """All, by name; the file's first where there are two. Raises StorageError, ConfigError."""
@@ -111,7 +117,7 @@ class GuardService:
 
     async def named(self, names: Sequence[str] | None) -> Sequence[GuardSettings]:
         """The guards in effect of these names; all for None. Raises GatewayError(INVALID_REQUEST)."""
-        known = {one.name: one for one in await self.guards()}
+        known = {one.settings.name: one.settings for one in await self.list() if one.in_effect}
         if names is None:
             return tuple(known.values())
         missing = next((name for name in names if name not in known), None)
@@ -159,7 +165,7 @@ class GuardService:
         )
 
 
-def resolved_guards(guards: Sequence[GuardSettings], environment: Environment) -> list[GuardSettings]:
+def _resolved(guards: Iterable[GuardSettings], environment: Environment) -> list[GuardSettings]:
     """The configuration file's guards with the secrets that it refers to. Raises ConfigError."""
 
     def secret(name: str, rule: GuardRuleSettings) -> Secret | None:

@@ -36,7 +36,7 @@ class TokenCounting:
             else:
                 target = snapshot.catalogue.resolve(request.model)
             if snapshot.guards is not None:
-                request = snapshot.guards.counted(key, request)
+                request = await snapshot.guards.counted(exchange.request_id, key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
             if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
