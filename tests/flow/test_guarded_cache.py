@@ -1,5 +1,6 @@
 """Guards and the response cache together: what is kept of a guarded answer, who gets it, and what they see of it."""
 
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from guard_hook_server import HookServer, running_hook
 from pointsman.identity.keys import NewKey
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
-from raw_client import Answer, ask, request
+from raw_client import Answer, ask, chat_body, request
 
 ON = "x-pointsman-cache: on"
 JANE, JOHN = "jane.doe@example.org", "john.roe@example.net"
@@ -160,3 +161,26 @@ def test_what_a_webhook_wrote_is_kept_and_judged_again(site: Site) -> None:
     again = site.say("rewritten", key=key)
     assert (outcome(again), again.text) == ("hit", "nothing to see")
     assert site.hook.asked[-1]["texts"] == [{"role": "assistant", "text": "nothing to see"}]
+
+
+def test_a_question_is_compared_as_the_guards_left_it(site: Site) -> None:
+    seen: list[str] = []
+
+    class Vectors:
+        async def vector(self, text: str) -> array[float]:
+            seen.append(text)
+            return array("f", [1.0, 0.0])
+
+    gateway = site.gateway.server.gateway
+    gateway.vectors = Vectors()
+    key = site.new_key(settings={"cache": "semantic"})
+    try:
+        answers = [
+            ask(site.gateway.port, request("POST", PATHS[0], chat_body(text=text), key=key))
+            for text in (f"What is the meaning of {JANE} to me?", f"what is the meaning of  {JOHN} to me")
+        ]
+    finally:
+        gateway.vectors = None
+    assert seen == ["What is the meaning of [EMAIL_1] to me?", "what is the meaning of  [EMAIL_1] to me"]
+    assert [outcome(answer) for answer in answers] == ["miss", "semantic"]
+    assert answers[1].text == f"echo: What is the meaning of {JOHN} to me?"

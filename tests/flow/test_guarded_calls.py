@@ -309,6 +309,13 @@ def test_an_embedding_is_made_of_masked_texts(tmp_path: Path) -> None:
             assert msgspec.json.decode(request.body)["input"] == [MASKED, "hi"]
             with pytest.raises(openai.BadRequestError, match=r"team\.keys"):
                 client.embeddings.create(model="ops/text-embedding-3-small", input="password = 'hk3!Lq90zPw'")
+            assert [row["text"] for row in HOOK.asked[-1][1]["texts"]][:2] == [MASKED, "hi"]
+            HOOK.answer = msgspec.json.encode({"action": "redact", "texts": ["other", "float"]})
+            client.embeddings.create(model="ops/text-embedding-3-small", input=["mine"], encoding_format="float")
+            assert msgspec.json.decode(upstream.requests[-1].body)["input"] == ["other"]
+            HOOK.answer = b'{"action": "block"}'
+            with pytest.raises(openai.BadRequestError, match=r"team\.hook"):
+                client.embeddings.create(model="ops/text-embedding-3-small", input="hi")
 
 
 def guarding_of(guards: Any) -> Guarding:
@@ -410,4 +417,8 @@ def test_a_count_of_tokens_is_guarded(gateway: RunningGateway) -> None:
     with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0) as client:
         with pytest.raises(anthropic.BadRequestError, match=r"team\.keys"):
             client.messages.count_tokens(model=MODEL, messages=hello("password = 'hk3!Lq90zPw'"))
+        HOOK.answer = b'{"action": "block"}'
+        with pytest.raises(anthropic.BadRequestError, match=r"team\.hook"):
+            client.messages.count_tokens(model=MODEL, messages=hello())
+        HOOK.answer = b'{"action": "allow"}'
         assert client.messages.count_tokens(model=MODEL, messages=hello()).input_tokens > 0

@@ -131,6 +131,15 @@ def test_a_summary_that_was_made_without_guards_is_looked_at_when_there_are_some
         site.assert_masked(1)
 
 
+def test_conversations_that_are_the_same_once_masked_are_two(site: Site, tmp_path: Path) -> None:
+    with site.open(tmp_path, {"targets": ["one/m", "two/m"], "strategy": "context-relay"}) as site.gateway:
+        handed_over(site)
+        site.ask([{"role": "user", "content": "I am john.roe@example.net"}, *GOES_ON[1:]])
+        assert "session_handoff" not in site.sent(1)[-1]
+        site.ask(GOES_ON)
+        assert "session_handoff" in site.sent(1)[-1]
+
+
 def test_a_summary_with_words_that_no_answer_may_have_is_no_summary(site: Site, tmp_path: Path) -> None:
     said = [{"role": "user", "content": "my bluebird"}, *GOES_ON[1:]]
     with site.open(tmp_path, {"targets": ["one/m", "two/m"], "strategy": "context-relay"}) as site.gateway:
@@ -188,7 +197,7 @@ def test_who_goes_on_with_a_broken_stream_sees_placeholders_and_the_client_its_v
     with site.open(tmp_path, combo, [GUARD | {"rules": RULES[:1]}]) as site.gateway:
         answer = site.ask([{"role": "user", "content": words}], "x-pointsman-continue: 1", stream=True)
         assert answer.text == f"echo: {words}"
-        assert "[EMAIL_1]" in msgspec.json.decode(site.sent(2)[0])["messages"][-1]["content"][0]["text"]
+        assert "[EMAIL_1]" in site.sent(2)[0]
         site.assert_masked(0, 2)
 
 

@@ -11,7 +11,7 @@ from pointsman.canonical.record import RequestRecord
 from pointsman.hub.combo_calls import altered
 from pointsman.hub.handoff import with_handoff
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import AlteredDialect, OwnCall, examined
+from pointsman.hub.own_calls import AlteredDialect, OwnCall, client_request, examined
 from pointsman.hub.side_calls import SideCalls
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.conversations import Conversation, conversation_of, fields_request
@@ -144,5 +144,6 @@ class ComboRuns:
 
     def _conversation(self, dialect: Any, call: Any, entry: Entry) -> Conversation | None:
         exchange = entry.exchange
-        request = fields_request(call.fields) if call.fields is not None else dialect.as_request(call, exchange.body)
+        fields = call.fields
+        request = fields_request(fields) if fields is not None else client_request(dialect, call, exchange.body)
         return conversation_of(entry.record.key_id or "", exchange.headers, request)

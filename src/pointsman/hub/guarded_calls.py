@@ -101,8 +101,10 @@ class Watch:
 class GuardedDialect(AlteredDialect):
     """A client's dialect for a request that a guard has looked at."""
 
-    def __init__(self, dialect: Any, call: OwnCall, watch: Watch) -> None:
+    def __init__(self, dialect: Any, call: OwnCall, watch: Watch, client_request: Request) -> None:
+        """``client_request`` is what the client asked, with its own values."""
         super().__init__(dialect, call, None)
+        self.client_request = client_request
         self._watch = watch
         self.HOLDS = watch.sees_answers and call.stream
 

@@ -122,12 +122,11 @@ class Guarding:
             return dialect, call
         if dialect.OPERATION in OPERATIONS:
             return dialect, await self._operation(bound, entry, dialect, call)
-        request = dialect.as_request(call, exchange.body)
+        asked = dialect.as_request(call, exchange.body)
         judges = Judges(bound.hooks, self.tally.failed, exchange.request_id)
-        watch = Watch(bound.guard, Mask(placeholders_in(request)), self._noting(entry), judges)
-        request = await watch.judge_request(watch.examine(request))
-        own = OwnCall.like(call, request)
-        return GuardedDialect(dialect, own, watch), own
+        watch = Watch(bound.guard, Mask(placeholders_in(asked)), self._noting(entry), judges)
+        own = OwnCall.like(call, await watch.judge_request(watch.examine(asked)))
+        return GuardedDialect(dialect, own, watch, asked), own
 
     async def counted(self, request_id: str, key: Key, request: Any) -> Any:
         """The request as its upstream may see it, for a count of its tokens. Raises GuardBlocked, Unjudged."""

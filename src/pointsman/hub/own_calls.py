@@ -130,6 +130,14 @@ def examined(dialect: Any, request: Request) -> Request:
     return request if examine is None else examine(request)  # type: ignore[no-any-return]
 
 
+def client_request(dialect: Any, call: Any, body: bytes) -> Request:
+    """The request in the client's own words. Where there are guards no upstream may see it; it tells conversations
+    apart that are the same once they are masked.
+    """
+    told: Request | None = getattr(dialect, "client_request", None)
+    return dialect.as_request(call, body) if told is None else told  # type: ignore[no-any-return]
+
+
 class CapturingDialect(AlteredDialect):
     """Takes the answer to a call of the gateway itself instead of giving it to a client."""
 
