@@ -31,7 +31,7 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
     request = None
     if wish is not None and pursuit.dialect.OPERATION not in OPERATIONS:
         request = pursuit.dialect.as_request(pursuit.call, entry.exchange.body)
-    if wish is None or request is None or not is_fit(request) or SECRET in pursuit.call.members:
+    if wish is None or request is None or not is_fit(request):
         await pursue(gateway, entry, pursuit)
         return
     steering = (pursuit.route, pursuit.wishes)
@@ -55,8 +55,11 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
 
 
 def is_fit(request: Request) -> bool:
-    """Whether an answer may be given twice: none that is made by a service's own tools, or spoken."""
-    return request.web_search is None and request.audio is None and all(tool.kind != "native" for tool in request.tools)
+    """Whether an answer may be given twice: none that is made by a service's own tools, or spoken, or under the
+    caller's own key.
+    """
+    bare = request.web_search is None and request.audio is None and SECRET not in request.extra
+    return bare and all(tool.kind != "native" for tool in request.tools)
 
 
 async def _miss(

@@ -169,18 +169,18 @@ def test_a_key_whose_guard_is_removed_calls_nothing(gateway: RunningGateway) -> 
 
 def test_a_text_is_tried_and_nothing_of_it_is_kept(gateway: RunningGateway, simulator: RunningSimulator) -> None:
     hook = {"name": "hook", "kind": "webhook", "url": "https://example.org/judge"}
-    assert call(gateway, "POST", body={"name": "team", "rules": [PERSONAL, hook]}).status == 201
+    assert call(gateway, "POST", body={"name": "quiet", "rules": [PERSONAL, hook]}).status == 201
     tried = call(gateway, "POST", "/test", {"text": f"a lion wrote to {MAIL}"}).json()
     assert tried == {
         "blocked": True,
         "findings": [
             {"rule": "filed.words", "action": "block", "label": "REDACTED", "start": 2, "end": 6},
-            {"rule": "team.mail", "action": "redact", "label": "EMAIL", "start": 16, "end": 36},
+            {"rule": "quiet.mail", "action": "redact", "label": "EMAIL", "start": 16, "end": 36},
         ],
         "text": "a lion wrote to [EMAIL_1]",
-        "not_asked": ["team.hook"],
+        "not_asked": ["quiet.hook"],
     }
-    only = call(gateway, "POST", "/test", {"text": f"a lion wrote to {MAIL}", "guards": ["team"]}).json()
+    only = call(gateway, "POST", "/test", {"text": f"a lion wrote to {MAIL}", "guards": ["quiet"]}).json()
     assert (only["blocked"], len(only["findings"])) == (False, 1)
     answer = call(gateway, "POST", "/test", {"text": "a lion", "where": "answer"}).json()
     assert (answer["findings"], answer["not_asked"]) == ([], [])
@@ -190,7 +190,7 @@ def test_a_text_is_tried_and_nothing_of_it_is_kept(gateway: RunningGateway, simu
     assert MAIL not in gateway.log_text()
     assert simulator.requests == ()
     metrics = ask(gateway.port, request("GET", "/metrics")).body.decode()
-    assert "team.mail" not in metrics
+    assert "quiet.mail" not in metrics
 
 
 @pytest.mark.parametrize(
@@ -221,3 +221,6 @@ def test_a_stored_guard_gives_way_to_one_of_the_file(tmp_path: Path) -> None:
         command = ["guards", "test", "a zebra", "--json", "--data-dir", str(tmp_path)]
         tried = msgspec.json.decode(CliRunner().invoke(app, command).stdout)
         assert (tried["blocked"], tried["findings"][0]["rule"]) == (True, "filed.words")
+    with running_gateway(tmp_path, {}) as gateway:
+        assert CliRunner().invoke(app, ["guards", "remove", "filed", "--data-dir", str(tmp_path)]).exit_code == 0
+        assert call(gateway, "GET").json()["data"] == []

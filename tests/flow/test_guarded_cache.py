@@ -65,7 +65,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator, running_hook() as hook:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)) as simulator, running_hook() as hook:
         row = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
         judge = {"name": "judge", "kind": "webhook", "url": hook.url, "where": "answer"}
         guards = [
@@ -184,3 +184,10 @@ def test_a_question_is_compared_as_the_guards_left_it(site: Site) -> None:
     assert seen == ["What is the meaning of [EMAIL_1] to me?", "what is the meaning of  [EMAIL_1] to me"]
     assert [outcome(answer) for answer in answers] == ["miss", "semantic"]
     assert answers[1].text == f"echo: What is the meaning of {JOHN} to me?"
+
+
+def test_a_request_with_a_key_of_its_callers_own_is_not_kept(site: Site) -> None:
+    body = chat_body(text="my own key", provider_key="sk-own")
+    answers = [ask(site.gateway.port, request("POST", PATHS[0], body, ON)) for _ in range(2)]
+    assert [answer.headers.get("x-pointsman-cache") for answer in answers] == [None, None]
+    assert len(site.simulator.requests) == 2

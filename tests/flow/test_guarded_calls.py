@@ -15,7 +15,7 @@ from google import genai
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.errors import ConfigError, GatewayError, GuardBlocked
-from pointsman.guard_settings import GuardRuleSettings
+from pointsman.guard_settings import GuardRuleSettings, GuardSettings
 from pointsman.guards.guard import Report
 from pointsman.guards.masking import Mask
 from pointsman.hub.guarding import Guarding, Tally
@@ -331,6 +331,8 @@ def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
     guards = [
         {"name": "strict", "rules": [{"name": "word", "kind": "keywords", "words": ["zebra"]}]},
         {"name": "place", "workspaces": ["ws_one"], "rules": [{"name": "word", "kind": "keywords", "words": ["lion"]}]},
+        {"name": "person", "members": ["usr_1"], "rules": [{"name": "word", "kind": "keywords", "words": ["owl"]}]},
+        {"name": "own", "keys": ["key_2"], "rules": [{"name": "word", "kind": "keywords", "words": ["gnu"]}]},
     ]
     guarding = guarding_of(guards)
 
@@ -345,17 +347,44 @@ def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
             return True
         return False
 
-    def key(workspace: str, *names: str) -> Key:
-        return Key(id="key_1", name="k", role="inference", workspace_id=workspace, settings={"guards": list(names)})
+    def key(workspace: str, *names: str, **more: str) -> Key:
+        settings = {"guards": list(names)}
+        return Key(**{"id": "key_1", **more}, name="k", role="inference", workspace_id=workspace, settings=settings)
 
     assert guarding.of(key("other")) is None
     assert blocked(key("other", "strict"), "a zebra")
     assert not blocked(key("other", "strict"), "a lion")
     assert blocked(key("ws_one", "strict"), "a zebra")
     assert blocked(key("ws_one"), "a lion")
+    assert blocked(key("other", user_id="usr_1"), "an owl")
+    assert blocked(key("other", id="key_2"), "a gnu")
+    assert not blocked(key("other", user_id="usr_1"), "a gnu")
     with pytest.raises(GatewayError, match="gone") as refused:
         guarding.of(key("other", "gone"))
     assert refused.value.status == 403
+
+
+def test_other_guards_are_swapped_in_and_what_is_unchanged_is_not_made_anew() -> None:
+    def declared(*words: str) -> Any:
+        rules = [[{"name": "word", "kind": "keywords", "words": [word]}] for word in words]
+        return [{"name": f"g{number}", "everybody": True, "rules": rule} for number, rule in enumerate(rules)]
+
+    def settings(*words: str) -> list[GuardSettings]:
+        return parse_settings({"guards": declared(*words)}, "test").guards
+
+    key = Key(id="key_1", name="k", role="inference", workspace_id="w")
+    first = guarding_of(declared("lion", "gnu"))
+    second = first.swapped(settings("lion", "owl"))
+    one, two, three = (guarding.of(key) for guarding in (first, second, second.swapped(settings("lion", "gnu"))))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    assert (one.identity == two.identity, one.identity == three.identity) == (False, True)
+    assert first._known["g0"] is second._known["g0"]
+    assert first.tally is second.tally
+    with pytest.raises(ConfigError, match="two of the name 'g0'"):
+        first.swapped([*settings("lion"), *settings("owl")])
+    assert first.swapped([]).of(key) is None
 
 
 def test_a_webhook_that_fails_open_lets_the_call_through(tmp_path: Path) -> None:

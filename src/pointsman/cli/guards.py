@@ -1,4 +1,4 @@
-"""``pointsman guards``: show guards on content, and try them on a text."""
+"""``pointsman guards``: show guards on content, try them on a text, remove one."""
 
 import asyncio
 from pathlib import Path
@@ -8,9 +8,9 @@ import typer
 
 from pointsman.cli import app
 from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
-from pointsman.cli.output import note, print_json, print_table, printable
+from pointsman.cli.output import confirm, note, print_json, print_table, printable
 
-group = command_group("guards", "Show guards on content, and try them on a text.")
+group = command_group("guards", "Show guards on content, try them on a text, remove one.")
 app.add_typer(group)
 
 
@@ -39,6 +39,22 @@ async def _list(page: tuple[int, str], as_json: bool, place: tuple[Path | None, 
     print_table(("name", "source", "looks at", "rules"), [_cells(one) for one in shown])
     if len(found) > limit:
         note(f"there are more: --after {shown[-1]['name']} shows them")
+
+
+@group.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The guard's name.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Remove a guard that was made over the API. Keys that name it are refused from then on."""
+    asyncio.run(_remove(name, (data_dir, config)))
+
+
+async def _remove(name: str, place: tuple[Path | None, Path | None]) -> None:
+    async with opened(*place) as installation:
+        await installation.guards.remove(name)
+        note(f"Removed: {await confirm(installation)}.")
 
 
 def _cells(one: dict[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ async def judged(dialect: Any, response: Response) -> None:
 def examined(dialect: Any, request: Request) -> Request:
     """The request as guards leave it, after the gateway has written into it. Raises GuardBlocked."""
     examine = getattr(dialect, "examined", None)
-    return request if examine is None else examine(request)  # type: ignore[no-any-return]
+    return request if examine is None else examine(request)
 
 
 def client_request(dialect: Any, call: Any, body: bytes) -> Request:
@@ -135,7 +135,7 @@ def client_request(dialect: Any, call: Any, body: bytes) -> Request:
     apart that are the same once they are masked.
     """
     told: Request | None = getattr(dialect, "client_request", None)
-    return dialect.as_request(call, body) if told is None else told  # type: ignore[no-any-return]
+    return dialect.as_request(call, body) if told is None else told
 
 
 class CapturingDialect(AlteredDialect):
