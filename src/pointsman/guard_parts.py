@@ -1,6 +1,6 @@
 """What makes the guards on content of a server's snapshots."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pointsman.clock import Clock
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pointsman.hub.guarding import Guarding
     from pointsman.upstream.guard_hook import GuardHook
 
-Counters = dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]]
-NONE: Final[Mapping[str, int]] = {}
+Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
+NONE: Final[dict[str, int]] = {}
 
 
 class GuardSource(Protocol):

@@ -74,7 +74,8 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             {"name": "lion", "rules": [LION]},
             {"name": "judged", "rules": [judge]},
         ]
-        with running_gateway(tmp_path_factory.mktemp("gateway"), {"connections": [row], "guards": guards}) as gateway:
+        settings = {"connections": [row], "guards": guards, "cache": {"semantic": {"enabled": True}}}
+        with running_gateway(tmp_path_factory.mktemp("gateway"), settings) as gateway:
             yield Site(gateway, simulator, hook)
 
 
@@ -167,7 +168,7 @@ def test_a_question_is_compared_as_the_guards_left_it(site: Site) -> None:
     seen: list[str] = []
 
     class Vectors:
-        async def vector(self, text: str) -> array[float]:
+        async def vector(self, text: str) -> "array[float]":
             seen.append(text)
             return array("f", [1.0, 0.0])
 

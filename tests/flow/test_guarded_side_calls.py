@@ -232,3 +232,14 @@ def test_a_conversation_that_the_gateway_keeps_is_masked_again_in_every_turn(sit
         assert ask(site.gateway.port, request("POST", "/v1/responses", msgspec.json.encode(body))).status == 200
         assert site.sent(0)[-1].count("[EMAIL_1]") == 2
         site.assert_masked(0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_made_of_several_is_looked_at_whole(site: Site, tmp_path: Path, stream: bool) -> None:
+    with site.open(tmp_path, {"targets": ["claude/claude-sonnet-4-5"]}) as site.gateway:
+        answer = site.ask([{"role": "user", "content": f"T-1234 of {MAIL}"}], n=2, stream=stream)
+        assert len(site.sent(2)) == 2
+        assert b"T-1234" not in answer.body
+        assert answer.text == f"echo: [T] of {MAIL}" * (2 if stream else 1)  # all choices, or the first
+        site.assert_masked(2)
+        assert site.ask([{"role": "user", "content": "bluebird"}], n=2, stream=stream).status == 400

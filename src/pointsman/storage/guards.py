@@ -35,10 +35,7 @@ class GuardRepository:
         """Every guard by name."""
         async with self._database.read() as connection:
             found = await connection.execute(select(_TABLE).order_by(_TABLE.c.name))
-            return tuple(
-                GuardRow(**{**row._mapping, "document": msgspec.json.decode(row.document)})  # type: ignore[arg-type]
-                for row in found
-            )
+            return tuple(GuardRow(**{**row._mapping, "document": msgspec.json.decode(row.document)}) for row in found)
 
     async def add(self, row: GuardRow) -> int:
         """Store a new guard. Raises AlreadyExistsError for a name that is taken."""
