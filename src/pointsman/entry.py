@@ -18,6 +18,7 @@ from pointsman.hub.own_calls import OwnCall
 from pointsman.identity.keys import Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
+from pointsman.policy.key_habits import bare
 from pointsman.policy.limits import Reservation
 from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
 from pointsman.routing.metadata import Told, wanted
@@ -47,7 +48,7 @@ class Entry:
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
         "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "preset",
-        "reader", "record", "reservation", "session", "target", "upstream_reservation",
+        "reader", "record", "reservation", "session", "target", "unlogged", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -62,6 +63,7 @@ class Entry:
         self.budgets: Bound | None = None  # those that bind this call
         self.dialect = dialect
         self.admitted = False
+        self.unlogged = False  # its key wants nothing kept but what money needs
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
@@ -155,6 +157,7 @@ class Entry:
         record = whole.record
         self.record.key_id, self.record.workspace_id = record.key_id, record.workspace_id
         self.record.account_id, self.budgets = record.account_id, whole.budgets
+        self.unlogged = whole.unlogged
 
     def keep_hold_of(self, part: "Entry") -> None:
         """Hold what a part of this request has cost, until the whole is settled."""
@@ -296,6 +299,8 @@ class Entry:
             charge(self.budgets, record)
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
+        elif self.unlogged:
+            self._gateway.ledger.write(bare(record), quiet=True)
         else:
             self._gateway.ledger.write(record)
         if self._hold is not None:

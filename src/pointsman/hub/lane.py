@@ -58,6 +58,7 @@ class Entry(Protocol):
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
     reader: Any  # of the stream that it gets
     continuation: Continuation | None  # when another upstream may go on with a stream that breaks
+    unlogged: bool  # nothing of the answer is kept
 
     def aside(self) -> dict[str, Any]: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
@@ -243,7 +244,7 @@ class HubLane:
         """Remember the state in an answer that its reader may not hand back; say so when its thoughts are hidden."""
         if self._passage.translated and hides_thoughts(self._request, response):
             self._passage.fidelity.dropped("response.reasoning", "the upstream has thought, and shows nothing of it")
-        if self._passage.translated and response.choices:
+        if self._passage.translated and response.choices and not self._entry.unlogged:
             services, workspace = self._services, self._entry.record.workspace_id
             parts, now = response.choices[0].parts, services.clock.monotonic()
             services.vault.keep(workspace, self._request, self._answerer(), parts, now)
