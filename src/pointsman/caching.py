@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from pointsman.canonical.identity import Identity
+from pointsman.canonical.identity import Costs, Identity
 from pointsman.canonical.record import CacheOutcome, Outcome
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
@@ -117,7 +117,10 @@ def _give(
     connection = gateway.snapshot.catalogue.connections.get(answer.connection_id or "")
     aside = {"provider": gateway.planner.namer(connection)} if connection is not None else {}
     identity = Identity(
-        request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=lambda: dict(aside)
+        request_id=exchange.request_id,
+        created=exchange.started_at // 1_000_000,
+        aside=lambda: dict(aside),
+        costs=lambda _: Costs(0, 0),
     )
     response = answer.response()
     if connection is not None:

@@ -5,17 +5,18 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pointsman.accounting.billing import add_costs, bill
+from pointsman.accounting.billing import add_costs, bill, fee_of
 from pointsman.accounting.budget_desk import Hold
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
+from pointsman.canonical.identity import Costs
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.continuation import Continuation
 from pointsman.hub.own_calls import OwnCall
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import PREPAID, Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.key_habits import bare
@@ -148,7 +149,10 @@ class Entry:
         if isinstance(call, OwnCall):
             body = max(body, tokens_of(call.text_bytes))
         at = self.record.created_at
-        worst = budgets.worst_case(price if writes is not None else None, body, output, at)
+        known = price if writes is not None else None
+        worst = budgets.worst_case(known, (body, output), at, prepaid=bound.key_kind == PREPAID)
+        if endpoint.byok and known is not None:
+            worst = fee_of(worst, self._gateway.billing)
         spent = self._before.cost_nano_usd if self._before is not None else None
         self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, at)
 
@@ -230,6 +234,17 @@ class Entry:
             spent = int((self._gateway.clock.monotonic() - self._sent_at) * 1e3)
             out |= aside(self._told()._replace(answered=answered, generation_ms=spent), namer)
         return out
+
+    def costs(self, usage: TokenUsage) -> Costs | None:
+        """What the call costs when it has used so much, with all attempts before it; None where a price is unknown."""
+        endpoint, before = self._endpoint, self._before
+        price = endpoint.known_price(self._model) if endpoint is not None else None
+        if endpoint is None or not isinstance(price, Price):
+            return None
+        upstream = price.cost_nano_usd(usage, self.record.created_at)
+        charged = fee_of(upstream, self._gateway.billing) if endpoint.byok else upstream
+        earlier = before.cost_nano_usd or 0 if before is not None else 0
+        return Costs(charged + earlier, upstream, endpoint.byok)
 
     def beside(self, error: GatewayError) -> dict[str, Any] | None:
         """What some clients are told beside an error of a request that was routed."""

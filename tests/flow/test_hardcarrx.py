@@ -113,7 +113,7 @@ def test_a_key_that_the_provider_refuses_is_the_caller_s_mistake_and_held_agains
 
 
 def test_an_upstream_s_fault_is_told_once_and_nobody_else_is_asked(place: Place) -> None:
-    answer = place.chat(provider_key=OWN_KEY, model="sim-model#fault=500")
+    answer = place.chat(provider_key=OWN_KEY, model="sim-model#fault=http_500")
     assert answer.status_code == 500
     assert error_of(answer)["message"]
     assert len(place.other.log.requests) == 1
@@ -188,7 +188,7 @@ def test_no_word_of_a_provider_s_key_is_left_anywhere(place: Place) -> None:
     seen = [place.http.post(CHAT, content=spelt), place.http.post(CHAT, content=spelt[:-1])]
     seen += [place.chat(provider_key=key, stream=stream) for key in (OWN_KEY, WRONG_KEY) for stream in (False, True)]
     seen += [place.chat(provider_key=OWN_KEY, headers={"x-pointsman-explain": "1", "idempotency-key": "k"})]
-    seen += [place.chat(provider_key=OWN_KEY, model="sim-model#fault=cut", stream=True)]
+    seen += [place.chat(provider_key=OWN_KEY, model="sim-model#fault=cut_mid_stream", stream=True)]
     assert [answer.status_code for answer in seen[:3]] == [200, 400, 200]
     place.logs(seen[-1].headers["x-request-id"])
     admin = {"authorization": f"Bearer {KEY}"}

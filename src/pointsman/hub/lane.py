@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from pointsman.accounting.estimation import estimate_usage, tokens_of
 from pointsman.canonical.collect import Collector, replay
 from pointsman.canonical.halves import Dialect, Upstream
-from pointsman.canonical.identity import Identity
+from pointsman.canonical.identity import Costs, Identity
 from pointsman.canonical.parts import ReasoningPart
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
@@ -61,6 +61,7 @@ class Entry(Protocol):
     unlogged: bool  # nothing of the answer is kept
 
     def aside(self) -> dict[str, Any]: ...
+    def costs(self, usage: TokenUsage) -> Costs | None: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def listen(self, answer: CollectedAnswer) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
@@ -182,7 +183,10 @@ class HubLane:
     def _identity(self) -> Identity:
         exchange = self._exchange
         return Identity(
-            request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=self._entry.aside
+            request_id=exchange.request_id,
+            created=exchange.started_at // 1_000_000,
+            aside=self._entry.aside,
+            costs=self._entry.costs,
         )
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:

@@ -22,6 +22,7 @@ from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
+from pointsman.routing.strategies.openrouter import OWN, OWN_LAST
 from pointsman.routing.targets import Connection
 from pointsman.routing.words import WORDS, RouteMaker
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
@@ -425,7 +426,7 @@ def _connection(row: ConnectionRow) -> Connection | None:
         models=row.models,
         priority=row.priority,
         created_at=row.created_at,
-        tags=frozenset(row.tags),
+        tags=_tags(row),
         excluded=row.excluded_models,
         prefix=row.prefix,
     )
@@ -433,6 +434,13 @@ def _connection(row: ConnectionRow) -> Connection | None:
         return connection
     models = tuple(model for model in row.models if connection.offers(model))
     return msgspec.structs.replace(connection, models=models) if models else None
+
+
+def _tags(row: ConnectionRow) -> frozenset[str]:
+    """An account that the upstream bills to the caller itself is one of the caller's own, for routing too."""
+    tags = frozenset(row.tags)
+    own = row.options.get("byok") == "true" and tags.isdisjoint((OWN, OWN_LAST))
+    return tags | {OWN} if own else tags
 
 
 def _local(row: ConnectionRow, chat_installed: bool) -> Connection:
