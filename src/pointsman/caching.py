@@ -123,7 +123,7 @@ def _give(
         costs=lambda _: Costs(0, 0),
     )
     response = answer.response()
-    if connection is not None:
+    if connection is not None and response.model is not None:
         entry.target = target_of(connection, response.model)  # who answered then; nobody is asked now
     body = written(dialect, response, request, identity)
     record.cache, record.cache_source, record.cost_nano_usd = outcome, answer.source_id, 0

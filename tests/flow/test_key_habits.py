@@ -50,8 +50,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             {"id": "open", **there},
         ]
         settings = {
-            "connections": rows, "cache": {"mode": "on"}, "facts": [{"model": "*/twin", "prompt": 1, "completion": 100}],
-        }  # fmt: skip
+            "connections": rows,
+            "cache": {"mode": "on"},
+            "facts": [{"model": "*/twin", "prompt": 1, "completion": 100}],
+        }
         with running_gateway(tmp_path_factory.mktemp("habits"), settings) as gateway:
             made = Place(gateway)
             with made.http:
