@@ -51,11 +51,11 @@ def cache_lines(asking: Asking, dialect: str, told: Told) -> bytes:
 
 
 def bypass_lines(asking: Asking, dialect: str) -> bytes:
-    """The header lines of an answer that was kept out of the cache because its caller wanted that."""
-    lines = b"%b: %b\r\n" % (OUTCOME, CacheOutcome.BYPASS.value.encode())
-    if _is(dialect, getattr(asking, "contract", None), Contract.HARDCARRX):
-        lines += b"x-cache-status: BYPASS\r\n"
-    return lines
+    """The header line of an answer that was kept out of the cache because its caller wanted that; Hardcarrx's clients
+    alone are told.
+    """
+    told = _is(dialect, getattr(asking, "contract", None), Contract.HARDCARRX)
+    return b"x-cache-status: BYPASS\r\n" if told else b""
 
 
 def _is(dialect: str, contract: Contract | None, which: Contract) -> bool:
