@@ -25,7 +25,7 @@ from pointsman.policy.authentication import authenticate
 from pointsman.policy.cache_wishes import OPENROUTER as OPENROUTER_CACHE
 from pointsman.policy.cache_wishes import OWN as CACHE
 from pointsman.policy.cache_wishes import SETTING as CACHE_SETTING
-from pointsman.policy.key_habits import NO_LOG, delay_seconds, finder, with_stream
+from pointsman.policy.key_habits import NO_LOG, delay_seconds, finder, shown_only, with_stream
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -257,11 +257,11 @@ async def _special_route(
     (dialect, call), catalogue = speaking, gateway.snapshot.catalogue
     if wishes is not None and wishes.secret is not None:
         return keyed_route(call.model, wishes.pin or "", catalogue)
-    find = finder(key.settings, catalogue)
     if gateway.files is not None and may_name_files(call.outline or exchange.body):
-        find(call.model)
         places = FilePlaces(gateway.files, gateway.snapshot, key.workspace_id)
-        return await places.route(exchange.body, dialect.WIRE, call.model)
+        route = await places.route(exchange.body, dialect.WIRE, call.model)
+        return shown_only(key.settings, catalogue, route)
+    find = finder(key.settings, catalogue)
     return find(call.model) if wishes is None else wished_route(call.model, wishes, catalogue, find)
 
 

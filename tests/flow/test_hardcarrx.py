@@ -234,6 +234,15 @@ def test_every_refusal_has_a_status_of_the_contract_and_is_logged(place: Place) 
     place.gateway.call(_reset(place))
 
 
+def test_a_client_that_goes_away_is_logged_as_such(place: Place) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    body = {"provider": "sim", "model": "sim-model#fault=stall", "messages": messages, "stream": True, "cache": False}
+    with place.http.stream("POST", CHAT, json=body) as answer:
+        assert answer.status_code == 200
+        next(answer.iter_bytes())
+    assert place.logs(answer.headers["x-request-id"])["status"] == "CANCELLED"
+
+
 async def _reset(place: Place) -> None:
     place.gateway.server.health.reset(0)
 

@@ -49,20 +49,23 @@ def with_stream(body: bytes, settings: Mapping[str, Any], headers: Mapping[bytes
 
 def finder(settings: Mapping[str, Any], catalogue: Catalogue) -> Callable[[str], Route]:
     """What gives the route of a model's name for a key with these settings. It raises GatewayError: MODEL_NOT_FOUND,
-    PERMISSION_DENIED for a model that no list shows where the key may use none of these.
+    and what `shown_only` raises.
     """
     find = catalogue.route_of_any if settings.get(AUTO_RESOLVE) is True else catalogue.route
+    return lambda name: shown_only(settings, catalogue, find(name))
+
+
+def shown_only(settings: Mapping[str, Any], catalogue: Catalogue, route: Route) -> Route:
+    """A route without the targets that no list of models shows, where the key may use none of these.
+
+    Raises GatewayError(PERMISSION_DENIED) when nothing is left.
+    """
     if settings.get(PUBLIC_ONLY) is not True:
-        return find
-
-    def public(name: str) -> Route:
-        route = find(name)
-        steps = tuple(step for step in route.steps if catalogue.shows(step.target))
-        if not steps:
-            raise GatewayError(Kind.PERMISSION_DENIED, f'Model "{name[:100]}" is not allowed for this API key')
-        return route if len(steps) == len(route.steps) else msgspec.structs.replace(route, steps=steps)
-
-    return public
+        return route
+    steps = tuple(step for step in route.steps if catalogue.shows(step.target))
+    if not steps:
+        raise GatewayError(Kind.PERMISSION_DENIED, f'Model "{route.name[:100]}" is not allowed for this API key')
+    return route if len(steps) == len(route.steps) else msgspec.structs.replace(route, steps=steps)
 
 
 def bare(record: RequestRecord) -> RequestRecord:
