@@ -297,6 +297,7 @@ MEANINGS = {
     "identity.session_days": "How long a browser stays signed in without being used.",
     "identity.secure_cookies": "Mark cookies for HTTPS alone also where this server does not end TLS itself.",
     "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
+    "identity.security_contact": "A URL or `mailto:` address for `/.well-known/security.txt`.",
     "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
     "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",

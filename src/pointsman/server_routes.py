@@ -98,6 +98,7 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         agents=installation.agents,
         ip_filter=installation.ip_filter,
         clearings=installation.clearings,
+        security_contact=installation.settings.identity.security_contact,
     )
     application = build_management(services)
     return cast(AsgiApp, application), served_paths(route.path for route in application.routes)

@@ -171,6 +171,14 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/agents/usage-models", AGENT),
     ("GET", "/api/agents/skill-md", AGENT),
     ("POST", "/api/agents/topup", AGENT),
+    ("GET", "/robots.txt", PUBLIC),
+    ("GET", "/llms.txt", PUBLIC),
+    ("GET", "/openapi.json", PUBLIC),
+    ("GET", "/api-parameters.md", PUBLIC),
+    ("GET", "/agent-skill.md", PUBLIC),
+    ("GET", "/.well-known/agent-trust-policy.json", PUBLIC),
+    ("GET", "/.well-known/ai-plugin.json", PUBLIC),
+    ("GET", "/.well-known/security.txt", PUBLIC),
 )
 # Where two contracts stand at one path: CrossCompute's clients reach their own account, for all others this rule holds.
 SHARED: Final = MappingProxyType({("GET", "/api/keys"): ADMIN, ("POST", "/api/keys"): HIGH})

@@ -66,3 +66,4 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
+    security_contact: str | None = None  # a URL or mailto: address, for reports of security problems

@@ -29,6 +29,7 @@ MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
 # Settings that policy/key_conditions.py holds a call against.
 CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
+PREFERRED: Final = "preferredConnections"
 PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
 GUARDS: Final = "guards"  # the setting with the names of guards that look at a key's calls (hub/guarding.py)
 NO_SCOPES: Final[frozenset[str]] = frozenset()
@@ -364,7 +365,7 @@ def _key(row: KeyRow) -> Key:
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
-        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in (*CONDITIONS, PREFERRED))),
     )
 
 

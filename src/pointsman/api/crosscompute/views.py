@@ -3,6 +3,7 @@
 from typing import Any
 
 from pointsman.api.crosscompute.agents import AgentViews
+from pointsman.api.crosscompute.crawler_files import CrawlerFiles
 from pointsman.api.crosscompute.keys import CrossComputeKeys
 from pointsman.api.crosscompute.users import UserViews
 from pointsman.api.services import ManagementServices
@@ -17,4 +18,5 @@ def views(services: ManagementServices, own_keys: CrossComputeKeys) -> list[Any]
         *own_keys.handlers(),
         *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
         *AgentViews(services.gateway, services.agents, services.keys, books, usage, services.apply).handlers(),
+        *CrawlerFiles(services.gateway, services.security_contact).handlers(),
     ]
