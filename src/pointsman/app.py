@@ -9,7 +9,7 @@ import random
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -80,6 +80,9 @@ from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
 
+if TYPE_CHECKING:
+    from pointsman.payment_parts import Payments
+
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
 LOG_FLUSH_SECONDS: Final = 0.05
@@ -124,6 +127,7 @@ class Server:
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
         self.alerts = alert_sender(installation, self.client)
+        self.payments = _open_payments(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.profiles = ProfileRuns(self.combo_memory, self._clock)
@@ -209,6 +213,8 @@ class Server:
         self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
         if self.alerts is not None and (self._link is None or self._link.first):
             self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
+        if self.payments is not None and (self._link is None or self._link.first):
+            self._patient.add(self._spawn("payments", self.payments.run(self._stopping)))
         self._spawn("responses", self.responses.upkeep())
         self._patient.add(self._spawn("vault", self._installation.states.run()))
         self._patient.add(self._spawn("answers", self._installation.answers.run()))
@@ -291,6 +297,8 @@ class Server:
         if self.house is not None:
             await self.house.stop()
         await asyncio.gather(*self._patient)
+        if self.payments is not None:
+            await self.payments.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -312,7 +320,7 @@ class Server:
     # requests
 
     def _router(self, mount: ManagementMount) -> Router:
-        operations = Operations(self.gateway, self._sums, self._health)
+        operations = Operations(self.gateway, self._sums, self._health, pays=self.payments is not None)
         router = Router(mount, contract_hosts(self._settings.server))
         others = OperationRoutes(self.gateway)
         InferenceRoutes(self.gateway, others.of_provider).add_to(router)
@@ -374,6 +382,7 @@ class Server:
             accounts=installation.accounts,
             agents=installation.agents,
             ip_filter=installation.ip_filter,
+            cashier=self.payments.cashier if self.payments is not None else None,
         )
         application = build_management(services)
         return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
@@ -499,6 +508,15 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
+
+
+def _open_payments(installation: Installation, client: UpstreamClient) -> "Payments | None":
+    """None, and nothing imported for it, unless the operator takes payments."""
+    if not installation.settings.x402.enabled:
+        return None
+    from pointsman.payment_parts import Payments
+
+    return Payments(installation, client)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

@@ -25,6 +25,7 @@ from pointsman.fact_settings import FactSettings, check_fact
 from pointsman.guard_settings import GuardSettings, check_guards
 from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
+from pointsman.payment_settings import X402Settings, check_x402
 from pointsman.profile_settings import ProfileSettings
 from pointsman.resilience import ResilienceSettings
 
@@ -286,6 +287,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     sign_in: list[SignInSettings] = []
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
+    x402: X402Settings = X402Settings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -389,6 +391,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     check_budgets(settings.budgets, f"{source}: budgets")
     check_guards(settings.guards, source)
+    check_x402(settings.x402, f"{source}: x402")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if "*" in model.target and "*" not in model.name:
