@@ -13,7 +13,7 @@ PAYMENTS = {
     "x402.valid_seconds": "How long clients are asked to let their signature hold.",
     "x402.settle_timeout_seconds": "How long a call waits for the chain. What comes later is credited all the same.",
     "x402.confirmations": "How many blocks, its own included, must stand on a transaction to be believed.",
-    "x402.facilitator_url": "The service that checks and settles payments: `/verify` and `/settle` are called below it.",
+    "x402.facilitator_url": "The service that checks and settles payments; `/verify` and `/settle` are below it.",
     "x402.facilitator_token": "Its bearer token, if it wants one. `env:NAME`, `file:PATH` or the secret itself.",
     "x402.rpc_url": (
         "A node of the chain (JSON-RPC): asked what arrived. With a facilitator it may be left out; then a payment "

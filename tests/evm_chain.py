@@ -14,8 +14,9 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_tester import EthereumTester, PyEVMBackend
-from eth_tester.exceptions import TransactionFailed, TransactionNotFound, ValidationError
-from eth_utils import keccak
+from eth_tester.exceptions import TransactionFailed, TransactionNotFound
+from eth_tester.exceptions import ValidationError as UnfitError
+from eth_utils import ValidationError, keccak
 
 CHAIN_ID = 84532
 NETWORK = "base-sepolia"
@@ -104,39 +105,39 @@ class EvmChain:
         with self._turn:
             return getattr(self, method)(*params)
 
-    def eth_chainId(self) -> str:  # noqa: N802 - JSON-RPC's name, as those below
+    def eth_chainId(self) -> str:
         return hex(CHAIN_ID)
 
-    def eth_blockNumber(self) -> str:  # noqa: N802
+    def eth_blockNumber(self) -> str:
         return hex(self.tester.get_block_by_number("latest")["number"])
 
-    def eth_gasPrice(self) -> str:  # noqa: N802
+    def eth_gasPrice(self) -> str:
         return hex(self.tester.get_block_by_number("latest")["base_fee_per_gas"] + 10**9)
 
-    def eth_getBlockByNumber(self, number: str, full: bool) -> dict[str, Any]:  # noqa: N802
+    def eth_getBlockByNumber(self, number: str, full: bool) -> dict[str, Any]:
         block = self.tester.get_block_by_number(number)
         names = {"number": "number", "timestamp": "timestamp", "baseFeePerGas": "base_fee_per_gas"}
         return {name: hex(block[inner]) for name, inner in names.items()}
 
-    def eth_getTransactionCount(self, address: str, block: str) -> str:  # noqa: N802
+    def eth_getTransactionCount(self, address: str, block: str) -> str:
         return hex(self.tester.get_nonce(address, block))
 
     def eth_call(self, wanted: dict[str, str], block: str) -> str:
         return str(self.tester.call({"from": self._bank, **wanted, "gas": GAS}, block))
 
-    def eth_estimateGas(self, wanted: dict[str, str]) -> str:  # noqa: N802
+    def eth_estimateGas(self, wanted: dict[str, str]) -> str:
         return hex(self.tester.estimate_gas({"from": self._bank, **wanted, "gas": GAS}))
 
-    def eth_sendRawTransaction(self, raw: str) -> str:  # noqa: N802
+    def eth_sendRawTransaction(self, raw: str) -> str:
         return str(self.tester.send_raw_transaction(raw))
 
-    def eth_getTransactionByHash(self, name: str) -> dict[str, Any] | None:  # noqa: N802
+    def eth_getTransactionByHash(self, name: str) -> dict[str, Any] | None:
         try:
             return {"hash": self.tester.get_transaction_by_hash(name)["hash"]}
         except TransactionNotFound:
             return None
 
-    def eth_getTransactionReceipt(self, name: str) -> dict[str, Any] | None:  # noqa: N802
+    def eth_getTransactionReceipt(self, name: str) -> dict[str, Any] | None:
         try:
             found = self.tester.get_transaction_receipt(name)
         except TransactionNotFound:
@@ -145,7 +146,7 @@ class EvmChain:
         numbers = {"status": hex(found["status"]), "blockNumber": hex(found["block_number"])}
         return {"transactionHash": found["transaction_hash"], "logs": logs, **numbers}
 
-    def eth_getLogs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
+    def eth_getLogs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         kinds, payer, nonce = wanted["topics"]
         found = self.tester.get_logs(
             from_block=int(wanted["fromBlock"], 16), to_block=int(wanted["toBlock"], 16), address=self.token
@@ -168,14 +169,14 @@ class _Rpc(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     chain: EvmChain
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         wanted = json.loads(self.rfile.read(int(self.headers["content-length"])))
         told: dict[str, Any] = {"jsonrpc": "2.0", "id": wanted["id"]}
         try:
             told["result"] = self.chain.answer(wanted["method"], wanted["params"])
         except TransactionFailed as error:
             told["error"] = {"code": 3, "message": f"execution reverted: {error}"}
-        except ValidationError as error:
+        except (UnfitError, ValidationError) as error:
             told["error"] = {"code": -32000, "message": str(error)}
         except ConnectionError:
             self.close_connection = True

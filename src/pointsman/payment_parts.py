@@ -1,4 +1,4 @@
-"""The parts of payments by x402 that a serving process has, put together for `app`; nothing of them without `[x402]`."""
+"""The parts of payments by x402 that a serving process has, put together for `app` when there is `[x402]`."""
 
 import asyncio
 from importlib.util import find_spec

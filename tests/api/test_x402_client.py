@@ -1,4 +1,4 @@
-"""x402's reference client pays a real gateway by itself, on a real EVM; and its reference facilitator settles for one."""
+"""x402's reference client pays a real gateway by itself, on a real EVM; its facilitator settles for one."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ class _Facilitation(BaseHTTPRequestHandler):
     facilitator: x402FacilitatorSync
     down: threading.Event  # the answer to a settlement is lost while it is set
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         from x402.schemas import PaymentPayload, PaymentRequirements
         from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 

@@ -8,7 +8,7 @@ import httpx
 
 from evm_chain import PAY_TO, EvmChain, running_chain
 from gateway import wait_until
-from serve_process import serving, toml
+from serve_process import ServeProcess, serving, toml
 from x402_payments import authorization, payment, settings_of
 
 PATH = "/api/agents/topup"
@@ -29,6 +29,10 @@ class Gate:
             self.opened.wait(60)
 
 
+def _client(server: ServeProcess) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60)
+
+
 def _register(client: httpx.Client) -> dict[str, str]:
     made = client.post("/api/agents/register", json={"agentId": "crasher"}).json()
     agent = {"authorization": f"Bearer {made['apiKey']}"}
@@ -41,12 +45,11 @@ def _bought(client: httpx.Client, agent: dict[str, str]) -> float:
 
 
 def _die_in_the_middle(chain: EvmChain, data_dir: Path, config: str, method: str) -> tuple[dict[str, str], ...]:
-    """Kill the server when it waits for the node's answer to ``method``; gives the agent's and the payment's headers."""
+    """Kill the server while it waits for the node's answer to ``method``; gives the headers of agent and payment."""
     payer, gate = chain.payer(len(method)), Gate(method)
     header = payment(chain, payer, 2, authorization(payer))
     with serving(data_dir, config) as server:
-        base = f"http://127.0.0.1:{server.port}"
-        with httpx.Client(base_url=base, timeout=60) as client:
+        with _client(server) as client:
             agent = _register(client)
             chain.before = gate
             broken: list[Exception] = []
@@ -76,13 +79,12 @@ def test_a_payment_whose_server_died_after_sending_it_is_credited_at_the_next_st
         config = toml([], {"x402": settings_of(chain)})
         agent, header = _die_in_the_middle(chain, tmp_path / "data", config, "eth_getTransactionReceipt")
         assert chain.balance(PAY_TO) == 1_000_000
-        with serving(tmp_path / "data", config) as server:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
-                wait_until(lambda: _bought(client, agent) == 10_000, "credit", START_S)
-                again = client.post(PATH, headers={**agent, **header})
-                assert again.status_code == 200, again.text
-                assert again.json()["topup"]["txHash"].startswith("0x")
-                assert _bought(client, agent) == 10_000
+        with serving(tmp_path / "data", config) as server, _client(server) as client:
+            wait_until(lambda: _bought(client, agent) == 10_000, "credit", START_S)
+            again = client.post(PATH, headers={**agent, **header})
+            assert again.status_code == 200, again.text
+            assert again.json()["topup"]["txHash"].startswith("0x")
+            assert _bought(client, agent) == 10_000
         assert chain.balance(PAY_TO) == 1_000_000
         assert chain.calls.count("eth_sendRawTransaction") == 1
 
@@ -95,9 +97,8 @@ def test_a_payment_whose_server_died_before_sending_it_moves_nothing_until_it_is
         config = toml([], {"x402": settings})
         agent, _ = _die_in_the_middle(chain, tmp_path / "data", config, "eth_estimateGas")
         looked = chain.calls.count("eth_getBlockByNumber")
-        with serving(tmp_path / "data", config) as server:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
-                wait_until(lambda: chain.calls.count("eth_getBlockByNumber") > looked, "look at the chain", START_S)
-                assert _bought(client, agent) == 0
+        with serving(tmp_path / "data", config) as server, _client(server) as client:
+            wait_until(lambda: chain.calls.count("eth_getBlockByNumber") > looked, "look at the chain", START_S)
+            assert _bought(client, agent) == 0
         assert "eth_sendRawTransaction" not in chain.calls
         assert chain.balance(PAY_TO) == 0

@@ -1,4 +1,4 @@
-"""Compares payments that were begun with the chain, at the start and then again and again: what has arrived is credited.
+"""Compares payments that were begun with the chain, at the start and then again and again, and credits what arrived.
 
 It never moves money: a payer whose call was broken off has either paid, or is free to pay anew.
 """

@@ -1,7 +1,7 @@
 """Payments by x402 in the gateway's own language: what is asked for, what was signed, and how it stands.
 
-Amounts of the asset are whole atomic units; money of ours is nano-USD; instants of the chain are seconds since 1970 UTC.
-Addresses and hashes are lower-case hexadecimal with ``0x``, unless they are only shown.
+Amounts of the asset are whole atomic units, money of ours is nano-USD, instants of the chain are seconds since 1970
+UTC. Addresses and hashes are lower-case hexadecimal with ``0x``, unless they are only shown.
 """
 
 from enum import StrEnum

@@ -3,6 +3,7 @@
 Selectors and topics are the first 4 bytes and the whole of Keccak-256 of the names beside them.
 """
 
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -164,7 +165,7 @@ def has_arrived(receipt: dict[str, Any], row: PaymentRow) -> bool:
     events = [event for event in receipt.get("logs") or () if str(event.get("address")).lower() == row.asset]
     used = [USED, "0x" + word(row.payer), row.nonce]
     moved = [TRANSFER, "0x" + word(row.payer), "0x" + word(row.pay_to)]
-    for event, following in zip(events, events[1:], strict=False):
+    for event, following in pairwise(events):
         if _topics(event) == used and _topics(following) == moved:
             adjacent = number(following.get("logIndex")) == number(event.get("logIndex")) + 1
             return adjacent and int(str(following.get("data")), 16) == row.amount_atomic

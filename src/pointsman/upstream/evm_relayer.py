@@ -158,7 +158,7 @@ class Relayer:
             self._address = await asyncio.to_thread(evm_signatures.address_of, self._key)
         signed = payment.authorization
         times = (signed.valid_after, signed.valid_before)
-        words = (signed.payer, signed.pay_to, signed.value, *times, signed.nonce)
+        words: tuple[str | int, ...] = (signed.payer, signed.pay_to, signed.value, *times, signed.nonce)
         r, s, v = (signed.signature[part].hex() for part in (slice(32), slice(32, 64), slice(64, 65)))
         v = f"{int(v, 16) + 27:02x}" if int(v, 16) < 27 else v  # some signers count from 0
         data = "0x" + TRANSFER_WITH_AUTHORIZATION + "".join(map(word, words)) + f"{v:0>64}{r}{s}"

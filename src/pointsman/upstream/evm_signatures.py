@@ -1,6 +1,6 @@
 """EIP-712 signatures of authorizations, and our own of transactions, by eth-account: blocking, so called in a thread.
 
-It is imported when the first payment comes: some seconds and 15 MB that nobody else needs (docs/decisions/0025-x402.md).
+It is imported when the first payment comes: 15 MB that nobody else needs (docs/decisions/0025-x402.md).
 """
 
 from typing import Any, Final
@@ -26,7 +26,8 @@ def signer_of(offer: Offer, signed: Authorization) -> str | None:
     """The address (lower case) whose key made the signature; None for one that nobody's key makes."""
     from eth_account import Account
     from eth_account.messages import encode_typed_data
-    from eth_keys.exceptions import BadSignature, ValidationError
+    from eth_keys.exceptions import BadSignature
+    from eth_utils import ValidationError
 
     domain = {
         "name": offer.asset_name,

@@ -1,4 +1,4 @@
-"""A facilitator of x402: a service that checks payments and settles them for us (``POST /verify``, ``POST /settle``)."""
+"""A facilitator of x402: a service that checks and settles payments for us (``POST /verify``, ``POST /settle``)."""
 
 from typing import Final, TypeVar
 

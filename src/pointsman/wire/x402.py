@@ -1,4 +1,4 @@
-"""x402 over HTTP, versions 1 and 2, scheme ``exact`` on EVM chains: challenges, payments, receipts, the facilitator's API.
+"""x402 over HTTP, versions 1 and 2, scheme ``exact`` on EVM: challenges, payments, receipts, the facilitator's API.
 
 Version 1 has the challenge in the body and ``X-PAYMENT``; version 2 has base64 of JSON in ``PAYMENT-REQUIRED`` and
 ``PAYMENT-SIGNATURE``. As the specification and the reference client 2.25.0 have them (2026-11).
