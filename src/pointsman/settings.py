@@ -31,10 +31,8 @@ from pointsman.resilience import ResilienceSettings
 
 DEFAULT_PORT: Final = 20128
 DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
-_ORIGIN: Final = re.compile(
-    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
-)  # as browsers write it
-
+# As browsers write it.
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]

@@ -27,7 +27,7 @@ def signer_of(offer: Offer, signed: Authorization) -> str | None:
     from eth_account import Account
     from eth_account.messages import encode_typed_data
     from eth_keys.exceptions import BadSignature
-    from eth_utils import ValidationError
+    from eth_utils.exceptions import ValidationError
 
     domain = {
         "name": offer.asset_name,
