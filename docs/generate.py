@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is
 
 from benchmarks.figures import figures_block
 from docs.generate_cache import CACHE
+from docs.generate_payments import PAYMENTS
 
 from pointsman import settings
 from pointsman.cli import app
@@ -190,6 +191,7 @@ MEANINGS = {
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
     **RESILIENCE,
     **CACHE,
+    **PAYMENTS,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",

@@ -21,7 +21,7 @@ ELSEWHERE = {
     ("POST", "/api/v1/credits/coinbase"),
     ("GET", "/api/v1/organization/members"),
     ("POST", "/api/v1/audio/transcriptions"),
-    ("POST", "/api/agents/topup"),  # no payment is taken yet
+    ("POST", "/api/agents/topup"),  # needs a chain: tests/api/test_top_ups.py
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
     ("POST", "/api/providers/agy-auth/apply-local"),

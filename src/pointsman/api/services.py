@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from pointsman.accounting.cashier import Cashier
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway
@@ -62,6 +63,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     users: UserRepository
     agents: AgentService
     ip_filter: IpFilterService
+    cashier: Cashier | None  # takes payments by x402
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision

@@ -7,9 +7,19 @@ from pointsman.storage import (
     identity_tables,
     key_usage,
     ledger_tables,
+    payments,
     tables,
 )
 
 metadata = tables.metadata
 # Each adds its tables to `metadata` when imported.
-MODULES = (tables, identity_tables, ledger_tables, budget_tables, cache_tables, key_usage, authorization_codes)
+MODULES = (
+    tables,
+    identity_tables,
+    ledger_tables,
+    budget_tables,
+    cache_tables,
+    key_usage,
+    authorization_codes,
+    payments,
+)
