@@ -290,6 +290,7 @@ class Server:
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
+        await self._installation.audit.aclose()
         await asyncio.gather(*self._patient)
         for task in self._tasks:
             task.cancel()
@@ -342,6 +343,7 @@ class Server:
 
     def _load_management(self) -> Plane:
         from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
+        from pointsman.api.audited import AuditedPlane
 
         installation = self._installation
         services = ManagementServices(
@@ -373,9 +375,11 @@ class Server:
             accounts=installation.accounts,
             agents=installation.agents,
             ip_filter=installation.ip_filter,
+            audit=installation.audit,
         )
         application = build_management(services)
-        return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
+        audited = AuditedPlane(cast(AsgiApp, application), installation.audit, self.gateway, installation.user_rows)
+        return audited, served_paths(route.path for route in application.routes)
 
     def _local_children(self) -> LocalChildren | None:
         """This machine's models: our own programs, or as a worker the supervisor's."""
@@ -406,6 +410,7 @@ class Server:
     async def _build_snapshot(self) -> Snapshot:
         installation = self._installation
         revision = await installation.configuration.revision()
+        await installation.secrets.refresh()
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
         connections, prices = installation.connections, self.prices

@@ -1,5 +1,6 @@
 """Time and identifiers, passed in wherever they are needed: the only module that reads the clock."""
 
+import datetime
 import os
 import time
 from typing import Protocol
@@ -45,3 +46,14 @@ class SystemClock:
         self._counter = counter = (self._counter + 1) & 0xFFFFFF
         milliseconds = (self.now_us() if now_us is None else now_us) // 1000
         return f"{prefix}_{(milliseconds << 24 | counter).to_bytes(9, 'big').hex()}{self._tail}"
+
+
+def instant_us(text: str) -> int:
+    """An instant in ISO 8601 (of UTC where it does not say) in microseconds since 1970. Raises ValueError."""
+    moment = datetime.datetime.fromisoformat(text[:40])
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    try:
+        return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
+    except OverflowError:
+        raise ValueError("out of range") from None

@@ -15,14 +15,18 @@ from pointsman.accounting.ledger_service import LedgerService
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.cache_settings import MAX_TTL_SECONDS
+from pointsman.canonical.audit import Entry
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
-from pointsman.identity.agents import AgentService
+from pointsman.identity.agents import WINDOW_SECONDS, AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
+from pointsman.identity.lockout import Lockout
+from pointsman.identity.master_keys import MasterKeys
 from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
 from pointsman.identity.users import UserService
-from pointsman.keyring import Secret, load_master_key
+from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
@@ -41,6 +45,7 @@ from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.audit import AuditRepository
 from pointsman.storage.authorization_codes import CodeRepository
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.cache_clearings import CacheClearings
@@ -52,6 +57,7 @@ from pointsman.storage.files import FileRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.master_keys import MasterKeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
@@ -61,6 +67,7 @@ from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
 from pointsman.storage.routing_engines import EngineRepository
+from pointsman.storage.sign_in_failures import SignInFailures
 from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.engines import EngineService
@@ -72,6 +79,8 @@ from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 if TYPE_CHECKING:
+    from pointsman.resealing import Resealer
+    from pointsman.rotation import Rotation
     from pointsman.upstream.client import UpstreamClient
     from pointsman.upstream.open_id import OpenIdProvider
 
@@ -86,14 +95,19 @@ log = structlog.get_logger("pointsman.installation")
 class Installation:
     """One data directory and its database: what every command and the server work on."""
 
-    def __init__(self, settings: Settings, environment: Environment, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, environment: Environment, database: Database, clock: Clock, secrets: MasterKeys
+    ) -> None:
         self.settings = settings
         self.environment = environment
         self.data_dir = environment.data_dir
         self.database = database
         self.database_url = database_url(settings, environment)
         self.clock = clock
-        master = load_master_key(self.data_dir, environment.secret_key)
+        self.secrets = secrets
+        master = secrets.master
+        self.master = master
+        self.audit = AuditTrail(AuditRepository(database), master, clock, self.data_dir)
         self.key_rows = KeyRepository(database)
         self.requests = RequestRepository(database)
         self.nodes = NodeRepository(database)
@@ -127,7 +141,6 @@ class Installation:
         )
         self.cached = StateStore(StateRepository(database), master, clock, kept_bounds, CACHED)
         self.clearings = CacheClearings(database)
-        self.master = master
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
         self.configuration = ConfigurationRepository(database)
         self.health_rows = HealthRepository(database)
@@ -138,13 +151,13 @@ class Installation:
         self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
         self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
-        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
+        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock, self._sign_ins())
         registration = identity.agent_registration_secret
         self.agents = AgentService(
             self.accounts,
             self.keys,
             clock,
-            identity.agent_registrations,
+            self._registrations(),
             environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
         )
         self.ip_filter = IpFilterService(self.accounts, clock)
@@ -173,6 +186,29 @@ class Installation:
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
+
+    def resealer(self) -> "Resealer":
+        """What seals everything anew with the current master key."""
+        from pointsman.resealing import Resealer
+
+        return Resealer(self.database, self.master)
+
+    def rotation(self) -> "Rotation":
+        """What changes the master key."""
+        from pointsman.rotation import Rotation
+
+        return Rotation(self.secrets, self.configuration, self.resealer(), self.clock, self.await_revision)
+
+    def _sign_ins(self) -> Lockout:
+        identity, rows = self.settings.identity, SignInFailures(self.database)
+        failures, seconds = identity.sign_in_failures, identity.sign_in_window_seconds
+        return Lockout(rows, self.master, self.clock, what="sign-in", failures=failures, seconds=seconds)
+
+    def _registrations(self) -> Lockout | None:
+        most, rows = self.settings.identity.agent_registrations, SignInFailures(self.database)
+        if most == 0:
+            return None
+        return Lockout(rows, self.master, self.clock, what="registration", failures=most, seconds=WINDOW_SECONDS)
 
     def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
         """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""
@@ -212,7 +248,13 @@ async def open_installation(settings: Settings, environment: Environment) -> Asy
     """Open (and at first use create) the data directory and database. Raises ConfigError."""
     async with _open_database(settings, environment) as database:
         await database.migrate()
-        yield Installation(settings, environment, database, SystemClock())
+        clock, secret = SystemClock(), environment.secret_key
+        secrets = MasterKeys(MasterKeyRepository(database), clock, environment.data_dir, secret)
+        try:
+            await secrets.load()
+        except StorageError as error:
+            raise ConfigError(f"can't use the database: {error}") from error
+        yield Installation(settings, environment, database, clock, secrets)
 
 
 async def is_upgraded(settings: Settings, environment: Environment) -> bool:
@@ -272,6 +314,8 @@ class Housekeeping:
         installation = self._installation
         await installation.users.ensure_administrator(installation.environment.admin_password)
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+        if installation.keys.first_made is not None:
+            await installation.audit.note(_first_key(installation))
 
     def start(self) -> None:
         """Begin to project, and to sweep the vault."""
@@ -306,6 +350,18 @@ class Housekeeping:
         except StorageError as error:
             log.warning("not everything was projected; the next start does it", reason=str(error))
         self._lock.close()
+
+
+def _first_key(installation: Installation) -> Entry:
+    return Entry(
+        at=installation.clock.now_us(),
+        source="server",
+        action="apikey.created",
+        outcome="success",
+        status=0,
+        object_kind="apikey",
+        object_id=installation.keys.first_made,
+    )
 
 
 def _make_children(installation: Installation) -> dict[str, LocalModel]:

@@ -18,6 +18,7 @@ from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.audit_log import AuditLog
 from pointsman.api.omniroute.cache import CacheViews
 from pointsman.api.omniroute.cli_tokens import CliTokens
 from pointsman.api.omniroute.combo_figures import ComboFigures
@@ -45,6 +46,7 @@ from pointsman.api.openrouter.keys import KeyViews
 from pointsman.api.openrouter.members import MemberView
 from pointsman.api.openrouter.own_key import OwnKeyView
 from pointsman.api.openrouter.presets import PresetViews
+from pointsman.api.pointsman.audit import AuditViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.engines import EngineViews
@@ -57,6 +59,7 @@ from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
@@ -111,6 +114,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     users: UserRepository
     agents: AgentService
     ip_filter: IpFilterService
+    audit: AuditTrail
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
@@ -172,6 +176,8 @@ def build_management(services: ManagementServices) -> Litestar:
                 *EngineViews(services.engines, services.apply).handlers(),
                 *BudgetViews(services.budgets, services.apply).handlers(),
                 *LedgerViews(services.ledger, services.database, services.journal).handlers(),
+                *AuditViews(services.audit).handlers(),
+                AuditLog(services.audit).handler(),
                 *ModelWordViews(services.model_words, services.apply).handlers(),
                 *_router(services),
                 *PresetViews(services.presets, services.apply).handlers(),

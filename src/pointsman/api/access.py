@@ -80,6 +80,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/pointsman/ledger/entries", ADMIN),
     ("POST", "/api/pointsman/ledger/top-ups", HIGH),
     ("POST", "/api/pointsman/ledger/verify", ADMIN),
+    ("GET", "/api/pointsman/audit", ADMIN),
+    ("GET", "/api/compliance/audit-log", ADMIN),
     ("POST", "/api/pointsman/auth/token", PUBLIC),
     ("GET", "/openapi/{name}", PUBLIC),
     ("GET", "/api/openapi/spec", PUBLIC),

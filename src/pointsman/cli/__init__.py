@@ -43,6 +43,7 @@ def main() -> None:
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     aliases,
+    audit,
     budgets,
     chat,
     combos,
@@ -56,6 +57,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     model_words,
     models,
     route,
+    secrets,
     serve,
     simulate,
     translate,
@@ -65,6 +67,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 __all__ = [
     "aliases",
     "app",
+    "audit",
     "budgets",
     "chat",
     "combos",
@@ -79,6 +82,7 @@ __all__ = [
     "model_words",
     "models",
     "route",
+    "secrets",
     "serve",
     "simulate",
     "translate",

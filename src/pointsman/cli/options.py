@@ -39,6 +39,7 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
     """
     import sys
 
+    from pointsman.cli.audited import recorded
     from pointsman.errors import ConfigError, GatewayError, Kind
     from pointsman.installation import open_installation
     from pointsman.logs import configure_logging
@@ -47,7 +48,8 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
     configure_logging("warning", sys.stderr)
     try:
         async with open_installation(*load(data_dir, config)) as installation:
-            yield installation
+            async with recorded(installation.audit):
+                yield installation
     except StorageError as error:
         raise GatewayError(Kind.NOT_READY, f"can't use the database: {error}") from error
     except AlreadyExistsError as error:  # somebody else was faster by a moment
