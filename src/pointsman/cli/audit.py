@@ -62,7 +62,7 @@ def list_rows(
 
 @group.command()
 def verify(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Prove that no row was changed, removed or moved, also none at the end. What is wrong is shown, with exit code 3."""
+    """Prove that no row was changed, removed or moved, also at the end. What is wrong is shown, with exit code 3."""
     from pointsman.identity.audit_check import check_log
 
     async def work() -> "AuditReport":

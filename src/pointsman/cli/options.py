@@ -47,9 +47,8 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
 
     configure_logging("warning", sys.stderr)
     try:
-        async with open_installation(*load(data_dir, config)) as installation:
-            async with recorded(installation.audit):
-                yield installation
+        async with open_installation(*load(data_dir, config)) as installation, recorded(installation.audit):
+            yield installation
     except StorageError as error:
         raise GatewayError(Kind.NOT_READY, f"can't use the database: {error}") from error
     except AlreadyExistsError as error:  # somebody else was faster by a moment

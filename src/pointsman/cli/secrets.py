@@ -33,13 +33,11 @@ def status(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile
 
     (rows, counts), from_file = asyncio.run(work())
     if as_json:
-        print_json({
-            "key_id": next(row.id for row in rows if row.state == "current"),
-            "from": "file" if from_file else "environment",
-            "generations": [{name: getattr(row, name) for name in ("id", "number", "state", "created_at", "finished_at")}
-                            for row in rows],
-            "sealed": counts,
-        })  # fmt: skip
+        names = ("id", "number", "state", "created_at", "finished_at")
+        current = next(row.id for row in rows if row.state == "current")
+        generations = [{name: getattr(row, name) for name in names} for row in rows]
+        source = "file" if from_file else "environment"
+        print_json({"key_id": current, "from": source, "generations": generations, "sealed": counts})
         return
     cells = [(str(row.number), row.id, row.state, local_time(row.created_at)) for row in rows]
     print_table(("number>", "id", "state", "since"), cells)
