@@ -88,6 +88,7 @@ def show_gauges(server: "Server", installation: Installation, clock: Clock) -> N
             "result",
             lambda: answers.reads,
         ),
+        "pointsman_audit_rows": ("Rows for the audit log.", "result", lambda: installation.audit.rows),
         "pointsman_vault_reads": (
             "Looks into the database for reasoning state that memory has not.",
             "result",

@@ -55,7 +55,7 @@ class AuditTrail:
         self._suppressed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.failed = 0  # rows that the database would not take
+        self.rows: Final = {"written": 0, "failed": 0}  # failed: the database would not take them
 
     def now_us(self) -> int:
         """The instant that a row gets."""
@@ -81,6 +81,7 @@ class AuditTrail:
     async def record(self, entry: Entry) -> Link:
         """Write a row. Raises StorageError."""
         link = await self.repository.append(entry, self._link)
+        self.rows["written"] += 1
         await self._note_end(link)
         return link
 
@@ -89,7 +90,7 @@ class AuditTrail:
         try:
             await self.record(entry)
         except (StorageError, AlreadyExistsError, OSError) as error:
-            self.failed += 1
+            self.rows["failed"] += 1
             log.error("not in the audit log", action=entry.action, outcome=entry.outcome, reason=str(error))
 
     def note_later(self, entry: Entry) -> asyncio.Task[None]:
