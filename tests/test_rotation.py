@@ -238,9 +238,7 @@ def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:
     async def damage(installation: Installation) -> None:
         await fill(installation)
         async with installation.database.write() as connection:
-            await connection.execute(
-                connections.update().where(connections.c.id == "c3").values(sealed_secret=broken)
-            )
+            await connection.execute(connections.update().where(connections.c.id == "c3").values(sealed_secret=broken))
 
     async def check(installation: Installation) -> None:
         async with installation.database.read() as connection:

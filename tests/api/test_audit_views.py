@@ -123,7 +123,7 @@ def test_no_secret_that_is_sent_gets_into_a_row(gateway: RunningGateway, client:
     client.post("/api/v1/keys", json={"name": CANARY}, headers={"authorization": f"Bearer {CANARY}"})
     rows = gateway.call(gateway.installation.audit.repository.page(EVERYTHING, 500))
     assert len(rows) > 5
-    assert "canary" not in repr(rows)
+    assert [row.entry for row in rows if "canary" in repr(row)] == []
     assert KEY not in repr(rows)
 
 

@@ -66,7 +66,7 @@ class AuditedPlane:
     async def _entry(self, call: "_Call", operation: Operation, status: int) -> Entry:
         outcome, scope, body = outcome_of(status), call.scope, call.asked()
         signs_in = (scope["method"], scope.get("path_template")) in SIGN_INS
-        caller: Key | None = scope["state"].get("caller") or self._made_session(call)
+        caller: Key | None = scope["state"].get("identity") or self._made_session(call)
         action, object_id = operation.action, self._object_id(call, succeeded=outcome == "success")
         if signs_in:
             action = f"{action}.{'success' if outcome == 'success' else _ENDINGS.get(status, 'error')}"

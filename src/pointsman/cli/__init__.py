@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from pointsman.cli.audited import Commands
 from pointsman.exits import run
 
-app = typer.Typer(
+app = Commands(
     name="pointsman",
     help="One fast, exact gateway in front of every language model.",
     no_args_is_help=True,

@@ -6,16 +6,16 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import click
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from pointsman.canonical.audit import Entry, Outcome
     from pointsman.identity.audit_trail import AuditTrail
 
-_OBJECT: Final = "pointsman.audited"  # where a command's context keeps what it says of itself
 _PLACES: Final = frozenset(("data_dir", "config", "as_json", "quiet", "password_stdin"))
 
 
@@ -29,6 +29,39 @@ class Change(NamedTuple):
     kind: str
     named_by: str | None = None
     only_when_told: bool = False
+
+
+class Running:
+    """The command that runs: its name without the program's, and the arguments that were given with it."""
+
+    def __init__(self, name: str, given: dict[str, Any]) -> None:
+        self.name = name
+        self.given = given
+        self.told: tuple[str, str | None] | None = None  # what it said by `about`
+
+
+_running: Final[ContextVar[Running | None]] = ContextVar("running", default=None)
+
+
+class Command(TyperCommand):
+    """A command of ours: notes which one runs, and with what."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        given = {name: value for name, value in ctx.params.items() if _is_given(ctx, name)}
+        token = _running.set(Running(_name(ctx), given))
+        try:
+            return super().invoke(ctx)
+        finally:
+            _running.reset(token)
+
+
+class Commands(typer.Typer):
+    """Commands of ours, or a group of them."""
+
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        """As typer has it."""
+        return super().command(name, **{"cls": Command, **options})
 
 
 CHANGES: Final = {
@@ -75,17 +108,17 @@ READS: Final = frozenset(
 
 def about(object_id: str, action: str | None = None) -> None:
     """Say what the command that runs has made or found, and that it changes it; ``action``: by another name."""
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.meta[_OBJECT] = (object_id, action)
+    running = _running.get()
+    if running is not None:
+        running.told = (object_id, action)
 
 
 @asynccontextmanager
 async def recorded(trail: "AuditTrail") -> AsyncIterator[None]:
     """Leave a row of what the command that runs does inside, done or refused; none of one that only reads."""
-    context = click.get_current_context(silent=True)
-    change = CHANGES.get(_name(context)) if context is not None else None
-    if context is None or change is None:
+    running = _running.get()
+    change = CHANGES.get(running.name) if running is not None else None
+    if running is None or change is None:
         yield
         return
     outcome: Outcome = "failed"
@@ -97,9 +130,9 @@ async def recorded(trail: "AuditTrail") -> AsyncIterator[None]:
         outcome, status = _outcome(error)
         raise
     finally:
-        told = context.meta.pop(_OBJECT, None)
-        if told is not None or not change.only_when_told:
-            await trail.note(_entry(context, change, trail, (outcome, status), told))
+        if running.told is not None or not change.only_when_told:
+            await trail.note(_entry(running, change, trail, (outcome, status)))
+        running.told = None
 
 
 def _outcome(error: BaseException) -> "tuple[Outcome, int]":
@@ -112,16 +145,10 @@ def _outcome(error: BaseException) -> "tuple[Outcome, int]":
     return ("refused" if isinstance(error, GatewayError) and error.status < 500 else "failed"), 1
 
 
-def _entry(
-    context: click.Context,
-    change: Change,
-    trail: "AuditTrail",
-    result: "tuple[Outcome, int]",
-    told: tuple[str, str | None] | None,
-) -> "Entry":
+def _entry(running: Running, change: Change, trail: "AuditTrail", result: "tuple[Outcome, int]") -> "Entry":
     from pointsman.canonical.audit import MOST_FIELDS, Entry
 
-    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    given, told = running.given, running.told
     named = told[0] if told is not None else str(given.get(change.named_by or "", "") or "")
     return Entry(
         at=trail.now_us(),
@@ -138,15 +165,15 @@ def _entry(
     )
 
 
-def _is_given(context: click.Context, name: str) -> bool:
+# typer carries its own copy of click, whose classes it does not publish: hence Any.
+def _is_given(context: Any, name: str) -> bool:
     source = context.get_parameter_source(name)
-    return name not in _PLACES and source is not None and source is click.core.ParameterSource.COMMANDLINE
+    return name not in _PLACES and source is not None and source.name == "COMMANDLINE"
 
 
-def _name(context: click.Context) -> str:
-    """The command without the program's name: ``keys create``."""
+def _name(context: Any) -> str:
     parts: list[str] = []
-    here: Any = context
+    here = context
     while here is not None and here.parent is not None:
         parts.insert(0, here.info_name or "")
         here = here.parent

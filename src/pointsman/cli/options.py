@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointsman.cli.audited import Commands, recorded
+
 if TYPE_CHECKING:
     from pointsman.installation import Installation
     from pointsman.settings import Environment, Settings
@@ -19,9 +21,9 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def command_group(name: str, summary: str) -> typer.Typer:
+def command_group(name: str, summary: str) -> Commands:
     """A group of commands, to be added to the application under ``name``."""
-    return typer.Typer(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
+    return Commands(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
 
 
 def load(data_dir: Path | None, config: Path | None) -> "tuple[Settings, Environment]":
@@ -39,7 +41,6 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
     """
     import sys
 
-    from pointsman.cli.audited import recorded
     from pointsman.errors import ConfigError, GatewayError, Kind
     from pointsman.installation import open_installation
     from pointsman.logs import configure_logging
