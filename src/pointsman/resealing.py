@@ -4,11 +4,11 @@ Whatever is stored sealed stands in the table `COLUMNS`; a test holds the databa
 somebody changes meanwhile is left as it is: who writes now seals with the current key anyway.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, LargeBinary, Row, Table, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, LargeBinary, Table, func, literal, select, tuple_, update
 
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
@@ -23,6 +23,8 @@ from pointsman.storage.database import Database
 from pointsman.upstream.declared import EXTRA_PURPOSE, HEADERS_PURPOSE, PROXY_PURPOSE, SECRET_PURPOSE
 from pointsman.upstream.engines import PURPOSE as ENGINES
 
+Values = Mapping[str, Any]
+Owner = Callable[[Values], str]
 BATCH_ROWS: Final = 200
 MOST_NAMED: Final = 20
 
@@ -33,7 +35,7 @@ class SealedColumn(msgspec.Struct, frozen=True, kw_only=True):
     table: Table
     column: str
     purposes: tuple[str, ...]
-    owner: Callable[[Row[Any]], str]
+    owner: Owner
 
     @property
     def name(self) -> str:
@@ -41,11 +43,11 @@ class SealedColumn(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.table.name}.{self.column}"
 
 
-def _by_id(row: Row[Any]) -> str:
-    return str(row.id)
+def _by_id(row: Values) -> str:
+    return str(row["id"])
 
 
-def _column(table: Table, column: str, purposes: tuple[str, ...], owner: Callable[[Row[Any]], str]) -> SealedColumn:
+def _column(table: Table, column: str, purposes: tuple[str, ...], owner: Owner) -> SealedColumn:
     return SealedColumn(table=table, column=column, purposes=purposes, owner=owner)
 
 
@@ -54,20 +56,20 @@ COLUMNS: Final = (
     _column(tables.connections, "sealed_proxy", (PROXY_PURPOSE,), _by_id),
     _column(tables.connections, "sealed_headers", (HEADERS_PURPOSE,), _by_id),
     _column(tables.connections, "sealed_extra", (EXTRA_PURPOSE,), _by_id),
-    _column(tables.routing_engines, "sealed_key", (ENGINES,), lambda row: str(row.name)),
-    _column(tables.files, "sealed", (FILES,), lambda row: f"{row.workspace_id}/{row.wire}/{row.id}"),
-    _column(tables.responses, "sealed", (RESPONSES,), lambda row: f"{row.workspace_id}/{row.id}"),
+    _column(tables.routing_engines, "sealed_key", (ENGINES,), lambda row: str(row["name"])),
+    _column(tables.files, "sealed", (FILES,), lambda row: f"{row['workspace_id']}/{row['wire']}/{row['id']}"),
+    _column(tables.responses, "sealed", (RESPONSES,), lambda row: f"{row['workspace_id']}/{row['id']}"),
     _column(
         tables.response_events,
         "sealed",
         (RESPONSES,),
-        lambda row: f"{row.workspace_id}/{row.response_id}/{row.first_number}",
+        lambda row: f"{row['workspace_id']}/{row['response_id']}/{row['first_number']}",
     ),
     _column(
         tables.opaque_states,
         "sealed",
         (STATES, KEPT_ANSWERS, CACHED_ANSWERS),
-        lambda row: owner_of(row.workspace_id, bytes(row.key)),
+        lambda row: owner_of(row["workspace_id"], bytes(row["key"])),
     ),
 )
 
@@ -120,24 +122,26 @@ class Resealer:
         keys = tuple(spot.table.primary_key.columns)
         column = spot.table.c[spot.column]
         query = select(*keys, column).where(self._is_other(column)).order_by(*keys).limit(BATCH_ROWS)
+        names = [*(key.name for key in keys), spot.column]
         page = query
         while True:
             async with self._database.write() as connection:
-                rows = (await connection.execute(page)).all()
+                found = (await connection.execute(page)).all()
+                rows = [dict(zip(names, row, strict=True)) for row in found]
                 opened = [(row, self._anew(spot, row)) for row in rows]
                 for row, sealed in opened:
                     if sealed is not None:
-                        same = (*(key == row._mapping[key.name] for key in keys), column == row._mapping[spot.column])
+                        same = (*(key == row[key.name] for key in keys), column == row[spot.column])
                         await connection.execute(update(spot.table).where(*same).values({spot.column: sealed}))
             if not rows:
                 return
             bad = [f"{spot.name} of {spot.owner(row)!r}" for row, sealed in opened if sealed is None]
             yield len(rows) - len(bad), bad
-            last = tuple_(*(literal(rows[-1]._mapping[key.name], key.type) for key in keys))
+            last = tuple_(*(literal(rows[-1][key.name], key.type) for key in keys))
             page = query.where(tuple_(*keys) > last)
 
-    def _anew(self, spot: SealedColumn, row: Row[Any]) -> bytes | None:
-        owner, sealed = spot.owner(row), bytes(row._mapping[spot.column])
+    def _anew(self, spot: SealedColumn, row: Values) -> bytes | None:
+        owner, sealed = spot.owner(row), bytes(row[spot.column])
         for purpose in spot.purposes:
             try:
                 data = self._master.open_bytes(purpose, owner, sealed)

@@ -1,5 +1,6 @@
 """Every change of the management plane leaves a row, done or refused, without any secret; the log can be read."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from gateway import KEY, RunningGateway, running_gateway
 from pointsman.api.access import RULES
+from pointsman.api.audited import AuditedPlane
 from pointsman.api.audited_operations import SIGN_INS, UNCHANGING, operation_of
 from pointsman.identity.audit_check import check_log
 from pointsman.keyring import Secret
@@ -125,6 +127,52 @@ def test_no_secret_that_is_sent_gets_into_a_row(gateway: RunningGateway, client:
     assert len(rows) > 5
     assert [row.entry for row in rows if "canary" in repr(row)] == []
     assert KEY not in repr(rows)
+
+
+def test_a_ban_says_whom_it_shuts_out(client: httpx.Client) -> None:
+    ban = {"tempBan": {"ip": "203.0.113.7"}}
+    assert client.put("/api/settings/ip-filter", json=ban, headers=ADMIN).status_code == 200
+    row = newest(client)
+    assert (row["action"], row["object_id"], row["fields"]) == ("ipfilter.updated", "203.0.113.7", ["tempBan"])
+
+
+def test_a_program_that_exchanges_a_code_leaves_the_id_of_its_key(client: httpx.Client) -> None:
+    wish = {"callback_url": "https://app.example/back"}
+    code = client.post("/api/v1/auth/keys/code", json=wish, headers=ADMIN).json()["data"]["id"]
+    made = client.post("/api/v1/auth/keys", json={"code": code})
+    assert made.status_code == 200, made.text
+    row = newest(client)
+    assert (row["action"], row["outcome"], row["credential_id"]) == ("apikey.created", "success", None)
+    assert row["object_id"].startswith("key_")
+
+
+def test_a_client_that_leaves_before_the_answer_is_in_the_log(gateway: RunningGateway, client: httpx.Client) -> None:
+    begun = asyncio.Event()
+
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"label": "a"}', "more_body": False}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    async def leave() -> None:
+        installation = gateway.installation
+        plane = AuditedPlane(never, installation.audit, gateway.server.gateway, installation.user_rows)
+        scope = {"type": "http", "method": "DELETE", "path": "/api/keys/key_1", "path_template": "/api/keys/{key_id}"}
+        call = asyncio.ensure_future(plane({**scope, "state": {}, "query_string": b""}, receive, send))
+        await begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    gateway.call(leave())
+    row = newest(client)
+    assert (row["action"], row["outcome"], row["status"], row["fields"]) == ("apikey.revoked", "failed", 499, ["label"])
 
 
 def test_the_log_is_whole_and_begins_with_the_first_key(gateway: RunningGateway) -> None:

@@ -32,6 +32,8 @@ _CALLBACK: Final = "/api/auth/oidc/"
 _REFUSALS: Final = frozenset((400, 401, 403, 404, 405, 409, 410, 413, 422, 429))
 # Names of what objects are, in queries and bodies; free text such as a name is none.
 _NAMED_BY: Final = ("id", "alias", "slug", "model", "account_id", "budget_id")
+# Of the IP filter: whom an operation shuts out or lets in.
+_ADDRESSES: Final = ("addBlacklist", "addWhitelist", "removeBlacklist", "removeWhitelist", "removeBan")
 _ENDINGS: Final = {401: "failed", 403: "refused", 429: "locked"}
 
 
@@ -39,8 +41,8 @@ class AuditedPlane:
     """An ASGI application around the one of the views."""
 
     def __init__(self, app: App, trail: AuditTrail, gateway: Gateway, users: UserRepository) -> None:
-        self._app = app
-        self._trail = trail
+        self.app: Final = app
+        self.trail: Final = trail
         self._gateway = gateway
         self._users = users
 
@@ -48,9 +50,9 @@ class AuditedPlane:
         """Serve one request. Those that read are handed on as they are."""
         reads = scope.get("method") in READING and not scope["path"].startswith(_CALLBACK)
         if scope["type"] != "http" or reads:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        await _Call(self, scope, receive, send).run(self._app)
+        await _Call(self, scope, receive, send).run(self.app)
 
     async def note(self, call: "_Call", status: int) -> None:
         """Write the row of a request that is answered with ``status``."""
@@ -58,10 +60,11 @@ class AuditedPlane:
         if operation is None:
             return
         entry = await self._entry(call, operation, status)
-        if entry.credential_id is None and entry.outcome != "success":
-            await self._trail.note_refusal(entry)
+        changed = entry.outcome == "success" and entry.object_id is not None
+        if entry.credential_id is None and not changed:
+            await self.trail.note_stranger(entry)
         else:
-            await asyncio.shield(self._trail.note_later(entry))
+            await self.trail.note(entry)
 
     async def _entry(self, call: "_Call", operation: Operation, status: int) -> Entry:
         outcome, scope, body = outcome_of(status), call.scope, call.asked()
@@ -73,7 +76,7 @@ class AuditedPlane:
             object_id = caller.user_id if caller is not None else await self._person(body)
         client = scope.get("client")
         return Entry(
-            at=self._trail.now_us(),
+            at=self.trail.now_us(),
             source="api",
             action=action,
             outcome=outcome,
@@ -87,7 +90,7 @@ class AuditedPlane:
             address=plain(client[0]) if client else None,
             request_id=plain(scope["state"].get("request_id")),
             fields=field_names(body),
-            digest=self._trail.digest(body) if body else None,
+            digest=self.trail.digest(body) if body else None,
         )
 
     def _made_session(self, call: "_Call") -> Key | None:
@@ -113,8 +116,17 @@ class AuditedPlane:
     def _object_id(self, call: "_Call", *, succeeded: bool) -> str | None:
         """What was changed. A caller's own word is believed when the operation succeeded, else it is but marked."""
         asked = call.word()
-        found = asked or (_answered_id(call.answered()) if succeeded else None)
-        return self._trail.object_name(found, known=succeeded) if found is not None else None
+        found = asked or (self._made(call.answered()) if succeeded else None)
+        return self.trail.object_name(found, known=succeeded) if found is not None else None
+
+    def _made(self, answer: Any) -> str | None:
+        """What was made: by the id that the answer tells, else by the credential in it."""
+        found = _answered_id(answer)
+        secret = answer.get("key") if isinstance(answer, dict) else None
+        if found is None and isinstance(secret, str):
+            key = self._gateway.snapshot.keys.find_any(secret.encode("utf-8", "replace"))
+            found = key.id if key is not None else None
+        return found
 
 
 class _Call:
@@ -136,9 +148,7 @@ class _Call:
         try:
             await app(self.scope, self._read, self._write)
         finally:
-            if not self._noted:  # cancelled because the client left, or failed without an answer
-                self._noted = True
-                await asyncio.shield(asyncio.ensure_future(self._plane.note(self, ABANDONED)))
+            await self._note(ABANDONED)  # the client left and the call was cancelled, or it failed without an answer
 
     def asked(self) -> Any:
         """The body that was sent, if it is JSON or a form; None for others."""
@@ -160,8 +170,10 @@ class _Call:
         """What the request calls the object: in its path, query or body."""
         places = [*self.scope.get("path_params", {}).values()]
         query, body = dict(_form(self.scope.get("query_string", b""))), self.asked()
+        ban = body.get("tempBan") if isinstance(body, dict) else None
+        places += [ban["ip"]] if isinstance(ban, dict) and "ip" in ban else []
         for source in (query, body if isinstance(body, dict) else {}):
-            places += [source[name] for name in _NAMED_BY if name in source]
+            places += [source[name] for name in (*_NAMED_BY, *_ADDRESSES) if name in source]
         return next((place[:1000] for place in places if isinstance(place, str) and place), None)
 
     async def _read(self) -> Message:
@@ -180,11 +192,15 @@ class _Call:
                 self._answer += message.get("body", b"")
             if self._start is not None:
                 start, self._start = self._start, None
-                if not self._noted:
-                    self._noted = True
-                    await self._plane.note(self, start["status"])
+                await self._note(start["status"])
                 await self._send(start)
         await self._send(message)
+
+    async def _note(self, status: int) -> None:
+        """Have the row written, once, also when the client leaves meanwhile."""
+        if not self._noted:
+            self._noted = True
+            await asyncio.shield(self._plane.trail.keep(self._plane.note(self, status)))
 
 
 def outcome_of(status: int) -> Outcome:

@@ -4,10 +4,10 @@
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pointsman.canonical.audit import Entry, Outcome
     from pointsman.identity.audit_trail import AuditTrail
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 _PLACES: Final = frozenset(("data_dir", "config", "as_json", "quiet", "password_stdin"))
 
 
@@ -59,7 +60,7 @@ class Command(TyperCommand):
 class Commands(typer.Typer):
     """Commands of ours, or a group of them."""
 
-    def command(self, name: str | None = None, **options: Any) -> Any:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
         """As typer has it."""
         return super().command(name, **{"cls": Command, **options})
 

@@ -83,7 +83,7 @@ def rotate(
 
 def _new_key(place: str | None, installation: "Installation") -> bytes | None:
     from pointsman.errors import ConfigError
-    from pointsman.keyring import configured_key
+    from pointsman.keyring import Secret, configured_key
 
     if place is None:
         return None
@@ -91,4 +91,4 @@ def _new_key(place: str | None, installation: "Installation") -> bytes | None:
         raise ConfigError("--new-key: this installation's key is in secret.key, and a new one is drawn for it")
     if not place.startswith(("env:", "file:")):
         raise ConfigError("--new-key: say env:NAME or file:PATH; a key on the command line is seen by others")
-    return configured_key(installation.environment.resolve(place, "--new-key"), "--new-key")
+    return configured_key(installation.environment.resolve(Secret(place), "--new-key"), "--new-key")

@@ -20,16 +20,17 @@ from pointsman.canonical.audit import START, Entry, Link, digest_input, row_hash
 from pointsman.clock import Clock
 from pointsman.identity.credentials import kind_of
 from pointsman.keyring import AUDIT_PURPOSE, MasterKey
+from pointsman.logs import redact_text
 from pointsman.storage.audit import AuditRepository, Head
 from pointsman.storage.database import AlreadyExistsError, StorageError
 
 DIGEST_PURPOSE: Final = "audit-digest"
 _ID: Final = re.compile(r"[\w.:@/+*~-]{1,200}")
 HEAD_FILE: Final = "audit.head"
-# Of refusals of callers whom nobody knows. More of them are counted and make one row: the log is for ever.
+# Rows of callers whom nobody knows and who changed nothing. More are counted and make one row: the log is for ever.
 STRANGERS_PER_MINUTE: Final = 60
 MINUTE_SECONDS: Final = 60.0
-SUPPRESSED: Final = "audit.refusals"
+SUPPRESSED: Final = "audit.strangers"
 log = structlog.get_logger("pointsman.audit")
 
 
@@ -72,7 +73,8 @@ class AuditTrail:
 
     def object_name(self, text: str, *, known: bool) -> str:
         """How an object stands in a row: by its id when there is such a thing and it is no credential, else marked."""
-        return text if known and _ID.fullmatch(text) and kind_of(text) is None else self.mark(text)
+        plain = known and _ID.fullmatch(text) and kind_of(text) is None and redact_text(text) == text
+        return text if plain else self.mark(text)
 
     def object_names(self, object_id: str) -> tuple[str, ...]:
         """All that `object_name` may have made of an id."""
@@ -93,18 +95,21 @@ class AuditTrail:
             self.rows["failed"] += 1
             log.error("not in the audit log", action=entry.action, outcome=entry.outcome, reason=str(error))
 
-    def note_later(self, entry: Entry) -> asyncio.Task[None]:
-        """As `note`, even if whoever asks is cancelled; `aclose` waits for it."""
-        return self._spawn(self.note(entry))
+    def keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do what ends with a row, even if whoever asks is cancelled; `aclose` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def note_refusal(self, entry: Entry) -> None:
-        """As `note` for a caller whom nobody knows: of too many in a minute one row tells the number."""
+    async def note_stranger(self, entry: Entry) -> None:
+        """As `note` for a caller whom nobody knows, and who changed nothing: of too many one row tells the number."""
         now = self._clock.monotonic()
         if now - self._minute >= MINUTE_SECONDS:
             self._minute, self._strangers = now, 0
         self._strangers += 1
         if self._strangers <= STRANGERS_PER_MINUTE:
-            await asyncio.shield(self.note_later(entry))
+            await self.note(entry)
             return
         self._suppressed += 1
         if self._timer is None:
@@ -166,10 +171,4 @@ class AuditTrail:
             entry = Entry(
                 at=self.now_us(), source="server", action=SUPPRESSED, outcome="refused", status=0, count=count
             )
-            self._spawn(self.note(entry))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            self.keep(self.note(entry))

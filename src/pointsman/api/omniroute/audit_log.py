@@ -72,7 +72,8 @@ def _filter(request: HttpRequest, trail: AuditTrail) -> AuditFilter:
         outcome=texts["status"],
         request_id=texts["requestId"],
         beginnings=NOTABLE if level == "high" else (),
-        **instants,
+        since=instants["since"],
+        until=instants["until"],
     )
 
 

@@ -48,10 +48,15 @@ class AuditViews:
 def _filter(request: HttpRequest, trail: AuditTrail) -> AuditFilter:
     texts = {name: _text(request, name) for name in TEXTS}
     return AuditFilter(
-        objects=_objects(trail, texts.pop("object_id")),
+        action=texts["action"],
+        actor=texts["actor"],
+        object_kind=texts["object_kind"],
+        objects=_objects(trail, texts["object_id"]),
+        outcome=texts["outcome"],
+        address=texts["address"],
+        request_id=texts["request_id"],
         since=_instant(request, "since"),
         until=_instant(request, "until"),
-        **texts,
     )
 
 
