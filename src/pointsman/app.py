@@ -284,6 +284,7 @@ class Server:
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
+        await self._installation.audit.aclose()
         await self._background.aclose()
         if self.payments is not None:
             await self.payments.aclose()

@@ -66,6 +66,7 @@ def _add_models(
 def load_management(server: "Server", installation: "Installation") -> Plane:
     """The management views, and the paths at which they stand."""
     from pointsman.api import build_management  # Litestar: imported when it is needed
+    from pointsman.api.audited import AuditedPlane
     from pointsman.api.services import ManagementServices
 
     services = ManagementServices(
@@ -100,6 +101,8 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         cashier=server.payments.cashier if server.payments is not None else None,
         clearings=installation.clearings,
         security_contact=installation.settings.identity.security_contact,
+        audit=installation.audit,
     )
     application = build_management(services)
-    return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
+    audited = AuditedPlane(cast(AsgiApp, application), installation.audit, server.gateway, installation.user_rows)
+    return audited, served_paths(route.path for route in application.routes)

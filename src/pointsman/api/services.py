@@ -10,6 +10,7 @@ from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
@@ -64,6 +65,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     agents: AgentService
     ip_filter: IpFilterService
     cashier: Cashier | None  # takes payments by x402
+    audit: AuditTrail
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision

@@ -184,6 +184,7 @@ class KeyService:
         self._clock = clock
         self._master = master
         self._pepper = master.derive(PEPPER_PURPOSE)
+        self.first_made: str | None = None  # the id of the key that `ensure_first` made
 
     async def create(
         self,
@@ -315,7 +316,8 @@ class KeyService:
                 )
             if await self._keys.find_by_digest(self._digest(configured)) is None:
                 try:
-                    await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    row, _ = await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    self.first_made = row.id
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
@@ -324,7 +326,8 @@ class KeyService:
             usable = row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
             if row.role == "admin" and usable:
                 return None
-        _, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        row, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        self.first_made = row.id
         return secret
 
     async def table(self) -> KeyTable:

@@ -1,6 +1,7 @@
 """All tables together: what migrations and their tests compare a database with."""
 
 from pointsman.storage import (
+    audit,
     authorization_codes,
     budget_tables,
     cache_tables,
@@ -8,6 +9,8 @@ from pointsman.storage import (
     key_usage,
     ledger_tables,
     payments,
+    master_keys,
+    sign_in_failures,
     tables,
 )
 
@@ -22,4 +25,7 @@ MODULES = (
     key_usage,
     authorization_codes,
     payments,
+    audit,
+    master_keys,
+    sign_in_failures,
 )
