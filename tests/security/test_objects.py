@@ -57,7 +57,9 @@ NAMED = {
     "generation by id": ("GET", "/api/v1/generation?id={generation}", None),
     "generation by request": ("GET", "/api/v1/generation?id={request}", None),
     "activity of a key": ("GET", "/api/v1/activity?api_key_hash={router key}", None),
-    "previous response": ("POST", "/v1/responses", {"model": "sim/m", "input": "x", "previous_response_id": "{response}"}),
+    "previous response": (
+        "POST", "/v1/responses", {"model": "sim/m", "input": "x", "previous_response_id": "{response}"},
+    ),
     "file in a request": (
         "POST", "/v1/responses",
         {"model": "shelf/m", "input": [
