@@ -9,9 +9,12 @@ from itertools import pairwise
 import httpx
 import pytest
 
+from driven_clock import DrivenClock
 from gateway import KEY, RunningGateway, running_gateway
 from pointsman.identity.credentials import new_secret
+from pointsman.identity.guessing import Guessing
 from pointsman.identity.keys import KeyChange, NewKey
+from pointsman.identity.lockout import MAX_SOURCES
 from pointsman.keyring import MasterKey
 
 ROUNDS = 700  # of each kind; more find smaller differences, which nobody could use either
@@ -128,6 +131,56 @@ def test_who_guesses_passwords_has_to_wait(
             late = client.post(path, json={**body, **right})
             assert late.status_code == 429, "also the right one waits"
             assert int(late.headers["retry-after"]) > 0
+
+
+def test_who_guesses_keys_has_to_wait_and_nobody_else(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "identity": {"wrong_credentials": 20, "wrong_credentials_window_seconds": 600},
+    }
+    with (
+        running_gateway(tmp_path_factory.mktemp("keys"), settings) as gateway,
+        httpx.Client(base_url=gateway.address, timeout=20) as client,
+    ):
+        right = {"authorization": f"Bearer {KEY}"}
+        paths = ("/v1/chat/completions", "/v1/messages", "/api/v1/keys", "/api/providers")
+        for number in range(20):
+            shown = [{"authorization": f"Bearer guess{number}"}, {"x-api-key": f"guess{number}"}][number % 2]
+            answer = client.post(paths[number % 4], json={}, headers={**shown, "x-forwarded-for": "203.0.113.7"})
+            assert answer.status_code == 401
+        for headers in ({"authorization": "Bearer guess"}, right, {}):
+            late = client.get("/v1/request-logs", headers={**headers, "x-forwarded-for": "203.0.113.7"})
+            assert (late.status_code, int(late.headers["retry-after"]) > 0) == (429, True)
+        for near in ("203.0.113.8", "2001:db8::7"):
+            assert client.get("/v1/request-logs", headers={**right, "x-forwarded-for": near}).status_code == 200
+        for _ in range(30):
+            assert client.get("/v1/request-logs", headers={"authorization": "Bearer guess"}).status_code == 401
+        for _ in range(30):  # who shows nothing guesses nothing
+            assert client.get("/v1/request-logs", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 401
+
+
+def test_the_wait_ends_and_what_is_remembered_is_bounded() -> None:
+    clock = DrivenClock()
+    guessing = Guessing(clock, 3, 60.0)
+    for _ in range(2):
+        guessing.note("203.0.113.7")
+    clock.advance(61)
+    guessing.note("203.0.113.7")
+    assert not guessing.locked
+    for _ in range(2):
+        guessing.note("203.0.113.7")
+    assert (guessing.locked, guessing.wait_seconds("203.0.113.7")) == (True, 60)
+    assert guessing.wait_seconds("203.0.113.8") == 0
+    clock.advance(61)
+    assert guessing.wait_seconds("203.0.113.7") == 0
+    assert not guessing.locked
+    for number in range(MAX_SOURCES + 50):
+        guessing.note(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1")
+    assert len(guessing._counts) <= MAX_SOURCES
+    for _ in range(5):
+        guessing.note("127.0.0.1")
+        guessing.note("")
+    assert guessing.wait_seconds("127.0.0.1") == 0
 
 
 def test_codes_are_long_drawn_anew_and_used_once(gateway: RunningGateway) -> None:

@@ -45,10 +45,10 @@ class Lockout:
         return failures[-1] + self._seconds - now if len(failures) >= allowed else 0.0
 
     def _names(self, address: str, person: str) -> tuple[tuple[str, int], ...]:
-        return (_network(address), self._failures), (f"person {person}", self._failures * PERSON_FACTOR)
+        return (source_of(address), self._failures), (f"person {person}", self._failures * PERSON_FACTOR)
 
 
-def _network(address: str) -> str:
+def source_of(address: str) -> str:
     """One customer's addresses: of version 6 the first half, which one line usually has whole."""
     try:
         parsed = ip_address(address)
