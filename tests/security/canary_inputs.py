@@ -125,6 +125,10 @@ def show_wrong_credentials(address: str) -> list[httpx.Response]:
         for more in shown:
             seen += [client.post(path, json=body, **more) for path in paths]
             seen.append(client.get("/v1beta/files", **more))
+        opening = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+                   "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+        query = dict.fromkeys(("key", "api_key", "apiKey", "token", "access_token"), SECRETS["WrongQueryKey"])
+        seen += [client.get(path, params=query, headers=opening) for path in ("/v1/ws", "/v1/responses")]
         login = {"password": SECRETS["WrongPassword"]}
         seen.append(client.post("/api/auth/login", json=login))
         seen.append(client.post("/api/pointsman/auth/token", json={**login, "email": "a@example.org"}))

@@ -106,6 +106,17 @@ def test_another_sites_page_can_use_no_route_with_the_cookie(
 
 
 @pytest.mark.parametrize("headers", CROSS_SITE)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/ws"])
+def test_another_sites_page_opens_no_socket_with_the_cookie(
+    gateway: RunningGateway, cookies: dict[str, str], headers: dict[str, str], path: str
+) -> None:
+    opening = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+               "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+    answer = httpx.get(f"{gateway.address}{path}", headers={**opening, **cookies, **headers}, timeout=20)
+    assert answer.status_code in (401, 403)
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
 def test_another_sites_page_gets_nothing_done_at_open_routes(
     gateway: RunningGateway, cookies: dict[str, str], headers: dict[str, str]
 ) -> None:
