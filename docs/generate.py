@@ -301,6 +301,9 @@ MEANINGS = {
     "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
     "identity.security_contact": "A URL or `mailto:` address for `/.well-known/security.txt`.",
     "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
+    "identity.wrong_credentials": "So many requests with a wrong key, token or session within the window, and an "
+    "address has to wait (429), whatever it shows. 0: never. This machine never waits. Counted per process.",
+    "identity.wrong_credentials_window_seconds": "The window for them, and how long an address then has to wait.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
     "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",
     "identity.agent_registration_secret": "What they must send as `x-agent-registration-secret`.",

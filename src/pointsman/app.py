@@ -29,6 +29,7 @@ from pointsman.heap import keep_freed_memory
 from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
+from pointsman.identity.guessing import Guessing
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -142,6 +143,9 @@ class Server:
         server = self._settings.server
         self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        identity = self._settings.identity
+        window = identity.wrong_credentials_window_seconds
+        self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
         show_gauges(self, self._installation, self._clock)
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
         if self._link is None:
