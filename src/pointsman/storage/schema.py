@@ -8,8 +8,8 @@ from pointsman.storage import (
     identity_tables,
     key_usage,
     ledger_tables,
-    payments,
     master_keys,
+    payments,
     sign_in_failures,
     tables,
 )
