@@ -8,6 +8,7 @@ import msgspec
 
 from pointsman.accounting.prices import PriceService
 from pointsman.gateway import Snapshot
+from pointsman.guard_parts import GuardDesk
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.key_table import KeyNews
 from pointsman.installation import Installation
@@ -32,6 +33,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileRuns
     client: UpstreamClient
     children: LocalChildren | None
+    guards: GuardDesk
     wake_lists: Callable[[], None]
 
 
@@ -66,6 +68,7 @@ class SnapshotMaker:
     async def _build(self) -> tuple[Snapshot, KeyNews]:
         installation, parts, prices = self._installation, self._parts, self._parts.prices
         revision = await installation.configuration.revision()
+        await installation.secrets.refresh()
         is_fresh = installation.clock.monotonic() - self._looked_at < STALE_SECONDS
         news = await installation.key_source.news(self.keys.revision if is_fresh else None, revision)
         installed = weights_status(installation.data_dir).installed
@@ -82,6 +85,7 @@ class SnapshotMaker:
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
+            guards=await parts.guards.guarding(named=self.keys.may_name_guards(news)),
             budgets=await installation.budgets.table(credits=settings.credits.enforced, prepaid=news.prepaid),
         )
         return snapshot, news

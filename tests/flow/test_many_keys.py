@@ -3,6 +3,7 @@
 from gateway import RunningGateway
 from pointsman.canonical.limits import Limits
 from pointsman.identity.keys import NewKey
+from pointsman.storage.keys import insert_key
 from raw_client import ask, chat, request
 
 SETTINGS = {"identity": {"keys_in_memory": 100}}
@@ -26,9 +27,11 @@ def crowd(gateway: RunningGateway) -> None:
 
     async def work() -> None:
         installation = gateway.installation
-        for _ in range(MANY):
-            row, _ = await installation.keys.issue(NewKey(name="one of many"))
-        assert await installation.await_revision(row.revision)
+        async with installation.database.write() as connection:
+            for _ in range(MANY):
+                row, _ = installation.keys.draw(NewKey(name="one of many"))
+                revision = await insert_key(connection, row)
+        assert await installation.await_revision(revision)
 
     gateway.call(work())
     assert not gateway.read(lambda: gateway.server.late_keys.table.whole)

@@ -92,7 +92,7 @@ def test_many_who_present_the_same_new_key_cause_one_look_up(database_place: Dat
         await process.follow()
         presented = secret.reveal().encode()
         assert not process.late.is_known(presented, 0)
-        await asyncio.gather(*(process.late.learn(presented, "192.0.2.1") for _ in range(50)))
+        await asyncio.gather(*(process.late.learn(presented) for _ in range(50)))
         found = process.table.find(presented)
         assert process.source.asked == 1
         assert found is not None
@@ -111,7 +111,7 @@ def test_a_key_revoked_while_it_is_looked_up_is_not_learnt(sqlite_place: Databas
             await process.follow()
 
         process.source.before = revoke
-        await process.late.learn(secret.reveal().encode(), "192.0.2.1")
+        await process.late.learn(secret.reveal().encode())
         assert process.table.find_any(secret.reveal().encode()) is None
         assert process.source.asked == 2
 
@@ -130,7 +130,7 @@ def test_a_revoked_key_and_those_of_a_disabled_account_are_known_no_more(databas
             lambda: accounts.change("acc", {"disabled": True}),
             lambda: process.keys.revoke(row.id),
         ):
-            await process.late.learn(presented, None)
+            await process.late.learn(presented)
             assert process.table.find(presented) is not None
             await change()
             await process.follow()
@@ -145,7 +145,7 @@ def test_a_key_waits_for_the_configuration_in_which_it_was_made(sqlite_place: Da
     async def story(process: Process) -> None:
         _, secret = await process.keys.create("three")
         presented = secret.reveal().encode()
-        learning = asyncio.create_task(process.late.learn(presented, "192.0.2.1"))
+        learning = asyncio.create_task(process.late.learn(presented))
         await asyncio.sleep(0.05)
         assert not learning.done()
         assert process.table.find(presented) is None
@@ -161,7 +161,7 @@ def test_a_change_of_a_keys_budget_reaches_who_knows_the_key(sqlite_place: Datab
         row, secret = await process.keys.create("three")
         await process.follow()
         presented = secret.reveal().encode()
-        await process.late.learn(presented, None)
+        await process.late.learn(presented)
         budget, _ = await process.budgets.set("key", row.id, 7)
         await process.keys.change(row.id, KeyChange(name="other"))
         await process.follow()
@@ -177,31 +177,19 @@ def test_a_change_of_a_keys_budget_reaches_who_knows_the_key(sqlite_place: Datab
     within(sqlite_place, story)
 
 
-def test_what_is_no_key_is_remembered_for_a_while_and_an_address_that_guesses_waits(
-    sqlite_place: DatabasePlace,
-) -> None:
+def test_what_is_no_key_is_remembered_for_a_while(sqlite_place: DatabasePlace) -> None:
     async def story(process: Process) -> None:
-        await process.late.learn(b"wrong", "192.0.2.1")
+        await process.late.learn(b"wrong")
         assert process.late.is_known(b"wrong", 0)
-        process.clock.advance(late_keys.GUESSES)
+        process.clock.advance(late_keys.UNKNOWN_SECONDS + 1)
         assert not process.late.is_known(b"wrong", 0)
-        for number in range(late_keys.GUESSES - 1):
-            await process.late.learn(b"wrong %d" % number, "192.0.2.1")
-        await process.late.learn(b"the last one", "192.0.2.1")
-        with pytest.raises(GatewayError) as refused:
-            await process.late.learn(b"one too many", "192.0.2.1")
-        assert refused.value.kind is Kind.RATE_LIMITED
-        assert refused.value.retry_after_seconds
-        await process.late.learn(b"elsewhere", "192.0.2.2")
-        process.clock.advance(1 / late_keys.GUESSES_PER_SECOND + 0.01)
-        await process.late.learn(b"after a rest", "192.0.2.1")
 
     within(sqlite_place, story)
 
 
 def test_what_was_no_key_is_asked_again_after_a_change(sqlite_place: DatabasePlace) -> None:
     async def story(process: Process) -> None:
-        await process.late.learn(b"wrong", None)
+        await process.late.learn(b"wrong")
         process.table.apply(KeyNews(revision=process.table.revision + 1))
         assert not process.late.is_known(b"wrong", 0)
 
@@ -217,7 +205,7 @@ def test_without_a_database_nobody_is_told_that_a_key_is_wrong(sqlite_place: Dat
         process.late._source = KeySource(KeyRepository(database), BudgetRepository(database), 1)
         try:
             with pytest.raises(GatewayError) as refused:
-                await process.late.learn(secret.reveal().encode(), None)
+                await process.late.learn(secret.reveal().encode())
         finally:
             await database.aclose()
         assert refused.value.kind is Kind.NOT_READY

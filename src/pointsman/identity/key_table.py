@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pointsman.identity.keys import Key, Verifier, key_of
+from pointsman.identity.keys import GUARDS, Key, Verifier, key_of
 from pointsman.storage.keys import KeyRow
 
 MOST: Final = 50_000  # keys in memory, unless the settings say otherwise
@@ -114,6 +114,12 @@ class KeyTable:
             if self.whole or known.key.id in self._held:  # others are looked up when somebody presents them
                 self._hold(known)
         self.revision = news.revision
+
+    def may_name_guards(self, news: KeyNews) -> bool:
+        """Whether any key may name guards once ``news`` are in effect; yes, where not all keys are known."""
+        held: Iterable[Known] = () if news.anew else self._held.values()
+        whole = news.whole if news.anew else self.whole and len(self._held) + len(news.valid) <= self._most
+        return not whole or any(GUARDS in known.key.settings for known in (*news.valid, *held))
 
     def learn(self, found: Iterable[Known]) -> None:
         """Know keys that were looked up; the oldest ones make room for them."""

@@ -30,7 +30,9 @@ MOST_NEAR: Final = 10_000  # keys whose names are looked through for one that wa
 BOOTSTRAP_NAME: Final = "bootstrap"
 # Settings that policy/key_conditions.py holds a call against.
 CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
+PREFERRED: Final = "preferredConnections"
 PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
+GUARDS: Final = "guards"  # the setting with the names of guards that look at a key's calls (hub/guarding.py)
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -112,6 +114,7 @@ class KeyService:
         self._clock = clock
         self._master = master
         self._pepper = master.derive(PEPPER_PURPOSE)
+        self.first_made: str | None = None  # the id of the key that `ensure_first` made
 
     async def create(
         self,
@@ -264,13 +267,15 @@ class KeyService:
                 )
             if await self._keys.find_by_digest(self._digest(configured)) is None:
                 try:
-                    await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    row, _ = await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    self.first_made = row.id
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
         if await self._keys.has_admin(self._clock.now_us()):
             return None
-        _, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        row, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        self.first_made = row.id
         return secret
 
     def _digest(self, secret: Secret) -> bytes:
@@ -307,7 +312,7 @@ def key_of(row: KeyRow, budgets: tuple[BudgetRow, ...] = ()) -> Key:
         allowed_models=models,
         allowed_connections=connections,
         budgets=budgets,
-        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in (*CONDITIONS, PREFERRED))),
     )
 
 

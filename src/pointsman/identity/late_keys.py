@@ -1,6 +1,6 @@
 """Looks up keys that this process doesn't know: in batches, once for all who present the same one.
 
-What is no key is remembered for some seconds, and an address that presents many such things has to wait.
+What is no key is remembered for some seconds. Who presents many such things has to wait (identity/guessing.py).
 """
 
 import asyncio
@@ -15,17 +15,12 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.identity.key_source import Found
 from pointsman.identity.key_table import KeyTable
 from pointsman.identity.keys import Key
-from pointsman.identity.lockout import network_of
 from pointsman.storage.database import StorageError
 
 BATCH: Final = 200
 MOST_WAITING: Final = 10_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_SECONDS: Final = 10.0
-# How many things that are no key an address may present: a mistyped key is none or two of them.
-GUESSES: Final = 100
-GUESSES_PER_SECOND: Final = 2.0
-MOST_ADDRESSES: Final = 10_000
 # A key that was just made is known here when this process has the configuration in which it was made.
 EFFECT_SECONDS: Final = 5.0
 EFFECT_POLL_SECONDS: Final = 0.01
@@ -48,7 +43,6 @@ class LateKeys:
         self._clock = clock
         self._unknown: OrderedDict[bytes, float] = OrderedDict()  # digests of what is no key, and until when
         self._revision = 0  # of the configuration in which these are none
-        self._guesses = Guesses(clock)
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._work: asyncio.Task[None] | None = None
 
@@ -62,17 +56,11 @@ class LateKeys:
             return True
         return self._is_unknown(table.digest(presented))
 
-    async def learn(self, presented: bytes, address: str | None) -> None:
-        """Look one up for a client at ``address`` (None: one whose key was good before).
+    async def learn(self, presented: bytes) -> None:
+        """Look one up; what is no key is left to whoever asks the table.
 
-        What is no key is left to whoever asks the table.
-
-        Raises GatewayError: RATE_LIMITED for an address that guesses, OVERLOADED, and NOT_READY without a database.
+        Raises GatewayError: OVERLOADED, and NOT_READY without a database.
         """
-        wait = self._guesses.wait_seconds(address) if address is not None else 0.0
-        if wait:
-            message = "too many unknown keys were sent from this address"
-            raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
         digest = self.table.digest(presented)
         future = self._waiting.get(digest)
         if future is None:
@@ -83,8 +71,6 @@ class LateKeys:
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._run(), name="late keys")
         await asyncio.shield(future)
-        if address is not None and self._is_unknown(digest):
-            self._guesses.note(address)
 
     async def by_id(self, key_id: str) -> Key | None:
         """The valid key with this id. Raises GatewayError(NOT_READY) without a database."""
@@ -163,27 +149,6 @@ class LateKeys:
         if self._revision != self.table.revision:
             self._revision = self.table.revision
             self._unknown.clear()
-
-
-class Guesses:
-    """How many things that are no key each address has presented: it regains `GUESSES_PER_SECOND`."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._full_at: OrderedDict[str, float] = OrderedDict()  # when an address has all its guesses back
-
-    def wait_seconds(self, address: str) -> float:
-        """How long an address has to wait for its next guess; 0: not at all."""
-        full_at = self._full_at.get(network_of(address), 0.0)
-        missing = (full_at - self._clock.monotonic()) * GUESSES_PER_SECOND
-        return max(0.0, (missing + 1 - GUESSES) / GUESSES_PER_SECOND)
-
-    def note(self, address: str) -> None:
-        """Count one."""
-        name, now = network_of(address), self._clock.monotonic()
-        self._full_at[name] = max(self._full_at.pop(name, now), now) + 1 / GUESSES_PER_SECOND
-        while len(self._full_at) > MOST_ADDRESSES:
-            self._full_at.popitem(last=False)
 
 
 def _away(error: StorageError) -> GatewayError:

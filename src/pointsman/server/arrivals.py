@@ -21,7 +21,7 @@ def known_first(late: LateKeys, exchange: "Exchange", handler: "Handler") -> "Ha
         return handler
 
     async def arrive(exchange: "Exchange") -> None:
-        await late.learn(presented, exchange.peer)
+        await late.learn(presented)
         await handler(exchange)
 
     return arrive
@@ -36,7 +36,7 @@ async def stay_known(late: LateKeys | None, exchange: "Exchange", now_us: int) -
         return
     presented = _shown_by(exchange)
     if presented is not None and not late.is_known(presented, now_us):
-        await late.learn(presented, None)
+        await late.learn(presented)
 
 
 def _shown_by(exchange: "Exchange") -> bytes | None:

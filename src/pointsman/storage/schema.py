@@ -1,12 +1,16 @@
 """All tables together: what migrations and their tests compare a database with."""
 
 from pointsman.storage import (
+    audit,
     authorization_codes,
     budget_tables,
     cache_tables,
     identity_tables,
     key_usage,
     ledger_tables,
+    master_keys,
+    payments,
+    sign_in_failures,
     tables,
     usage_sums,
 )
@@ -21,5 +25,9 @@ MODULES = (
     cache_tables,
     key_usage,
     authorization_codes,
+    payments,
+    audit,
+    master_keys,
+    sign_in_failures,
     usage_sums,
 )

@@ -1,7 +1,7 @@
 """What many keys and requests need: indexes for lists, use by day and model added up, revisions of what binds keys.
 
 Revision ID: 0029
-Revises: 0024
+Revises: 0028
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0029"
-down_revision = "0024"
+down_revision = "0028"
 
 _DAY_US = 86_400_000_000
 _LIMITED = "requests_per_minute IS NOT NULL OR requests_per_day IS NOT NULL OR tokens_per_minute IS NOT NULL"
