@@ -98,6 +98,7 @@ def _counters(server: "Server", installation: Installation) -> Counters:
             "result",
             lambda: answers.reads,
         ),
+        "pointsman_audit_rows": ("Rows for the audit log.", "result", lambda: installation.audit.rows),
         "pointsman_vault_reads": (
             "Looks into the database for reasoning state that memory has not.",
             "result",

@@ -20,7 +20,7 @@ from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, pane
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import AlteredDialect, CapturingDialect, OwnCall, examined
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import PREFERRED, Key
 from pointsman.planning import Planned, describe_failure
 from pointsman.policy.key_conditions import check_conditions
 from pointsman.policy.sessions import session_planned
@@ -55,12 +55,7 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Plan, and try one target after the other."""
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
-    asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
-    if (key := pursuit.key).restricted:
-        check_conditions(key, record.operation, route.combo, record.created_at)
-        asked = msgspec.structs.replace(
-            asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
-        )
+    asked, key = asked_within(entry, pursuit), pursuit.key
     profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
     if profile is not None:
         asked = msgspec.structs.replace(asked, judged=profile.judged)
@@ -92,7 +87,7 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         for course in (run, profile):
             if course is not None:
                 course.answered(entry.target)
-        if run is not None:
+        if run is not None and not entry.unlogged:
             follow(gateway, call_target, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
 
@@ -238,6 +233,24 @@ def _race(
     if terms is None:
         return None
     return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
+
+
+def asked_within(entry: Entry, pursuit: Pursuit) -> Asked:
+    """A request for routing to see what it asks, and what its key may use.
+
+    Raises GatewayError(PERMISSION_DENIED) when the key may not be used now, for this, or with this combo.
+    """
+    exchange, record, key = entry.exchange, entry.record, pursuit.key
+    asked = asked_of(pursuit.call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    if not key.restricted:
+        return asked
+    check_conditions(key, record.operation, pursuit.route.combo, record.created_at)
+    return msgspec.structs.replace(
+        asked,
+        allowed_models=key.allowed_models,
+        allowed_connections=key.allowed_connections,
+        preferred_connections=tuple(key.settings.get(PREFERRED) or ()),
+    )
 
 
 def asked_of(

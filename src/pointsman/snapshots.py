@@ -56,6 +56,7 @@ class SnapshotMaker:
     async def _build(self) -> Snapshot:
         installation, parts, prices = self._installation, self._parts, self._parts.prices
         revision = await installation.configuration.revision()
+        await installation.secrets.refresh()
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
         connections, settings = installation.connections, installation.settings

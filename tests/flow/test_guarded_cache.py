@@ -185,10 +185,3 @@ def test_a_question_is_compared_as_the_guards_left_it(site: Site) -> None:
     assert seen == ["What is the meaning of [EMAIL_1] to me?", "what is the meaning of  [EMAIL_1] to me"]
     assert [outcome(answer) for answer in answers] == ["miss", "semantic"]
     assert answers[1].text == f"echo: What is the meaning of {JOHN} to me?"
-
-
-def test_a_request_with_a_key_of_its_callers_own_is_not_kept(site: Site) -> None:
-    body = chat_body(text="my own key", provider_key="sk-own")
-    answers = [ask(site.gateway.port, request("POST", PATHS[0], body, ON)) for _ in range(2)]
-    assert [answer.headers.get("x-pointsman-cache") for answer in answers] == [None, None]
-    assert len(site.simulator.requests) == 2

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import msgspec
 
+from pointsman.accounting.cashier import Cashier
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
@@ -62,7 +64,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     users: UserRepository
     agents: AgentService
     ip_filter: IpFilterService
+    cashier: Cashier | None  # takes payments by x402
+    audit: AuditTrail
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
+    security_contact: str | None = None  # a URL or mailto: address, for reports of security problems

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from pointsman.cli.audited import Commands
 from pointsman.exits import run
 
-app = typer.Typer(
+app = Commands(
     name="pointsman",
     help="One fast, exact gateway in front of every language model.",
     no_args_is_help=True,
@@ -43,6 +44,7 @@ def main() -> None:
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     aliases,
+    audit,
     budgets,
     chat,
     combos,
@@ -57,6 +59,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     model_words,
     models,
     route,
+    secrets,
     serve,
     simulate,
     translate,
@@ -66,6 +69,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 __all__ = [
     "aliases",
     "app",
+    "audit",
     "budgets",
     "chat",
     "combos",
@@ -81,6 +85,7 @@ __all__ = [
     "model_words",
     "models",
     "route",
+    "secrets",
     "serve",
     "simulate",
     "translate",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pointsman.api.pointsman.audit import AuditViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.engines import EngineViews
@@ -22,6 +23,7 @@ def views(services: ManagementServices) -> list[Any]:
         *GuardViews(services.guards, services.apply).handlers(),
         *BudgetViews(services.budgets, services.apply).handlers(),
         *LedgerViews(services.ledger, services.database, services.journal).handlers(),
+        *AuditViews(services.audit).handlers(),
         *ModelWordViews(services.model_words, services.apply).handlers(),
         *UserTokens(services.gateway, services.sign_in).handlers(),
     ]
