@@ -17,6 +17,7 @@ UNCHANGING: Final = frozenset(
         ("POST", "/api/translator/translate"),
         ("POST", "/api/pointsman/route/explain"),
         ("POST", "/api/pointsman/ledger/verify"),
+        ("POST", "/api/pointsman/guards/test"),
     )
 )
 # Ways in: what became of a try is the end of the action's name.
@@ -51,6 +52,7 @@ _KINDS: Final = (
     ("/api/agents", "agent"),
     ("/api/v1/presets", "preset"),
     ("/api/pointsman/budgets", "budget"),
+    ("/api/pointsman/guards", "guard"),
     ("/api/pointsman/ledger", "ledger"),
     ("/api/pointsman/model-facts", "model.facts"),
     ("/api/pointsman/profiles", "profile.engine"),
