@@ -22,9 +22,7 @@ PASSWORD = "four words are enough"
 
 
 @pytest.fixture
-def nodes(
-    upstream: RunningSimulator, database_url: str, tmp_path: Path
-) -> Iterator[tuple[ServeProcess, ServeProcess]]:
+def nodes(upstream: RunningSimulator, database_url: str, tmp_path: Path) -> Iterator[tuple[ServeProcess, ServeProcess]]:
     """Two nodes with a key file each; the second one has two workers."""
     one, two = tmp_path / "one", tmp_path / "two"
     storage = {"database_url": database_url}
