@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from pointsman.clock import Clock
-from pointsman.identity.lockout import MAX_SOURCES, source_of
+from pointsman.identity.lockout import source_of
 
+MAX_SOURCES: Final = 10_000
 log: Final = structlog.get_logger("pointsman.identity")
 
 

@@ -1,15 +1,31 @@
 """All tables together: what migrations and their tests compare a database with."""
 
 from pointsman.storage import (
+    audit,
     authorization_codes,
     budget_tables,
     cache_tables,
     identity_tables,
     key_usage,
     ledger_tables,
+    master_keys,
+    payments,
+    sign_in_failures,
     tables,
 )
 
 metadata = tables.metadata
 # Each adds its tables to `metadata` when imported.
-MODULES = (tables, identity_tables, ledger_tables, budget_tables, cache_tables, key_usage, authorization_codes)
+MODULES = (
+    tables,
+    identity_tables,
+    ledger_tables,
+    budget_tables,
+    cache_tables,
+    key_usage,
+    authorization_codes,
+    payments,
+    audit,
+    master_keys,
+    sign_in_failures,
+)
