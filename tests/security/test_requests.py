@@ -344,6 +344,19 @@ MOVES = (
 )
 
 
+def test_a_stored_key_of_a_routing_service_goes_to_no_other_host(client: httpx.Client, trap: Trap) -> None:
+    path, new = "/api/pointsman/profiles/notdiamond", {"api_key": KEYS["sim"], "base_url": "https://routing.example"}
+    try:
+        assert client.put(path, json=new).status_code == 200
+        refused = client.put(path, json={"base_url": trap.address, "allow_private": True})
+        assert (refused.status_code, "api_key" in refused.text) == (400, True)
+        assert client.put(path, json={"timeout_ms": 900}).status_code == 200
+        moved = client.put(path, json={"base_url": "https://other.example", "api_key": "nd-another-0123456789"})
+        assert moved.status_code == 200
+    finally:
+        client.delete(path)
+
+
 @pytest.mark.parametrize("move", MOVES, ids=str)
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
 def test_a_stored_key_goes_to_no_other_host_by_a_change_of_its_connections_address(
