@@ -16,7 +16,7 @@ from pointsman.canonical.files import FileQuery, StoredFile
 from pointsman.errors import ConfigError
 from pointsman.identity.audit_check import check_log
 from pointsman.installation import Installation, open_installation
-from pointsman.keyring import LASTING, MasterKey, Secret
+from pointsman.keyring import LASTING, MasterKey, Secret, configured_key
 from pointsman.policy.stored_files import FileOwner
 from pointsman.policy.stored_responses import Owner
 from pointsman.resealing import COLUMNS
@@ -218,8 +218,6 @@ def test_a_key_of_the_operator_s_own_is_changed_in_two_steps(tmp_path: Path) -> 
     within(before, fill)
     with pytest.raises(ConfigError, match="--new-key"):
         rotate(before)
-    from pointsman.keyring import configured_key
-
     assert not rotate(before, configured_key(NEXT)).finished
     within(before, check_readable)
     within(after, check_readable)
@@ -229,6 +227,18 @@ def test_a_key_of_the_operator_s_own_is_changed_in_two_steps(tmp_path: Path) -> 
         within(before, check_readable)
     with pytest.raises(ConfigError, match="was used before"):
         rotate(after, configured_key(CHOSEN))
+
+
+def test_a_process_outlives_the_operator_s_old_key(tmp_path: Path) -> None:
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        await asyncio.to_thread(rotate, Environment(data_dir=tmp_path, secret_key=CHOSEN), configured_key(NEXT))
+        await installation.secrets.refresh()
+        assert (await asyncio.to_thread(rotate, Environment(data_dir=tmp_path, secret_key=NEXT))).finished
+        await installation.secrets.refresh()
+        await check_readable(installation)
+
+    within(Environment(data_dir=tmp_path, secret_key=CHOSEN), test)
 
 
 def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ COMPARED: Final = {
     "policy/shared_calls.py: call.name.digest != name.digest",
     "storage/authorization_codes.py: _TABLE.c.digest == digest",  # a look-up by digest, in the database
     "storage/keys.py: _TABLE.c.digest == digest",
+    "storage/audit.py: audit.c.hash == digest",  # of a public chain
+    "storage/payments.py: payments.c.nonce == nonce",  # of a public payment
     "upstream/local_weights.py: digest != release.wheel_sha256",  # of a public file
 }
 # Processes that are started, and what stands in their command lines: nothing of a request.
