@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pointsman.accounting.telemetry import Merge
 from pointsman.budget_parts import budget_counters
 from pointsman.clock import Clock
-from pointsman.guard_parts import guard_counters
 from pointsman.installation import Installation
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _counters(server: "Server", installation: Installation) -> Counters:
             lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
         ),
         **budget_counters(server.budgets, server.alerts),
-        **guard_counters(server.gateway.guards),
+        **server.guards.counters(),
         "pointsman_hedges": (
             "Second attempts beside slow ones, and those that were too many or too dear.",
             "result",

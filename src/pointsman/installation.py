@@ -25,6 +25,7 @@ from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.key_codes import KeyCodes
@@ -49,6 +50,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.guards import GuardRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
+APPLIED_WITHIN_SECONDS: Final = 5.0  # a server takes a tenth of a second; one under heavy load, some seconds
 log = structlog.get_logger("pointsman.installation")
 
 
@@ -183,6 +186,7 @@ class Installation:
             words=profile_words(book_of(settings.profiles)),
         )
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
+        self.guards = GuardService(GuardRepository(database), master, clock, settings.guards, environment)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
@@ -221,11 +225,8 @@ class Installation:
             found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
         return found
 
-    async def await_revision(self, revision: int, seconds: float = DEAD_AFTER_SECONDS) -> bool:
-        """Wait until every live server works with ``revision`` or a later one; False when one does not in time.
-
-        Within the usual time a server that has died counts as live no more: then all that are left have it.
-        """
+    async def await_revision(self, revision: int, seconds: float = APPLIED_WITHIN_SECONDS) -> bool:
+        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
         deadline = self.clock.monotonic() + seconds
         while True:
             live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))

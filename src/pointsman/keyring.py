@@ -1,4 +1,4 @@
-"""Secrets: a string type that can't be printed, and the master key from which every purpose gets a key of its own.
+"""The master key from which every purpose gets a key of its own.
 
 Each purpose ("api-key-pepper", "connection-secret", ...) has its own key by HKDF-SHA-256 (RFC 5869), so that a value
 sealed or hashed for one can't be used for another. Sealing is AES-256-GCM with a random 96-bit nonce and the owner's id
@@ -11,7 +11,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pointsman.errors import ConfigError
+from pointsman.secret import Secret as Secret
 
 KEY_BYTES: Final = 32
 KEY_FILE: Final = "secret.key"
@@ -43,39 +44,6 @@ LASTING: Final = frozenset(
 AUDIT_PURPOSE: Final = "audit-seal"  # each generation's is kept: rows of the audit log are never sealed anew
 _FORMAT: Final = b"\x02"  # then the master key's id
 _FIRST_FORMAT: Final = b"\x01"  # of before master keys could be changed: which one it was, is to be tried
-
-
-class Secret:
-    """A credential in memory. It can be revealed on purpose, and in no other way be printed, logged or encoded."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The credential itself, for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(****)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return False
-        return hmac.compare_digest(
-            self._value.encode("utf-8", "surrogatepass"), other._value.encode("utf-8", "surrogatepass")
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret can't be pickled or copied")
 
 
 class MasterKey:

@@ -45,6 +45,12 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("PUT", "/api/pointsman/budgets", ADMIN),
     ("GET", "/api/pointsman/budgets/{budget_id}", ADMIN),
     ("DELETE", "/api/pointsman/budgets/{budget_id}", ADMIN),
+    ("GET", "/api/pointsman/guards", ADMIN),
+    ("POST", "/api/pointsman/guards", HIGH),
+    ("POST", "/api/pointsman/guards/test", ADMIN),
+    ("GET", "/api/pointsman/guards/{name}", ADMIN),
+    ("PATCH", "/api/pointsman/guards/{name}", HIGH),
+    ("DELETE", "/api/pointsman/guards/{name}", HIGH),
     ("GET", "/api/v1/keys", ACCOUNT),
     ("POST", "/api/v1/keys", ACCOUNT),
     ("GET", "/api/v1/keys/{fingerprint}", ACCOUNT),
@@ -167,6 +173,14 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/agents/usage-models", AGENT),
     ("GET", "/api/agents/skill-md", AGENT),
     ("POST", "/api/agents/topup", AGENT),
+    ("GET", "/robots.txt", PUBLIC),
+    ("GET", "/llms.txt", PUBLIC),
+    ("GET", "/openapi.json", PUBLIC),
+    ("GET", "/api-parameters.md", PUBLIC),
+    ("GET", "/agent-skill.md", PUBLIC),
+    ("GET", "/.well-known/agent-trust-policy.json", PUBLIC),
+    ("GET", "/.well-known/ai-plugin.json", PUBLIC),
+    ("GET", "/.well-known/security.txt", PUBLIC),
 )
 # Where two contracts stand at one path: CrossCompute's clients reach their own account, for all others this rule holds.
 SHARED: Final = MappingProxyType({("GET", "/api/keys"): ADMIN, ("POST", "/api/keys"): HIGH})

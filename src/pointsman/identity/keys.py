@@ -29,7 +29,9 @@ MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
 # Settings that policy/key_conditions.py holds a call against.
 CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
+PREFERRED: Final = "preferredConnections"
 PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
+GUARDS: Final = "guards"  # the setting with the names of guards that look at a key's calls (hub/guarding.py)
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -127,6 +129,7 @@ class KeyTable:
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.limited = any(key.limits is not None for key in self._keys.values())
         self.prepaid = any(key.kind == PREPAID for key in self._keys.values())
+        self.guarded = any(GUARDS in key.settings for key in self._keys.values())
 
     def find(self, presented: bytes) -> Key | None:
         """The key that was presented, if it may call models, or None. Expiry is the caller's to judge."""
@@ -365,7 +368,7 @@ def _key(row: KeyRow) -> Key:
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
-        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in (*CONDITIONS, PREFERRED))),
     )
 
 

@@ -43,7 +43,7 @@ class Lockout:
 
     def _sources(self, address: str, person: str | None) -> tuple[Source, ...]:
         return (
-            self._source(f"address {_network(address)}", self._failures),
+            self._source(f"address {source_of(address)}", self._failures),
             self._source(f"person {person}", self._failures * PERSON_FACTOR),
         )
 
@@ -55,7 +55,7 @@ def _seconds(wait: int) -> int:
     return -(-wait // 1_000_000)
 
 
-def _network(address: str) -> str:
+def source_of(address: str) -> str:
     """One customer's addresses: of version 6 the first half, which one line usually has whole."""
     try:
         parsed = ip_address(address)

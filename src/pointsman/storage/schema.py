@@ -9,6 +9,7 @@ from pointsman.storage import (
     key_usage,
     ledger_tables,
     master_keys,
+    payments,
     sign_in_failures,
     tables,
 )
@@ -23,6 +24,7 @@ MODULES = (
     cache_tables,
     key_usage,
     authorization_codes,
+    payments,
     audit,
     master_keys,
     sign_in_failures,

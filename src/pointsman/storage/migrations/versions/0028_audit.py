@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0028"
-down_revision = "0024"
+down_revision = "0027"
 
 _INDEXES: Final = (("at",), *((name, "sequence") for name in ("action", "object_id", "user_id", "credential_id")))
 
