@@ -27,8 +27,8 @@ from pointsman.storage.database import AlreadyExistsError, StorageError
 DIGEST_PURPOSE: Final = "audit-digest"
 _ID: Final = re.compile(r"[\w.:@/+*~-]{1,200}")
 HEAD_FILE: Final = "audit.head"
-# Rows of operations that changed nothing, of callers whom nobody knows and of others. More are counted and make one row:
-# the log is for ever, and nobody shall fill it by asking.
+# Rows of operations that changed nothing, of callers whom nobody knows and of others. More are counted and make one
+# row: the log is for ever, and nobody shall fill it by asking.
 STRANGERS_PER_MINUTE: Final = 60
 KNOWN_PER_MINUTE: Final = 600
 MINUTE_SECONDS: Final = 60.0
