@@ -49,6 +49,14 @@ asyncio.run(run())
 """
 
 
+GUARD = {
+    "name": "asking",
+    "rules": [
+        {"name": "ask", "kind": "webhook", "url": "https://203.0.113.9/", "secret": "guard-secret-of-many-letters"}
+    ],
+}
+
+
 def nothing(*_: object) -> None:
     """Hears of progress."""
 
@@ -85,6 +93,7 @@ async def fill(installation: Installation) -> None:
             proxy=Secret("http://user:proxy-secret@203.0.113.9:8080"),
         )
         await installation.connections.add(new)
+    await installation.guards.create(GUARD)
     await installation.engines.set({}, Secret("engine-key"))
     await installation.files.add(FILES, "c1", FILE)
     await installation.responses.keep(RESPONSES, BODY, ANSWER)
@@ -97,6 +106,8 @@ async def check_readable(installation: Installation) -> None:
     """All that `fill` has stored."""
     rows = await installation.connections.list_all()
     assert [(row.problem, row.has_secret, row.extra_keys) for row in rows] == [(None, True, 1)] * 8
+    guard = next(one for one in await installation.guards.guards() if one.name == "asking")
+    assert guard.rules[0].secret == Secret("guard-secret-of-many-letters")
     engine = await installation.engines.current()
     assert engine is not None
     assert engine.secret == Secret("engine-key")
@@ -148,7 +159,7 @@ def test_everything_is_readable_with_the_new_key_and_nothing_with_the_old(tmp_pa
     for _ in range(2):  # and once more, when what is kept of the first generation stands sealed with the second
         done = rotate(environment)
         assert (done.finished, done.resumed, done.resealed.unreadable) == (True, False, ())
-        assert done.resealed.values == 8 * 4 + 4
+        assert done.resealed.values == 8 * 4 + 5
         within(environment, after)
     assert bytes.fromhex(key_file(tmp_path)) != old
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
