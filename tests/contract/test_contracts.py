@@ -207,6 +207,8 @@ def test_omniroute(site: Site, mounted: bool) -> None:
     assert client.ask("GET", "/api/settings/ip-filter")["tempBans"][0]["ip"] == "192.0.2.2"
     client.ask("PUT", "/api/settings/ip-filter", {"addBlacklist": "nowhere"}, status=400)
     sign_in(client)
+    rows = client.ask("GET", "/api/compliance/audit-log")
+    assert {"auth.login.success", "auth.login.failed", "ipfilter.updated"} <= {row["action"] for row in rows}
     assert_all_asked(client)
     client.close()
 
