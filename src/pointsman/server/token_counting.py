@@ -11,6 +11,7 @@ from pointsman.gateway import Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.key_conditions import check_target
+from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.upstream.answers import CollectedAnswer
@@ -29,6 +30,7 @@ class TokenCounting:
         snapshot = self._gateway.snapshot
         try:
             key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            refuse_secret(exchange.body)
             request: Request = dialect.read_count_request(exchange.body, call)
             files = self._gateway.files
             if files is not None and may_name_files(exchange.body):
