@@ -24,11 +24,12 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
-from pointsman.guard_parts import open_guards
+from pointsman.guard_parts import GuardDesk
 from pointsman.heap import keep_freed_memory
 from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
+from pointsman.identity.guessing import Guessing
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -109,6 +110,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
+        self.guards = GuardDesk((installation.guards,), self.client, self._clock)
         self.alerts = alert_sender(installation, self.client)
         self.payments = _open_payments(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -141,6 +143,9 @@ class Server:
         server = self._settings.server
         self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        identity = self._settings.identity
+        window = identity.wrong_credentials_window_seconds
+        self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
         show_gauges(self, self._installation, self._clock)
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
         if self._link is None:
@@ -171,6 +176,7 @@ class Server:
             profiles=self.profiles,
             client=self.client,
             children=self.children,
+            guards=self.guards,
             wake_lists=self.lists.wake,
         )
 
@@ -200,7 +206,6 @@ class Server:
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
-            guards=open_guards(settings, installation.environment, self.client, self._clock),
         )
         semantic = settings.cache.semantic
         if semantic.enabled and self.children is not None:
@@ -283,6 +288,7 @@ class Server:
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
+        await self._installation.audit.aclose()
         await self._background.aclose()
         if self.payments is not None:
             await self.payments.aclose()

@@ -66,6 +66,7 @@ def _add_models(
 def load_management(server: "Server", installation: "Installation") -> Plane:
     """The management views, and the paths at which they stand."""
     from pointsman.api import build_management  # Litestar: imported when it is needed
+    from pointsman.api.audited import AuditedPlane
     from pointsman.api.services import ManagementServices
 
     services = ManagementServices(
@@ -79,6 +80,7 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         checks=server.checks,
         aliases=installation.aliases,
         presets=installation.presets,
+        guards=installation.guards,
         combos=installation.combos,
         sign_in=installation.sign_in,
         providers=installation.open_id_providers(server.client),
@@ -98,6 +100,9 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         ip_filter=installation.ip_filter,
         cashier=server.payments.cashier if server.payments is not None else None,
         clearings=installation.clearings,
+        security_contact=installation.settings.identity.security_contact,
+        audit=installation.audit,
     )
     application = build_management(services)
-    return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
+    audited = AuditedPlane(cast(AsgiApp, application), installation.audit, server.gateway, installation.user_rows)
+    return audited, served_paths(route.path for route in application.routes)

@@ -70,6 +70,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the flow has it: ``fields`` are its members as they came, or ``request`` is what was read of it.
 
     ``allowed_models`` (patterns) and ``allowed_connections`` are all that its key may use; empty: everything.
+    Of these ``preferred_connections`` come first.
     """
 
     model: str
@@ -84,6 +85,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     judged: Judged | None = None
     allowed_models: tuple[str, ...] = ()
     allowed_connections: tuple[str, ...] = ()
+    preferred_connections: tuple[str, ...] = ()
 
 
 def wants_of(asked: Asked, route: Route) -> Wants:
@@ -117,6 +119,7 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         cache_marks=CACHE_MARK in asked.body,
         allowed_models=_allowed(asked),
         allowed_providers=asked.allowed_connections or None,
+        preferred=asked.preferred_connections,
         **steering(asked.headers, route.strategy, route.settings),
         **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),
         **read,

@@ -1,13 +1,16 @@
 """All tables together: what migrations and their tests compare a database with."""
 
 from pointsman.storage import (
+    audit,
     authorization_codes,
     budget_tables,
     cache_tables,
     identity_tables,
     key_usage,
     ledger_tables,
+    master_keys,
     payments,
+    sign_in_failures,
     tables,
 )
 
@@ -22,4 +25,7 @@ MODULES = (
     key_usage,
     authorization_codes,
     payments,
+    audit,
+    master_keys,
+    sign_in_failures,
 )

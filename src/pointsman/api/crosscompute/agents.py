@@ -79,8 +79,8 @@ class AgentViews:
         address = request.scope["client"][0] if request.scope["client"] else ""
         known = await self._agents.find(words.agent_id)
         if known is None:
-            self._agents.admit(request.headers.get(SECRET_HEADER), address)
-            made = await self._agents.register(words, address)
+            await self._agents.admit(request.headers.get(SECRET_HEADER), address)
+            made = await self._agents.register(words)
             if made is not None:
                 return await self._welcome(made)
             known = await self._agents.find(words.agent_id)

@@ -4,6 +4,7 @@ from typing import Any
 
 from pointsman.api.crosscompute.agent_standing import AgentStanding
 from pointsman.api.crosscompute.agents import AgentViews
+from pointsman.api.crosscompute.crawler_files import CrawlerFiles
 from pointsman.api.crosscompute.keys import CrossComputeKeys
 from pointsman.api.crosscompute.top_ups import TopUpView
 from pointsman.api.crosscompute.users import UserViews
@@ -21,4 +22,5 @@ def views(services: ManagementServices, own_keys: CrossComputeKeys) -> list[Any]
         *UserViews(own_keys, services.accounts, services.users, books, clock).handlers(),
         *AgentViews(services.gateway, services.agents, standing, usage, services.apply).handlers(),
         TopUpView(standing, services.cashier).handler(),
+        *CrawlerFiles(services.gateway, services.security_contact).handlers(),
     ]
