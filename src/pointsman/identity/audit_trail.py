@@ -91,7 +91,7 @@ class AuditTrail:
         """Write a row of something that has happened and can't be undone for want of it: a failure is logged."""
         try:
             await self.record(entry)
-        except (StorageError, AlreadyExistsError, OSError) as error:
+        except (StorageError, AlreadyExistsError) as error:
             self.rows["failed"] += 1
             log.error("not in the audit log", action=entry.action, outcome=entry.outcome, reason=str(error))
 
@@ -151,6 +151,12 @@ class AuditTrail:
             first = link.hash if link.previous == START else await self.repository.hash_at(1)
             self._first = (first or b"").hex()
         end = KnownEnd(sequence=link.sequence, hash=link.hash.hex(), first=self._first)
+        try:
+            self._write_end(end)
+        except OSError as error:
+            log.warning("the end of the audit log is not noted here", path=str(self._path), reason=str(error))
+
+    def _write_end(self, end: KnownEnd) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # another worker's row may be a later one
