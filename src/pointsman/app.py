@@ -361,6 +361,7 @@ class Server:
             providers=installation.open_id_providers(self.client),
             combo_figures=ComboFigureRepository(self._installation.database),
             budgets=installation.budgets,
+            guardrails=installation.guardrails,
             ledger=installation.ledger,
             database=installation.database,
             journal=installation.data_dir / "journal",
@@ -410,6 +411,7 @@ class Server:
         installed = weights_status(installation.data_dir).installed
         connections, prices = installation.connections, self.prices
         local = self.children is not None
+        guardrails = await installation.guardrails.table()
         combos = await installation.combos.book()
         catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
         return Snapshot(
@@ -421,7 +423,10 @@ class Server:
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
-            budgets=await installation.budgets.table(credits=self._settings.credits.enforced, prepaid=keys.prepaid),
+            budgets=await installation.budgets.table(
+                credits=self._settings.credits.enforced, prepaid=keys.prepaid, guardrails=guardrails
+            ),
+            guardrails=guardrails,
         )
 
     async def _watch(self) -> None:

@@ -35,7 +35,10 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
         await pursue(gateway, entry, pursuit)
         return
     steering = (pursuit.route, pursuit.wishes)
-    asker = asker_of(pursuit.key, cache.settings.scope == "key", steering, entry.exchange.headers)
+    guardrails = pursuit.snapshot.guardrails.of(pursuit.key) if pursuit.snapshot.guardrails is not None else None
+    if guardrails is not None:
+        guardrails.check_region(entry.exchange.headers.get(b"host", b""))
+    asker = asker_of(pursuit.key, cache.settings.scope == "key", steering, entry.exchange.headers, guardrails)
     name = name_of(request, pursuit.call.model, asker, cache.secret)
     found, outcome = None if wish.refresh else await cache.find(name), CacheOutcome.HIT
     question: Question | None = None

@@ -211,6 +211,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
+    steered = steered or (snapshot.guardrails is not None and snapshot.guardrails.of(key) is not None)
     cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry))
     special = steered or cached or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):

@@ -26,6 +26,7 @@ from pointsman.keyring import Secret, load_master_key
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.key_codes import KeyCodes
@@ -49,6 +50,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.guardrails import GuardrailRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
@@ -167,8 +169,9 @@ class Installation:
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.guardrails = GuardrailService(GuardrailRepository(database), self.accounts, clock)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
-        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)

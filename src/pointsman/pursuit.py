@@ -61,6 +61,9 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         asked = msgspec.structs.replace(
             asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
         )
+    if snapshot.guardrails is not None and (bound := snapshot.guardrails.of(key)) is not None:
+        bound.check_region(exchange.headers.get(b"host", b""))
+        asked = msgspec.structs.replace(asked, bounds=bound.bounds)
     profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
     if profile is not None:
         asked = msgspec.structs.replace(asked, judged=profile.judged)
@@ -134,6 +137,8 @@ async def _fuse(
         raise nobody_answered(found.reasons)
     named = route.settings.get("judgeModel")
     judge = snapshot.catalogue.named(named) if named else None
+    if judge is not None and not entry.may_go_to(judge):
+        judge = None
     first = judge or found.answers[0][0]
     order = (first, *(target for target in chosen.order if target.id != first.id))
     chosen = msgspec.structs.replace(chosen, order=order)

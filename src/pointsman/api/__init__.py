@@ -41,6 +41,7 @@ from pointsman.api.openrouter.codes import CodeViews
 from pointsman.api.openrouter.consent import ConsentPage
 from pointsman.api.openrouter.credits import CreditViews
 from pointsman.api.openrouter.generations import GenerationView
+from pointsman.api.openrouter.guardrails import AssignmentViews, GuardrailViews
 from pointsman.api.openrouter.keys import KeyViews
 from pointsman.api.openrouter.members import MemberView
 from pointsman.api.openrouter.own_key import OwnKeyView
@@ -48,6 +49,7 @@ from pointsman.api.openrouter.presets import PresetViews
 from pointsman.api.pointsman.budgets import BudgetViews
 from pointsman.api.pointsman.documents import ContractDocuments
 from pointsman.api.pointsman.engines import EngineViews
+from pointsman.api.pointsman.guardrail_defaults import GuardrailDefaults
 from pointsman.api.pointsman.ledger import LedgerViews
 from pointsman.api.pointsman.model_words import ModelWordViews
 from pointsman.api.pointsman.routes import RouteExplanations
@@ -62,6 +64,7 @@ from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.key_codes import KeyCodes
@@ -93,6 +96,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     combos: ComboService
     combo_figures: ComboFigureRepository
     budgets: BudgetService
+    guardrails: GuardrailService
     ledger: LedgerService
     database: Database
     journal: Path
@@ -206,6 +210,9 @@ def _router(services: ManagementServices) -> list[Any]:
         *CodeViews(services.key_codes, services.apply).handlers(),
         *ConsentPage(services.key_codes).handlers(),
         MemberView(services.accounts).handler(),
+        *GuardrailViews(services.guardrails, gateway.clock, services.apply).handlers(),
+        *AssignmentViews(services.guardrails, services.apply).handlers(),
+        *GuardrailDefaults(services.guardrails, services.apply).handlers(),
         *PresetViews(services.presets, services.apply).handlers(),
     ]
 

@@ -16,6 +16,7 @@ from pointsman.canonical.parts import AnyPart, TextPart, ToolResultPart
 from pointsman.canonical.request import Message, Request
 from pointsman.identity.keys import Key
 from pointsman.policy.cache_wishes import HEADERS
+from pointsman.policy.guardrails import KeyGuardrails
 from pointsman.policy.sessions import SESSION_HEADERS
 from pointsman.routing.plan import Route
 from pointsman.routing.wishes import Wishes
@@ -56,7 +57,13 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     policy: bytes
 
 
-def asker_of(key: Key, by_key: bool, steering: tuple[Route, Wishes | None], headers: Mapping[bytes, bytes]) -> Asker:
+def asker_of(
+    key: Key,
+    by_key: bool,
+    steering: tuple[Route, Wishes | None],
+    headers: Mapping[bytes, bytes],
+    guardrails: KeyGuardrails | None = None,
+) -> Asker:
     """Whose answers a request of ``key`` may get. ``by_key``: only those of the same key, not of its workspace.
 
     What a key may use, where a model's name leads to now, preferences and header lines are in it: who is under another
@@ -73,6 +80,8 @@ def asker_of(key: Key, by_key: bool, steering: tuple[Route, Wishes | None], head
     told.append([route.settings, sorted(key.settings.items(), key=str)])
     if wishes is not None:
         told.append([wishes.preferences, wishes.models, wishes.options])
+    if guardrails is not None:
+        told.append([guardrails.bounds, sorted(guardrails.ids)])
     if by_key:
         told.append(key.id)
     return Asker(space=SPACE + key.workspace_id, policy=hashlib.sha256(_encode(told)).digest())

@@ -39,7 +39,9 @@ class TokenCounting:
                 request = self._gateway.guards.counted(key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
-            if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
+            counts = endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request")
+            bound = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
+            if counts and (bound is None or bound.permits(target)):
                 await in_task()
                 tokens = await self._ask(endpoint, endpoint.hub, request, target.model)
         except GatewayError as error:

@@ -4,6 +4,7 @@ from pointsman.storage import (
     authorization_codes,
     budget_tables,
     cache_tables,
+    guardrail_tables,
     identity_tables,
     key_usage,
     ledger_tables,
@@ -12,4 +13,13 @@ from pointsman.storage import (
 
 metadata = tables.metadata
 # Each adds its tables to `metadata` when imported.
-MODULES = (tables, identity_tables, ledger_tables, budget_tables, cache_tables, key_usage, authorization_codes)
+MODULES = (
+    tables,
+    identity_tables,
+    ledger_tables,
+    budget_tables,
+    guardrail_tables,
+    cache_tables,
+    key_usage,
+    authorization_codes,
+)
