@@ -165,7 +165,6 @@ def captured_log() -> Iterator[io.StringIO]:
     before = structlog.get_config()
     log = io.StringIO()
     configure_logging("debug", log)  # type: ignore[arg-type]
-    structlog.configure(cache_logger_on_first_use=False)  # other tests want the loggers for themselves
     try:
         yield log
     finally:

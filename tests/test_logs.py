@@ -162,6 +162,17 @@ def test_what_is_below_the_level_is_not_written() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
 
 
+def test_a_logger_that_wrote_before_writes_to_the_stream_of_the_latest_setting_up(
+    start_log: Callable[[io.StringIO], Any],
+) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    log = start_log(first)
+    log.info("one")
+    start_log(second)
+    log.info("two")
+    assert [text.count("\n") for text in (first.getvalue(), second.getvalue())] == [1, 1]
+
+
 @given(models=st.lists(st.text(max_size=20), min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_request_lines_are_valid_json(models: list[str]) -> None:

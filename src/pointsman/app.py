@@ -341,7 +341,8 @@ class Server:
         return router
 
     def _load_management(self) -> Plane:
-        from pointsman.api import ManagementServices, build_management  # Litestar: imported when it is needed
+        from pointsman.api import build_management  # Litestar: imported when it is needed
+        from pointsman.api.services import ManagementServices
 
         installation = self._installation
         services = ManagementServices(

@@ -72,7 +72,8 @@ def configure_logging(level: str, stream: TextIO = sys.stderr) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *names: _LineWriter(stream),
-        cache_logger_on_first_use=True,
+        # A cached logger would go on writing to the stream of an earlier setting-up in the same process.
+        cache_logger_on_first_use=False,
     )
 
 
