@@ -23,7 +23,7 @@ MODEL = "sim-model"
 def router_gateway(data_dir: Path, **more: Any) -> Iterator[RunningGateway]:
     """A gateway whose calls cost a cent, and two organizations; ``mine`` is the caller's own provider account."""
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator:
-        row = {"kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+        row = {"kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY, "models": [MODEL]}
         rows = [{**row, "id": "sim"}, {**row, "id": "quiet"}, {**row, "id": "mine", "options": {"byok": "true"}}]
         price = {"prompt": 0, "completion": 0, "request": CALL_USD}
         facts = [

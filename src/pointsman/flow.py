@@ -105,7 +105,10 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not is_asked(exchange.headers):
         await _infer(gateway, dialect, exchange, entry)
         return
-    key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
+    key, record = (
+        authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path),
+        entry.record,
+    )
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
@@ -169,7 +172,7 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
     snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
     _try_enter(gateway, entry, key)  # `enter`, without its coroutine
     if not entry.admitted:
         await gateway.admission.enter(key.priority)

@@ -213,7 +213,8 @@ class Guard:
             return
         key: Key | None
         try:
-            key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
+            own_path = path.encode()
+            key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us(), own_path)
         except GatewayError as error:
             key = self._local(scope, headers, path)
             if key is None and not (rule is not None and rule.public):

@@ -138,7 +138,9 @@ class FileRoutes:
     def body_limit(self, headers: dict[bytes, bytes], query: bytes) -> int | None:
         """Bytes that an upload may have; None for a stranger's, who gets no more than on any path."""
         try:
-            authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
+            authenticate(
+                headers, self._gateway.snapshot.keys, self._gateway.clock.now_us()
+            )  # of what base, its route asks
         except GatewayError:
             return None
         return self.upload_bytes
@@ -153,7 +155,7 @@ class FileRoutes:
         async def run(gateway: Gateway, dialect: Any, exchange: Any, entry: Entry) -> None:
             if dialect.WIRE == "gemini":
                 take_query_key(exchange, dict(query_pairs(exchange)))
-            key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
             await in_task()
             await enter(gateway, entry, key)
             await told(work(FileCall(gateway, dialect, exchange, entry, key)))

@@ -27,7 +27,7 @@ class TokenCounting:
         """Answer a request for a count, in ``dialect``: a module with ``read_count_request``."""
         snapshot = self._gateway.snapshot
         try:
-            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
             request: Request = dialect.read_count_request(exchange.body, call)
             files = self._gateway.files
             if files is not None and may_name_files(exchange.body):

@@ -171,6 +171,6 @@ def _check_pattern(one: ContentFilter, place: str) -> None:
     if not 1 <= len(one.pattern) <= MAX_PATTERN:
         raise wrong(f"{place}.pattern", f"must have 1 to {MAX_PATTERN} characters")
     try:
-        find_pattern([one.pattern], "REDACTED")
+        find_pattern([one.pattern], "REDACTED", any_case=False)
     except ConfigError as error:
         raise wrong(f"{place}.pattern", f"is no pattern (invalid_regex_pattern): {error}") from None
