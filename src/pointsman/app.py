@@ -6,20 +6,19 @@
 import asyncio
 import gc
 import random
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import structlog
 
-from pointsman import __version__
 from pointsman.accounting.billing import billing_rules
 from pointsman.accounting.counters import Counters, open_counters
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.ledger import Ledger
 from pointsman.accounting.prices import PriceService
 from pointsman.accounting.telemetry import Meter, Sums
+from pointsman.background import Background
 from pointsman.budget_parts import alert_sender, open_budgets
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
@@ -27,52 +26,37 @@ from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
 from pointsman.guard_parts import open_guards
 from pointsman.heap import keep_freed_memory
+from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
-from pointsman.installation import CHAT, EMBEDDER, Housekeeping, Installation, supervised
+from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
 from pointsman.policy.combo_memory import ComboMemory
-from pointsman.policy.endpoint_figures import EndpointFiguresBook
-from pointsman.policy.handoffs import HandoffBook
 from pointsman.policy.health_sharing import HealthSharing
-from pointsman.policy.kept_answers import KeptAnswers
-from pointsman.policy.limits import Limiter, build_limit_table
-from pointsman.policy.opaque_state import Vault
-from pointsman.policy.response_cache import ResponseCache
+from pointsman.policy.limits import Limiter
 from pointsman.policy.route_sharing import RouteSharing
 from pointsman.policy.shared_calls import SharedCalls
+from pointsman.presence import Presence
 from pointsman.routing.health import HealthBook
 from pointsman.server.admission import Admission
-from pointsman.server.chat_socket_routes import ChatSocketRoutes
-from pointsman.server.contract_models import ContractModels
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import error_headers
 from pointsman.server.file_routes import FileRoutes
-from pointsman.server.file_uploads import FileUploads
 from pointsman.server.host import Host
-from pointsman.server.inference import InferenceRoutes
-from pointsman.server.management import AsgiApp, ManagementMount, Plane, served_paths
-from pointsman.server.openrouter_models import OpenRouterModels
-from pointsman.server.operation_routes import OperationRoutes
-from pointsman.server.operations import Operations
 from pointsman.server.response_routes import ResponseRoutes
-from pointsman.server.routes import Router, contract_hosts
 from pointsman.server.tls import ServerCertificate
-from pointsman.server.translator_send import TranslatorSend
-from pointsman.server.vendor_models import VendorModels
 from pointsman.server.worker_link import WorkerLink
-from pointsman.storage.combo_figures import ComboFigureRepository
+from pointsman.server_routes import build_router
+from pointsman.snapshots import Configured, SnapshotMaker
+from pointsman.state_parts import open_cache, open_handoffs, open_kept_answers, open_vault
 from pointsman.storage.combo_memories import ComboMemoryRepository
 from pointsman.storage.database import StorageError
-from pointsman.storage.endpoint_figures import EndpointFigures
-from pointsman.storage.nodes import NodeRow
 from pointsman.storage.route_memory import RouteMemoryRepository
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import LocalChildren
-from pointsman.upstream.engines import Engine, make_engine
 from pointsman.upstream.identity_documents import IssuerKeys
 from pointsman.upstream.local_vectors import LocalVectors
 from pointsman.upstream.local_weights import weights_status
@@ -100,9 +84,8 @@ class Server:
         self._settings = settings = installation.settings
         self._loop = loop = asyncio.get_running_loop()
         self._request_log = request_log
-        self._node_id = self._clock.new_id("node")
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._patient: set[asyncio.Task[None]] = set()
+        self._presence = Presence(installation.nodes, self._clock, self._clock.new_id("node"))
+        self._background = Background()
         self._stopping = asyncio.Event()
         self._link = link
         self.house = Housekeeping(installation) if link is None else None
@@ -127,42 +110,84 @@ class Server:
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.profiles = ProfileRuns(self.combo_memory, self._clock)
-        self._engine: Engine | None = None  # who chooses for profiles
-        self.combos = ComboRuns(self.combo_memory, self._handoffs())
+        self.combos = ComboRuns(self.combo_memory, open_handoffs(installation))
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
-        self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, self._node_id)
-        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, self._node_id)
+        node_id = self._presence.node_id
+        self.sharing = HealthSharing(installation.health_rows, self.health, self._clock, node_id)
+        self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, node_id)
         self.gateway: Gateway
         self.edge: Edge
         self.responses: ResponseRoutes
         self.files: FileRoutes
-        self.address = ""
+        self._snapshots: SnapshotMaker
 
     async def start(self) -> Host:
         """Build the snapshot, listen, and begin the background work; gives the host to `Host.serve`."""
-        settings, house = self._settings, self.house
-        if house is not None:
-            await house.ensure_first_key()
+        if self.house is not None:
+            await self.house.ensure_first_key()
         self.ticker.start()
         await self.combo_memory.share()
         await self.sharing.load()
-        self.gateway = Gateway(
+        self._snapshots = SnapshotMaker(self._installation, self._configured())
+        self.gateway = self._open_gateway(await self._snapshots.make())
+        await self._refresh_cache()
+        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
+        await self.route_sharing.load()
+        server = self._settings.server
+        self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
+        self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        show_gauges(self, self._installation, self._clock)
+        host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
+        if self._link is None:
+            self._presence.address = server.address(await host.listen())
+            await self._presence.register(self.gateway.snapshot.revision)
+        else:
+            await self._start_as_worker(self._link, host)
+        if self.house is not None:
+            self.house.start()
+        self._begin_work()
+        keep_freed_memory()
+        gc.collect()
+        gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
+        return host
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self._presence.address
+
+    def _configured(self) -> Configured:
+        return Configured(
+            health=self.health,
+            prices=self.prices,
+            unpriced=self.unpriced,
+            limiter=self.limiter,
+            profiles=self.profiles,
+            client=self.client,
+            children=self.children,
+            wake_lists=self.lists.wake,
+        )
+
+    def _open_gateway(self, snapshot: Snapshot) -> Gateway:
+        settings, installation = self._settings, self._installation
+        gateway = Gateway(
             clock=self._clock,
             client=self.client,
             ledger=self.ledger,
             observe=self.meter.observe,
-            snapshot=await self._snapshot(),
+            snapshot=snapshot,
             error_headers=error_headers,
             admission=self.admission,
             limiter=self.limiter,
-            vault=self._vault(),
-            files=self._installation.files,
+            vault=open_vault(installation),
+            files=installation.files,
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
-            kept_answers=self._kept_answers(),
-            cache=self._cache(),
+            kept_answers=open_kept_answers(installation),
+            cache=open_cache(installation),
             seed=partial(random.getrandbits, 64),
             combos=self.combos,
             profiles=self.profiles,
@@ -171,60 +196,46 @@ class Server:
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
-            guards=open_guards(settings, self._installation.environment, self.client, self._clock),
+            guards=open_guards(settings, installation.environment, self.client, self._clock),
         )
         semantic = settings.cache.semantic
         if semantic.enabled and self.children is not None:
             embedder = self.children.embedder
-            self.gateway.vectors = LocalVectors(embedder, self.client, self._clock, semantic.timeout_seconds)
-        await self._refresh_cache()
-        self.meter.listen(self.gateway.planner.observe)
-        self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
-        await self.route_sharing.load()
-        self.gateway.planner.catch_up = self.meter.catch_up
-        mount = ManagementMount(self._load_management)
-        self.edge = Edge(settings.server, self.ticker, self._clock, self._router(mount), error_dialect)
-        self.edge.ip_filter = self.gateway.snapshot.ip_filter
-        show_gauges(self, self._installation, self._clock)
-        server, certificate = settings.server, self._certificate()
-        host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, certificate)
-        if self._link is None:
-            self.address = server.address(await host.listen())
-            await self._register()
-        else:
-            await self._start_as_worker(self._link, host)
-        self._spawn("prices", self.prices.run())
-        if settings.issuers:
-            installation = self._installation
-            issuers = IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock)
-            self._spawn("issuers", issuers.run())
-        if settings.routing.model_lists:
-            self._spawn("model lists", self.lists.run())
-        if house is not None:
-            house.start()
-        self._patient.add(self._spawn("configuration", self._watch()))
-        self._patient.add(self._spawn("combos", self.combo_memory.run()))
-        self._spawn("upkeep", self._upkeep())
-        self._spawn("counters", self._flush_counters())
-        self._patient.add(self._spawn("budgets", self.budgets.desk.run()))
-        if self.alerts is not None and (self._link is None or self._link.first):
-            self._patient.add(self._spawn("budget alerts", self.alerts.run(self._stopping)))
-        self._spawn("responses", self.responses.upkeep())
-        self._patient.add(self._spawn("vault", self._installation.states.run()))
-        self._patient.add(self._spawn("answers", self._installation.answers.run()))
-        self._patient.add(self._spawn("cache", self._installation.cached.run()))
-        self._spawn("files", self.files.upkeep())
-        self._patient.add(self._spawn("health", self.sharing.run()))
-        self._patient.add(self._spawn("routes", self.route_sharing.run()))
-        if self._link is None or self._link.first:
-            self._spawn("probes", self._prober().run())
-        keep_freed_memory()
-        gc.collect()
-        gc.freeze()  # what was made so far lives as long as the process: the collector need not look at it again
-        gc.set_threshold(GC_THRESHOLD, 20, 50)
-        return host
+            gateway.vectors = LocalVectors(embedder, self.client, self._clock, semantic.timeout_seconds)
+        self.meter.listen(gateway.planner.observe)
+        gateway.planner.catch_up = self.meter.catch_up
+        return gateway
 
-    def _prober(self) -> Prober:
+    def _begin_work(self) -> None:
+        settings, installation, begin = self._settings, self._installation, self._background
+        patient = {
+            "configuration": self._watch(),
+            "combos": self.combo_memory.run(),
+            "budgets": self.budgets.desk.run(),
+            "vault": installation.states.run(),
+            "answers": installation.answers.run(),
+            "cache": installation.cached.run(),
+            "health": self.sharing.run(),
+            "routes": self.route_sharing.run(),
+        }
+        for name, work in patient.items():
+            begin.spawn_patient(name, work)
+        begin.spawn("prices", self.prices.run())
+        begin.spawn("upkeep", self._upkeep())
+        begin.spawn("counters", self._flush_counters())
+        begin.spawn("responses", self.responses.upkeep())
+        begin.spawn("files", self.files.upkeep())
+        if settings.issuers:
+            begin.spawn("issuers", IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock).run())
+        if settings.routing.model_lists:
+            begin.spawn("model lists", self.lists.run())
+        if self._link is None or self._link.first:
+            begin.spawn("probes", self.prober().run())
+            if self.alerts is not None:
+                begin.spawn_patient("budget alerts", self.alerts.run(self._stopping))
+
+    def prober(self) -> Prober:
+        """What looks whether accounts that are left alone are well again."""
         return Prober(
             self.health,
             self.client,
@@ -234,45 +245,21 @@ class Server:
             chance=random.Random().random,
         )
 
-    def _vault(self) -> Vault:
-        settings, states = self._settings.vault, self._installation.states
-        return Vault(
-            settings.memory_bytes,
-            keep_seconds=settings.retention_hours * 3600.0,
-            max_entry_bytes=settings.max_entry_bytes,
-            secret=states.names_secret,
-            store=states if settings.durable else None,
-        )
-
-    def _handoffs(self) -> HandoffBook:
-        states = self._installation.states
-        return HandoffBook(self._clock, states.names_secret, states if self._settings.vault.durable else None)
-
-    def _kept_answers(self) -> KeptAnswers | None:
-        store = self._installation.answers
-        return KeptAnswers(store, store.names_secret) if self._settings.answers.durable else None
-
-    def _cache(self) -> ResponseCache | None:
-        settings, store = self._settings.cache, self._installation.cached
-        if settings.mode == "off":
-            return None
-        return ResponseCache(settings, self._clock, store.names_secret, store if settings.durable else None)
-
     def _certificate(self) -> ServerCertificate | None:
         server = self._settings.server
         if server.tls_certificate is None or server.tls_key is None:
             return None
         certificate = ServerCertificate(server.tls_certificate, server.tls_key)
-        self._spawn("certificate", certificate.watch())
+        self._background.spawn("certificate", certificate.watch())
         return certificate
 
     async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
         """Known as a node before the first request: a change that is confirmed is in effect here too."""
-        self.address = self._settings.server.address(link.port)
-        await self._register()
+        self._presence.address = self._settings.server.address(link.port)
+        await self._presence.register(self.gateway.snapshot.revision)
         await link.connect(self.meter.sums)
-        await link.listen(host, self._node_id)
-        self._spawn("reports", link.report())
+        await link.listen(host, self._presence.node_id)
+        self._background.spawn("reports", link.report())
 
     async def aclose(self) -> None:
         """End background work, close everything, and project what is left for some seconds.
@@ -290,94 +277,18 @@ class Server:
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
-        await asyncio.gather(*self._patient)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.aclose()
         await self.limiter.counters.aclose()
         self.ticker.stop()
         self.client.close()
         self.ledger.close()
         if self._request_log is not None:
             self._request_log.flush()
-        try:
-            await self._installation.nodes.remove(self._node_id)
-        except StorageError as error:
-            log.warning("this node is still listed for some seconds", reason=str(error))
+        await self._presence.leave()
         if self._link is not None:
             await self._link.aclose()
         if self.house is not None:
             await self.house.aclose()
-
-    # requests
-
-    def _router(self, mount: ManagementMount) -> Router:
-        operations = Operations(self.gateway, self._sums, self._health)
-        router = Router(mount, contract_hosts(self._settings.server))
-        others = OperationRoutes(self.gateway)
-        InferenceRoutes(self.gateway, others.of_provider).add_to(router)
-        self.responses = ResponseRoutes(
-            self.gateway, self._installation.responses, self._clock, keep=self._settings.responses.keep
-        )
-        self.responses.add_to(router)
-        others.add_to(router)
-        self.files = FileRoutes(self.gateway, self._installation.files, max_bytes=self._settings.files.max_bytes)
-        self.files.add_to(router)
-        FileUploads(self.gateway, self.files, self._installation.master, self._clock).add_to(router)
-        vendors = VendorModels(self.gateway)
-        vendors.add_to(router)
-        router.add("GET", "/", vendors.root(mount))
-        ChatSocketRoutes(self.gateway, router).add_to(router)
-        router.add("POST", "/api/translator/send", TranslatorSend(self.gateway).send)
-        listed = vendors.by_vendor(operations.models, vendors.anthropic_models, vendors.gemini_models)
-        one = vendors.by_vendor(operations.model, vendors.anthropic_model, vendors.gemini_model)
-        models = ContractModels(self.gateway, operations, listed, one)
-        models.add_to(router)
-        router.add("GET", "/api/v1/providers/*", models.of_provider)
-        figures = EndpointFiguresBook(EndpointFigures(self._installation.database), self._clock)
-        OpenRouterModels(self.gateway, figures).add_to(router, models.models, models.model)
-        router.add("GET", "/health", operations.health)
-        router.add("GET", "/metrics", operations.metrics)
-        return router
-
-    def _load_management(self) -> Plane:
-        from pointsman.api import build_management  # Litestar: imported when it is needed
-        from pointsman.api.services import ManagementServices
-
-        installation = self._installation
-        services = ManagementServices(
-            gateway=self.gateway,
-            requests=installation.requests,
-            connections=installation.connections,
-            provider_nodes=installation.provider_nodes,
-            resilience=installation.resilience,
-            sharing=self.sharing,
-            apply=installation.await_revision,
-            checks=self._health,
-            aliases=installation.aliases,
-            presets=installation.presets,
-            clearings=installation.clearings,
-            combos=self._installation.combos,
-            sign_in=installation.sign_in,
-            providers=installation.open_id_providers(self.client),
-            combo_figures=ComboFigureRepository(self._installation.database),
-            budgets=installation.budgets,
-            guardrails=installation.guardrails,
-            ledger=installation.ledger,
-            database=installation.database,
-            journal=installation.data_dir / "journal",
-            router_keys=installation.router_keys,
-            key_codes=installation.key_codes,
-            model_words=installation.model_words,
-            engines=installation.engines,
-            keys=installation.keys,
-            users=installation.user_rows,
-            accounts=installation.accounts,
-            agents=installation.agents,
-            ip_filter=installation.ip_filter,
-        )
-        application = build_management(services)
-        return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
 
     def _local_children(self) -> LocalChildren | None:
         """This machine's models: our own programs, or as a worker the supervisor's."""
@@ -386,49 +297,15 @@ class Server:
         children = self.house.children if self.house is not None else {}
         return LocalChildren(chat=children[CHAT], embedder=children[EMBEDDER]) if children else None
 
-    async def _sums(self) -> Sums:
+    async def sums(self) -> Sums:
+        """The metrics of all workers."""
         return self.meter.sums() if self._link is None else await self._link.total()
 
-    def _health(self) -> dict[str, str]:
+    def checks(self) -> dict[str, str]:
+        """What a look at the server's health tells, part by part."""
         return {"journal": "ok" if self.ledger.closed_reason is None else "can't be written"}
 
     # configuration
-
-    async def _snapshot(self) -> Snapshot:
-        snapshot = await self._build_snapshot()
-        resilience = await self._installation.resilience.current()
-        self.health.settings, self.health.protected = resilience.settings, resilience.protection
-        self.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
-        self.lists.wake()
-        engine = await self._installation.engines.current()
-        if engine != self._engine:
-            self._engine, self.profiles.engine = engine, make_engine(engine, self.client, self._clock)
-        return snapshot
-
-    async def _build_snapshot(self) -> Snapshot:
-        installation = self._installation
-        revision = await installation.configuration.revision()
-        keys = await installation.keys.table()
-        installed = weights_status(installation.data_dir).installed
-        connections, prices = installation.connections, self.prices
-        local = self.children is not None
-        guardrails = await installation.guardrails.table()
-        combos = await installation.combos.book()
-        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
-        return Snapshot(
-            revision=revision,
-            keys=keys,
-            catalogue=catalogue,
-            endpoints=await connections.endpoints(self.children, prices, catalogue.facts),
-            limits=build_limit_table(self._settings, keys, await connections.limits(), self.limiter.counters),
-            login_required=await installation.sign_in.login_required(),
-            presets=await installation.presets.table(),
-            ip_filter=await installation.ip_filter.filter(),
-            budgets=await installation.budgets.table(
-                credits=self._settings.credits.enforced, prepaid=keys.prepaid, guardrails=guardrails
-            ),
-            guardrails=guardrails,
-        )
 
     async def _watch(self) -> None:
         """Notice changes made by commands and other nodes, swap the snapshot, and tell that this node has."""
@@ -444,12 +321,12 @@ class Server:
                 if changed:
                     installed = installed_now
                     await self._refresh_cache()
-                    self.gateway.snapshot = await self._snapshot()
+                    self.gateway.snapshot = await self._snapshots.make()
                     self.edge.ip_filter = self.gateway.snapshot.ip_filter
                     log.info("configuration applied", revision=revision)
                 if changed or self._clock.monotonic() - last_beat > HEARTBEAT_SECONDS:
                     last_beat = self._clock.monotonic()
-                    await self._beat()
+                    await self._presence.beat(self.gateway.snapshot.revision)
             except (StorageError, ConfigError) as error:
                 log.warning("configuration not refreshed", reason=str(error))
                 await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -457,24 +334,6 @@ class Server:
     async def _refresh_cache(self) -> None:
         if self.gateway.cache is not None:
             self.gateway.cache.cleared = await self._installation.clearings.table()
-
-    async def _register(self) -> None:
-        now = self._clock.now_us()
-        await self._installation.nodes.register(
-            NodeRow(
-                id=self._node_id,
-                address=self.address,
-                version=__version__,
-                started_at=now,
-                heartbeat_at=now,
-                revision=self.gateway.snapshot.revision,
-            )
-        )
-
-    async def _beat(self) -> None:
-        known = await self._installation.nodes.beat(self._node_id, self._clock.now_us(), self.gateway.snapshot.revision)
-        if not known:
-            await self._register()
 
     # background work
 
@@ -492,12 +351,6 @@ class Server:
         while True:
             await asyncio.sleep(COUNTER_FLUSH_SECONDS)
             await self.limiter.counters.flush()
-
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(supervised(name, work), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _open_counters(installation: Installation, link: WorkerLink | None) -> Counters:

@@ -1,5 +1,6 @@
 """Time and identifiers, passed in wherever they are needed: the only module that reads the clock."""
 
+import asyncio
 import os
 import time
 from typing import Protocol
@@ -45,3 +46,12 @@ class SystemClock:
         self._counter = counter = (self._counter + 1) & 0xFFFFFF
         milliseconds = (self.now_us() if now_us is None else now_us) // 1000
         return f"{prefix}_{(milliseconds << 24 | counter).to_bytes(9, 'big').hex()}{self._tail}"
+
+
+async def rest(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait, but not when ``stopping`` is set or will be meanwhile."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        pass

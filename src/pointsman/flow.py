@@ -105,10 +105,8 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not is_asked(exchange.headers):
         await _infer(gateway, dialect, exchange, entry)
         return
-    key, record = (
-        authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path),
-        entry.record,
-    )
+    key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)

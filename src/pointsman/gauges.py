@@ -14,9 +14,22 @@ if TYPE_CHECKING:
     from pointsman.app import Server
 
 
+Gauges = dict[str, tuple[str, Callable[[], float], Merge]]
+Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
+
+
 def show_gauges(server: "Server", installation: Installation, clock: Clock) -> None:
     """Have the server's meter show them."""
-    gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {
+    for name, (text, read, merge) in _gauges(server, installation, clock).items():
+        server.meter.gauge(name, text, read, merge)
+    if server.house is not None:
+        server.house.show_gauges(server.meter)
+    for name, (text, label, counts) in _counters(server, installation).items():
+        server.meter.counter(name, text, label, counts)
+
+
+def _gauges(server: "Server", installation: Installation, clock: Clock) -> Gauges:
+    return {
         "pointsman_requests_in_flight": ("Requests being served.", lambda: server.edge.active, "sum"),
         "pointsman_requests_queued": ("Calls that wait for a place.", lambda: server.admission.queued, "sum"),
         "pointsman_client_connections": ("Open client connections.", lambda: len(server.edge.connections), "sum"),
@@ -49,13 +62,11 @@ def show_gauges(server: "Server", installation: Installation, clock: Clock) -> N
         ),
         "pointsman_configuration_revision": ("Revision in use.", lambda: server.gateway.snapshot.revision, "min"),
     }  # fmt: skip
-    for name, (text, read, merge) in gauges.items():
-        server.meter.gauge(name, text, read, merge)
-    if server.house is not None:
-        server.house.show_gauges(server.meter)
-    limiter = server.limiter
-    states, answers = installation.states, installation.answers
-    counters: dict[str, tuple[str, str, Callable[[], dict[str, int]]]] = {
+
+
+def _counters(server: "Server", installation: Installation) -> Counters:
+    limiter, states, answers = server.limiter, installation.states, installation.answers
+    return {
         "pointsman_rate_limited_requests": ("Calls refused by a limit.", "limit", lambda: limiter.refused),
         "pointsman_overload_refusals": ("Calls refused by overload.", "reason", lambda: server.admission.refused),
         "pointsman_limit_store_events": (
@@ -94,5 +105,3 @@ def show_gauges(server: "Server", installation: Installation, clock: Clock) -> N
             lambda: states.reads,
         ),
     }
-    for name, (text, label, counts) in counters.items():
-        server.meter.counter(name, text, label, counts)

@@ -1,19 +1,15 @@
 """One data directory and its database: what commands share, and what one process alone does for it."""
 
 import asyncio
-import fcntl
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from pointsman.accounting.burst import Burst
 from pointsman.accounting.ledger_service import LedgerService
-from pointsman.accounting.projector import Projector
-from pointsman.accounting.telemetry import Meter
 from pointsman.cache_settings import MAX_TTL_SECONDS
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
@@ -48,7 +44,7 @@ from pointsman.storage.cache_clearings import CacheClearings
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
-from pointsman.storage.database import Database, StorageError
+from pointsman.storage.database import Database
 from pointsman.storage.files import FileRepository
 from pointsman.storage.guardrails import GuardrailRepository
 from pointsman.storage.health import HealthRepository
@@ -66,9 +62,6 @@ from pointsman.storage.routing_engines import EngineRepository
 from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.engines import EngineService
-from pointsman.upstream.local_embedder import make_embedder
-from pointsman.upstream.local_model import LocalModel
-from pointsman.upstream.local_weights import weights_path
 from pointsman.upstream.model_facts import FactSources
 from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
@@ -79,9 +72,6 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
-LAST_PROJECTION_SECONDS: Final = 5.0
-CHAT: Final = "chat"  # names of local programs
-EMBEDDER: Final = "embedder"
 log = structlog.get_logger("pointsman.installation")
 
 
@@ -95,10 +85,19 @@ class Installation:
         self.database = database
         self.database_url = database_url(settings, environment)
         self.clock = clock
-        master = load_master_key(self.data_dir, environment.secret_key)
+        self.master = load_master_key(self.data_dir, environment.secret_key)
         self.key_rows = KeyRepository(database)
         self.requests = RequestRepository(database)
         self.nodes = NodeRepository(database)
+        self.configuration = ConfigurationRepository(database)
+        self._open_kept(settings, database)
+        self._open_people(settings, database)
+        self._open_routing(settings, database)
+        self._open_money(database)
+
+    def _open_kept(self, settings: Settings, database: Database) -> None:
+        """What calls leave behind for later ones."""
+        master, clock = self.master, self.clock
         kept = settings.responses
         bounds = ResponseBounds(
             lifetime_seconds=kept.retention_days * 86_400,
@@ -106,34 +105,28 @@ class Installation:
             max_per_workspace=kept.max_per_workspace,
         )
         self.responses = StoredResponses(ResponseRepository(database), master, clock, bounds)
-        vault = settings.vault
-        state_bounds = StateBounds(
-            lifetime_seconds=vault.retention_hours * 3600.0,
-            max_per_workspace=vault.max_per_workspace,
-            max_bytes=vault.max_bytes,
-            read_seconds=vault.read_timeout_seconds,
-        )
-        self.states = StateStore(StateRepository(database), master, clock, state_bounds)
-        answer_bounds = StateBounds(
-            lifetime_seconds=settings.answers.keep_seconds,
-            max_per_workspace=settings.answers.max_per_workspace,
-            max_bytes=vault.max_bytes,
-            read_seconds=vault.read_timeout_seconds,
-        )
-        self.answers = StateStore(StateRepository(database), master, clock, answer_bounds, ANSWERS)
-        kept_bounds = StateBounds(
-            lifetime_seconds=MAX_TTL_SECONDS,
-            max_per_workspace=settings.cache.max_per_workspace,
-            max_bytes=vault.max_bytes,
-            read_seconds=vault.read_timeout_seconds,
-        )
-        self.cached = StateStore(StateRepository(database), master, clock, kept_bounds, CACHED)
+        rows, vault = StateRepository(database), settings.vault
+        reasoning = self._bounds(vault.retention_hours * 3600.0, vault.max_per_workspace)
+        answers = self._bounds(settings.answers.keep_seconds, settings.answers.max_per_workspace)
+        cached = self._bounds(MAX_TTL_SECONDS, settings.cache.max_per_workspace)
+        self.states = StateStore(rows, master, clock, reasoning)
+        self.answers = StateStore(rows, master, clock, answers, ANSWERS)
+        self.cached = StateStore(rows, master, clock, cached, CACHED)
         self.clearings = CacheClearings(database)
-        self.master = master
         self.files = StoredFiles(FileRepository(database), master, clock, allow_unknown=settings.files.allow_unknown)
-        self.configuration = ConfigurationRepository(database)
-        self.health_rows = HealthRepository(database)
-        self.resilience = ResilienceService(self.health_rows, settings.resilience)
+
+    def _bounds(self, lifetime_seconds: float, most: int) -> StateBounds:
+        vault = self.settings.vault
+        return StateBounds(
+            lifetime_seconds=lifetime_seconds,
+            max_per_workspace=most,
+            max_bytes=vault.max_bytes,
+            read_seconds=vault.read_timeout_seconds,
+        )
+
+    def _open_people(self, settings: Settings, database: Database) -> None:
+        """Who there is, and who may come in."""
+        master, clock, environment = self.master, self.clock, self.environment
         self.accounts = AccountRepository(database)
         self.user_rows = user_rows = UserRepository(database)
         identity = settings.identity
@@ -150,6 +143,12 @@ class Installation:
             environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
         )
         self.ip_filter = IpFilterService(self.accounts, clock)
+
+    def _open_routing(self, settings: Settings, database: Database) -> None:
+        """Where calls may go."""
+        master, clock, environment = self.master, self.clock, self.environment
+        self.health_rows = HealthRepository(database)
+        self.resilience = ResilienceService(self.health_rows, settings.resilience)
         self.model_lists = ModelListRepository(database)
         self.model_words = ModelWords(ModelWordsRepository(database), clock, settings.facts)
         self.engines = EngineService(
@@ -167,15 +166,19 @@ class Installation:
             words=profile_words(book_of(settings.profiles)),
         )
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
+        self.presets = PresetService(PresetRepository(database), clock)
+        self.combos = ComboService(ComboRepository(database), clock, settings.combos)
+        self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
+
+    def _open_money(self, database: Database) -> None:
+        """Budgets, keys that have some, and the ledger."""
+        clock = self.clock
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
         self.guardrails = GuardrailService(GuardrailRepository(database), self.accounts, clock)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
         self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
-        self.presets = PresetService(PresetRepository(database), clock)
-        self.combos = ComboService(ComboRepository(database), clock, settings.combos)
-        self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
 
     def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
         """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""
@@ -246,100 +249,3 @@ def _make_data_dir(path: Path) -> None:
         raise ConfigError(f"can't make the data directory {path}: {error.strerror}") from error
     if not os.access(path, os.W_OK):
         raise ConfigError(f"the data directory {path} can't be written to")
-
-
-class Housekeeping:
-    """What one process alone does for a data directory: its lock, the projector, the local model, old state's end."""
-
-    def __init__(self, installation: Installation) -> None:
-        settings = installation.settings
-        self._installation = installation
-        self._lock: IO[str] = _lock_data_dir(installation.data_dir)
-        self._interval_seconds = settings.journal.interval_seconds
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
-        self.first_key: Secret | None = None
-        self.projector = Projector(
-            installation.database,
-            installation.data_dir / "journal",
-            installation.clock,
-            batch_rows=settings.journal.batch_rows,
-            retention_days=settings.journal.retention_days,
-            plan_days=settings.journal.plan_days,
-            high_rate=Burst(installation.data_dir, installation.database_url),
-        )
-        self.children = _make_children(installation) if settings.local.enabled else {}
-
-    async def ensure_first_key(self) -> None:
-        """Make the administrator, and the first key when there is none; ``first_key`` is it then."""
-        installation = self._installation
-        await installation.users.ensure_administrator(installation.environment.admin_password)
-        self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
-
-    def start(self) -> None:
-        """Begin to project, and to sweep the vault."""
-        works = {
-            "projector": self.projector.run(self._interval_seconds),
-            "vault": self._installation.states.sweep_until(self._stopping),
-        }
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(supervised(name, work), name=name) for name, work in works.items()]
-
-    def show_gauges(self, meter: Meter) -> None:
-        """The figures of the projector."""
-        projector = self.projector
-        meter.gauge("pointsman_journal_lag_bytes", "Journal not yet in the database.", lambda: projector.lag().bytes)
-        meter.gauge("pointsman_journal_damaged", "Unreadable journal pieces.", lambda: projector.counts.damaged)
-
-    async def stop(self) -> None:
-        """End both after the batch in hand: they may hold a transaction."""
-        self.projector.stop()
-        self._stopping.set()
-        await asyncio.gather(*self._tasks)
-
-    async def aclose(self) -> None:
-        """Stop the local programs, project what is left for some seconds, give the lock back. The journal is closed."""
-        await self.stop()
-        await asyncio.gather(*(child.aclose() for child in self.children.values()))
-        clock = self._installation.clock
-        deadline = clock.monotonic() + LAST_PROJECTION_SECONDS
-        try:
-            while clock.monotonic() < deadline and await self.projector.step():
-                pass
-        except StorageError as error:
-            log.warning("not everything was projected; the next start does it", reason=str(error))
-        self._lock.close()
-
-
-def _make_children(installation: Installation) -> dict[str, LocalModel]:
-    """The programs that run beside the gateway, none of them started yet."""
-    local, clock = installation.settings.local, installation.clock
-    chat = LocalModel(
-        weights_path(installation.data_dir),
-        clock,
-        idle_seconds=local.idle_seconds,
-        start_timeout_seconds=local.start_timeout_seconds,
-    )
-    embedder = make_embedder(clock, idle_seconds=local.idle_seconds, start_timeout_seconds=local.start_timeout_seconds)
-    return {CHAT: chat, EMBEDDER: embedder}
-
-
-async def supervised(name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Background work whose failure is logged."""
-    try:
-        await work
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        log.exception("background work ended", work=name)
-
-
-def _lock_data_dir(data_dir: Path) -> IO[str]:
-    """One server per data directory: two would project each other's journal and fight over the local model."""
-    handle = open(data_dir / "server.lock", "a+")  # noqa: SIM115 - held until the process ends
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise ConfigError(f"another server already runs with the data directory {data_dir}") from None
-    return handle

@@ -15,7 +15,7 @@ from pointsman.exits import run
 from pointsman.settings import Environment, Settings, load_settings, read_environment
 
 if TYPE_CHECKING:
-    from pointsman.installation import Housekeeping
+    from pointsman.housekeeping import Housekeeping
     from pointsman.server.worker_link import Place
 
 CURL: Final = (

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import structlog
 
 from pointsman.accounting.telemetry import Meter
-from pointsman.installation import Housekeeping, Installation
+from pointsman.housekeeping import Housekeeping
+from pointsman.installation import Installation
 from pointsman.server.listeners import bind_listeners
 from pointsman.server.worker_link import Place
 from pointsman.server.workers import Supervisor

@@ -111,8 +111,8 @@ def test_lists_have_pages(manager: openrouter.OpenRouter) -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({}, "name"), ({"name": ""}, "name"), ({"name": "n" * 201}, "name"), ({"name": "n", "limit_usd": 0}, "limit_usd"),
-        ({"name": "n", "limit_usd": -1}, "limit_usd"), ({"name": "n", "limit_usd": "5"}, "limit_usd"),
+        ({}, "name"), ({"name": ""}, "name"), ({"name": "n" * 201}, "name"),
+        ({"name": "n", "limit_usd": 0}, "limit_usd"), ({"name": "n", "limit_usd": -1}, "limit_usd"), ({"name": "n", "limit_usd": "5"}, "limit_usd"),
         ({"name": "n", "reset_interval": "yearly"}, "reset_interval"),
         ({"name": "n", "allowed_models": []}, "allowed_models"),
         ({"name": "n", "ignored_providers": [""]}, "ignored_providers[0]"),

@@ -61,7 +61,7 @@ def test_probes_can_be_turned_off(tmp_path: Path, enabled: bool) -> None:
     with gateway_before(tmp_path, free_port(), enabled=enabled) as gateway:
         assert ask(gateway.port, chat("", model="one/sim-model")).status == 502
         server = gateway.server
-        prober = server._prober()
+        prober = server.prober()
         gateway.read(prober.look)
         gateway.read(lambda: prober._next.update(one=0))
         gateway.read(prober.look)

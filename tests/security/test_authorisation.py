@@ -19,6 +19,7 @@ from pointsman.identity.users import NewUser
 from pointsman.keyring import Secret
 from pointsman.policy import authorization
 from pointsman.policy.authorization import Rule
+from pointsman.server_routes import load_management
 from pointsman.storage.accounts import AccountRow
 
 CALLERS = {"plain", "admin", "openrouter", "hardcarrx", "crosscompute", "crosscompute_agent", "omniroute",
@@ -148,7 +149,7 @@ def ask(client: httpx.Client, method: str, path: str, headers: dict[str, str]) -
 
 
 def test_every_route_of_the_management_plane_has_a_rule_and_every_rule_a_route(gateway: RunningGateway) -> None:
-    application: Any = gateway.server._load_management()[0]
+    application: Any = load_management(gateway.server, gateway.installation)[0]
     served = {
         (method, route.path_format)
         for route in application.routes

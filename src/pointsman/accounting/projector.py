@@ -17,7 +17,7 @@ from pointsman.accounting.budget_books import BudgetBooks
 from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_segments, read_segment, tag_of
 from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
-from pointsman.clock import Clock
+from pointsman.clock import Clock, rest
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
 from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.key_usage import KeyUsageRepository
@@ -151,7 +151,7 @@ class Projector:
             except (StorageError, OSError) as error:
                 self.counts.failures += 1
                 _log.warning("projection failed, will be repeated", error=str(error), pause_seconds=pause)
-                await self._rest(pause)
+                await rest(self._stopping, pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
@@ -160,7 +160,7 @@ class Projector:
                     await self._hand_over(self._high_rate)
                     continue
                 spent = self._clock.monotonic() - begin
-                await self._rest(interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
+                await rest(self._stopping, interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
 
     async def _hand_over(self, high_rate: HighRate) -> None:
         """Let another process do it for a while, then go on from where the database says."""
@@ -180,14 +180,6 @@ class Projector:
         self._known = {name: rows.get(name) or SegmentRow(name=name) for name in names}
         for name in ProjectorCounts.__struct_fields__:
             setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but not when the end has come."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
 
     def lag(self) -> Lag:
         """What still waits for the database, as far as this projector knows."""

@@ -27,7 +27,8 @@ def is_credential_sent(headers: dict[bytes, bytes]) -> bool:
 
 
 def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int, path: bytes = b"") -> Key:
-    """Who may call models by ``path``: the key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`, a token, or a session.
+    """Who may call models by ``path``: the key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`, a token, or a
+    session.
 
     Raises GatewayError(UNAUTHENTICATED) when there is none, or it is unknown, revoked or expired: one message for all
     three, so that nothing can be learned from it; PERMISSION_DENIED when it is good for management alone.

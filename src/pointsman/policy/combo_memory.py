@@ -3,7 +3,6 @@
 Shared loosely: each process goes on from what it knows, and hands on and takes over what is new about once a second.
 """
 
-import asyncio
 from collections import OrderedDict
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import structlog
 
 from pointsman.clock import Clock
 from pointsman.policy.conversations import Conversation
+from pointsman.policy.rounds import Rounds
 from pointsman.routing.memory import MemoryBook
 from pointsman.routing.plan import Memory, Route
 from pointsman.storage.combo_memories import ComboMemoryRepository, ConversationRow, MemoryRow
@@ -39,7 +39,7 @@ class ComboMemory(MemoryBook):
         self._unwritten: dict[tuple[str, str], ConversationRow] = {}
         self._read_at = 0
         self._conversations_read_at = 0
-        self._stopping = asyncio.Event()
+        self._rounds = Rounds(SHARE_SECONDS, "what combos remember")
 
     def keep(self, route: Route, memory: Memory) -> None:
         """Remember this for the next request of the route."""
@@ -77,24 +77,11 @@ class ComboMemory(MemoryBook):
 
     async def run(self) -> None:
         """Hand on and take over, until `stop`; then once more."""
-        while not self._stopping.is_set():
-            try:
-                await self.share()
-            except StorageError as error:
-                log.warning("what combos remember is not shared now", reason=str(error))
-            try:
-                async with asyncio.timeout(SHARE_SECONDS):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-        try:
-            await self._write()
-        except StorageError as error:
-            log.warning("what combos remember was not stored", reason=str(error))
+        await self._rounds.run(self.share)
 
     def stop(self) -> None:
         """End `run`."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def share(self) -> None:
         """Write what is new here, and read what is new elsewhere. Raises StorageError."""

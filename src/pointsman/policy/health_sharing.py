@@ -3,12 +3,10 @@
 Nothing of it is on the way of a request: the book notes what has changed, and this looks every quarter of a second.
 """
 
-import asyncio
 from typing import Final, get_args
 
-import structlog
-
 from pointsman.clock import Clock
+from pointsman.policy.rounds import Rounds
 from pointsman.routing.health import HealthBook
 from pointsman.routing.health_states import Change, Scope
 from pointsman.storage.database import StorageError
@@ -18,7 +16,6 @@ SHARE_SECONDS: Final = 0.25
 TIDY_SECONDS: Final = 5.0
 GONE_AFTER: Final = 3600 * 1_000_000  # us that a row stays which says that nothing is amiss: all have read it by then
 _SCOPES: Final = get_args(Scope)
-log = structlog.get_logger("pointsman.health")
 
 
 class HealthSharing:
@@ -31,8 +28,7 @@ class HealthSharing:
         self._writer = writer
         self._seen = 0
         self._tidied = 0.0
-        self._failing = False
-        self._stopping = asyncio.Event()
+        self._rounds = Rounds(SHARE_SECONDS, "states of health")
 
     async def load(self) -> None:
         """Take over what an earlier life or another process has seen. Raises StorageError."""
@@ -42,22 +38,11 @@ class HealthSharing:
 
     async def run(self) -> None:
         """Until `stop`; what has changed is written before the end."""
-        while not self._stopping.is_set():
-            try:
-                await asyncio.wait_for(self._stopping.wait(), SHARE_SECONDS)
-            except TimeoutError:
-                pass
-            try:
-                await self.step()
-                self._failing = False
-            except StorageError as error:
-                if not self._failing:
-                    log.warning("states of health are not shared now", reason=str(error))
-                self._failing = True
+        await self._rounds.run(self.step)
 
     def stop(self) -> None:
         """Write for the last time, then end."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def step(self) -> None:
         """Write what has changed here, read what has changed elsewhere. Raises StorageError; nothing is lost then."""

@@ -4,13 +4,12 @@ Nothing of it is on the way of a request: books note what has changed, and this 
 starts goes on with what earlier lives and others have told.
 """
 
-import asyncio
 from typing import Final
 
 import msgspec
-import structlog
 
 from pointsman.clock import Clock
+from pointsman.policy.rounds import Rounds
 from pointsman.routing.measurements import SLOT, WINDOW, Measurements, Slot
 from pointsman.routing.sticky import IDLE, Place, StickyBook
 from pointsman.storage.database import StorageError
@@ -21,7 +20,6 @@ TIDY_SECONDS: Final = 60.0
 MOST_WRITTEN: Final = 1000  # rows of each kind in one transaction
 _decode: Final = msgspec.json.Decoder(Slot).decode
 _encode: Final = msgspec.json.Encoder().encode
-log = structlog.get_logger("pointsman.routing")
 
 
 class RouteSharing:
@@ -35,8 +33,7 @@ class RouteSharing:
         self._sticky = StickyBook()
         self._seen = 0
         self._tidied = 0.0
-        self._failing = False
-        self._stopping = asyncio.Event()
+        self._rounds = Rounds(SHARE_SECONDS, "measurements and conversations")
 
     def of(self, measurements: Measurements, sticky: StickyBook) -> None:
         """Whose changes are shared."""
@@ -49,23 +46,11 @@ class RouteSharing:
 
     async def run(self) -> None:
         """Until `stop`; what has changed is written before the end."""
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(SHARE_SECONDS):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-            try:
-                await self.step()
-                self._failing = False
-            except StorageError as error:
-                if not self._failing:
-                    log.warning("measurements and conversations are not shared now", reason=str(error))
-                self._failing = True
+        await self._rounds.run(self.step)
 
     def stop(self) -> None:
         """Write for the last time, then end."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def step(self) -> None:
         """Write what is new here, read what is new elsewhere. Raises StorageError; nothing is lost then."""

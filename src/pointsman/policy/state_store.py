@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from pointsman.clock import Clock
+from pointsman.clock import Clock, rest
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
 from pointsman.policy.opaque_state import Kept
@@ -153,7 +153,7 @@ class StateStore:
                 if await self._write_batch():
                     pause = REST_SECONDS
                     continue
-                await self._rest(pause)
+                await rest(self._stopping, pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         await self._drain()
 
@@ -169,13 +169,6 @@ class StateStore:
         for task in self._reads:
             task.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
 
     async def _write_batch(self) -> bool:
         """Write the oldest entries of the queue; False when the database would not and they are queued still."""

@@ -138,9 +138,7 @@ class FileRoutes:
     def body_limit(self, headers: dict[bytes, bytes], query: bytes) -> int | None:
         """Bytes that an upload may have; None for a stranger's, who gets no more than on any path."""
         try:
-            authenticate(
-                headers, self._gateway.snapshot.keys, self._gateway.clock.now_us()
-            )  # of what base, its route asks
+            authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
         except GatewayError:
             return None
         return self.upload_bytes

@@ -304,9 +304,8 @@ class InferenceRoutes:
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         snapshot = self._gateway.snapshot
         if name not in snapshot.catalogue.connections:
-            authenticate(
-                exchange.headers, snapshot.keys, exchange.started_at, exchange.path
-            )  # others need not know which there are
+            # Others need not know which there are.
+            authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
             error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
             refuse(exchange, openai_chat, error)
             return

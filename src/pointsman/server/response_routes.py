@@ -296,9 +296,8 @@ class SocketFlow:
     async def stream(self, body: bytes) -> AsyncIterator[bytes]:
         """The events of one response; it is kept like any other."""
         routes = self._routes
-        authenticate(
-            self._exchange.headers, routes._gateway.snapshot.keys, routes._clock.now_us(), self._exchange.path
-        )  # still valid?
+        headers, keys = self._exchange.headers, routes._gateway.snapshot.keys
+        authenticate(headers, keys, routes._clock.now_us(), self._exchange.path)  # still valid?
         wishes = routes._wishes_of(body) or Wishes()
         whole = await routes._expanded(self._owner, body, wishes)
         number = routes._clock.new_id("req")

@@ -1,0 +1,76 @@
+"""The configuration that requests are served by, built anew at each of its revisions."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from pointsman.accounting.prices import PriceService
+from pointsman.gateway import Snapshot
+from pointsman.hub.profile_runs import ProfileRuns
+from pointsman.installation import Installation
+from pointsman.policy.limits import Limiter, build_limit_table
+from pointsman.routing.health import HealthBook
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.endpoints import LocalChildren
+from pointsman.upstream.engines import Engine, make_engine
+from pointsman.upstream.local_weights import weights_status
+from pointsman.upstream.price_watch import PriceWatch
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a process that the configuration reaches. ``wake_lists``: look at upstreams' own lists of models."""
+
+    health: HealthBook
+    prices: PriceService
+    unpriced: PriceWatch
+    limiter: Limiter
+    profiles: ProfileRuns
+    client: UpstreamClient
+    children: LocalChildren | None
+    wake_lists: Callable[[], None]
+
+
+class SnapshotMaker:
+    """Reads the configuration from the database, and tells those parts that keep some of it themselves."""
+
+    def __init__(self, installation: Installation, parts: Configured) -> None:
+        self._installation = installation
+        self._parts = parts
+        self._engine: Engine | None = None  # who chooses for profiles
+
+    async def make(self) -> Snapshot:
+        """The present one. Raises StorageError, ConfigError."""
+        parts, installation = self._parts, self._installation
+        snapshot = await self._build()
+        resilience = await installation.resilience.current()
+        parts.health.settings, parts.health.protected = resilience.settings, resilience.protection
+        parts.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
+        parts.wake_lists()
+        engine = await installation.engines.current()
+        if engine != self._engine:
+            self._engine, parts.profiles.engine = engine, make_engine(engine, parts.client, installation.clock)
+        return snapshot
+
+    async def _build(self) -> Snapshot:
+        installation, parts, prices = self._installation, self._parts, self._parts.prices
+        revision = await installation.configuration.revision()
+        keys = await installation.keys.table()
+        installed = weights_status(installation.data_dir).installed
+        connections, settings = installation.connections, installation.settings
+        local, guardrails = parts.children is not None, await installation.guardrails.table()
+        combos = await installation.combos.book()
+        catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
+        return Snapshot(
+            revision=revision,
+            keys=keys,
+            catalogue=catalogue,
+            endpoints=await connections.endpoints(parts.children, prices, catalogue.facts),
+            limits=build_limit_table(settings, keys, await connections.limits(), parts.limiter.counters),
+            login_required=await installation.sign_in.login_required(),
+            presets=await installation.presets.table(),
+            ip_filter=await installation.ip_filter.filter(),
+            budgets=await installation.budgets.table(
+                credits=settings.credits.enforced, prepaid=keys.prepaid, guardrails=guardrails
+            ),
+            guardrails=guardrails,
+        )
