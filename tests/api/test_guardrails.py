@@ -94,7 +94,7 @@ def test_a_guardrail_lives_from_its_making_to_its_end(manager: openrouter.OpenRo
     assert (changed.reset_interval, changed.allowed_providers) == ("monthly", ["openai"])
     assert changed.updated_at is not None
     assert made.id in [row.id for row in manager.guardrails.list().result.data]
-    assert manager.guardrails.delete(id=made.id).deleted is True
+    assert manager.guardrails.delete(id=made.id).DELETED is True
     with pytest.raises(errors.NotFoundResponseError):
         manager.guardrails.get(id=made.id)
 
@@ -112,7 +112,8 @@ def test_lists_have_pages(manager: openrouter.OpenRouter) -> None:
     ("body", "field"),
     [
         ({}, "name"), ({"name": ""}, "name"), ({"name": "n" * 201}, "name"),
-        ({"name": "n", "limit_usd": 0}, "limit_usd"), ({"name": "n", "limit_usd": -1}, "limit_usd"), ({"name": "n", "limit_usd": "5"}, "limit_usd"),
+        ({"name": "n", "limit_usd": 0}, "limit_usd"),
+        ({"name": "n", "limit_usd": -1}, "limit_usd"), ({"name": "n", "limit_usd": "5"}, "limit_usd"),
         ({"name": "n", "reset_interval": "yearly"}, "reset_interval"),
         ({"name": "n", "allowed_models": []}, "allowed_models"),
         ({"name": "n", "ignored_providers": [""]}, "ignored_providers[0]"),
