@@ -6,7 +6,9 @@ from typing import Final, Literal
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
+from pointsman.guard_settings import GuardSettings
 from pointsman.identity.keys import Key
+from pointsman.policy.guardrail_contents import guards_of
 from pointsman.policy.guardrails import GuardrailTable
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.guardrails import (
@@ -179,6 +181,15 @@ class GuardrailService:
         """A snapshot for the request path; None when no guardrail binds anybody."""
         rows, assignments = await self._rows.load()
         return GuardrailTable(rows, assignments) if assignments else None
+
+    async def guards(self) -> Sequence[GuardSettings]:
+        """The content filters of guardrails that bind somebody, as guards."""
+        rows, assignments = await self._rows.load()
+        filtered = {
+            row.id: row for row in rows.values() if row.rules.content_filters or row.rules.content_filter_builtins
+        }
+        wanted = [one for one in assignments if one.guardrail_id in filtered]
+        return guards_of(filtered.values(), await self._rows.reach(wanted)) if wanted else ()
 
     async def _check_workspace(self, account_id: str, workspace_id: str) -> None:
         if await self._accounts.find_workspace(account_id, workspace_id) is None:

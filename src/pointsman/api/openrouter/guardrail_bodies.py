@@ -6,6 +6,7 @@ import msgspec
 
 from pointsman.api.openrouter.exchange import amount, usd, words_of, wrong
 from pointsman.errors import ConfigError
+from pointsman.policy.guardrail_contents import INJECTION, UNKNOWN, label_of
 from pointsman.policy.guardrails import ZDR_GROUPS
 from pointsman.policy.router_keys import RESETS
 from pointsman.storage.guardrails import BuiltinFilter, ContentFilter, GuardrailRow, GuardrailRules, Region
@@ -112,13 +113,6 @@ def shown(row: GuardrailRow) -> dict[str, Any]:
     }
 
 
-def label_of(one: BuiltinFilter) -> str:
-    """What stands in the place of what a filter by name has found."""
-    if one.slug == "regex-prompt-injection":
-        return "PROMPT_INJECTION"
-    return one.slug.upper().replace("-", "_")
-
-
 def _shown_builtin(one: BuiltinFilter) -> dict[str, Any]:
     return {**msgspec.to_builtins(one), "label": f"[{label_of(one)}]"}
 
@@ -159,8 +153,10 @@ def _check_filters(filters: Any, member: str) -> None:
     for index, one in enumerate(filters):
         if isinstance(one, ContentFilter):
             _check_pattern(one, f"{member}[{index}]")
-        elif one.scan_scope is not None and one.slug != "regex-prompt-injection":
-            raise wrong(f"{member}[{index}].scan_scope", "is for regex-prompt-injection only")
+        elif one.slug in UNKNOWN:
+            raise wrong(f"{member}[{index}].slug", f"can't be {one.slug}: these words are not found here")
+        elif one.scan_scope is not None and one.slug != INJECTION:
+            raise wrong(f"{member}[{index}].scan_scope", f"is for {INJECTION} only")
 
 
 def _check_pattern(one: ContentFilter, place: str) -> None:
