@@ -158,7 +158,8 @@ def test_budgets_of_guardrails_stand_beside_the_others() -> None:
 
 @pytest.mark.parametrize(
     ("host", "region"),
-    [(b"openrouter.example", "global"), (b"eu.openrouter.example", "europe"), (b"US.example:443", "us"), (b"eu", "global"),
+    [(b"openrouter.example", "global"), (b"eu.openrouter.example", "europe"), (b"US.example:443", "us"),
+     (b"eu", "global"),
      (b"", "global")],
 )  # fmt: skip
 def test_a_region_is_told_by_the_host(host: bytes, region: str) -> None:

@@ -89,7 +89,7 @@ AGENT: Final = _rule(crosscompute_agent=_CALLS)
 # Which kinds a base path takes at all, whatever its routes take beside; the longest base that fits counts. Keys of all
 # contracts come to both bases of models; a person's token is Hybrid Thinking's on /v1 and CrossCompute's on /api, and
 # nobody's on the base that OpenRouter and OmniRoute share.
-_ALL: Final = OWN.credentials | {"omniroute_cli"}
+_ALL: Final[frozenset[CredentialKind]] = OWN.credentials | ADMIN.credentials
 TAKEN: Final[tuple[tuple[bytes, frozenset[CredentialKind]], ...]] = (
     (b"/api/v1/", _ALL - {"jwt"}),
     (b"/api/", _ALL),

@@ -104,7 +104,7 @@ class BudgetRepository:
             return 0
         now, window = row.updated_at, row.window
         since = now - window.seconds * 1_000_000 if window.kind == "rolling" else window.period(now)
-        cost = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        cost: ColumnElement[Any] = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
         if row.include_byok:
             own = case((tables.requests.c.byok, tables.requests.c.upstream_cost_nano_usd), else_=0)
             cost += func.coalesce(func.sum(own), 0)
