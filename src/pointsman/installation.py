@@ -193,14 +193,18 @@ class Installation:
             found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
         return found
 
-    async def await_revision(self, revision: int, seconds: float = 3.0) -> bool:
-        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
+    async def await_revision(self, revision: int, seconds: float = DEAD_AFTER_SECONDS) -> bool:
+        """Wait until every live server works with ``revision`` or a later one; False when one does not in time.
+
+        Within the usual time a server that has died counts as live no more: then all that are left have it.
+        """
         deadline = self.clock.monotonic() + seconds
         while True:
             live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))
             if all(node.revision >= revision for node in live):
                 return True
             if self.clock.monotonic() > deadline:
+                log.warning("a server does not take the configuration over", revision=revision)
                 return False
             await asyncio.sleep(APPLY_POLL_SECONDS)
 
