@@ -186,6 +186,26 @@ def test_what_a_provider_bills_the_caller_itself_is_told_apart(
     assert found.limit_remaining == 0.9995
 
 
+def test_a_limit_counts_what_providers_bill_the_caller_where_it_is_to(
+    gateway: RunningGateway, manager: openrouter.OpenRouter
+) -> None:
+    made = manager.api_keys.create(name="within", limit=0.025, include_byok_in_limit=True)
+    for _ in range(2):
+        assert chat(gateway, made.key, "mine/sim-model").choices
+    with pytest.raises(errors.PaymentRequiredResponseError):
+        chat(gateway, made.key, "mine/sim-model")
+    wait_until(lambda: manager.api_keys.get(hash=made.data.hash).data.limit_remaining == 0.004, "usage")
+    with client_of(gateway, made.key) as client:
+        [budget] = client.api_keys.get_current_key_metadata().data.budgets
+    assert (budget.remaining_usd, budget.include_byok) == (0.004, True)
+    manager.api_keys.update(hash=made.data.hash, include_byok_in_limit=False)
+    assert manager.api_keys.get(hash=made.data.hash).data.limit_remaining == 0.024
+    assert chat(gateway, made.key, "mine/sim-model").choices
+    manager.api_keys.update(hash=made.data.hash, include_byok_in_limit=True)
+    with pytest.raises(errors.PaymentRequiredResponseError):
+        chat(gateway, made.key, "mine/sim-model")
+
+
 def test_credits_are_what_was_paid_in_and_what_calls_took(gateway: RunningGateway) -> None:
     account = ACCOUNTS[1]
     with client_of(gateway, secret_of(gateway, account, role="management")) as client:

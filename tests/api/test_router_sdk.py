@@ -190,7 +190,7 @@ def _models(gateway: RunningGateway, caller: Any, secret: str) -> None:
     assert name in [row.id for row in caller.models.list_for_user(security={"bearer": secret}).result.data]
     assert caller.endpoints.list(author=author, slug=slug).data.endpoints
     assert caller.endpoints.list_zdr_endpoints().data is not None
-    assert caller.embeddings.list_models().data is not None
+    assert caller.embeddings.list_models().result.data is not None
     assert caller.providers.list().data
     headers = {"authorization": f"Bearer {KEY}"}
     made = httpx.put(f"{gateway.address}/api/v1/presets/terse", json={"model": name}, headers=headers, timeout=20)

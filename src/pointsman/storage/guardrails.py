@@ -135,6 +135,8 @@ class GuardrailRepository:
 
     async def change(self, account_id: str, guardrail_id: str, changed: Change) -> tuple[GuardrailRow, int] | None:
         """Put what ``changed`` makes of a guardrail in its place, no change in between. None: there is none."""
+        if await self.find(account_id, guardrail_id) is None:
+            return None  # without a new revision, for which all would make their snapshots anew
         async with self._database.write() as connection:
             revision = await configuration.bump(connection)  # its lock keeps others out until the commit
             row = await _find(connection, account_id, guardrail_id)
@@ -147,6 +149,8 @@ class GuardrailRepository:
     async def remove(self, account_id: str, guardrail_id: str) -> int | None:
         """Forget a guardrail, whom it binds, and what they have spent of it. None: there is none."""
         begins = f"{GUARDRAIL}{guardrail_id}:"
+        if await self.find(account_id, guardrail_id) is None:
+            return None
         async with self._database.write() as connection:
             revision = await configuration.bump(connection)
             which = (guardrails.c.account_id == account_id, guardrails.c.id == guardrail_id)
