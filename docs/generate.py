@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is
 
 from benchmarks.figures import figures_block
 from docs.generate_cache import CACHE
+from docs.generate_payments import PAYMENTS
 
 from pointsman import settings
 from pointsman.cli import app
@@ -190,6 +191,7 @@ MEANINGS = {
     "vault.read_timeout_seconds": "A request waits this long for the database, then goes on without the state.",
     **RESILIENCE,
     **CACHE,
+    **PAYMENTS,
     "files.max_bytes": "A larger upload is refused with 413. It is held in memory while it passes to its upstream.",
     "files.allow_unknown": "Calls may name files that were not uploaded through this gateway.",
     "ledger.zero_completion_insurance": "Answers without any text, or ended by an error, are not charged.",
@@ -237,6 +239,7 @@ MEANINGS = {
     "guards.everybody": "It looks at every call.",
     "guards.workspaces": "It looks at calls of these workspaces.",
     "guards.keys": "It looks at calls of these keys, by id.",
+    "guards.members": "It looks at calls of these people, by their user's id.",
     "guards.rules": "What it looks for ([guardrails.md](guardrails.md)).",
     "credits.enforced": "Each account may spend no more than its credit.",
     "connections.id": "Your name for it. Its models are called `id/model`.",
@@ -296,7 +299,11 @@ MEANINGS = {
     "identity.session_days": "How long a browser stays signed in without being used.",
     "identity.secure_cookies": "Mark cookies for HTTPS alone also where this server does not end TLS itself.",
     "identity.public_url": "Where browsers reach this server; cookies are taken from pages of this origin too.",
+    "identity.security_contact": "A URL or `mailto:` address for `/.well-known/security.txt`.",
     "identity.sign_in_failures": "After so many wrong passwords from one address no more are looked at for a while.",
+    "identity.wrong_credentials": "So many requests with a wrong key, token or session within the window, and an "
+    "address has to wait (429), whatever it shows. 0: never. This machine never waits. Counted per process.",
+    "identity.wrong_credentials_window_seconds": "The window for them, and how long an address then has to wait.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
     "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",
     "identity.agent_registration_secret": "What they must send as `x-agent-registration-secret`.",

@@ -16,6 +16,7 @@ SOURCES = ROOT / "src" / "pointsman"
 # Folders of tests that follow a question instead of a package.
 CROSS_CUTTING = {"contract", "faults", "nodes", "flow", "golden", "security", "translation"}
 CROSS_CUTTING_FILES = {"test_benchmarks.py", "test_documentation.py", "test_structure.py"}
+ATTACKS = 49  # items of docs/security-tests.md
 WIRE_WORDS = re.compile(r"\b(?:prompt_tokens|completion_tokens|prompt_tokens_details|completion_tokens_details)\b")
 WIRE_PACKAGES = {"wire", "dialects", "providers", "testing"}
 INDEX_ADDRESS = re.compile(
@@ -160,6 +161,21 @@ def test_links_between_documents_lead_somewhere() -> None:
             if not place.exists() or (anchor and anchor not in anchors(place)):
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_every_attack_of_the_list_is_proven_by_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "security-tests.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \|.*?\| ([^|]+) \|$", page, flags=re.MULTILINE))
+    assert sorted(map(int, rows)) == list(range(1, ATTACKS + 1))
+    missing = []
+    for item, cell in rows.items():
+        tests = re.findall(r"`([\w/]+\.py)::(test_\w+)`", cell)
+        assert tests, f"item {item} names no test"
+        for file, name in tests:
+            path = ROOT / "tests" / file
+            if not path.is_file() or not re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+                missing.append(f"{item}: {file}::{name}")
+    assert missing == []
 
 
 def anchors(page: Path) -> set[str]:

@@ -8,7 +8,7 @@ import gc
 import random
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -24,11 +24,12 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
-from pointsman.guard_parts import open_guards
+from pointsman.guard_parts import GuardDesk
 from pointsman.heap import keep_freed_memory
 from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
+from pointsman.identity.guessing import Guessing
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -63,6 +64,9 @@ from pointsman.upstream.local_weights import weights_status
 from pointsman.upstream.model_lists import ModelLists
 from pointsman.upstream.price_watch import PriceWatch
 from pointsman.upstream.probing import Prober
+
+if TYPE_CHECKING:
+    from pointsman.payment_parts import Payments
 
 WATCH_SECONDS: Final = 0.1
 HEARTBEAT_SECONDS: Final = 2.0
@@ -106,7 +110,9 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
+        self.guards = GuardDesk((installation.guards, installation.guardrails), self.client, self._clock)
         self.alerts = alert_sender(installation, self.client)
+        self.payments = _open_payments(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.profiles = ProfileRuns(self.combo_memory, self._clock)
@@ -137,6 +143,9 @@ class Server:
         server = self._settings.server
         self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        identity = self._settings.identity
+        window = identity.wrong_credentials_window_seconds
+        self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
         show_gauges(self, self._installation, self._clock)
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
         if self._link is None:
@@ -167,6 +176,7 @@ class Server:
             profiles=self.profiles,
             client=self.client,
             children=self.children,
+            guards=self.guards,
             wake_lists=self.lists.wake,
         )
 
@@ -196,7 +206,6 @@ class Server:
             billing=billing_rules(settings.ledger),
             keep_plans=settings.journal.plan_days > 0,
             budgets=self.budgets,
-            guards=open_guards(settings, installation.environment, self.client, self._clock),
         )
         semantic = settings.cache.semantic
         if semantic.enabled and self.children is not None:
@@ -233,6 +242,8 @@ class Server:
             begin.spawn("probes", self.prober().run())
             if self.alerts is not None:
                 begin.spawn_patient("budget alerts", self.alerts.run(self._stopping))
+            if self.payments is not None:
+                begin.spawn_patient("payments", self.payments.run(self._stopping))
 
     def prober(self) -> Prober:
         """What looks whether accounts that are left alone are well again."""
@@ -277,7 +288,10 @@ class Server:
         self.route_sharing.stop()
         if self.house is not None:
             await self.house.stop()
+        await self._installation.audit.aclose()
         await self._background.aclose()
+        if self.payments is not None:
+            await self.payments.aclose()
         await self.limiter.counters.aclose()
         self.ticker.stop()
         self.client.close()
@@ -357,6 +371,15 @@ def _open_counters(installation: Installation, link: WorkerLink | None) -> Count
     """Redis' when there is one; without it workers count at their supervisor."""
     url = installation.environment.redis_url or installation.settings.storage.redis_url
     return open_counters(Secret(url) if url is not None else None, installation.clock, link)
+
+
+def _open_payments(installation: Installation, client: UpstreamClient) -> "Payments | None":
+    """None, and nothing imported for it, unless the operator takes payments."""
+    if not installation.settings.x402.enabled:
+        return None
+    from pointsman.payment_parts import Payments
+
+    return Payments(installation, client)
 
 
 def _open_journal(directory: Path, clock: Clock, segment_bytes: int) -> Journal:

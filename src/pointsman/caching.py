@@ -1,9 +1,9 @@
 """A request that may be answered from the response cache: looked up, and kept when an upstream answers it."""
 
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from pointsman.canonical.identity import Identity
+from pointsman.canonical.identity import Costs, Identity
 from pointsman.canonical.record import CacheOutcome, Outcome
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
@@ -11,34 +11,37 @@ from pointsman.entry import Entry
 from pointsman.gateway import Gateway
 from pointsman.hub.cached_answers import CachingDialect, written
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import OwnCall
-from pointsman.policy.cache_headers import Told, cache_lines
+from pointsman.hub.own_calls import OwnCall, judged
+from pointsman.policy.cache_headers import Told, bypass_lines, cache_lines
 from pointsman.policy.cache_names import CacheName, asker_of, name_of
-from pointsman.policy.cache_wishes import CacheWish, cache_wish
+from pointsman.policy.cache_wishes import MODE, CacheWish, cache_wish, is_forbidden
 from pointsman.policy.response_cache import Found, ResponseCache, cached_answer
 from pointsman.policy.semantic_cache import Question, is_askable, question_asked
 from pointsman.pursuit import Pursuit, pursue
-
-SECRET: Final = "provider_key"  # a member whose request must leave nothing behind
+from pointsman.routing.targets import target_of
 
 
 async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Answer from the cache, else pursue the request, and keep what comes."""
-    cache, preset = gateway.cache, entry.preset
+    cache, told = gateway.cache, _said(entry, pursuit)
     assert cache is not None
-    told = {"cache_enabled": preset.cache_enabled, "cache_ttl_seconds": preset.cache_ttl_seconds} if preset else None
     wish = cache_wish(cache.settings, entry.exchange.headers, pursuit.key.settings, told)
     request = None
-    if wish is not None and pursuit.dialect.OPERATION not in OPERATIONS:
+    if wish is not None and pursuit.dialect.OPERATION not in OPERATIONS and not entry.unlogged:
         request = pursuit.dialect.as_request(pursuit.call, entry.exchange.body)
-    if wish is None or request is None or not is_fit(request) or SECRET in pursuit.call.members:
+    if wish is None or request is None or not is_fit(request):
+        if is_forbidden(entry.exchange.headers, told) or pursuit.key.settings.get(MODE) == "bypass":
+            keep_out(entry)
         await pursue(gateway, entry, pursuit)
         return
     steering = (pursuit.route, pursuit.wishes)
-    guardrails = pursuit.snapshot.guardrails.of(pursuit.key) if pursuit.snapshot.guardrails is not None else None
+    snapshot, key = pursuit.snapshot, pursuit.key
+    bound = snapshot.guards.of(key) if snapshot.guards is not None else None
+    guardrails = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
     if guardrails is not None:
         guardrails.check_region(entry.exchange.headers.get(b"host", b""))
-    asker = asker_of(pursuit.key, cache.settings.scope == "key", steering, entry.exchange.headers, guardrails)
+    who = (key, bound.identity if bound is not None else b"", guardrails)
+    asker = asker_of(who, cache.settings.scope == "key", steering, entry.exchange.headers)
     name = name_of(request, pursuit.call.model, asker, cache.secret)
     found, outcome = None if wish.refresh else await cache.find(name), CacheOutcome.HIT
     question: Question | None = None
@@ -49,9 +52,26 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
         if question is not None and not wish.refresh and (near := cache.meanings.nearest(question)) is not None:
             found, outcome = await cache.find(near), CacheOutcome.SEMANTIC
     if found is not None:
-        _give(gateway, entry, pursuit, request, (found, outcome, name))
+        await _give(gateway, entry, pursuit, request, (found, outcome, name))
         return
     await _miss(gateway, entry, pursuit, request, (cache, wish, name, question))
+
+
+def _said(entry: Entry, pursuit: Pursuit) -> dict[str, Any]:
+    """What the request's body and its preset say of the cache."""
+    preset, wishes = entry.preset, pursuit.wishes
+    told: dict[str, Any] = {}
+    if preset is not None:
+        told = {"cache_enabled": preset.cache_enabled, "cache_ttl_seconds": preset.cache_ttl_seconds}
+    if wishes is not None and wishes.cache is not None:
+        told["cache_enabled"] = wishes.cache
+    return told
+
+
+def keep_out(entry: Entry) -> None:
+    """The caller wants nothing of the cache; it is told that this was heeded."""
+    entry.record.cache = CacheOutcome.BYPASS
+    entry.exchange.api_head += bypass_lines(entry.exchange, entry.dialect.NAME)
 
 
 def is_fit(request: Request) -> bool:
@@ -92,10 +112,12 @@ def _keep(
         cache.meanings.add(question, name, wish.seconds)
 
 
-def _give(
+async def _give(
     gateway: Gateway, entry: Entry, pursuit: Pursuit, request: Request, given: tuple[Found, CacheOutcome, CacheName]
 ) -> None:
-    """Answer with what was kept. It costs nothing, and the record says whose answer it is."""
+    """Answer with what was kept, after the asker's guards have looked at it as at any other. It costs nothing, and the
+    record says whose answer it is.
+    """
     found, outcome, name = given
     answer, record, exchange, dialect = found.answer, entry.record, entry.exchange, pursuit.dialect
     assert gateway.cache is not None
@@ -103,11 +125,17 @@ def _give(
     connection = gateway.snapshot.catalogue.connections.get(answer.connection_id or "")
     aside = {"provider": gateway.planner.namer(connection)} if connection is not None else {}
     identity = Identity(
-        request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=lambda: dict(aside)
+        request_id=exchange.request_id,
+        created=exchange.started_at // 1_000_000,
+        aside=lambda: dict(aside),
+        costs=lambda _: Costs(0, 0),
     )
     response = answer.response()
-    body = written(dialect, response, request, identity)
+    if connection is not None and response.model is not None:
+        entry.target = target_of(connection, response.model)  # who answered then; nobody is asked now
     record.cache, record.cache_source, record.cost_nano_usd = outcome, answer.source_id, 0
+    await judged(dialect, response)
+    body = written(dialect, response, request, identity)
     record.response_model, record.finish_reason = response.model, response.finish_reason
     age = (gateway.clock.now_us() - answer.made_at) // 1_000_000
     told = Told(name, outcome, int(found.seconds), max(0, age), answer.source_id)

@@ -1,6 +1,7 @@
 """Time and identifiers, passed in wherever they are needed: the only module that reads the clock."""
 
 import asyncio
+import datetime
 import os
 import time
 from typing import Protocol
@@ -55,3 +56,14 @@ async def rest(stopping: asyncio.Event, seconds: float) -> None:
             await stopping.wait()
     except TimeoutError:
         pass
+
+
+def instant_us(text: str) -> int:
+    """An instant in ISO 8601 (of UTC where it does not say) in microseconds since 1970. Raises ValueError."""
+    moment = datetime.datetime.fromisoformat(text[:40])
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    try:
+        return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
+    except OverflowError:
+        raise ValueError("out of range") from None

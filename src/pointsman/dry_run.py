@@ -68,7 +68,7 @@ def route_of(asked: Asked, catalogue: Catalogue) -> Route:
     """Where it may go, its fallbacks included. Raises GatewayError(MODEL_NOT_FOUND)."""
     if asked.wishes is None:
         return catalogue.route(asked.model)
-    return wished_route(asked.model, asked.wishes, catalogue.route)
+    return wished_route(asked.model, asked.wishes, catalogue)
 
 
 def judged(asked: Asked, route: Route) -> Asked:

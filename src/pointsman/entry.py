@@ -5,19 +5,21 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pointsman.accounting.billing import PPM, add_costs, bill, cost_with_byok
+from pointsman.accounting.billing import add_costs, bill, cost_with_byok, fee_of
 from pointsman.accounting.budget_desk import Hold
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
+from pointsman.canonical.identity import Costs
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.continuation import Continuation
 from pointsman.hub.own_calls import OwnCall
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import PREPAID, Key
 from pointsman.planning import Planned, aside, told_of
 from pointsman.policy.budgets import Bound, charge
+from pointsman.policy.key_habits import bare
 from pointsman.policy.limits import Reservation
 from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
 from pointsman.routing.bounds import is_permitted
@@ -48,7 +50,7 @@ class Entry:
     __slots__ = (
         "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
         "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "preset",
-        "reader", "record", "reservation", "session", "target", "upstream_reservation",
+        "reader", "record", "reservation", "session", "target", "unlogged", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
@@ -63,6 +65,7 @@ class Entry:
         self.budgets: Bound | None = None  # those that bind this call
         self.dialect = dialect
         self.admitted = False
+        self.unlogged = False  # its key wants nothing kept but what money needs
         self.attempts: Attempts | None = None
         self.deadline = NEVER  # of the attempt, on the ticker's clock
         self.limits: UpstreamSettings | None = None  # of the attempt's phases, when they are not those of all calls
@@ -152,9 +155,11 @@ class Entry:
         if isinstance(call, OwnCall):
             body = max(body, tokens_of(call.text_bytes))
         at = self.record.created_at
-        worst = budgets.worst_case(price if writes is not None else None, body, output, at)
-        if bound.byok and endpoint.byok:  # the fee comes on top of what the provider bills
-            worst += -(-worst * self._gateway.billing.byok_fee_ppm // PPM)
+        known = price if writes is not None else None
+        worst = budgets.worst_case(known, (body, output), at, prepaid=bound.key_kind == PREPAID)
+        if endpoint.byok and known is not None:
+            fee = fee_of(worst, self._gateway.billing)
+            worst = worst + fee if bound.byok else fee
         spent = self._held_for(self._before) if self._before is not None else 0
         self._hold = await budgets.reserve(bound, self._hold, spent + worst, at)
 
@@ -168,6 +173,7 @@ class Entry:
         record = whole.record
         self.record.key_id, self.record.workspace_id = record.key_id, record.workspace_id
         self.record.account_id, self.budgets = record.account_id, whole.budgets
+        self.unlogged = whole.unlogged
 
     def keep_hold_of(self, part: "Entry") -> None:
         """Hold what a part of this request has cost, until the whole is settled."""
@@ -241,6 +247,17 @@ class Entry:
             out |= aside(self._told()._replace(answered=answered, generation_ms=spent), namer)
         return out
 
+    def costs(self, usage: TokenUsage) -> Costs | None:
+        """What the call costs when it has used so much, with all attempts before it; None where a price is unknown."""
+        endpoint, before = self._endpoint, self._before
+        price = endpoint.known_price(self._model) if endpoint is not None else None
+        if endpoint is None or not isinstance(price, Price):
+            return None
+        upstream = price.cost_nano_usd(usage, self.record.created_at)
+        charged = fee_of(upstream, self._gateway.billing) if endpoint.byok else upstream
+        earlier = before.cost_nano_usd or 0 if before is not None else 0
+        return Costs(charged + earlier, upstream, endpoint.byok)
+
     def beside(self, error: GatewayError) -> dict[str, Any] | None:
         """What some clients are told beside an error of a request that was routed."""
         if self.planned is None or error.status == 500 or not wanted(self.exchange.headers):
@@ -309,6 +326,8 @@ class Entry:
             charge(self.budgets, record)
         if record.key_id is None:
             self._gateway.ledger.note(record)  # strangers can't fill the journal
+        elif self.unlogged:
+            self._gateway.ledger.write(bare(record), quiet=True)
         else:
             self._gateway.ledger.write(record)
         if self._hold is not None:  # only now: what the journal holds is held no more

@@ -9,7 +9,7 @@ GatewayError(kind, message, param, retry_after_seconds)
 ConfigError: the operator's file, environment or command is wrong; the command line prints it and exits with 2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -123,6 +123,22 @@ class GatewayError(Exception):
 
 class BudgetExceeded(GatewayError):
     """A budget of the caller's can't pay for a call: nothing was sent, and it is held against no upstream."""
+
+
+class GuardBlocked(GatewayError):
+    """A rule stands against a request or an answer: no other upstream may do better. Names rules, never contents."""
+
+    def __init__(self, rules: Iterable[str], what: str) -> None:
+        names = sorted(rules)
+        super().__init__(Kind.CONTENT_FILTERED, f"the {what} is blocked by a guardrail: {', '.join(names)}")
+        self.metadata = {"patterns": names}
+
+
+class Unjudged(GatewayError):
+    """Who has to judge a request or an answer could not be asked: no other upstream helps, and none is at fault."""
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(Kind.NOT_READY, message, retry_after_seconds=retry_after_seconds)
 
 
 class ConfigError(Exception):

@@ -1,6 +1,7 @@
 """How a program of ours ends: one line on standard error and an exit code, whatever went wrong.
 
-Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 the audit log was tampered with,
+130 stopped by Ctrl-C.
 """
 
 import sys

@@ -19,11 +19,13 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.identity.keys import Key
+from pointsman.keyed import pursue_keyed
 from pointsman.planning import wished_route
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.cache_wishes import OPENROUTER as OPENROUTER_CACHE
 from pointsman.policy.cache_wishes import OWN as CACHE
 from pointsman.policy.cache_wishes import SETTING as CACHE_SETTING
+from pointsman.policy.key_habits import NO_LOG, delay_seconds, finder, shown_only, with_stream
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -33,14 +35,15 @@ from pointsman.policy.shared_calls import (
     is_asked,
 )
 from pointsman.pursuit import Pursuit, persist, pursue
-from pointsman.routing.plan import RoutePlan
+from pointsman.routing.keyed import keyed_route
+from pointsman.routing.plan import Route, RoutePlan
 from pointsman.routing.presets import MARK as PRESET_MARK
 from pointsman.routing.presets import MEMBER as PRESET
 from pointsman.routing.presets import filled_in, preset_of
 from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
-from pointsman.routing.wishes import named_model, read_wishes
+from pointsman.routing.wishes import Wishes, has_secret, named_model, read_wishes
 from pointsman.runner import in_task
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.terms import (
@@ -77,8 +80,10 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
 
 
 def usual_work(exchange: Exchange) -> Work:
-    """Inference, shared where the request asks for it."""
-    return _share if KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers else _infer
+    """Inference, shared where the request asks for it; one that brings a provider's key is shared with nobody."""
+    if KEY_HEADER in exchange.headers or SHARE_HEADER in exchange.headers:
+        return _infer if has_secret(exchange.body) else _share
+    return _infer
 
 
 def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError) -> None:
@@ -108,6 +113,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
     record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
+    entry.unlogged = key.settings.get(NO_LOG) is True
     await in_task()
     name = Name(exchange, key.id, dialect.NAME)
     call = gateway.shared.find(name)
@@ -120,7 +126,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if call is None:
         call = SharedCall(exchange, name)
         gateway.shared.add(call)
-        call.begin(_lead(gateway, dialect, call, key.workspace_id))
+        call.begin(_lead(gateway, dialect, call, key))
         entry.leave()
         await call.follow(exchange, b"", lambda: None)
         return
@@ -134,7 +140,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await call.follow(exchange, b"%b: %b\r\n" % (REPLAY_HEADER, original.encode()), settle)
 
 
-async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, workspace_id: str) -> None:
+async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, key: Key) -> None:
     """Make a shared call."""
     seen: list[RequestRecord] = []
 
@@ -146,12 +152,15 @@ async def _lead(gateway: Gateway, dialect: Dialect, call: SharedCall, workspace_
         await serve(gateway, dialect, call, work)
     finally:
         good = bool(seen) and seen[0].outcome is Outcome.SUCCESS
-        if gateway.shared.ended(call, good=good) and gateway.kept_answers is not None:
-            gateway.kept_answers.keep(workspace_id, call)
+        kept = None if key.settings.get(NO_LOG) is True else gateway.kept_answers
+        if gateway.shared.ended(call, good=good) and kept is not None:
+            kept.keep(key.workspace_id, call)
 
 
 async def enter(gateway: Gateway, entry: Entry, key: Key) -> None:
     """Let a call of ``key`` in, or have it wait. Raises GatewayError: NOT_READY, OVERLOADED."""
+    if key.settings:
+        await _heed(entry, key)
     _try_enter(gateway, entry, key)
     if not entry.admitted:
         await gateway.admission.enter(key.priority)
@@ -171,6 +180,8 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
     snapshot, record = gateway.snapshot, entry.record
     key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
+    if key.settings:
+        await _heed(entry, key)
     _try_enter(gateway, entry, key)  # `enter`, without its coroutine
     if not entry.admitted:
         await gateway.admission.enter(key.priority)
@@ -196,28 +207,27 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     entry.deadline = gateway.client.ticker.now + seconds
     if call.stream:
         exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
-    if gateway.files is not None and may_name_files(call.outline or exchange.body):
-        places = FilePlaces(gateway.files, snapshot, key.workspace_id)
-        route = await places.route(exchange.body, dialect.WIRE, call.model)
-    elif wishes is None:
+    filed = gateway.files is not None and may_name_files(call.outline or exchange.body)
+    if wishes is None and not filed and not key.settings:
         route = snapshot.catalogue.route(call.model)
     else:
-        route = wished_route(call.model, wishes, snapshot.catalogue.route)
+        route = await _special_route(gateway, exchange, key, (dialect, call), wishes)
     if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
         entry.begin_session(key, entry.session)
-    if gateway.guards is not None:
-        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
+    if snapshot.guards is not None:
+        dialect, call = await snapshot.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
     steered = steered or (snapshot.guardrails is not None and snapshot.guardrails.of(key) is not None)
-    cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry))
+    cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry, wishes))
     special = steered or cached or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
-        work = pursue_cached if cached else pursue
+        keyed = wishes is not None and wishes.secret is not None
+        work = pursue_keyed if keyed else pursue_cached if cached else pursue
         await work(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target, record.target = target, target.id
@@ -231,8 +241,36 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
-def _may_be_cached(exchange: Exchange, key: Key, entry: Entry) -> bool:
+async def _heed(entry: Entry, key: Key) -> None:
+    """What a key with settings says of all its calls."""
+    settings, exchange = key.settings, entry.exchange
+    entry.unlogged = settings.get(NO_LOG) is True
+    exchange.body = with_stream(exchange.body, settings, exchange.headers, entry.dialect.WIRE)
+    seconds = delay_seconds(settings)
+    if seconds:
+        await in_task()
+        await asyncio.sleep(seconds)
+
+
+async def _special_route(
+    gateway: Gateway, exchange: Exchange, key: Key, speaking: tuple[Dialect, Call], wishes: Wishes | None
+) -> Route:
+    """The route of a request that brings a key, names files, or has wishes, or whose key has settings."""
+    (dialect, call), catalogue = speaking, gateway.snapshot.catalogue
+    if wishes is not None and wishes.secret is not None:
+        return keyed_route(call.model, wishes.pin or "", catalogue)
+    if gateway.files is not None and may_name_files(call.outline or exchange.body):
+        places = FilePlaces(gateway.files, gateway.snapshot, key.workspace_id)
+        route = await places.route(exchange.body, dialect.WIRE, call.model)
+        return shown_only(key.settings, catalogue, route)
+    find = finder(key.settings, catalogue)
+    return find(call.model) if wishes is None else wished_route(call.model, wishes, catalogue, find)
+
+
+def _may_be_cached(exchange: Exchange, key: Key, entry: Entry, wishes: Wishes | None) -> bool:
     headers = exchange.headers
+    if wishes is not None and wishes.cache is not None:
+        return True
     return CACHE in headers or OPENROUTER_CACHE in headers or CACHE_SETTING in key.settings or entry.preset is not None
 
 
@@ -247,8 +285,8 @@ async def ask_target(
     await enter(gateway, entry, key)
     call = dialect.parse_request(exchange.body)
     entry.record.request_model, entry.record.stream = call.model, call.stream
-    if gateway.guards is not None:
-        dialect, call = await gateway.guards.guarded(entry, dialect, call, key)
+    if gateway.snapshot.guards is not None:
+        dialect, call = await gateway.snapshot.guards.guarded(entry, dialect, call, key)
     entry.turn_to(target)
     try:
         await call_target(gateway, dialect, entry, call, gateway.snapshot, target)

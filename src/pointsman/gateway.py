@@ -129,6 +129,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     budgets: BudgetTable | None = None
     ip_filter: IpFilter | None = None
     guardrails: GuardrailTable | None = None
+    guards: "Guarding | None" = None  # what looks at contents; None: nobody does
 
 
 class Ledger(Protocol):
@@ -136,7 +137,7 @@ class Ledger(Protocol):
 
     closed_reason: str | None
 
-    def write(self, record: RequestRecord) -> None: ...
+    def write(self, record: RequestRecord, *, quiet: bool = False) -> None: ...
     def note(self, record: RequestRecord) -> None: ...
 
 
@@ -176,15 +177,13 @@ class Gateway:
         billing: BillingRules = BillingRules(),  # noqa: B008 - frozen
         budgets: Budgets | None = None,
         kept_answers: KeptAnswers | None = None,
-        guards: "Guarding | None" = None,
         cache: ResponseCache | None = None,
     ) -> None:
         """``seed`` gives 64 random bits for each plan. ``files``: whose uploaded files are whose; without it nobody
         looks for their names in calls. ``default_model`` is for requests that name none. ``most_sessions`` a key may
-        have at a time; 0: any number. ``kept_answers``: those that all processes share. ``guards``
-        look at contents; without them nobody does. ``cache``: None keeps no answers for other requests at all.
+        have at a time; 0: any number. ``kept_answers``: those that all processes share.
+        ``cache``: None keeps no answers for other requests at all.
         """
-        self.guards = guards
         self.cache = cache
         self.vectors: Vectors | None = None  # what meanings are compared by
         self.kept_answers = kept_answers

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pointsman.accounting.telemetry import Merge
 from pointsman.budget_parts import budget_counters
 from pointsman.clock import Clock
-from pointsman.guard_parts import guard_counters
 from pointsman.installation import Installation
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _counters(server: "Server", installation: Installation) -> Counters:
             lambda: {"failure": limiter.counters.failures, "let_through": limiter.unlimited},
         ),
         **budget_counters(server.budgets, server.alerts),
-        **guard_counters(server.gateway.guards),
+        **server.guards.counters(),
         "pointsman_hedges": (
             "Second attempts beside slow ones, and those that were too many or too dear.",
             "result",
@@ -99,6 +98,7 @@ def _counters(server: "Server", installation: Installation) -> Counters:
             "result",
             lambda: answers.reads,
         ),
+        "pointsman_audit_rows": ("Rows for the audit log.", "result", lambda: installation.audit.rows),
         "pointsman_vault_reads": (
             "Looks into the database for reasoning state that memory has not.",
             "result",

@@ -1,44 +1,72 @@
-"""The parts of a server that have to do with guards on content."""
+"""What makes the guards on content of a server's snapshots."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pointsman.clock import Clock
-from pointsman.settings import Environment, Settings
+from pointsman.guard_settings import GuardRuleSettings, GuardSettings
 from pointsman.upstream.client import UpstreamClient
 
 if TYPE_CHECKING:
     from pointsman.hub.guarding import Guarding
-
-Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
-
-
-def open_guards(
-    settings: Settings, environment: Environment, client: UpstreamClient, clock: Clock
-) -> "Guarding | None":
-    """What looks at contents; None without a guard. Raises ConfigError for a pattern or a secret that is none."""
-    if not settings.guards:
-        return None
-    from pointsman.hub.guarding import Guarding  # half a megabyte of patterns, and most gateways never need them
     from pointsman.upstream.guard_hook import GuardHook
 
-    hooks = {}
-    for guard in settings.guards:
-        for rule in guard.rules:
-            if rule.kind == "webhook":
-                name = f"{guard.name}.{rule.name}"
-                secret = (
-                    environment.resolve(rule.secret, f"guards: {name}: secret") if rule.secret is not None else None
-                )
-                hooks[name] = GuardHook(name, rule, secret, client, clock)
-    return Guarding(settings.guards, hooks)
+Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
+NONE: Final[dict[str, int]] = {}
 
 
-def guard_counters(guards: "Guarding | None") -> Counters:
-    """What the metrics tell of guards, as `Meter.counter` takes it."""
-    if guards is None:
-        return {}
-    return {
-        "pointsman_guard_findings": ("What rules on content have found.", "rule", lambda: guards.counts),
-        "pointsman_guard_failures": ("Guards' webhooks that gave no judgement.", "rule", lambda: guards.failures),
-    }
+class GuardSource(Protocol):
+    """Who keeps guards: `policy.guards.GuardService` those of the configuration file and of the database.
+
+    What it gives has passed `policy.guard_rules.check_guard`, and no name of it is somebody else's: who makes guards of
+    other things gives their names a prefix of its own.
+    """
+
+    async def guards(self) -> Sequence[GuardSettings]:
+        """Those in effect now; the secrets of webhooks as they are, no references. Raises StorageError."""
+        ...
+
+
+class GuardDesk:
+    """What makes the guards of each snapshot of those that every source has."""
+
+    def __init__(self, sources: Sequence[GuardSource], client: UpstreamClient, clock: Clock) -> None:
+        self._sources = tuple(sources)
+        self._client = client
+        self._clock = clock
+        self._last: Guarding | None = None
+
+    async def guarding(self, *, named: bool) -> "Guarding | None":
+        """The guards in effect; None when there are none, and no key names one (``named``).
+
+        Raises ConfigError for a pattern that is none, StorageError.
+        """
+        guards = [one for source in self._sources for one in await source.guards()]
+        if not guards and not named:
+            return None
+        if self._last is None:
+            from pointsman.hub.guarding import Guarding, Tally  # half a megabyte of patterns, which few need
+
+            self._last = Guarding((), self._hook, Tally())
+        self._last = self._last.swapped(guards)
+        return self._last
+
+    def _hook(self, name: str, rule: GuardRuleSettings) -> "GuardHook":
+        from pointsman.upstream.guard_hook import GuardHook
+
+        return GuardHook(name, rule, self._client, self._clock)
+
+    def counters(self) -> Counters:
+        """What the metrics tell of guards, as `Meter.counter` takes it."""
+        return {
+            "pointsman_guard_findings": (
+                "What rules on content have found.",
+                "rule",
+                lambda: self._last.tally.found if self._last is not None else NONE,
+            ),
+            "pointsman_guard_failures": (
+                "Guards' webhooks that gave no judgement.",
+                "rule",
+                lambda: self._last.tally.failed if self._last is not None else NONE,
+            ),
+        }

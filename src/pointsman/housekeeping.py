@@ -11,6 +11,7 @@ from pointsman.accounting.burst import Burst
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.background import Background
+from pointsman.canonical.audit import Entry
 from pointsman.errors import ConfigError
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
@@ -52,6 +53,8 @@ class Housekeeping:
         installation = self._installation
         await installation.users.ensure_administrator(installation.environment.admin_password)
         self.first_key = await installation.keys.ensure_first(installation.environment.bootstrap_key)
+        if installation.keys.first_made is not None:
+            await installation.audit.note(_first_key(installation))
 
     def start(self) -> None:
         """Begin to project, and to sweep the vault."""
@@ -82,6 +85,18 @@ class Housekeeping:
         except StorageError as error:
             log.warning("not everything was projected; the next start does it", reason=str(error))
         self._lock.close()
+
+
+def _first_key(installation: Installation) -> Entry:
+    return Entry(
+        at=installation.clock.now_us(),
+        source="server",
+        action="apikey.created",
+        outcome="success",
+        status=0,
+        object_kind="apikey",
+        object_id=installation.keys.first_made,
+    )
 
 
 def _make_children(installation: Installation) -> dict[str, LocalModel]:

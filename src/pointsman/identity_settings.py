@@ -19,8 +19,11 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     session_days: Count = 30
     secure_cookies: bool = False
     public_url: str | None = None
+    security_contact: Annotated[str, msgspec.Meta(pattern=r"^(mailto:|https?://)[!-~]{3,500}$")] | None = None
     sign_in_failures: Count = 5
     sign_in_window_seconds: Seconds = 900.0
+    wrong_credentials: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 1000
+    wrong_credentials_window_seconds: Seconds = 60.0
     agent_registrations: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 20
     agent_registration_secret: Secret | None = None  # env:NAME, file:PATH or the secret itself
     token_issuer: str = "pointsman"

@@ -13,16 +13,20 @@ from pointsman.accounting.ledger_service import LedgerService
 from pointsman.cache_settings import MAX_TTL_SECONDS
 from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
-from pointsman.identity.agents import AgentService
+from pointsman.identity.agents import WINDOW_SECONDS, AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
+from pointsman.identity.lockout import Lockout
+from pointsman.identity.master_keys import MasterKeys
 from pointsman.identity.sign_in import SignIn
 from pointsman.identity.tokens import Tokens
 from pointsman.identity.users import UserService
-from pointsman.keyring import Secret, load_master_key
+from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.guardrail_service import GuardrailService
+from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
 from pointsman.policy.key_codes import KeyCodes
@@ -38,18 +42,21 @@ from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.aliases import AliasRepository
+from pointsman.storage.audit import AuditRepository
 from pointsman.storage.authorization_codes import CodeRepository
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.cache_clearings import CacheClearings
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
-from pointsman.storage.database import Database
+from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.guardrails import GuardrailRepository
+from pointsman.storage.guards import GuardRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
+from pointsman.storage.master_keys import MasterKeyRepository
 from pointsman.storage.model_lists import ModelListRepository
 from pointsman.storage.model_words import ModelWordsRepository
 from pointsman.storage.nodes import NodeRepository
@@ -59,6 +66,7 @@ from pointsman.storage.provider_nodes import ProviderNodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.responses import ResponseRepository
 from pointsman.storage.routing_engines import EngineRepository
+from pointsman.storage.sign_in_failures import SignInFailures
 from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.engines import EngineService
@@ -67,6 +75,8 @@ from pointsman.upstream.model_words import ModelWords
 from pointsman.upstream.provider_nodes import ProviderNodeService
 
 if TYPE_CHECKING:
+    from pointsman.resealing import Resealer
+    from pointsman.rotation import Rotation
     from pointsman.upstream.client import UpstreamClient
     from pointsman.upstream.open_id import OpenIdProvider
 
@@ -78,14 +88,18 @@ log = structlog.get_logger("pointsman.installation")
 class Installation:
     """One data directory and its database: what every command and the server work on."""
 
-    def __init__(self, settings: Settings, environment: Environment, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, environment: Environment, database: Database, clock: Clock, secrets: MasterKeys
+    ) -> None:
         self.settings = settings
         self.environment = environment
         self.data_dir = environment.data_dir
         self.database = database
         self.database_url = database_url(settings, environment)
         self.clock = clock
-        self.master = load_master_key(self.data_dir, environment.secret_key)
+        self.secrets = secrets
+        self.master = secrets.master
+        self.audit = AuditTrail(AuditRepository(database), self.master, clock, self.data_dir)
         self.key_rows = KeyRepository(database)
         self.requests = RequestRepository(database)
         self.nodes = NodeRepository(database)
@@ -133,16 +147,23 @@ class Installation:
         self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
         self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
-        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock)
+        seconds = identity.sign_in_window_seconds
+        sign_ins = self._lockout("sign-in", identity.sign_in_failures, seconds)
+        self.sign_in = SignIn(self.users, self.tokens, self.accounts, identity, clock, sign_ins)
+        most = identity.agent_registrations
         registration = identity.agent_registration_secret
         self.agents = AgentService(
             self.accounts,
             self.keys,
             clock,
-            identity.agent_registrations,
+            self._lockout("registration", most, WINDOW_SECONDS) if most else None,
             environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
         )
         self.ip_filter = IpFilterService(self.accounts, clock)
+
+    def _lockout(self, what: str, failures: int, seconds: float) -> Lockout:
+        rows = SignInFailures(self.database)
+        return Lockout(rows, self.master, self.clock, what=what, failures=failures, seconds=seconds)
 
     def _open_routing(self, settings: Settings, database: Database) -> None:
         """Where calls may go."""
@@ -166,6 +187,7 @@ class Installation:
             words=profile_words(book_of(settings.profiles)),
         )
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
+        self.guards = GuardService(GuardRepository(database), master, clock, settings.guards, environment)
         self.presets = PresetService(PresetRepository(database), clock)
         self.combos = ComboService(ComboRepository(database), clock, settings.combos)
         self.provider_nodes = ProviderNodeService(ProviderNodeRepository(database), self.connections, clock)
@@ -179,6 +201,18 @@ class Installation:
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
         self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
+
+    def resealer(self) -> "Resealer":
+        """What seals everything anew with the current master key."""
+        from pointsman.resealing import Resealer
+
+        return Resealer(self.database, self.master)
+
+    def rotation(self) -> "Rotation":
+        """What changes the master key."""
+        from pointsman.rotation import Rotation
+
+        return Rotation(self.secrets, self.configuration, self.resealer(), self.clock, self.await_revision)
 
     def open_id_providers(self, client: "UpstreamClient") -> "dict[str, OpenIdProvider]":
         """Where people can sign in, by name. Raises ConfigError for a secret that can't be read."""
@@ -222,7 +256,13 @@ async def open_installation(settings: Settings, environment: Environment) -> Asy
     """Open (and at first use create) the data directory and database. Raises ConfigError."""
     async with _open_database(settings, environment) as database:
         await database.migrate()
-        yield Installation(settings, environment, database, SystemClock())
+        clock, secret = SystemClock(), environment.secret_key
+        secrets = MasterKeys(MasterKeyRepository(database), clock, environment.data_dir, secret)
+        try:
+            await secrets.load()
+        except StorageError as error:
+            raise ConfigError(f"can't use the database: {error}") from error
+        yield Installation(settings, environment, database, clock, secrets)
 
 
 async def is_upgraded(settings: Settings, environment: Environment) -> bool:

@@ -12,8 +12,10 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.samples import samples
 from pointsman.errors import BudgetExceeded, GatewayError
 from pointsman.providers.hosts import GENERIC, hosts
+from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.demands import Asked, wants_of
 from pointsman.routing.health import HealthBook
+from pointsman.routing.keyed import check_pin
 from pointsman.routing.measurements import Measurements
 from pointsman.routing.metadata import Attempt, Namer, Told, router_metadata
 from pointsman.routing.plan import FINE, Condition, Memory, Problem, Route, RoutePlan, Step
@@ -23,6 +25,7 @@ from pointsman.routing.wants import Wants
 from pointsman.routing.wishes import Wishes
 from pointsman.upstream.attempts import Tried
 
+Find = Callable[[str], Route]
 OPENROUTER: Final = "openrouter"
 LEAST_USED: Final = "least-used"
 SEED_DIGITS: Final = 16  # of a digest: 64 bits
@@ -138,11 +141,16 @@ def _cache_pays(target: Target) -> bool:
     return price is None or price.cache_read is None or price.cache_read < price.prompt
 
 
-def wished_route(model: str, wishes: Wishes, find: Callable[[str], Route]) -> Route:
-    """The route of a request with wishes: of its model, then of its fallbacks.
+def wished_route(model: str, wishes: Wishes, catalogue: Catalogue, find: Find | None = None) -> Route:
+    """The route of a request with wishes: of its model, then of its fallbacks. ``find`` gives that of one name, when
+    the catalogue's own way is not the caller's.
 
-    Models that nobody has are left out. Raises GatewayError(MODEL_NOT_FOUND) when none is left.
+    Models that nobody has are left out. Raises GatewayError: MODEL_NOT_FOUND when none is left, INVALID_REQUEST for a
+    provider that is pinned and known, and whose credential nobody has stored.
     """
+    find = find or catalogue.route
+    if wishes.pin is not None:
+        check_pin(wishes.pin, catalogue)
     routes: list[Route] = []
     missing: GatewayError | None = None
     for name in dict.fromkeys((model, *wishes.models)):

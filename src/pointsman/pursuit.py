@@ -12,15 +12,15 @@ from pointsman.calling import call_target
 from pointsman.canonical.record import Outcome
 from pointsman.canonical.response import Response
 from pointsman.entry import Entry, PartEntry
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, GuardBlocked
 from pointsman.gateway import Call, Dialect, Gateway, Snapshot
 from pointsman.hub.combo_runs import NOWHERE, ComboRun
 from pointsman.hub.continuation import Continuation
 from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import AlteredDialect, CapturingDialect
-from pointsman.identity.keys import Key
+from pointsman.hub.own_calls import AlteredDialect, CapturingDialect, OwnCall, examined
+from pointsman.identity.keys import PREFERRED, Key
 from pointsman.planning import Planned, describe_failure
 from pointsman.policy.key_conditions import check_conditions
 from pointsman.policy.sessions import session_planned
@@ -55,15 +55,7 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     """Plan, and try one target after the other."""
     exchange, planner, record, route = entry.exchange, gateway.planner, entry.record, pursuit.route
     dialect, call, snapshot = pursuit.dialect, pursuit.call, pursuit.snapshot
-    asked = asked_of(call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
-    if (key := pursuit.key).restricted:
-        check_conditions(key, record.operation, route.combo, record.created_at)
-        asked = msgspec.structs.replace(
-            asked, allowed_models=key.allowed_models, allowed_connections=key.allowed_connections
-        )
-    if snapshot.guardrails is not None and (bound := snapshot.guardrails.of(key)) is not None:
-        bound.check_region(exchange.headers.get(b"host", b""))
-        asked = msgspec.structs.replace(asked, bounds=bound.bounds)
+    asked, key = asked_within(entry, pursuit), pursuit.key
     profile = gateway.profiles.begin(route, (dialect, call), entry) if route.kind == "profile" else None
     if profile is not None:
         asked = msgspec.structs.replace(asked, judged=profile.judged)
@@ -95,7 +87,7 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         for course in (run, profile):
             if course is not None:
                 course.answered(entry.target)
-        if run is not None:
+        if run is not None and not entry.unlogged:
             follow(gateway, call_target, entry, run)
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
 
@@ -110,7 +102,7 @@ async def _fuse(
     """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered."""
     (dialect, call), (route, chosen) = speaking, decided
     exchange, request = entry.exchange, dialect.as_request(call, entry.exchange.body)
-    own = panel_call(request, call.model)
+    own, blocked = panel_call(request, call.model), list[GuardBlocked]()
 
     async def ask(target: Target) -> Response | None:
         kept = KeptExchange(
@@ -125,6 +117,8 @@ async def _fuse(
             gateway.health.succeeded(target, gateway.clock.now_us())
         except GatewayError as error:
             Attempts(gateway.health, gateway.clock).note(target, error)
+            if isinstance(error, GuardBlocked):
+                blocked.append(error)
             raise
         finally:
             part.settle(0, Outcome.SUCCESS)
@@ -133,6 +127,8 @@ async def _fuse(
         return capture.response  # type: ignore[no-any-return]
 
     found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
+    if not found.answers and blocked:
+        raise blocked[0]  # it is the guard that stands against the request, no member of the panel
     if not found.answers:
         raise nobody_answered(found.reasons)
     named = route.settings.get("judgeModel")
@@ -145,6 +141,7 @@ async def _fuse(
     if len(found.answers) == 1 and judge is None:
         return dialect, call, chosen
     judging = judge_call(request, call, found.answers)
+    judging = OwnCall.like(judging, examined(dialect, judging.request))  # what the panel said has come into it
     altered: Any = AlteredDialect(dialect, judging, None)
     return altered, judging, chosen
 
@@ -238,6 +235,29 @@ def _race(
     if terms is None:
         return None
     return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
+
+
+def asked_within(entry: Entry, pursuit: Pursuit) -> Asked:
+    """A request for routing to see what it asks, and what its key may use.
+
+    Raises GatewayError(PERMISSION_DENIED) when the key may not be used now, for this, with this combo, or through this
+    region.
+    """
+    exchange, record, key = entry.exchange, entry.record, pursuit.key
+    asked = asked_of(pursuit.call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    guardrails = pursuit.snapshot.guardrails
+    if guardrails is not None and (bound := guardrails.of(key)) is not None:
+        bound.check_region(exchange.headers.get(b"host", b""))
+        asked = msgspec.structs.replace(asked, bounds=bound.bounds)
+    if not key.restricted:
+        return asked
+    check_conditions(key, record.operation, pursuit.route.combo, record.created_at)
+    return msgspec.structs.replace(
+        asked,
+        allowed_models=key.allowed_models,
+        allowed_connections=key.allowed_connections,
+        preferred_connections=tuple(key.settings.get(PREFERRED) or ()),
+    )
 
 
 def asked_of(

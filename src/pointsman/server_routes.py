@@ -28,7 +28,7 @@ def build_router(server: "Server", installation: "Installation") -> Router:
     """The routes of a server whose gateway is there; those that keep something stay with it (responses, files)."""
     gateway, settings, clock = server.gateway, installation.settings, installation.clock
     mount = ManagementMount(lambda: load_management(server, installation))
-    operations = Operations(gateway, server.sums, server.checks)
+    operations = Operations(gateway, server.sums, server.checks, pays=server.payments is not None)
     router = Router(mount, contract_hosts(settings.server))
     others = OperationRoutes(gateway)
     InferenceRoutes(gateway, others.of_provider).add_to(router)
@@ -66,6 +66,7 @@ def _add_models(
 def load_management(server: "Server", installation: "Installation") -> Plane:
     """The management views, and the paths at which they stand."""
     from pointsman.api import build_management  # Litestar: imported when it is needed
+    from pointsman.api.audited import AuditedPlane
     from pointsman.api.services import ManagementServices
 
     services = ManagementServices(
@@ -79,6 +80,7 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         checks=server.checks,
         aliases=installation.aliases,
         presets=installation.presets,
+        guards=installation.guards,
         combos=installation.combos,
         sign_in=installation.sign_in,
         providers=installation.open_id_providers(server.client),
@@ -97,7 +99,11 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         accounts=installation.accounts,
         agents=installation.agents,
         ip_filter=installation.ip_filter,
+        cashier=server.payments.cashier if server.payments is not None else None,
         clearings=installation.clearings,
+        security_contact=installation.settings.identity.security_contact,
+        audit=installation.audit,
     )
     application = build_management(services)
-    return cast(AsgiApp, application), served_paths(route.path for route in application.routes)
+    audited = AuditedPlane(cast(AsgiApp, application), installation.audit, server.gateway, installation.user_rows)
+    return audited, served_paths(route.path for route in application.routes)

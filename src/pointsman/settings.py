@@ -25,15 +25,14 @@ from pointsman.fact_settings import FactSettings, check_fact
 from pointsman.guard_settings import GuardSettings, check_guards
 from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
 from pointsman.keyring import Secret
+from pointsman.payment_settings import X402Settings, check_x402
 from pointsman.profile_settings import ProfileSettings
 from pointsman.resilience import ResilienceSettings
 
 DEFAULT_PORT: Final = 20128
 DEFAULT_CONFIG_NAME: Final = "pointsman.toml"
-_ORIGIN: Final = re.compile(
-    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
-)  # as browsers write it
-
+# As browsers write it.
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
@@ -286,6 +285,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     sign_in: list[SignInSettings] = []
     budgets: BudgetSettings = BudgetSettings()
     credits: CreditSettings = CreditSettings()
+    x402: X402Settings = X402Settings()
     connections: list[ConnectionSettings] = []
     models: list[ModelSettings] = []
     combos: list[ComboSettings] = []
@@ -389,6 +389,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
     check_base_url(settings.profiles.notdiamond.base_url, f"{source}: profiles.notdiamond.base_url")
     check_budgets(settings.budgets, f"{source}: budgets")
     check_guards(settings.guards, source)
+    check_x402(settings.x402, f"{source}: x402")
     seen: set[str] = set()
     for index, model in enumerate(settings.models):
         if "*" in model.target and "*" not in model.name:

@@ -6,6 +6,7 @@ import msgspec
 
 from pointsman.accounting.prices import PriceService
 from pointsman.gateway import Snapshot
+from pointsman.guard_parts import GuardDesk
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.installation import Installation
 from pointsman.policy.limits import Limiter, build_limit_table
@@ -27,6 +28,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileRuns
     client: UpstreamClient
     children: LocalChildren | None
+    guards: GuardDesk
     wake_lists: Callable[[], None]
 
 
@@ -54,6 +56,7 @@ class SnapshotMaker:
     async def _build(self) -> Snapshot:
         installation, parts, prices = self._installation, self._parts, self._parts.prices
         revision = await installation.configuration.revision()
+        await installation.secrets.refresh()
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
         connections, settings = installation.connections, installation.settings
@@ -69,6 +72,7 @@ class SnapshotMaker:
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
+            guards=await parts.guards.guarding(named=keys.guarded),
             budgets=await installation.budgets.table(
                 credits=settings.credits.enforced, prepaid=keys.prepaid, guardrails=guardrails
             ),

@@ -1,5 +1,7 @@
 """CrossCompute's accounts: who sees what, and that nobody spends more than was paid in."""
 
+import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.accounting.ledger_service import Movement
+from pointsman.api.crosscompute.crawler_files import FILES
 from pointsman.identity.key_numbers import key_id_of, uuid_of
 from pointsman.identity.users import NewUser
 from pointsman.testing import OpenAIChat, running_simulator
@@ -23,7 +26,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY, strict=False)) as upstream:
         row = {"id": "sim", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY,
                "models": ["gpt-4.1-mini"]}  # fmt: skip
-        settings = {"connections": [row], "facts": [PRICE], "identity": {"agent_registrations": 6}}
+        more = {key: value for key, value in row.items() if key != "models"}
+        rows = [row, {**more, "id": "open", "kind": "openai-compatible"}]
+        identity = {"agent_registrations": 12, "security_contact": "mailto:security@example.org"}
+        settings = {"connections": rows, "facts": [PRICE], "identity": identity}
         with running_gateway(tmp_path_factory.mktemp("crosscompute"), settings) as started:
             yield started
 
@@ -211,3 +217,56 @@ def test_a_person_s_token_manages_nothing_where_the_mount_says_another_contract(
     assert client.get("/omniroute/api/keys", headers=headers).status_code == 403
     assert client.post("/omniroute/api/keys", json={"label": "a"}, headers=headers).status_code == 403
     assert client.get("/crosscompute/api/keys", headers=headers).status_code == 200
+
+
+def test_an_agent_calls_nothing_whose_price_nobody_knows(gateway: RunningGateway, client: httpx.Client) -> None:
+    made = register(client, "unpriced-1")
+    agent = bearer(made["apiKey"])
+    movement = Movement(account_id=made["account"]["id"], nano_usd=5_000_000_000, key="paid-unpriced", source="test")
+    gateway.call(gateway.installation.ledger.top_up(movement))
+    for stream in (False, True):
+        refused = client.post(
+            "/v1/chat/completions", json={**CALL, "model": "open/unheard-of", "stream": stream}, headers=agent
+        )
+        assert refused.status_code == 402, refused.text
+        assert refused.json()["error"]["type"] == "insufficient_quota"
+        assert "what was paid in" in refused.json()["error"]["message"]
+    assert client.post("/v1/chat/completions", json=CALL, headers=agent).status_code == 200
+    rest = client.post("/v1/chat/completions", json={**CALL, "model": "open/unheard-of"}, headers=bearer(KEY))
+    assert rest.status_code == 200, rest.text  # for others it is allowed, and counted as unpriced
+
+
+@pytest.mark.parametrize("mount", ["", "/crosscompute"])
+def test_the_files_that_crawlers_look_for_are_there_for_everybody(
+    gateway: RunningGateway, client: httpx.Client, mount: str
+) -> None:
+    texts = {path: client.get(mount + path) for path in FILES}
+    assert {path: answer.status_code for path, answer in texts.items()} == dict.fromkeys(FILES, 200)
+    assert "Disallow: /" in texts["/robots.txt"].text
+    assert texts["/llms.txt"].text.startswith("# Pointsman\n\n> ")
+    for path in re.findall(r"\]\((/[^)]+)\)", texts["/llms.txt"].text):
+        assert client.get(mount + path).status_code == 200, path
+    assert texts["/openapi.json"].json()["openapi"].startswith("3.")
+    table = texts["/api-parameters.md"].text
+    assert "## POST /v1/chat/completions" in table
+    assert "| `messages` | body | array | yes |" in table
+    skill = client.get("/api/agents/skill-md", headers=bearer(register(client, f"reader-{len(mount)}")["apiKey"]))
+    assert skill.content == texts["/agent-skill.md"].content
+    policy = texts["/.well-known/agent-trust-policy.json"].json()
+    assert [one["path"] for one in policy["payment_points"]] == ["/api/agents/topup"]
+    plugin = texts["/.well-known/ai-plugin.json"].json()
+    assert plugin["api"]["url"] == f"{gateway.address}/openapi.json"
+    assert plugin["contact_email"] == "security@example.org"
+    told = dict(line.split(": ", 1) for line in texts["/.well-known/security.txt"].text.splitlines())
+    assert told["Contact"] == "mailto:security@example.org"
+    ends = datetime.datetime.fromisoformat(told["Expires"])
+    assert datetime.timedelta(days=30) < ends - datetime.datetime.now(datetime.UTC) < datetime.timedelta(days=365)
+    assert client.post(mount + "/llms.txt").status_code in (401, 405)
+
+
+def test_usage_by_model_and_the_skill_are_served_below_the_mount_too(client: httpx.Client) -> None:
+    agent = bearer(register(client, "mounted-1")["apiKey"])
+    assert client.get("/crosscompute/api/agents/usage-models", headers=agent).json() == {"ok": True, "items": []}
+    assert (
+        client.get("/crosscompute/api/agents/skill-md", headers=agent).headers["content-type"].startswith("text/mark")
+    )

@@ -355,6 +355,35 @@ def test_a_bound_key_can_t_let_others_have_keys(gateway: RunningGateway, manager
     assert grant.status_code == 403, grant.text
 
 
+def test_content_filters_look_at_what_bound_keys_say(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:
+    builtins = [{"slug": "email", "action": "redact"}, {"slug": "secrets", "action": "flag"}]
+    filters = [{"pattern": "TICKET-[0-9]+", "action": "block"}]
+    bound = Bound(gateway, manager, content_filter_builtins=builtins, content_filters=filters)
+
+    def say(words: str, secret: str = bound.secret) -> httpx.Response:
+        messages = [{"role": "user", "content": words}]
+        return raw(gateway, secret, "POST", "/chat/completions", {"model": "both", "messages": messages})
+
+    answered = say("write to ada@example.org")
+    assert answered.status_code == 200, answered.text
+    record = gateway.journal.the(answered.headers["x-generation-id"].removeprefix("gen-"))
+    assert record.guards == f'[["guardrail-{bound.id}.email","redact",1]]'
+    blocked = say("what of TICKET-42?")
+    assert blocked.status_code == 403
+    assert blocked.json()["error"]["metadata"]["patterns"] == [f"guardrail-{bound.id}.filter-1"]
+    assert say("what of TICKET-42?", secret_of(gateway, ACCOUNTS[0])).status_code == 200
+    manager.guardrails.update(id=bound.id, content_filters=None)
+    assert say("what of TICKET-42?").status_code == 200
+
+
+def test_filters_that_nothing_here_can_find_are_refused(gateway: RunningGateway) -> None:
+    secret = secret_of(gateway, ACCOUNTS[0], role="management")
+    body = {"name": "n", "content_filter_builtins": [{"slug": "person-name", "action": "block"}]}
+    refused = raw(gateway, secret, "POST", "/guardrails", body)
+    assert refused.status_code == 400
+    assert "content_filter_builtins[0].slug" in refused.text
+
+
 def test_an_end_takes_the_spending_along(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:
     bound = Bound(gateway, manager, limit_usd=0.015)
     assert bound.chat().choices

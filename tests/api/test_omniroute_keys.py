@@ -20,8 +20,8 @@ FIELDS: dict[str, Any] = {
     "throttleDelayMs": 5, "expiresAt": "2999-01-01T00:00:00.000Z", "maxSessions": 3,
     "accessSchedule": {"enabled": False, "from": "22:00", "until": "06:00", "days": [0, 6], "tz": "Europe/Berlin"},
     "rateLimits": [{"limit": 5, "window": 60}], "maxRequestsPerMinute": 7, "maxRequestsPerDay": 100,
-    "scopes": ["manage"], "streamDefaultMode": "json", "cacheDefaultMode": "bypass", "compressionEnabled": True,
-    "disableNonPublicModels": False, "allowUsageCommand": True, "chaosModeEnabled": False,
+    "scopes": ["manage"], "streamDefaultMode": "json", "cacheDefaultMode": "bypass", "compressionEnabled": False,
+    "disableNonPublicModels": False, "allowUsageCommand": False, "chaosModeEnabled": False,
     "usageLimitEnabled": True, "dailyUsageLimitUsd": 1.5, "weeklyUsageLimitUsd": None,
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ ELSEWHERE = {
     ("POST", "/api/v1/credits/coinbase"),
     ("GET", "/api/v1/organization/members"),
     ("POST", "/api/v1/audio/transcriptions"),
-    ("POST", "/api/agents/topup"),  # no payment is taken yet
+    ("POST", "/api/agents/topup"),  # needs a chain: tests/api/test_top_ups.py
     ("POST", "/api/providers/agy-auth/import"),
     ("POST", "/api/providers/agy-auth/zip-extract"),
     ("POST", "/api/providers/agy-auth/apply-local"),
@@ -157,6 +157,8 @@ def test_hardcarrx(site: Site, mounted: bool) -> None:
     told = httpx.post(site.gateway.address + path, json=body, headers=headers, timeout=10).headers["x-hardcarrx"]
     assert told == "route=openai:sim-model; cache=skipped; mem=skipped"
     assert events(client.ask("POST", "/v1/chat/completions", {**body, "stream": True}))[-1]["choices"] is not None
+    own = {**body, "provider_key": UPSTREAM_KEY}
+    assert client.ask("POST", "/v1/chat/completions", own)["choices"]
     for wrong in ({"provider": "nobody"}, {"temperature": 2.01}, {"max_tokens": 0}, {"messages": []},
                   {"messages": [{"role": "developer", "content": "x"}]}, {"provider_key": "sk-x"}):  # fmt: skip
         client.ask("POST", "/v1/chat/completions", {**body, **wrong}, status=400)

@@ -24,13 +24,13 @@ def test_what_the_contract_does_not_allow_is_refused_by_name() -> None:
     assert refused(temperature=2.01) == "temperature"
     assert refused(temperature=-0.1) == "temperature"
     assert refused(max_tokens=0) == "max_tokens"
-    assert refused(provider_key="sk-secret") == "provider_key"
     assert refused(messages=[*BODY["messages"], {"role": "developer", "content": "x"}]) == "messages[1].role"
     assert refused(messages=[]) == "messages"
 
 
 def test_what_is_meant_for_the_service_goes_no_further() -> None:
     body = {**BODY, "cache": {"ttl": 1}, "memory": True, "llm_provider": "x", "llm_api_key": "sk-secret", "seed": 7}
+    body |= {"provider_key": "sk-secret", "no_cache": True}
     request = hardcarrx.read_request(json.dumps(body).encode(), ClientCall())
     assert set(request.extra) <= {"provider", "seed"}
     assert request.extra["provider"] == "openai"

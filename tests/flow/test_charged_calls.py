@@ -1,17 +1,19 @@
 """What real calls cost their account, as the ledger has it."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.accounting.ledger_check import verify
 from pointsman.accounting.ledger_service import Movement
 from pointsman.canonical.ledger import TransactionKind, credit_of
 from pointsman.canonical.record import Exemption, RequestRecord
 from pointsman.storage.ledger import LedgerEntry
 from pointsman.testing import RunningSimulator
-from raw_client import Answer, ask, chat
+from raw_client import CHAT, Answer, ask, chat, request
 
 
 def settings(simulator: RunningSimulator) -> dict[str, object]:
@@ -94,3 +96,47 @@ def test_an_account_without_credit_is_refused_until_it_is_topped_up(
 def _answered(gateway: RunningGateway) -> Answer | None:
     answer = ask(gateway.port, chat("tokens=4"))
     return answer if answer.status == 200 else None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openrouter_s_clients_are_told_what_a_call_costs(charging: RunningGateway, stream: bool) -> None:
+    for connection in ("sim", "theirs"):
+        answer = ask(charging.port, router_chat(f"{connection}/sim-model#tokens=4", stream=stream))
+        usage = answer.events[-2]["usage"] if stream else answer.json()["usage"]
+        record = charging.journal.the(answer.request_id)
+        own = connection == "theirs"
+        upstream = record.upstream_cost_nano_usd
+        assert usage["cost"] == (record.cost_nano_usd or 0) / 1e9 > 0
+        assert usage["is_byok"] is own is record.byok
+        assert usage["cost_details"] == {"upstream_inference_cost": upstream / 1e9 if own and upstream else None}
+
+
+def test_a_call_whose_upstream_bills_the_caller_reserves_its_fee_alone(charging: RunningGateway) -> None:
+    work = charging.installation
+    row, secret = charging.call(work.keys.create("own accounts", "inference"))
+    # 10 tokens of answer cost 10,000,000 nano-USD at most, and the fee of that 500,000.
+    _, revision = charging.call(work.budgets.set("key", row.id, 2_000_000))
+    assert charging.call(work.await_revision(revision))
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 10}
+    statuses = {
+        name: ask(charging.port, post(CHAT, {**body, "model": f"{name}/sim-model"}, key=secret.reveal())).status
+        for name in ("sim", "theirs")
+    }
+    assert statuses == {"sim": 402, "theirs": 200}
+
+
+def test_an_account_that_the_upstream_bills_to_the_caller_comes_first(charging: RunningGateway) -> None:
+    connections = charging.read(lambda: charging.server.gateway.snapshot.catalogue.connections)
+    assert "byok" in connections["theirs"].tags
+    assert "byok" not in connections["sim"].tags
+
+
+def router_chat(model: str, *, stream: bool) -> bytes:
+    """A call as OpenRouter's clients make it."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    return post("/openrouter/api/v1/chat/completions", body)
+
+
+def post(path: str, body: dict[str, Any], key: str = KEY) -> bytes:
+    """A request with a body in JSON."""
+    return request("POST", path, json.dumps(body).encode(), "content-type: application/json", key=key)

@@ -14,13 +14,15 @@ import pytest
 from google import genai
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
-from pointsman.errors import ConfigError, GatewayError
-from pointsman.guards.guard import GuardBlocked, Report
+from pointsman.errors import ConfigError, GatewayError, GuardBlocked
+from pointsman.guard_settings import GuardRuleSettings, GuardSettings
+from pointsman.guards.guard import Report
 from pointsman.guards.masking import Mask
-from pointsman.hub.guarding import Guarding
+from pointsman.hub.guarding import Guarding, Tally
 from pointsman.identity.keys import Key
 from pointsman.settings import parse_settings
 from pointsman.testing import OpenAIChat, OpenAIOperations, RunningSimulator, running_simulator
+from pointsman.upstream.guard_hook import GuardHook
 
 MODEL = "sim/sim-model"
 MAIL, CARD = "jane.doe@example.org", "4111 1111 1111 1111"
@@ -307,14 +309,32 @@ def test_an_embedding_is_made_of_masked_texts(tmp_path: Path) -> None:
             assert msgspec.json.decode(request.body)["input"] == [MASKED, "hi"]
             with pytest.raises(openai.BadRequestError, match=r"team\.keys"):
                 client.embeddings.create(model="ops/text-embedding-3-small", input="password = 'hk3!Lq90zPw'")
+            assert [row["text"] for row in HOOK.asked[-1][1]["texts"]][:2] == [MASKED, "hi"]
+            HOOK.answer = msgspec.json.encode({"action": "redact", "texts": ["other", "float"]})
+            client.embeddings.create(model="ops/text-embedding-3-small", input=["mine"], encoding_format="float")
+            assert msgspec.json.decode(upstream.requests[-1].body)["input"] == ["other"]
+            HOOK.answer = b'{"action": "block"}'
+            with pytest.raises(openai.BadRequestError, match=r"team\.hook"):
+                client.embeddings.create(model="ops/text-embedding-3-small", input="hi")
+
+
+def guarding_of(guards: Any) -> Guarding:
+    """Guards without webhooks."""
+
+    def no_hook(name: str, rule: GuardRuleSettings) -> GuardHook:
+        raise AssertionError(name)
+
+    return Guarding(parse_settings({"guards": guards}, "test").guards, no_hook, Tally())
 
 
 def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
     guards = [
         {"name": "strict", "rules": [{"name": "word", "kind": "keywords", "words": ["zebra"]}]},
         {"name": "place", "workspaces": ["ws_one"], "rules": [{"name": "word", "kind": "keywords", "words": ["lion"]}]},
+        {"name": "person", "members": ["usr_1"], "rules": [{"name": "word", "kind": "keywords", "words": ["owl"]}]},
+        {"name": "own", "keys": ["key_2"], "rules": [{"name": "word", "kind": "keywords", "words": ["gnu"]}]},
     ]
-    guarding = Guarding(parse_settings({"guards": guards}, "test").guards, {})
+    guarding = guarding_of(guards)
 
     def blocked(key: Key, text: str) -> bool:
         bound = guarding.of(key)
@@ -327,17 +347,44 @@ def test_guards_of_keys_and_workspaces_and_one_that_is_missing() -> None:
             return True
         return False
 
-    def key(workspace: str, *names: str) -> Key:
-        return Key(id="key_1", name="k", role="inference", workspace_id=workspace, settings={"guards": list(names)})
+    def key(workspace: str, *names: str, **more: str) -> Key:
+        settings = {"guards": list(names)}
+        return Key(**{"id": "key_1", **more}, name="k", role="inference", workspace_id=workspace, settings=settings)
 
     assert guarding.of(key("other")) is None
     assert blocked(key("other", "strict"), "a zebra")
     assert not blocked(key("other", "strict"), "a lion")
     assert blocked(key("ws_one", "strict"), "a zebra")
     assert blocked(key("ws_one"), "a lion")
+    assert blocked(key("other", user_id="usr_1"), "an owl")
+    assert blocked(key("other", id="key_2"), "a gnu")
+    assert not blocked(key("other", user_id="usr_1"), "a gnu")
     with pytest.raises(GatewayError, match="gone") as refused:
         guarding.of(key("other", "gone"))
     assert refused.value.status == 403
+
+
+def test_other_guards_are_swapped_in_and_what_is_unchanged_is_not_made_anew() -> None:
+    def declared(*words: str) -> Any:
+        rules = [[{"name": "word", "kind": "keywords", "words": [word]}] for word in words]
+        return [{"name": f"g{number}", "everybody": True, "rules": rule} for number, rule in enumerate(rules)]
+
+    def settings(*words: str) -> list[GuardSettings]:
+        return parse_settings({"guards": declared(*words)}, "test").guards
+
+    key = Key(id="key_1", name="k", role="inference", workspace_id="w")
+    first = guarding_of(declared("lion", "gnu"))
+    second = first.swapped(settings("lion", "owl"))
+    one, two, three = (guarding.of(key) for guarding in (first, second, second.swapped(settings("lion", "gnu"))))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    assert (one.identity == two.identity, one.identity == three.identity) == (False, True)
+    assert first._known["g0"] is second._known["g0"]
+    assert first.tally is second.tally
+    with pytest.raises(ConfigError, match="two of the name 'g0'"):
+        first.swapped([*settings("lion"), *settings("owl")])
+    assert first.swapped([]).of(key) is None
 
 
 def test_a_webhook_that_fails_open_lets_the_call_through(tmp_path: Path) -> None:
@@ -373,9 +420,8 @@ def test_a_rule_that_cannot_be_meant_is_refused_with_its_place(rule: dict[str, A
 
 def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:
     rule = {"name": "a", "kind": "regex", "patterns": ["(?=x)"]}
-    guards = parse_settings({"guards": [{"name": "g", "rules": [rule]}]}, "test").guards
     with pytest.raises(ConfigError, match=r"g\.a"):
-        Guarding(guards, {})
+        guarding_of([{"name": "g", "rules": [rule]}])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -400,4 +446,8 @@ def test_a_count_of_tokens_is_guarded(gateway: RunningGateway) -> None:
     with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0) as client:
         with pytest.raises(anthropic.BadRequestError, match=r"team\.keys"):
             client.messages.count_tokens(model=MODEL, messages=hello("password = 'hk3!Lq90zPw'"))
+        HOOK.answer = b'{"action": "block"}'
+        with pytest.raises(anthropic.BadRequestError, match=r"team\.hook"):
+            client.messages.count_tokens(model=MODEL, messages=hello())
+        HOOK.answer = b'{"action": "allow"}'
         assert client.messages.count_tokens(model=MODEL, messages=hello()).input_tokens > 0

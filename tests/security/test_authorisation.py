@@ -43,6 +43,14 @@ OPEN = {
     ("POST", "/api/cli/connect"),
     ("POST", "/api/agents/register"),
     ("GET", "/openapi/{name}"),
+    ("GET", "/robots.txt"),
+    ("GET", "/llms.txt"),
+    ("GET", "/openapi.json"),
+    ("GET", "/api-parameters.md"),
+    ("GET", "/agent-skill.md"),
+    ("GET", "/.well-known/agent-trust-policy.json"),
+    ("GET", "/.well-known/ai-plugin.json"),
+    ("GET", "/.well-known/security.txt"),
     ("GET", "/api/openapi/spec"),
     ("GET", "/api/settings/require-login"),
     ("POST", "/api/v1/credits/coinbase"),
@@ -150,6 +158,7 @@ def ask(client: httpx.Client, method: str, path: str, headers: dict[str, str]) -
 
 def test_every_route_of_the_management_plane_has_a_rule_and_every_rule_a_route(gateway: RunningGateway) -> None:
     application: Any = load_management(gateway.server, gateway.installation)[0]
+    application = application.app  # within the one that keeps the audit log
     served = {
         (method, route.path_format)
         for route in application.routes

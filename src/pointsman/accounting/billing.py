@@ -41,10 +41,15 @@ def bill(record: RequestRecord, rules: BillingRules) -> None:
     if exemption is not None:
         record.exemption, charged = exemption, 0
     elif record.byok:
-        charged = (cost * rules.byok_fee_ppm + PPM // 2) // PPM
+        charged = fee_of(cost, rules)
     else:
         return
     record.upstream_cost_nano_usd, record.cost_nano_usd = cost, charged
+
+
+def fee_of(cost: int, rules: BillingRules) -> int:
+    """What is charged for a call that its upstream bills to the caller itself at this price; nano-USD."""
+    return (cost * rules.byok_fee_ppm + PPM // 2) // PPM
 
 
 def exemption_of(record: RequestRecord) -> Exemption | None:

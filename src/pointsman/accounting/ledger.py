@@ -31,8 +31,10 @@ class Ledger:
         """Records that wait for the journal to be writable again."""
         return len(self._parked)
 
-    def write(self, record: RequestRecord) -> None:
-        """Append a record; ``log_line`` gets its JSON. Never fails: what can't be written now is parked."""
+    def write(self, record: RequestRecord, *, quiet: bool = False) -> None:
+        """Append a record; ``log_line`` gets its JSON, unless ``quiet``. Never fails: what can't be written now is
+        parked.
+        """
         try:
             payload: bytes | None = self._journal.append(record)
         except UnwritableRecordError as error:
@@ -40,7 +42,7 @@ class Ledger:
         except JournalError as error:
             self._park(record, error)
             return
-        if payload is not None and self._log_line is not None:
+        if payload is not None and self._log_line is not None and not quiet:
             if record.plan is not None:  # not for a log's reader
                 payload = msgspec.json.encode(msgspec.structs.replace(record, plan=None))
             self._log_line(payload)

@@ -1,5 +1,6 @@
 """The management plane: ordinary web code on Litestar, one package per contract."""
 
+import math
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -54,7 +55,10 @@ def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Resp
     dialect: Any = state.get("errors", openai_chat)
     status = dialect.status_of(error) if hasattr(dialect, "status_of") else error.status
     body = dialect.render_error(error, str(state.get("request_id", "")))
-    return Response(body, status_code=status, media_type="application/json")
+    refusal = Response(body, status_code=status, media_type="application/json")
+    if error.retry_after_seconds is not None:
+        refusal.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    return refusal
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -45,6 +45,12 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("PUT", "/api/pointsman/budgets", ADMIN),
     ("GET", "/api/pointsman/budgets/{budget_id}", ADMIN),
     ("DELETE", "/api/pointsman/budgets/{budget_id}", ADMIN),
+    ("GET", "/api/pointsman/guards", ADMIN),
+    ("POST", "/api/pointsman/guards", HIGH),
+    ("POST", "/api/pointsman/guards/test", ADMIN),
+    ("GET", "/api/pointsman/guards/{name}", ADMIN),
+    ("PATCH", "/api/pointsman/guards/{name}", HIGH),
+    ("DELETE", "/api/pointsman/guards/{name}", HIGH),
     ("GET", "/api/v1/keys", ACCOUNT),
     ("POST", "/api/v1/keys", ACCOUNT),
     ("GET", "/api/v1/keys/{fingerprint}", ACCOUNT),
@@ -95,6 +101,8 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/pointsman/ledger/entries", ADMIN),
     ("POST", "/api/pointsman/ledger/top-ups", HIGH),
     ("POST", "/api/pointsman/ledger/verify", ADMIN),
+    ("GET", "/api/pointsman/audit", ADMIN),
+    ("GET", "/api/compliance/audit-log", ADMIN),
     ("POST", "/api/pointsman/auth/token", PUBLIC),
     ("GET", "/openapi/{name}", PUBLIC),
     ("GET", "/api/openapi/spec", PUBLIC),
@@ -180,6 +188,14 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/agents/usage-models", AGENT),
     ("GET", "/api/agents/skill-md", AGENT),
     ("POST", "/api/agents/topup", AGENT),
+    ("GET", "/robots.txt", PUBLIC),
+    ("GET", "/llms.txt", PUBLIC),
+    ("GET", "/openapi.json", PUBLIC),
+    ("GET", "/api-parameters.md", PUBLIC),
+    ("GET", "/agent-skill.md", PUBLIC),
+    ("GET", "/.well-known/agent-trust-policy.json", PUBLIC),
+    ("GET", "/.well-known/ai-plugin.json", PUBLIC),
+    ("GET", "/.well-known/security.txt", PUBLIC),
 )
 # Where two contracts stand at one path: CrossCompute's clients reach their own account, for all others this rule holds.
 SHARED: Final = MappingProxyType({("GET", "/api/keys"): ADMIN, ("POST", "/api/keys"): HIGH})
@@ -208,7 +224,7 @@ class Guard:
             scope["state"]["errors"] = Refusals
         if (method, path) in SHARED:
             rule = USER if its_client else SHARED[method, path]
-        scope["state"]["caller"] = None
+        scope["state"]["caller"] = scope["state"]["identity"] = None
         if method == "OPTIONS":
             return
         key: Key | None
@@ -219,6 +235,7 @@ class Guard:
             key = self._local(scope, headers, path)
             if key is None and not (rule is not None and rule.public):
                 raise _refused(scope, error, sent=is_credential_sent(headers)) from None
+        scope["state"]["identity"] = key  # for the audit log: who it is, also one that may not come in
         if rule is None or not (rule.public or (key is not None and (key is LOCAL or is_permitted(rule, key, method)))):
             raise _refused(scope, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)
         scope["state"]["caller"] = key

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import msgspec
 
+from pointsman.accounting.cashier import Cashier
 from pointsman.accounting.ledger_service import LedgerService
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AgentService
+from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.keys import KeyService
 from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
 from pointsman.policy.guardrail_service import GuardrailService
+from pointsman.policy.guards import GuardService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.key_codes import KeyCodes
@@ -53,6 +56,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     model_words: ModelWords
     engines: EngineService
     presets: PresetService
+    guards: GuardService
     clearings: CacheClearings
     connections: ConnectionService
     provider_nodes: ProviderNodeService
@@ -62,7 +66,10 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     users: UserRepository
     agents: AgentService
     ip_filter: IpFilterService
+    cashier: Cashier | None  # takes payments by x402
+    audit: AuditTrail
     providers: Mapping[str, OpenIdProvider]  # at which people can sign in, by name
     sharing: HealthSharing
     apply: Apply  # waits until every server works with a revision
     checks: Callable[[], Mapping[str, str]]
+    security_contact: str | None = None  # a URL or mailto: address, for reports of security problems

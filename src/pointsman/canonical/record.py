@@ -30,6 +30,7 @@ class CacheOutcome(StrEnum):
     HIT = "hit"
     SEMANTIC = "semantic"  # the answer to a question of the same meaning
     MISS = "miss"  # an upstream was asked; also when that was wished
+    BYPASS = "bypass"  # the caller wanted nothing of it
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):

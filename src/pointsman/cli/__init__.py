@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from pointsman.cli.audited import Commands
 from pointsman.exits import run
 
-app = typer.Typer(
+app = Commands(
     name="pointsman",
     help="One fast, exact gateway in front of every language model.",
     no_args_is_help=True,
@@ -43,11 +44,13 @@ def main() -> None:
 
 from pointsman.cli import (  # noqa: E402 - commands register on `app`
     aliases,
+    audit,
     budgets,
     chat,
     combos,
     connection_changes,
     connections,
+    guards,
     health,
     keys,
     ledger,
@@ -56,6 +59,7 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
     model_words,
     models,
     route,
+    secrets,
     serve,
     simulate,
     translate,
@@ -65,11 +69,13 @@ from pointsman.cli import (  # noqa: E402 - commands register on `app`
 __all__ = [
     "aliases",
     "app",
+    "audit",
     "budgets",
     "chat",
     "combos",
     "connection_changes",
     "connections",
+    "guards",
     "health",
     "keys",
     "ledger",
@@ -79,6 +85,7 @@ __all__ = [
     "model_words",
     "models",
     "route",
+    "secrets",
     "serve",
     "simulate",
     "translate",

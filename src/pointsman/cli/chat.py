@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointsman.cli import app
+from pointsman.cli.audited import about
 from pointsman.cli.options import ConfigFile, DataDir, opened
 from pointsman.cli.output import confirm, console, is_terminal, note
 
@@ -105,12 +106,14 @@ async def _make_key(data_dir: Path | None, config: Path | None) -> tuple[str, st
     async with opened(data_dir, config) as installation:
         expires_at = installation.clock.now_us() + KEY_HOURS * 3_600_000_000
         row, secret = await installation.keys.create(KEY_NAME, expires_at=expires_at)
+        about(row.id)
         await confirm(installation)
     return row.id, secret.reveal()
 
 
 async def _revoke_key(key_id: str, data_dir: Path | None, config: Path | None) -> None:
     async with opened(data_dir, config) as installation:
+        about(key_id, "apikey.revoked")
         await installation.keys.revoke(key_id)
         await confirm(installation)
 

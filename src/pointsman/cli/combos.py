@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from pointsman.cli import app
+from pointsman.cli.audited import about
 from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
 from pointsman.cli.output import confirm, note, print_json, print_table
 
@@ -196,10 +197,12 @@ async def _temporary_key(data_dir: Path | None, config: Path | None) -> tuple[st
         if not live:
             raise ConfigError("no server runs on this data directory; start one with: pointsman serve")
         row, secret = await installation.keys.create(KEY_NAME, "admin", expires_at=now + KEY_MINUTES * 60_000_000)
+        about(row.id)
         await confirm(installation)
     return live[-1].address, row.id, secret.reveal()
 
 
 async def _revoke(key_id: str, data_dir: Path | None, config: Path | None) -> None:
     async with opened(data_dir, config) as installation:
+        about(key_id, "apikey.revoked")
         await installation.keys.revoke(key_id)

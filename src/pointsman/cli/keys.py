@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointsman.cli import app
+from pointsman.cli.audited import about
 from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
 from pointsman.cli.output import confirm, is_terminal, local_time, note, print_json, print_table
 
@@ -86,6 +87,7 @@ async def _create(
         row, secret = await installation.keys.create(
             name, role, expires_at=expires_at, limits=limits, priority=priority
         )
+        about(row.id)
         # First of all: whatever happens next, the key is not lost.
         typer.echo(secret.reveal() if plain else f"\n  {secret.reveal()}\n")
         effect = await confirm(installation)
@@ -141,6 +143,7 @@ async def _limit(key: str, allowance: "Allowance", place: tuple[Path | None, Pat
         limits, priority = _changed(allowance, limits_of(row), row.priority)
         effect = ""
         if (limits, priority) != (limits_of(row), row.priority):
+            about(row.id)
             await installation.keys.limit(row.id, limits, priority)
             effect = f": {await confirm(installation)}"
         typer.echo(f"{row.id} ({row.name}) may use {_in_words(limits)}; priority {priority}{effect}")
@@ -183,6 +186,7 @@ def revoke(
 async def _revoke(key: str, data_dir: Path | None, config: Path | None) -> None:
     async with opened(data_dir, config) as installation:
         row = await installation.keys.find(key)
+        about(row.id)
         await installation.keys.revoke(row.id)
         effect = await confirm(installation)
         if row.revoked_at is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointsman.cli.audited import Commands, recorded
+
 if TYPE_CHECKING:
     from pointsman.installation import Installation
     from pointsman.settings import Environment, Settings
@@ -19,9 +21,9 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def command_group(name: str, summary: str) -> typer.Typer:
+def command_group(name: str, summary: str) -> Commands:
     """A group of commands, to be added to the application under ``name``."""
-    return typer.Typer(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
+    return Commands(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
 
 
 def load(data_dir: Path | None, config: Path | None) -> "tuple[Settings, Environment]":
@@ -46,7 +48,7 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
 
     configure_logging("warning", sys.stderr)
     try:
-        async with open_installation(*load(data_dir, config)) as installation:
+        async with open_installation(*load(data_dir, config)) as installation, recorded(installation.audit):
             yield installation
     except StorageError as error:
         raise GatewayError(Kind.NOT_READY, f"can't use the database: {error}") from error

@@ -92,6 +92,7 @@ def notdiamond(
 async def _notdiamond(
     api_key: str | None, remove: bool, as_json: bool, place: "tuple[Path | None, Path | None]"
 ) -> None:
+    from pointsman.cli.audited import about
     from pointsman.cli.connections import read_api_key
     from pointsman.cli.output import confirm, note
 
@@ -102,6 +103,7 @@ async def _notdiamond(
         elif api_key is not None:
             await engines.set({}, read_api_key(api_key, installation.environment))
         if remove or api_key is not None:
+            about("notdiamond", "profile.engine.deleted" if remove else None)
             note(f"That is {await confirm(installation)}.")
         shown = await engines.shown()
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointsman.cli import app
+from pointsman.cli.audited import about
 from pointsman.cli.options import AsJson, ConfigFile, DataDir, command_group, opened
 from pointsman.cli.output import confirm, local_time, note, print_json, print_table
 
@@ -54,6 +55,7 @@ def create(
 
     async def work(installation: "Installation") -> str:
         user = await installation.users.create(new, password)
+        about(user.id)
         return f"{user.id} ({user.email}, {user.role}) is added"
 
     asyncio.run(_do(work, (data_dir, config)))
@@ -166,8 +168,10 @@ async def _find(installation: "Installation", reference: str) -> "UserRow":
 
     if reference == "admin":
         await installation.users.ensure_administrator(None)
-        return await installation.users.find(ADMINISTRATOR)
-    return await installation.users.find(reference)
+        reference = ADMINISTRATOR
+    row = await installation.users.find(reference)
+    about(row.id)
+    return row
 
 
 def _password(from_stdin: bool) -> "Secret":

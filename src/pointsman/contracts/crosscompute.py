@@ -2,6 +2,12 @@
 
 from pointsman.contracts.operations import AGENT, EDGE, INFERENCE, PUBLIC, USER, VIEWS, Contract, list_operations
 
+# Paths that its document does not have, and its pages name.
+MORE_PATHS = (
+    "/api/agents/usage-models", "/api/agents/skill-md", "/robots.txt", "/llms.txt", "/openapi.json",
+    "/api-parameters.md", "/agent-skill.md", "/.well-known/agent-trust-policy.json", "/.well-known/ai-plugin.json",
+    "/.well-known/security.txt",
+)  # fmt: skip
 OPERATIONS = list_operations(
     Contract.CROSSCOMPUTE,
     ("GET", "/health", EDGE, PUBLIC, 200),

@@ -109,7 +109,8 @@ def all_operations() -> Iterable[Operation]:
 @cache
 def _pattern(contract: Contract) -> re.Pattern[str]:
     # A last parameter that names a model takes all that follows: such names hold slashes.
-    return re.compile("|".join({_expression(row.path) for row in operations_of(contract)}))
+    more: tuple[str, ...] = getattr(import_module(f"pointsman.contracts.{contract}"), "MORE_PATHS", ())
+    return re.compile("|".join({_expression(path) for path in (*(row.path for row in operations_of(contract)), *more)}))
 
 
 def _expression(path: str) -> str:

@@ -27,8 +27,8 @@ OPERATION: Final = "chat"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
 KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
 UNSAID: Final = frozenset(("stop_sequence", "quotes"))
-# Members for the service itself, and two of its past: no upstream gets them, one of them may be a credential.
-_NOT_FOR_UPSTREAMS: Final = ("cache", "memory", "llm_provider", "llm_api_key")
+# Members for the service itself, and two of its past: no upstream gets them, two of them may be credentials.
+_NOT_FOR_UPSTREAMS: Final = ("provider_key", "cache", "no_cache", "memory", "llm_provider", "llm_api_key")
 ROLES: Final = ("system", "user", "assistant", "tool")
 MAX_TEMPERATURE: Final = 2.0
 # The contract's statuses beside success; what it has none for is told with the one of the same first digit.
@@ -57,9 +57,6 @@ class StreamRenderer(openai_chat_stream.StreamRenderer):
 def read_request(body: bytes, call: ClientCall) -> Request:
     """A chat. Raises GatewayError(INVALID_REQUEST) for what the contract does not allow beside OpenAI's own rules."""
     request = read_chat(body, call)
-    if "provider_key" in request.extra:
-        message = "a provider's key for one request is not taken here; store it as a connection"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param="provider_key")
     for name in _NOT_FOR_UPSTREAMS:
         request.extra.pop(name, None)
     if request.temperature is not None and not 0 <= request.temperature <= MAX_TEMPERATURE:

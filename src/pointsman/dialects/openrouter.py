@@ -14,6 +14,7 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.identity import Identity
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
+from pointsman.canonical.usage import TokenUsage
 from pointsman.dialects import openai_chat_stream
 from pointsman.dialects.openai_chat_request import read_request as read_request
 from pointsman.dialects.openai_chat_response import AnswerWriter, answer_of
@@ -54,6 +55,7 @@ ERROR_TYPES: Final = MappingProxyType(
         Kind.INTERNAL: "server",
     }
 )
+NANO: Final = 1_000_000_000
 GENERATION: Final = "gen-"  # how ids of answers begin
 PROVIDER: Final = "provider"  # the member of an answer that names who gave it
 STATUSES: Final = {"temporarily_unavailable": 503, "capacity_exhausted": 429}  # by availability code
@@ -88,7 +90,7 @@ class StreamRenderer(openai_chat_stream.StreamRenderer):
             return b""
         if not self._head:
             self._begin(Started())
-        more = {"usage": write_usage(usage)} if usage is not None else {}
+        more = {"usage": write_usage(usage) | _costs(usage, self._identity)} if usage is not None else {}
         return b"%b],%b\n\n" % (self._head, _encode(more | beside)[1:])
 
 
@@ -98,6 +100,8 @@ def write_response(response: Response, request: Request, identity: Identity, fid
     out["id"] = generation_id(identity.request_id)
     out.setdefault("system_fingerprint", None)  # clients demand the member
     out.update(_aside(identity))
+    if response.usage is not None and isinstance(out.get("usage"), dict):
+        out["usage"] |= _costs(response.usage, identity)
     return _encode(out)
 
 
@@ -123,6 +127,15 @@ def status_of(error: GatewayError) -> int:
             return 403  # a guardrail of this gateway's names its rules
         return 400 if error.kind is Kind.MODEL_NOT_FOUND and error.refusal is None else error.status
     return STATUSES.get(error.availability["code"], error.status)
+
+
+def _costs(usage: TokenUsage, identity: Identity) -> dict[str, Any]:
+    """What is charged, in USD; where the upstream bills the caller itself, that is a fee, and its own price is told."""
+    found = identity.costs(usage) if identity.costs is not None else None
+    if found is None:
+        return {}
+    upstream = found.upstream / NANO if found.byok else None
+    return {"cost": found.charged / NANO, "is_byok": found.byok, "cost_details": {"upstream_inference_cost": upstream}}
 
 
 def _aside(identity: Identity) -> dict[str, Any]:

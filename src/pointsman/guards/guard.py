@@ -3,28 +3,19 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import Response
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GuardBlocked
 from pointsman.guards.findings import apart
 from pointsman.guards.masking import PLACEHOLDER, Mask
 from pointsman.guards.places import Change, in_json, in_request, in_response
 from pointsman.guards.rules import Rule
 
 SHORTEST: Final = 2  # characters of a text that is looked at
-
-
-class GuardBlocked(GatewayError):
-    """A rule stands against a request or an answer: no other upstream may do better. Names rules, never contents."""
-
-    def __init__(self, rules: Iterable[str], what: str) -> None:
-        names = sorted(rules)
-        super().__init__(Kind.CONTENT_FILTERED, f"the {what} is blocked by a guardrail: {', '.join(names)}")
-        self.metadata = {"patterns": names}
 
 
 class Report:
@@ -60,6 +51,28 @@ class Report:
         return msgspec.json.encode(self.rows).decode() if self._counts else None
 
 
+class Spot(NamedTuple):
+    """Where a rule would find something in a text, from ``start`` to ``end`` (characters), and what it calls it."""
+
+    rule: str
+    action: str
+    label: str
+    start: int
+    end: int
+
+
+class Trial(NamedTuple):
+    """What rules would do with a text: what they would find, and what would be left of it."""
+
+    spots: list[Spot]
+    text: str
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the text would not go on."""
+        return any(spot.action == "block" for spot in self.spots)
+
+
 class Guard:
     """Several rules as one. Immutable."""
 
@@ -77,8 +90,7 @@ class Guard:
         """The request as the upstream may see it. Raises GuardBlocked."""
 
         def change_for(role: str) -> Change:
-            rules = tuple(rule for rule in self._requests if rule.roles is None or role in rule.roles)
-            return _change(rules, mask, report)
+            return _change(self._of_role(role), mask, report)
 
         if self._requests:
             request = in_request(request, change_for)
@@ -86,6 +98,17 @@ class Guard:
             request = self._with_tools_left(request, report)
         report.refuse("request")
         return request
+
+    def tried(self, text: str, role: str | None) -> Trial:
+        """What the rules would do with a text in a request, by who says it; with None in an answer. Keeps nothing."""
+        rules = self._answers if role is None else self._of_role(role)
+        found = [(rule, one) for rule in rules for one in apart(rule.found(text))]
+        spots = [Spot(rule.name, rule.action, one.label, one.start, one.end) for rule, one in found]
+        spots.sort(key=lambda spot: (spot.start, spot.end, spot.rule))
+        return Trial(spots, _change(rules, Mask(), Report(), keep=role is not None)(text))
+
+    def _of_role(self, role: str) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self._requests if rule.roles is None or role in rule.roles)
 
     def _with_tools_left(self, request: Request, report: Report) -> Request:
         left = list(request.tools)

@@ -11,7 +11,7 @@ from pointsman.canonical.record import RequestRecord
 from pointsman.hub.combo_calls import altered
 from pointsman.hub.handoff import with_handoff
 from pointsman.hub.operation_lane import OPERATIONS
-from pointsman.hub.own_calls import AlteredDialect, OwnCall
+from pointsman.hub.own_calls import AlteredDialect, OwnCall, client_request, examined
 from pointsman.hub.side_calls import SideCalls
 from pointsman.policy.combo_memory import ComboMemory
 from pointsman.policy.conversations import Conversation, conversation_of, fields_request
@@ -89,7 +89,7 @@ class ComboRun:
         if self._used is None:
             dialect, call = speaking
             request = with_handoff(dialect.as_request(call, self._entry.exchange.body), self._handoff)
-            own = OwnCall.like(call, request)
+            own = OwnCall.like(call, examined(dialect, request))
             self._used = AlteredDialect(dialect, own, None), own
         return self._used
 
@@ -144,5 +144,6 @@ class ComboRuns:
 
     def _conversation(self, dialect: Any, call: Any, entry: Entry) -> Conversation | None:
         exchange = entry.exchange
-        request = fields_request(call.fields) if call.fields is not None else dialect.as_request(call, exchange.body)
+        fields = call.fields
+        request = fields_request(fields) if fields is not None else client_request(dialect, call, exchange.body)
         return conversation_of(entry.record.key_id or "", exchange.headers, request)

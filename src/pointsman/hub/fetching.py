@@ -16,13 +16,40 @@ from pointsman.ticker import NEVER
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
+from pointsman.upstream.http1 import UpstreamConnection
 from pointsman.upstream.origins import Origin
 
 MAX_FETCHES: Final = 20  # of one request
 MAX_REDIRECTS: Final = 3
 MAX_BYTES: Final = 20 * 1024 * 1024  # of one picture or file, as OpenAI has it
 MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024  # of all of one request, which is what Anthropic takes in a body
+FETCH_SECONDS: Final = 30.0  # for all of one request: a client's own server could drip for as long as the call may last
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_UNTOLD: Final = ("", "application/octet-stream")  # servers that do not say what it is
+
+
+class _FetchedAnswer(CollectedAnswer):
+    """Takes the body in parts and breaks the call off when it is larger than a picture or file may be."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
+        super().head(status, headers, call)
+        return True
+
+    def data(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_BYTES:
+            if self.connection is not None:
+                self.connection.abort()
+            self.fail(GatewayError(Kind.INVALID_REQUEST, f"it is larger than {MAX_BYTES // 1024 // 1024} MB"))
+            return
+        self._parts.append(chunk)
+
+    def end(self, body: bytes) -> None:
+        super().end(b"".join((*self._parts, body)))
 
 
 def addressed(request: Request, lacks: frozenset[str]) -> list[AnyPart]:
@@ -61,10 +88,13 @@ async def fetch_parts(
             Kind.INVALID_REQUEST, f"more than {MAX_FETCHES} pictures or files are given by address", param="messages"
         )
     left = MAX_TOTAL_BYTES
+    deadline = min(deadline, client.ticker.now + FETCH_SECONDS)
     for part in parts:
         if isinstance(part, ImagePart | FilePart) and part.source is not None and part.source.url is not None:
             try:
                 part.source, size = await fetch(client, part.source.url, deadline, allow_private=allow_private)
+                if isinstance(part, ImagePart) and not _is_picture(part.source.media_type or ""):
+                    raise GatewayError(Kind.INVALID_REQUEST, "what is there is no picture")
                 left -= size
                 if left < 0:
                     most = MAX_TOTAL_BYTES // 1024 // 1024
@@ -89,10 +119,12 @@ async def fetch(
         url = urljoin(url, location.decode("latin-1"))
     if answer.status != 200:
         raise GatewayError(Kind.INVALID_REQUEST, f"it answered with status {answer.status}")
-    if len(answer.body) > MAX_BYTES:
-        raise GatewayError(Kind.INVALID_REQUEST, f"it is larger than {MAX_BYTES // 1024 // 1024} MB")
     media_type = answer.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     return Source(data=base64.b64encode(answer.body).decode("ascii"), media_type=media_type or None), len(answer.body)
+
+
+def _is_picture(media_type: str) -> bool:
+    return media_type.startswith("image/") or media_type in _UNTOLD
 
 
 async def _get(client: UpstreamClient, url: str, deadline: float, allow_private: bool) -> CollectedAnswer:
@@ -111,7 +143,7 @@ async def _get(client: UpstreamClient, url: str, deadline: float, allow_private:
     except UnicodeError:
         raise GatewayError(Kind.INVALID_REQUEST, "it names no sound host") from None
     origin = Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private)
-    answer = CollectedAnswer()
+    answer = _FetchedAnswer()
     message = b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), header_lines(host, ()))
     await client.send(origin, message, answer, "", deadline)
     return answer

@@ -1,5 +1,6 @@
 """Calls that guards have looked at: their requests as upstreams may see them, their answers with the values back in."""
 
+import copy
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ from pointsman.guards.guard import Guard, Report
 from pointsman.guards.masking import Mask, Restorer
 from pointsman.guards.places import cited_by, in_part, in_response
 from pointsman.hub.combo_calls import choice_left
+from pointsman.hub.judging import Judges
 from pointsman.hub.own_calls import AlteredDialect, OwnCall
 
 
@@ -35,14 +37,15 @@ class Noting(Protocol):
 
 
 class Watch:
-    """One request's guard, the values that it has masked, and what it has found."""
+    """One request's guard, the values that it has masked, its webhooks, and what all of them have found."""
 
-    __slots__ = ("guard", "judged", "mask", "note", "report")
+    __slots__ = ("guard", "judged", "judges", "mask", "note", "report")
 
-    def __init__(self, guard: Guard, mask: Mask, note: Noting) -> None:
+    def __init__(self, guard: Guard, mask: Mask, note: Noting, judges: Judges) -> None:
         self.guard = guard
         self.mask = mask
         self.note = note
+        self.judges = judges
         self.report = Report()
         self.judged = False  # a webhook has changed the request
 
@@ -52,6 +55,15 @@ class Watch:
             return self._examined(request, self.report)
         finally:
             self.note(self.report)
+
+    async def judge_request(self, request: Request) -> Request:
+        """The examined request as webhooks leave it. Raises GuardBlocked, Unjudged."""
+        try:
+            judged = await self.judges.of_request(request, self.report)
+        finally:
+            self.note(self.report)
+        self.judged = judged is not request
+        return judged
 
     def examine_again(self, request: Request) -> Request:
         """Another form of the request, whose findings are counted already. Raises GuardBlocked."""
@@ -63,26 +75,38 @@ class Watch:
             examined.tool_choice = choice_left(examined)
         return examined
 
-    def examine_answer(self, response: Response) -> None:
-        """Redact in an answer what has to be. Raises GuardBlocked."""
+    @property
+    def sees_answers(self) -> bool:
+        """Whether an answer has to be whole before its client gets any of it."""
+        return self.guard.sees_answers or self.judges.sees_answers
+
+    async def judge_answer(self, response: Response, model: str) -> None:
+        """Redact in an answer what has to be, and have webhooks judge what is left. Raises GuardBlocked, Unjudged."""
         try:
             self.guard.examine_answer(response, self.report)
+            await self.judges.of_answer(response, model, self.report)
         finally:
             self.note(self.report)
 
-    def restore(self, response: Response) -> None:
-        """Put the masked values back into an answer."""
-        if self.mask.values:
-            in_response(response, self.mask.restore, lambda text: self.mask.restore(text, quoted=True))
+    def restored(self, response: Response) -> Response:
+        """An answer with the masked values back in. The one that is given stays as it is: it may be kept for others."""
+        if not self.mask.values:
+            return response
+        own = copy.copy(response)
+        own.choices = [copy.copy(choice) for choice in response.choices]
+        in_response(own, self.mask.restore, lambda text: self.mask.restore(text, quoted=True))
+        return own
 
 
 class GuardedDialect(AlteredDialect):
     """A client's dialect for a request that a guard has looked at."""
 
-    def __init__(self, dialect: Any, call: OwnCall, watch: Watch) -> None:
+    def __init__(self, dialect: Any, call: OwnCall, watch: Watch, client_request: Request) -> None:
+        """``client_request`` is what the client asked, with its own values."""
         super().__init__(dialect, call, None)
+        self.client_request = client_request
         self._watch = watch
-        self.HOLDS = watch.guard.sees_answers and call.stream
+        self.HOLDS = watch.sees_answers and call.stream
 
     def parse_request(self, body: bytes) -> OwnCall:
         """The call of another body of the same request: with members for its upstream. Raises GuardBlocked."""
@@ -96,16 +120,19 @@ class GuardedDialect(AlteredDialect):
         request: Request = (call if isinstance(call, OwnCall) else self._own).request
         return request
 
-    def look_at(self, response: Response) -> None:
-        """Redact in the answer what has to be. Raises GuardBlocked."""
-        if self._watch.guard.sees_answers:
-            self._watch.examine_answer(response)
+    def examined(self, request: Request) -> Request:
+        """The request, into which something was written that no guard has seen. Raises GuardBlocked."""
+        return self._watch.examine_again(request)
+
+    async def judge(self, response: Response) -> None:
+        """Redact in the answer what has to be. Raises GuardBlocked, Unjudged."""
+        if self._watch.sees_answers:
+            await self._watch.judge_answer(response, self._own.model)
 
     def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
-        """The answer for the client, with its own values. Raises GuardBlocked."""
-        self.look_at(response)
-        self._watch.restore(response)
-        return self._dialect.write_response(response, request, identity, fidelity)  # type: ignore[no-any-return]
+        """The answer for the client, with its own values."""
+        own = self._watch.restored(response)
+        return self._dialect.write_response(own, request, identity, fidelity)  # type: ignore[no-any-return]
 
     def StreamRenderer(self, request: Request, identity: Identity, fidelity: Any) -> StreamRenderer:
         """Writes a streamed answer, with the client's own values."""

@@ -1,27 +1,27 @@
-"""Guards on the way of a request: whose they are, what they have found, and the webhooks that are asked."""
+"""Guards on the way of a request: whose they are, and what becomes of the call that they look at."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
-from pointsman.errors import GatewayError, Kind
-from pointsman.guard_settings import GuardSettings
-from pointsman.guards.guard import Guard, GuardBlocked, Report, placeholders_in
+from pointsman.errors import ConfigError, GatewayError, Kind
+from pointsman.guard_settings import GuardRuleSettings, GuardSettings
+from pointsman.guards.guard import Guard, Report, placeholders_in
 from pointsman.guards.masking import Mask
-from pointsman.guards.places import Change, in_request
 from pointsman.guards.rules import Rule
 from pointsman.hub.guarded_calls import GuardedDialect, Watch
+from pointsman.hub.judging import Judges
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import OwnCall
-from pointsman.identity.keys import Key
-from pointsman.policy.guard_rules import make_rule
-from pointsman.runner import in_task
-from pointsman.upstream.guard_hook import GuardHook, HookFailed
+from pointsman.identity.keys import GUARDS, Key
+from pointsman.policy.guard_rules import identity_of, make_rules
+from pointsman.upstream.guard_hook import GuardHook
 
-SETTING = "guards"  # of a key: the names of guards that look at its calls, beside those of everybody
+MakeHook = Callable[[str, GuardRuleSettings], GuardHook]  # by the rule's whole name
 
 
 class Entry(Protocol):
@@ -31,89 +31,123 @@ class Entry(Protocol):
     exchange: Any
 
 
-class Bound(msgspec.Struct, frozen=True):
-    """The guards of a key, as one."""
+class Tally:
+    """What guards have done in this process. ``found`` by rule and action; ``failed`` are webhooks without a word."""
+
+    def __init__(self) -> None:
+        self.found: Final[Counter[str]] = Counter()
+        self.failed: Final[Counter[str]] = Counter()
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """A guard, ready to look. ``identity`` tells its rules from any others."""
+
+    settings: GuardSettings
+    rules: tuple[Rule, ...]
+    hooks: tuple[GuardHook, ...]
+    identity: bytes
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """The guards of a key, as one. ``identity``: who is under another one gets nothing that was made under this."""
 
     guard: Guard
     hooks: tuple[GuardHook, ...]
+    identity: bytes
 
 
 class Guarding:
-    """All guards. ``counts`` are findings by rule, ``failures`` webhooks that gave no judgement."""
+    """All guards of a snapshot, whoever keeps them. Immutable but for what it remembers."""
 
-    def __init__(self, settings: Sequence[GuardSettings], hooks: Mapping[str, GuardHook]) -> None:
-        """``hooks`` by the name of their rule. Raises ConfigError for a pattern that is none."""
-        self._settings = settings
-        self._rules: dict[str, list[Rule]] = {
-            one.name: [make_rule(one.name, rule) for rule in one.rules if rule.kind != "webhook"] for one in settings
-        }
-        self._hooks = {
-            one.name: [hooks[f"{one.name}.{rule.name}"] for rule in one.rules if rule.kind == "webhook"]
-            for one in settings
-        }
-        self._bound: dict[tuple[str, ...], Bound] = {}
-        self.counts: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
+    def __init__(self, guards: Sequence[GuardSettings], make_hook: MakeHook, tally: Tally) -> None:
+        """Raises ConfigError for a name that is there twice, and for a pattern that is none."""
+        self._make_hook = make_hook
+        self.tally = tally
+        self._known: dict[str, Compiled] = {}
+        self._set(guards, {})
+
+    def swapped(self, guards: Sequence[GuardSettings]) -> "Guarding":
+        """The same with these guards instead; what is as it was is not made anew. Raises ConfigError as the first."""
+        other = Guarding((), self._make_hook, self.tally)
+        other._set(guards, self._known)
+        return other
+
+    def _set(self, guards: Sequence[GuardSettings], before: Mapping[str, Compiled]) -> None:
+        self._everybody: set[str] = set()
+        self._of: dict[tuple[str, str], set[str]] = {}  # names of guards, by what they are bound to
+        self._bound: dict[frozenset[str], Bound] = {}
+        for one in guards:
+            if one.name in self._known:
+                raise ConfigError(f"guards: there are two of the name '{one.name}'")
+            known = before.get(one.name)
+            self._known[one.name] = known if known is not None and known.settings == one else self._compiled(one)
+            if one.everybody:
+                self._everybody.add(one.name)
+            for kind, names in (("workspace", one.workspaces), ("key", one.keys), ("member", one.members)):
+                for name in names:
+                    self._of.setdefault((kind, name), set()).add(one.name)
+
+    def _compiled(self, one: GuardSettings) -> Compiled:
+        hooks = tuple(self._make_hook(f"{one.name}.{rule.name}", rule) for rule in one.rules if rule.kind == "webhook")
+        return Compiled(settings=one, rules=make_rules(one), hooks=hooks, identity=identity_of(one))
 
     def of(self, key: Key) -> Bound | None:
-        """The guards of a key: everybody's, its workspace's and its own. None: it has none.
+        """The guards of a key: everybody's, its workspace's, its person's and its own. None: it has none.
 
         Raises GatewayError(PERMISSION_DENIED) when the key names one that there isn't: it must not go unguarded.
         """
-        own = key.settings.get(SETTING) or ()
+        own = key.settings.get(GUARDS) or ()
         for name in own:
-            if name not in self._rules:
+            if name not in self._known:
                 raise GatewayError(Kind.PERMISSION_DENIED, f"this key is bound to a guard that there isn't: '{name}'")
-        names = tuple(
-            one.name
-            for one in self._settings
-            if one.everybody or key.workspace_id in one.workspaces or key.id in one.keys or one.name in own
-        )
-        if not names:
-            return None
+        bindings = (("workspace", key.workspace_id), ("key", key.id), ("member", key.user_id or ""))
+        names = self._everybody.union(own, *(self._of.get(binding, ()) for binding in bindings))
+        return self._together(frozenset(names)) if names else None
+
+    def _together(self, names: frozenset[str]) -> Bound:
         bound = self._bound.get(names)
         if bound is None:  # few: a set of names for each way in which guards come together
-            rules = [rule for name in names for rule in self._rules[name]]
-            hooks = tuple(hook for name in names for hook in self._hooks[name])
-            bound = self._bound[names] = Bound(Guard(rules), hooks)
+            found = [one for name, one in self._known.items() if name in names]
+            bound = self._bound[names] = Bound(
+                guard=Guard([rule for one in found for rule in one.rules]),
+                hooks=tuple(hook for one in found for hook in one.hooks),
+                identity=hashlib.sha256(b"".join(one.identity for one in found)).digest(),
+            )
         return bound
 
     async def guarded(self, entry: Entry, dialect: Any, call: Any, key: Key) -> tuple[Any, Any]:
-        """The dialect and the call as they may go on. Raises GatewayError: GuardBlocked, or NOT_READY for a webhook
-        that gave no judgement and has to.
-        """
+        """The dialect and the call as they may go on. Raises GatewayError: GuardBlocked, or Unjudged."""
         bound, exchange = self.of(key), entry.exchange
         if bound is None:
             return dialect, call
         if dialect.OPERATION in OPERATIONS:
-            return dialect, self._operation(bound, entry, dialect, call)
-        request = dialect.as_request(call, exchange.body)
-        watch = Watch(bound.guard, Mask(placeholders_in(request)), self._noting(entry))
-        request = watch.examine(request)
-        for hook in bound.hooks:
-            request = await self._ask(hook, request, watch, exchange.request_id)
-        own = OwnCall.like(call, request)
-        return GuardedDialect(dialect, own, watch), own
+            return dialect, await self._operation(bound, entry, dialect, call)
+        asked = dialect.as_request(call, exchange.body)
+        judges = Judges(bound.hooks, self.tally.failed, exchange.request_id)
+        watch = Watch(bound.guard, Mask(placeholders_in(asked)), self._noting(entry), judges)
+        own = OwnCall.like(call, await watch.judge_request(watch.examine(asked)))
+        return GuardedDialect(dialect, own, watch, asked), own
 
-    def counted(self, key: Key, request: Any) -> Any:
-        """The request as its upstream may see it, for a count of its tokens. Raises GuardBlocked."""
-        bound = self.of(key)
+    async def counted(self, request_id: str, key: Key, request: Any) -> Any:
+        """The request as its upstream may see it, for a count of its tokens. Raises GuardBlocked, Unjudged."""
+        bound, report = self.of(key), Report()
         if bound is None:
             return request
-        return bound.guard.examine(request, Mask(placeholders_in(request)), Report())
+        request = bound.guard.examine(request, Mask(placeholders_in(request)), report)
+        return await Judges(bound.hooks, self.tally.failed, request_id).of_request(request, report)
 
     def _noting(self, entry: Entry) -> Any:
         told: Counter[str] = Counter()
 
         def note(report: Report) -> None:
             for rule, action, count in report.rows:
-                self.counts[f"{rule}:{action}"] += count - told[rule]
+                self.tally.found[f"{rule}:{action}"] += count - told[rule]
                 told[rule] = count
             entry.record.guards = report.log()
 
         return note
 
-    def _operation(self, bound: Bound, entry: Entry, dialect: Any, call: Any) -> Any:
+    async def _operation(self, bound: Bound, entry: Entry, dialect: Any, call: Any) -> Any:
         """A call that is no chat: its body's texts are looked at, and masked for good."""
         exchange, report = entry.exchange, Report()
         try:
@@ -123,49 +157,11 @@ class Guarding:
         model = value.pop("model", None) if isinstance(value, dict) else None
         try:
             changed = bound.guard.examine_json(value, Mask(), report)
+            judges = Judges(bound.hooks, self.tally.failed, exchange.request_id)
+            changed = await judges.of_json(changed, call.model, report)
         finally:
             self._noting(entry)(report)
         if changed is value:
             return call
         exchange.body = msgspec.json.encode({"model": model, **changed} if model is not None else changed)
         return dialect.parse_request(exchange.body)
-
-    async def _ask(self, hook: GuardHook, request: Any, watch: Watch, request_id: str) -> Any:
-        await in_task()
-        texts: list[dict[str, str]] = []
-
-        def reading(role: str) -> Change:
-            def read(text: str) -> str:
-                texts.append({"role": role, "text": text})
-                return text
-
-            return read
-
-        in_request(request, reading)
-        try:
-            judgement = await hook.judge(request_id, request.model, texts)
-        except HookFailed as failed:
-            self.failures[hook.name] += 1
-            if not hook.closed:
-                return request
-            message = f"the guard '{hook.name}' could not be asked: {failed}"
-            raise GatewayError(Kind.NOT_READY, message, retry_after_seconds=5) from None
-        if judgement.action == "allow":
-            return request
-        watch.report.note(hook.name, judgement.action)
-        watch.note(watch.report)
-        if judgement.action == "block":
-            raise GuardBlocked([hook.name], "request")
-        given = iter(judgement.texts or ())
-
-        def writing(role: str) -> Change:
-            def write(text: str) -> str:
-                new = next(given)
-                return text if new == text else new
-
-            return write
-
-        if judgement.action != "redact":
-            return request
-        watch.judged = True
-        return in_request(request, writing)

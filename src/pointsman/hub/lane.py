@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from pointsman.accounting.estimation import estimate_usage, tokens_of
 from pointsman.canonical.collect import Collector, replay
 from pointsman.canonical.halves import Dialect, Upstream
-from pointsman.canonical.identity import Identity
+from pointsman.canonical.identity import Costs, Identity
 from pointsman.canonical.parts import ReasoningPart
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.request import Request
@@ -58,8 +58,10 @@ class Entry(Protocol):
     limits: UpstreamSettings | None  # of its phases, when they are not those of all calls
     reader: Any  # of the stream that it gets
     continuation: Continuation | None  # when another upstream may go on with a stream that breaks
+    unlogged: bool  # nothing of the answer is kept
 
     def aside(self) -> dict[str, Any]: ...
+    def costs(self, usage: TokenUsage) -> Costs | None: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def listen(self, answer: CollectedAnswer) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
@@ -181,7 +183,10 @@ class HubLane:
     def _identity(self) -> Identity:
         exchange = self._exchange
         return Identity(
-            request_id=exchange.request_id, created=exchange.started_at // 1_000_000, aside=self._entry.aside
+            request_id=exchange.request_id,
+            created=exchange.started_at // 1_000_000,
+            aside=self._entry.aside,
+            costs=self._entry.costs,
         )
 
     async def _complete_request(self, lacks: frozenset[str]) -> None:
@@ -229,6 +234,7 @@ class HubLane:
         response = self._passage.parse(answer.body)
         # Before it is written for the client, which may fail: the upstream's bill does not ask for that.
         entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        await self._passage.judge(response)
         self._keep(response)
         self._respond(self._passage.write(response) if self._passage.translated else answer.body)
 
@@ -243,7 +249,7 @@ class HubLane:
         """Remember the state in an answer that its reader may not hand back; say so when its thoughts are hidden."""
         if self._passage.translated and hides_thoughts(self._request, response):
             self._passage.fidelity.dropped("response.reasoning", "the upstream has thought, and shows nothing of it")
-        if self._passage.translated and response.choices:
+        if self._passage.translated and response.choices and not self._entry.unlogged:
             services, workspace = self._services, self._entry.record.workspace_id
             parts, now = response.choices[0].parts, services.clock.monotonic()
             services.vault.keep(workspace, self._request, self._answerer(), parts, now)
@@ -333,6 +339,7 @@ class HubLane:
             raise
         response = passage.parse(answer.body)
         self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))
+        await passage.judge(response)
         self._stream(response)
         self._keep(response)
 
@@ -348,6 +355,7 @@ class HubLane:
                 self._entry.read(None, None, self._usage, self._produced)
             raise
         self._entry.read(response.model, response.finish_reason, response.usage, self._produced)
+        await self._passage.judge(response)
         self._keep(response)
         if self._request.stream:
             self._stream(response)

@@ -107,19 +107,35 @@ class AlteredDialect:
         """The altered request."""
         return self._own.request  # type: ignore[no-any-return]
 
-    def write_response(self, response: Response, request: Request, identity: Identity, fidelity: Any) -> bytes:
-        """The answer for the client, if it is one. Raises GatewayError(UPSTREAM_ERROR)."""
+    async def judge(self, response: Response) -> None:
+        """Raises GatewayError(UPSTREAM_ERROR) for an answer that is none, and what guards raise."""
         if self._check is not None:
             self._check(response)
-        return self._dialect.write_response(response, request, identity, fidelity)  # type: ignore[no-any-return]
+        await judged(self._dialect, response)
 
-    def look_at(self, response: Response) -> None:
-        """Raises GatewayError(UPSTREAM_ERROR) for an answer that is none."""
-        if self._check is not None:
-            self._check(response)
-        inner = getattr(self._dialect, "look_at", None)
-        if inner is not None:
-            inner(response)
+
+async def judged(dialect: Any, response: Response) -> None:
+    """Have a whole answer looked at by whoever must see it before its client does: a combo's checks, guards.
+
+    Raises GatewayError for one that must not be given. What has to be redacted in it is, where it stands.
+    """
+    judge = getattr(dialect, "judge", None)
+    if judge is not None:
+        await judge(response)
+
+
+def examined(dialect: Any, request: Request) -> Request:
+    """The request as guards leave it, after the gateway has written into it. Raises GuardBlocked."""
+    examine = getattr(dialect, "examined", None)
+    return request if examine is None else examine(request)
+
+
+def client_request(dialect: Any, call: Any, body: bytes) -> Request:
+    """The request in the client's own words. Where there are guards no upstream may see it; it tells conversations
+    apart that are the same once they are masked.
+    """
+    told: Request | None = getattr(dialect, "client_request", None)
+    return dialect.as_request(call, body) if told is None else told
 
 
 class CapturingDialect(AlteredDialect):

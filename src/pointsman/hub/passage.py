@@ -16,6 +16,7 @@ from pointsman.canonical.unsaid import NotingRenderer, Unsaid
 from pointsman.errors import GatewayError
 from pointsman.framing.sse import end_of_events
 from pointsman.hub.answer import StreamHead
+from pointsman.hub.own_calls import judged
 from pointsman.hub.reader import CarryingReader, PassageReader, TranslatingReader
 
 FIDELITY_HEADER: Final = b"x-pointsman-fidelity"
@@ -66,6 +67,10 @@ class Passage:
         """A whole answer in our words."""
         return self._format.parse_response(body, self._identity)
 
+    async def judge(self, response: Response) -> None:
+        """Have a whole answer looked at before the client gets any of it. Raises GatewayError."""
+        await judged(self._dialect, response)
+
     def write(self, response: Response) -> bytes:
         """An answer in our words, for the client."""
         if self._unsaid is not None:
@@ -86,8 +91,6 @@ class Passage:
 
     def stream_of(self, response: Response) -> bytes:
         """A whole answer as the stream that the client asked for."""
-        if (look := getattr(self._dialect, "look_at", None)) is not None:
-            look(response)
         renderer = self.renderer()
         return b"".join(renderer.feed(event) for event in replay(response))
 

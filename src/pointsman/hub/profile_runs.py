@@ -9,6 +9,7 @@ from pointsman.canonical.record import RequestRecord
 from pointsman.canonical.request import Request
 from pointsman.clock import Clock
 from pointsman.hub.operation_lane import OPERATIONS
+from pointsman.hub.own_calls import client_request
 from pointsman.hub.profile_headers import Answering, answer_lines, routing_lines
 from pointsman.policy.combo_memory import IDLE_US, MOST_CONVERSATIONS, ComboMemory
 from pointsman.policy.conversations import Conversation, conversation_of
@@ -131,7 +132,8 @@ class ProfileRuns:
         if dialect.OPERATION in OPERATIONS:  # nothing is said in it that could be judged
             return ProfileRun(self, route, entry, Request(wire=dialect.WIRE, model=call.model, messages=[]), None)
         request: Request = dialect.as_request(call, exchange.body)
-        conversation = conversation_of(entry.record.key_id or "", exchange.headers, request)
+        told = client_request(dialect, call, exchange.body)
+        conversation = conversation_of(entry.record.key_id or "", exchange.headers, told)
         return ProfileRun(self, route, entry, request, conversation)
 
     def kept(self, route: Route, conversation: Conversation | None) -> Kept | None:

@@ -44,18 +44,23 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 class AgentService:
     """Registers agents and changes what they say of themselves.
 
-    ``most``: how many may register from one address within an hour; 0: none. ``secret``: what they must know.
+    ``registrations``: how many may register from one address within `WINDOW_SECONDS`; None: none may. ``secret``:
+    what they must know.
     """
 
     def __init__(
-        self, accounts: AccountRepository, keys: KeyService, clock: Clock, most: int, secret: Secret | None
+        self,
+        accounts: AccountRepository,
+        keys: KeyService,
+        clock: Clock,
+        registrations: Lockout | None,
+        secret: Secret | None,
     ) -> None:
         self._accounts = accounts
         self._keys = keys
         self._clock = clock
-        self._most = most
         self._secret = secret
-        self._registrations = Lockout(clock, most, WINDOW_SECONDS)
+        self._registrations = registrations
 
     async def find(self, agent_id: str) -> AccountRow | None:
         """The account of the agent that calls itself so."""
@@ -68,17 +73,20 @@ class AgentService:
             raise GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")
         return account
 
-    def admit(self, presented: str | None, address: str) -> None:
-        """Raises GatewayError: UNAUTHENTICATED without the secret, RATE_LIMITED after too many registrations."""
+    async def admit(self, presented: str | None, address: str) -> None:
+        """Count a try. Raises GatewayError: UNAUTHENTICATED without the secret, RATE_LIMITED after too many."""
         wanted = self._secret
         if wanted is not None and not hmac.compare_digest(wanted.reveal().encode(), (presented or "").encode()):
             raise GatewayError(Kind.UNAUTHENTICATED, "registration needs the header x-agent-registration-secret")
-        wait = self._registrations.wait_seconds(address, "") if self._most else int(WINDOW_SECONDS)
+        registrations = self._registrations
+        wait = await registrations.try_once(address, "") if registrations is not None else int(WINDOW_SECONDS)
         if wait > 0:
-            message = "too many agents were registered; try again later" if self._most else "agents can't register here"
+            message = "too many agents were registered; try again later"
+            if registrations is None:
+                message = "agents can't register here"
             raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
 
-    async def register(self, words: AgentWords, address: str) -> Registered | None:
+    async def register(self, words: AgentWords) -> Registered | None:
         """Make an agent's account, workspace and key, all or none; None: somebody has this name already."""
         now = self._clock.now_us()
         account_id = self._clock.new_id("acc")
@@ -99,7 +107,6 @@ class AgentService:
             name=name[:MAX_KEY_NAME], kind="crosscompute_agent", account_id=account_id, workspace_id=account_id
         )
         key, secret = self._keys.draw(wanted)
-        self._registrations.note_failure(address, "")
         try:
             revision = await self._accounts.add(account, workspace, key)
         except AlreadyExistsError:

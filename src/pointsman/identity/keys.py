@@ -29,7 +29,9 @@ MAXIMUM_NAME: Final = 100
 BOOTSTRAP_NAME: Final = "bootstrap"
 # Settings that policy/key_conditions.py holds a call against.
 CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
+PREFERRED: Final = "preferredConnections"
 PREPAID: Final = "crosscompute_agent"  # keys of this kind spend no more than their account has paid in
+GUARDS: Final = "guards"  # the setting with the names of guards that look at a key's calls (hub/guarding.py)
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -134,6 +136,7 @@ class KeyTable:
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.limited = any(key.limits is not None for key in self._keys.values())
         self.prepaid = any(key.kind == PREPAID for key in self._keys.values())
+        self.guarded = any(GUARDS in key.settings for key in self._keys.values())
 
     def find(self, presented: bytes) -> Key | None:
         """The key that was presented, if it may call models, or None. Expiry is the caller's to judge."""
@@ -188,6 +191,7 @@ class KeyService:
         self._clock = clock
         self._master = master
         self._pepper = master.derive(PEPPER_PURPOSE)
+        self.first_made: str | None = None  # the id of the key that `ensure_first` made
 
     async def create(
         self,
@@ -319,7 +323,8 @@ class KeyService:
                 )
             if await self._keys.find_by_digest(self._digest(configured)) is None:
                 try:
-                    await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    row, _ = await self.create(BOOTSTRAP_NAME, "admin", configured)
+                    self.first_made = row.id
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
@@ -328,7 +333,8 @@ class KeyService:
             usable = row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
             if row.role == "admin" and usable:
                 return None
-        _, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        row, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        self.first_made = row.id
         return secret
 
     async def table(self) -> KeyTable:
@@ -370,7 +376,7 @@ def _key(row: KeyRow) -> Key:
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
-        restricted=bool(models or connections or any(row.settings.get(name) for name in CONDITIONS)),
+        restricted=bool(models or connections or any(row.settings.get(name) for name in (*CONDITIONS, PREFERRED))),
     )
 
 

@@ -26,13 +26,19 @@ class SignIn:
     """Lets people in, and says who has to sign in at all."""
 
     def __init__(
-        self, users: UserService, tokens: Tokens, accounts: AccountRepository, settings: IdentitySettings, clock: Clock
+        self,
+        users: UserService,
+        tokens: Tokens,
+        accounts: AccountRepository,
+        settings: IdentitySettings,
+        clock: Clock,
+        lockout: Lockout,
     ) -> None:
         self.users = users
         self.tokens = tokens
         self.settings = settings
         self.clock = clock
-        self.lockout = Lockout(clock, settings.sign_in_failures, settings.sign_in_window_seconds)
+        self.lockout = lockout
         self._accounts = accounts
 
     async def by_password(self, email: str | None, password: Secret, address: str) -> UserRow | None:
@@ -41,13 +47,12 @@ class SignIn:
         ``address`` is where the request comes from. Raises LockedError.
         """
         person = email.lower()[:300] if email is not None else ""
-        wait = self.lockout.wait_seconds(address, person)
+        wait = await self.lockout.wait_seconds(address, person) or await self.lockout.try_once(address, person)
         if wait > 0:
             raise LockedError(wait)
-        self.lockout.note_failure(address, person)
         user = await self.users.check_password(email, password)
         if user is not None:
-            self.lockout.note_success(address, person)
+            await self.lockout.note_success(address, person)
         return user
 
     async def has_password(self) -> bool:

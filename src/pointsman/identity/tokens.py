@@ -61,7 +61,7 @@ class Tokens:
         """``secrets``: of each issuer that shares one with us, by its name."""
         self._users = users
         self._settings = settings
-        self._seed = master.derive(PURPOSE)
+        self._master = master
         self._declared = {issuer.issuer: issuer for issuer in issuers}
         self._secrets = secrets or {}
         self._sets: dict[str, Any] = {}
@@ -76,6 +76,7 @@ class Tokens:
         self._void = await self._users.load_void()
         self._logins = {(row.issuer, row.subject): row for row in await self._users.load_logins()}
         self._kept.clear()
+        self._issuers.pop(self._settings.token_issuer, None)  # the master key may be another one
 
     def set_keys(self, issuer: str, document: Mapping[str, Any]) -> int:
         """Use an issuer's public keys (a JSON Web Key Set, RFC 7517) from now on; gives how many there are.
@@ -106,6 +107,7 @@ class Tokens:
 
         own = self._issuer(self._settings.token_issuer)
         assert own is not None, "our own issuer is always there"
+        signer = self._own_key(self._master.derive(PURPOSE))
         expires_at = now_us // 1_000_000 + (seconds or self._settings.token_seconds)
         claims = {
             "iss": own.name,
@@ -117,7 +119,7 @@ class Tokens:
             "role": user.role,
         }
         [algorithm] = own.algorithms
-        text = jwt.encode({"alg": algorithm, "kid": own.keys.kid}, claims, own.keys, algorithms=[algorithm])
+        text = jwt.encode({"alg": algorithm, "kid": signer.kid}, claims, signer, algorithms=[algorithm])
         return Secret(text), expires_at * 1_000_000
 
     def verify(self, presented: bytes, now_us: int) -> Key | None:
@@ -169,7 +171,8 @@ class Tokens:
                 iat={"essential": True},
             ).validate(claims)
         except InvalidKeyIdError:
-            self.wanted.add(issuer.name)
+            if issuer.name in self._declared:
+                self.wanted.add(issuer.name)
             return None
         except (JoseError, ValueError, TypeError, KeyError, OverflowError):
             return None
@@ -217,18 +220,22 @@ class Tokens:
         return found
 
     def _own(self) -> Issuer:
+        """Ourselves: while the master key is being changed, tokens signed under either are good."""
+        from joserfc.jwk import KeySet
+
+        keys = [self._own_key(seed) for seed in self._master.accepted(PURPOSE)]
+        algorithm, audience = self._settings.token_algorithm, self._settings.token_audience
+        return Issuer(self._settings.token_issuer, audience, (algorithm,), keys[0] if len(keys) == 1 else KeySet(keys))
+
+    def _own_key(self, seed: bytes) -> Any:
         from joserfc.jwk import OctKey, OKPKey
 
-        algorithm, audience = self._settings.token_algorithm, self._settings.token_audience
-        key_id = hashlib.sha256(b"key id" + self._seed).hexdigest()[:16]
-        key: Any
-        if algorithm == "HS256":
-            key = OctKey.import_key(self._seed, {"kid": key_id})
-        else:
-            public = Ed25519PrivateKey.from_private_bytes(self._seed).public_key().public_bytes_raw()
-            numbers = {"x": _base64(public), "d": _base64(self._seed)}
-            key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "kid": key_id, **numbers})
-        return Issuer(self._settings.token_issuer, audience, (algorithm,), key)
+        key_id = hashlib.sha256(b"key id" + seed).hexdigest()[:16]
+        if self._settings.token_algorithm == "HS256":
+            return OctKey.import_key(seed, {"kid": key_id})
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        numbers = {"x": _base64(public), "d": _base64(seed)}
+        return OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "kid": key_id, **numbers})
 
     def _declared_issuer(self, name: str) -> Issuer | None:
         declared = self._declared.get(name)

@@ -131,19 +131,19 @@ class Budgets:
             return asked or self._assumed * choices
         return min(asked, most * choices) if asked else most * choices
 
-    def worst_case(self, price: Price | None, input_tokens: int, output_tokens: int, at: int) -> int:
-        """The most that a call of the instant ``at`` (us) can cost, in nano-USD. Without a price it is one: nobody
-        knows what it will be, but a budget of which nothing is left must not pay for it.
+    def worst_case(self, price: Price | None, tokens: tuple[int, int], at: int, *, prepaid: bool = False) -> int:
+        """The most that a call of the instant ``at`` (us) with so many ``tokens`` in and out can cost, in nano-USD.
+        Without a price it is one: nobody knows what it will be, but a budget of which nothing is left must not pay for
+        it. ``prepaid``: the caller spends what was paid in and no more, so there must be a price.
 
         Raises BudgetExceeded for a model without a price when such calls are refused.
         """
         if price is not None:
-            return price.most_nano_usd(input_tokens, output_tokens, at)
-        if self._unpriced == "refuse":
+            return price.most_nano_usd(*tokens, at)
+        if prepaid or self._unpriced == "refuse":
             self._count("unpriced")
-            raise BudgetExceeded(
-                Kind.PAYMENT_REQUIRED, "nobody knows what this model costs, and calls on a budget must have a price"
-            )
+            who = "this account spends only what was paid in" if prepaid else "calls on a budget must have a price"
+            raise BudgetExceeded(Kind.PAYMENT_REQUIRED, f"nobody knows what this model costs, and {who}")
         self.unpriced_calls += 1
         return 1
 

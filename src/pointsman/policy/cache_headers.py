@@ -50,6 +50,14 @@ def cache_lines(asking: Asking, dialect: str, told: Told) -> bytes:
     return b"".join(b"%b: %b\r\n" % line for line in lines.items())
 
 
+def bypass_lines(asking: Asking, dialect: str) -> bytes:
+    """The header line of an answer that was kept out of the cache because its caller wanted that; Hardcarrx's clients
+    alone are told.
+    """
+    told = _is(dialect, getattr(asking, "contract", None), Contract.HARDCARRX)
+    return b"x-cache-status: BYPASS\r\n" if told else b""
+
+
 def _is(dialect: str, contract: Contract | None, which: Contract) -> bool:
     return contract is which or dialect.startswith(which.value)
 

@@ -58,24 +58,25 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asker_of(
-    key: Key,
+    who: tuple[Key, bytes, KeyGuardrails | None],
     by_key: bool,
     steering: tuple[Route, Wishes | None],
     headers: Mapping[bytes, bytes],
-    guardrails: KeyGuardrails | None = None,
 ) -> Asker:
-    """Whose answers a request of ``key`` may get. ``by_key``: only those of the same key, not of its workspace.
+    """Whose answers a request of a key, under guards of this identity and these guardrails, may get. ``by_key``: only
+    those of the same key, not of its workspace.
 
     What a key may use, where a model's name leads to now, preferences and header lines are in it: who is under another
     policy gets no answer that was made under this one.
     """
-    route, wishes = steering
+    (key, guards, guardrails), (route, wishes) = who, steering
     lines = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in headers.items()
         if name in _TELLING or (name.startswith(_STEERING) and name not in _SILENT)
     }
     told: list[Any] = [key.allowed_models, key.allowed_connections, lines, route.kind, route.strategy, route.combo]
+    told.append(guards.hex())
     told.append([step.target.id if step.target is not None else None for step in route.steps])
     told.append([route.settings, sorted(key.settings.items(), key=str)])
     if wishes is not None:

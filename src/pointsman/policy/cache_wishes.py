@@ -18,6 +18,7 @@ OMNIROUTE_OFF: Final = b"x-omniroute-no-cache"
 CACHE_CONTROL: Final = b"cache-control"  # RFC 9111 5.2.1: no-store, no-cache
 HEADERS: Final = frozenset((OWN, OWN_TTL, OPENROUTER, OPENROUTER_TTL, OPENROUTER_CLEAR, OMNIROUTE_OFF))
 SETTING: Final = "cache"  # of a key: "on", "off" or "semantic"
+MODE: Final = "cacheDefaultMode"  # OmniRoute's for its keys: "bypass" keeps out what does not ask for the cache
 WORDS: Final = frozenset(("on", "off", "semantic"))
 _DIGITS: Final = re.compile(rb"\s*(\d{1,9})")
 _ON, _OFF = frozenset((b"on", b"1", b"true")), frozenset((b"off", b"0", b"false"))
@@ -38,22 +39,17 @@ def cache_wish(
 ) -> CacheWish | None:
     """What a request wants of the cache; None: nothing. ``own`` are its key's settings.
 
-    Who forbids wins; then a header, the preset, the key, and the server's setting, in this order.
+    Who forbids wins; then a header, the body or its preset, the key, and the server's setting, in this order.
     """
+    if is_forbidden(headers, preset):
+        return None
     word = headers.get(OWN, b"").strip().lower()
-    control = {part.strip().lower() for part in headers.get(CACHE_CONTROL, b"").split(b",")}
+    control = _control(headers)
     theirs = headers.get(OPENROUTER, b"").strip().lower()
     enabled = (preset or {}).get("cache_enabled")
-    forbidden = (
-        enabled is False,
-        word in _OFF,
-        theirs in _OFF,
-        b"no-store" in control,
-        headers.get(OMNIROUTE_OFF, b"").strip().lower() in _ON,
-    )
-    if any(forbidden):
-        return None
     of_key = own.get(SETTING) if own.get(SETTING) in WORDS else None
+    if of_key is None and own.get(MODE) == "bypass":
+        of_key = "off"
     asked = word in _ON or word in (b"refresh", b"semantic") or theirs in _ON
     if not asked and enabled is None and (of_key == "off" or (of_key is None and settings.mode != "on")):
         return None
@@ -64,6 +60,22 @@ def cache_wish(
         refresh=word == b"refresh" or cleared or b"no-cache" in control,
         semantic=settings.semantic.enabled and meaning,
     )
+
+
+def is_forbidden(headers: Mapping[bytes, bytes], preset: Mapping[str, Any] | None) -> bool:
+    """Whether a request says itself that it wants nothing of the cache."""
+    forbidden = (
+        (preset or {}).get("cache_enabled") is False,
+        headers.get(OWN, b"").strip().lower() in _OFF,
+        headers.get(OPENROUTER, b"").strip().lower() in _OFF,
+        b"no-store" in _control(headers),
+        headers.get(OMNIROUTE_OFF, b"").strip().lower() in _ON,
+    )
+    return any(forbidden)
+
+
+def _control(headers: Mapping[bytes, bytes]) -> set[bytes]:
+    return {part.strip().lower() for part in headers.get(CACHE_CONTROL, b"").split(b",")}
 
 
 def _seconds(settings: CacheSettings, headers: Mapping[bytes, bytes], preset: Mapping[str, Any] | None) -> int:

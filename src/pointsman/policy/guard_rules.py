@@ -1,9 +1,12 @@
 """Rules on content, made from their settings."""
 
+import hashlib
 from typing import Final
 
+import msgspec
+
 from pointsman.errors import ConfigError
-from pointsman.guard_settings import GuardRuleSettings
+from pointsman.guard_settings import GuardRuleSettings, GuardSettings, check_members
 from pointsman.guards.credentials import find_secrets
 from pointsman.guards.findings import Detect
 from pointsman.guards.injection import find_injections
@@ -29,6 +32,30 @@ def make_rule(guard: str, settings: GuardRuleSettings) -> Rule:
         label=settings.label,
         restore=settings.restore,
     )
+
+
+def make_rules(guard: GuardSettings) -> tuple[Rule, ...]:
+    """A guard's rules, without its webhooks. Raises ConfigError for a pattern that is none."""
+    return tuple(make_rule(guard.name, rule) for rule in guard.rules if rule.kind != "webhook")
+
+
+def check_guard(guard: GuardSettings, place: str) -> None:
+    """Raises ConfigError, which names the member behind ``place``, for what can't be meant, or a pattern that is none.
+
+    For guards that come from somewhere else than the configuration file.
+    """
+    check_members(guard, place)
+    for number, rule in enumerate(guard.rules):
+        try:
+            make_rule(guard.name, rule)
+        except ConfigError as error:
+            raise ConfigError(f"{place}.rules[{number}].patterns: {error}") from None
+
+
+def identity_of(guard: GuardSettings) -> bytes:
+    """What tells a guard from any that would look otherwise: its name and its rules, whoever is bound to it."""
+    rules = [msgspec.structs.replace(rule, secret=None) for rule in guard.rules]
+    return hashlib.sha256(msgspec.json.encode([guard.name, rules], order="deterministic")).digest()
 
 
 def _detect(guard: str, settings: GuardRuleSettings) -> Detect | None:

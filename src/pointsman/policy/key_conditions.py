@@ -6,12 +6,14 @@ Only keys that have any pay for it (`Key.restricted`).
 import datetime
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
+from pointsman.routing.targets import Connection, Target
 
 _CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _MEMBERS: Final = frozenset(("enabled", "from", "until", "days", "tz"))
@@ -30,6 +32,25 @@ def check_conditions(key: Key, operation: str, combo: str | None, now_us: int) -
     combos = settings.get("allowedCombos")
     if combos and combo is not None and combo not in combos:
         raise GatewayError(Kind.PERMISSION_DENIED, f'Combo "{combo[:100]}" is not allowed for this API key')
+
+
+def check_target(key: Key, target: Target, operation: str, now_us: int) -> None:
+    """As `check_conditions`, and whether the key may use the target: for calls that no plan is made for."""
+    if not key.restricted:
+        return
+    check_conditions(key, operation, None, now_us)
+    names = (target.id, target.model, target.facts.slug or "")
+    patterns = key.allowed_models
+    if patterns and not any(fnmatchcase(name, pattern) for name in names for pattern in patterns):
+        raise GatewayError(Kind.PERMISSION_DENIED, f'Model "{target.model[:100]}" is not allowed for this API key')
+    check_connection(key, target.connection)
+
+
+def check_connection(key: Key, connection: Connection) -> None:
+    """Raises GatewayError(PERMISSION_DENIED) when a key may not use a connection."""
+    allowed = {name.lower() for name in key.allowed_connections}
+    if allowed and allowed.isdisjoint((connection.id.lower(), connection.vendor.lower())):
+        raise GatewayError(Kind.PERMISSION_DENIED, f'Connection "{connection.id}" is not allowed for this API key')
 
 
 def is_open(schedule: Mapping[str, Any], now_us: int) -> bool:

@@ -126,7 +126,7 @@ class StateStore:
         found = {}
         for row in rows:
             try:
-                data = self._key.open_bytes(self._purpose, _owner(row.workspace_id, row.key), row.sealed)
+                data = self._key.open_bytes(self._purpose, owner_of(row.workspace_id, row.key), row.sealed)
             except ConfigError as error:
                 log.warning("kept state can't be opened", purpose=self._purpose, reason=str(error))
             else:
@@ -175,7 +175,7 @@ class StateStore:
         batch = self._oldest()
         rows = []
         for number, ((workspace_id, key), (data, expires_at)) in enumerate(batch.items(), 1):
-            sealed = self._key.seal_bytes(self._purpose, _owner(workspace_id, key), data)
+            sealed = self._key.seal_bytes(self._purpose, owner_of(workspace_id, key), data)
             rows.append(StateRow(workspace_id=workspace_id, key=key, sealed=sealed, expires_at=expires_at))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -235,6 +235,6 @@ class StateStore:
         return await self._repository.shrink(self._bounds.max_bytes, SWEEP_ROWS)
 
 
-def _owner(workspace_id: str, key: bytes) -> str:
+def owner_of(workspace_id: str, key: bytes) -> str:
     """What an entry is sealed for: it opens in no other workspace and under no other name."""
     return f"{workspace_id}/{key.hex()}"

@@ -123,6 +123,20 @@ class Catalogue:
         """Where requests for a model id may go. Raises GatewayError(MODEL_NOT_FOUND) as `resolve` does."""
         return self._routes.get(name) or self._kept(name)
 
+    def route_of_any(self, name: str) -> Route:
+        """As `route`; a bare name that several connections have means all of them."""
+        try:
+            return self.route(name)
+        except GatewayError:
+            targets = self._bare.get(name)
+            if not targets:
+                raise
+        return self._among(name, targets)
+
+    def shows(self, target: Target) -> bool:
+        """Whether lists of models show the target."""
+        return target.id in self._targets and target.listed
+
     def _kept(self, name: str) -> Route:
         route = self._look_up(name)
         if len(self._routes) - len(self._targets) < MAX_KEPT:

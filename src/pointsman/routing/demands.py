@@ -71,6 +71,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     ``allowed_models`` (patterns) and ``allowed_connections`` are all that its key may use; empty: everything.
     ``bounds`` are those of its guardrails.
+    Of these ``preferred_connections`` come first.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     allowed_models: tuple[str, ...] = ()
     allowed_connections: tuple[str, ...] = ()
     bounds: Bounds | None = None
+    preferred_connections: tuple[str, ...] = ()
 
 
 def wants_of(asked: Asked, route: Route) -> Wants:
@@ -120,6 +122,7 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         allowed_models=_allowed(asked),
         allowed_providers=asked.allowed_connections or None,
         bounds=asked.bounds,
+        preferred=asked.preferred_connections,
         **steering(asked.headers, route.strategy, route.settings),
         **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),
         **read,

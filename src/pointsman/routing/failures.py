@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pointsman.errors import BudgetExceeded, GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind, Unjudged
 
 Scope = Literal["request", "model", "connection", "provider"]
 INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
@@ -51,6 +51,7 @@ _BUSY_HERE: Final = Failure(word="limited_here", scope="request", seconds=0)
 _TOO_DEAR: Final = Failure(word="budget", scope="request", seconds=0)
 _CONTEXT: Final = Failure(word="context_length", scope="request", larger=True, seconds=0)
 _FILTERED: Final = Failure(word="content_filtered", scope="request", next=False, seconds=0)
+_UNJUDGED: Final = Failure(word="unjudged", scope="request", next=False, seconds=0)
 _UNSUPPORTED: Final = Failure(word="unsupported", scope="request", seconds=0)
 _LIMITED: Final = Failure(word="rate_limited", scope="connection", again=True)
 _MODEL_LIMITED: Final = Failure(word="model_rate_limited", scope="model", again=True)
@@ -232,6 +233,8 @@ def classify(error: GatewayError) -> Failure:
     refusal = error.refusal
     if isinstance(error, BudgetExceeded):
         return _TOO_DEAR
+    if isinstance(error, Unjudged):
+        return _UNJUDGED
     if error.param == INVALID_ANSWER:
         return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:

@@ -192,17 +192,25 @@ def _ordered(steps: Sequence[Step], problem: Problem) -> Sequence[Step]:
     order = strategy(problem.route.strategy).order
     draws = Draws(problem.seed)
     if survey_of(problem.route.steps).one_group:
-        ordered = order(list(steps), problem, draws)
+        ordered = _preferred(order(list(steps), problem, draws), problem)
     else:
         groups: dict[int, list[Step]] = {}
         for step in steps:
             groups.setdefault(step.group, []).append(step)
-        ordered = [step for group in sorted(groups) for step in order(groups[group], problem, draws)]
+        ordered = [
+            step for group in sorted(groups) for step in _preferred(order(groups[group], problem, draws), problem)
+        ]
     if problem.conditions and problem.route.settings.get("predictiveTtftMs"):
         ordered = _quick_first(ordered, problem)
     if problem.memory.sticky is not None and problem.route.kind == "combo":
         return _stuck(ordered, problem)
     return ordered
+
+
+def _preferred(ordered: list[Step], problem: Problem) -> list[Step]:
+    """The connections that the caller's key prefers before the others."""
+    preferred = problem.wants.preferred
+    return sorted(ordered, key=lambda step: step.target.connection.id not in preferred) if preferred else ordered
 
 
 def _quick_first(ordered: list[Step], problem: Problem) -> list[Step]:

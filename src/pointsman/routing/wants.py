@@ -85,10 +85,11 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``input_tokens`` is an estimate. ``inputs`` are the modalities in it beside text, ``parameters`` the members it has,
     by OpenRouter's names. ``session`` is the client's own name for a conversation, ``conversation`` a digest that stays
     the same over its turns. ``models`` are fallbacks in the client's own order. ``allowed_models`` (patterns with
-    ``*``) and ``allowed_providers`` are what the caller's key may use, ``bounds`` what its guardrails leave. ``task``
-    is code, reasoning, simple or medium; ``difficulty`` the tier of models that fits (free, cheap, premium). ``budget``
-    is what the request may cost (pico-USD); ``budget_strict``: rather none than one that costs more. ``connection`` is
-    the only one that it may go to, ``mode`` a set of weights for `auto` by name.
+    ``*``) and ``allowed_providers`` are what the caller's key may use, ``bounds`` what its guardrails leave;
+    ``preferred`` connections come before others. ``task`` is code, reasoning, simple or medium; ``difficulty`` the tier
+    of models that fits (free, cheap, premium). ``budget`` is what the request may cost (pico-USD); ``budget_strict``:
+    rather none than one that costs more. ``connection`` is the only one that it may go to, ``mode`` a set of weights
+    for `auto` by name.
     """
 
     model: str
@@ -106,6 +107,7 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allowed_models: tuple[str, ...] | None = None
     allowed_providers: tuple[str, ...] | None = None
     bounds: Bounds | None = None
+    preferred: tuple[str, ...] = ()
     task: str | None = None
     difficulty: str | None = None
     budget: int | None = None

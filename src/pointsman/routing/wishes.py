@@ -12,12 +12,17 @@ import msgspec
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.targets import Target
 from pointsman.routing.wants import NO_PREFERENCES, Percentiles, Preferences, SortBy
+from pointsman.secret import Secret
 from pointsman.wire.members import Members, read_request
 
 # Members that are for routing alone. A request that has one of them is looked at more closely.
-MEMBERS: Final = frozenset(("provider", "models", "route", "session_id", "fallbacks", "preset"))
+SECRET: Final = "provider_key"  # Hardcarrx's: the pinned provider's credential, for this one request
+MEMBERS: Final = frozenset(("provider", "models", "route", "session_id", "fallbacks", "preset", SECRET))
 # An API that has a member of the name itself keeps it: ``fallbacks`` is OpenRouter's only beside Anthropic's words.
 ONLY_OF: Final = {"fallbacks": "anthropic"}
+HARDCARRX: Final = "hardcarrx"  # the API that has `SECRET`, and switches of the cache in its body
+CACHE_SWITCHES: Final = {"cache": True, "no_cache": False}  # what ``true`` means for each
+MAX_SECRET: Final = 4096  # characters
 MAX_MODELS: Final = 32
 MAX_FALLBACKS: Final = 3
 MAX_NAME: Final = 256
@@ -42,7 +47,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     """What a request says to routing. ``whole`` is its body as it came, ``bare`` without these members; ``options``
-    are members for one provider, by its slug.
+    are members for one provider, by its slug. ``pin`` is the one provider that a name means, ``secret`` the key that
+    the request brings for it, which is in no body. ``cache``: an answer may come from the response cache, or must not.
     """
 
     whole: bytes
@@ -51,6 +57,9 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     session: str | None = None
     options: dict[str, dict[str, Any]] = {}
+    pin: str | None = None
+    secret: Secret | None = None
+    cache: bool | None = None
 
     def body_for(self, target: Target) -> bytes:
         """The body for a target: whole for OpenRouter itself, else bare, with the options for its provider."""
@@ -74,6 +83,10 @@ def read_wishes(body: bytes, wire: str) -> Wishes:
     """
     top = read_request(body, "'model'")
     fields = _fields.decode(body)
+    pin, secret, cache = _pin(top), _secret(top, wire), _cache(top, wire)
+    if SECRET in fields or pin is not None:  # a name is nothing that another router could read
+        ours = (SECRET,) if pin is None else (SECRET, "provider")
+        body = _encode({name: value for name, value in fields.items() if name not in ours})
     for name in MEMBERS:
         if ONLY_OF.get(name, wire) == wire:
             fields.pop(name, None)
@@ -91,7 +104,61 @@ def read_wishes(body: bytes, wire: str) -> Wishes:
         models=models,
         session=checked_session(top.string("session_id"), "session_id"),
         options=options,
+        pin=pin,
+        secret=secret,
+        cache=cache,
     )
+
+
+def has_secret(body: bytes) -> bool:
+    """Whether a body brings a provider's key. One that can't be read has none: it is refused."""
+    if b"provider" not in body and b"\\u" not in body:
+        return False
+    try:
+        return SECRET in _fields.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+
+
+def refuse_secret(body: bytes) -> None:
+    """Raises GatewayError(INVALID_REQUEST) for a body that brings a provider's key where none is taken."""
+    if has_secret(body):
+        raise _secret_elsewhere()
+
+
+def _secret_elsewhere() -> GatewayError:
+    message = f"'{SECRET}' is taken on a chat whose 'provider' is the name of a provider, and nowhere else"
+    return GatewayError(Kind.INVALID_REQUEST, message, param=SECRET)
+
+
+def _pin(top: Members) -> str | None:
+    value = top.value.get("provider")
+    return value if isinstance(value, str) else None
+
+
+def _secret(top: Members, wire: str) -> Secret | None:
+    """The key that a request brings. No word of it is repeated, whatever is wrong with it."""
+    if SECRET not in top.value:
+        return None
+    value = top.value[SECRET]
+    if value is None:
+        return None
+    if wire != HARDCARRX or _pin(top) is None:
+        raise _secret_elsewhere()
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_SECRET or not all("!" <= one <= "~" for one in value):
+        message = f"'{SECRET}' must be 1 to {MAX_SECRET} visible ASCII characters without spaces"
+        raise GatewayError(Kind.INVALID_REQUEST, message, param=SECRET)
+    return Secret(value)
+
+
+def _cache(top: Members, wire: str) -> bool | None:
+    """Hardcarrx's switches: ``cache`` true or false, ``no_cache`` true. Who forbids wins."""
+    found: list[bool] = []
+    for name, meaning in CACHE_SWITCHES.items() if wire == HARDCARRX else ():
+        value = top.value.get(name)
+        if isinstance(value, bool) and (value or meaning):
+            found.append(value is meaning)
+    return all(found) if found else None
 
 
 def named_model(body: bytes, default: str | None) -> bytes | None:

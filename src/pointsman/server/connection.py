@@ -17,7 +17,14 @@ from pointsman.policy import shared_calls
 from pointsman.runner import Runner
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
-from pointsman.server.http_faults import body_too_large, head_too_large, malformed, no_upgrade, refuse_address
+from pointsman.server.http_faults import (
+    body_too_large,
+    head_too_large,
+    malformed,
+    must_wait,
+    no_upgrade,
+    refuse_address,
+)
 from pointsman.server.routes import Handler
 from pointsman.server.targets import check_host, read_target
 from pointsman.ticker import NEVER
@@ -374,6 +381,9 @@ class EdgeConnection(asyncio.Protocol):
                 handler = edge.router.websockets.get(exchange.path, handler)
         if edge.ip_filter is not None and edge.ip_filter.is_blocked(exchange.peer, edge.clock.now_us()):
             handler = refuse_address
+        if edge.guessing.locked:
+            wait = edge.guessing.wait_seconds(exchange.peer)
+            handler = must_wait(wait) if wait else handler
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
         runner.start()
 

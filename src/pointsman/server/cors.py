@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ANY: Final = b"*"
 METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # Every answer's headers: the contracts have families of them. Named are those that older browsers should know too.
-EXPOSED: Final = b"x-request-id, retry-after, date, allow, *"
+EXPOSED: Final = b"x-request-id, retry-after, date, allow, payment-required, payment-response, x-payment-response, *"
 PREFLIGHT_SECONDS: Final = 600
 MAX_NAMES_BYTES: Final = 2048
 _NAMES: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")

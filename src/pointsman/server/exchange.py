@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.policy.authentication import is_credential_sent
 from pointsman.server.bodies import ACCEPTED
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class Exchange:
 
     def _head(self, status: int, content_type: bytes, extra: bytes, framing: bytes) -> bytes:
         edge = self._edge
+        if status == 401 and is_credential_sent(self.headers):
+            edge.guessing.note(self.peer)
         if edge.draining:
             self.keep = False
         if edge.cors is not None:

@@ -21,6 +21,7 @@ from pointsman.gateway import Gateway
 from pointsman.hub.file_lane import FileLane, settle_file
 from pointsman.identity.keys import Key
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.key_conditions import check_conditions, check_connection
 from pointsman.policy.limits import Reservation, Rules
 from pointsman.policy.stored_files import FileOwner, StoredFiles
 from pointsman.providers.files import FileFormat
@@ -154,6 +155,8 @@ class FileRoutes:
             if dialect.WIRE == "gemini":
                 take_query_key(exchange, dict(query_pairs(exchange)))
             key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+            if key.restricted:
+                check_conditions(key, "files", None, exchange.started_at)
             await in_task()
             await enter(gateway, entry, key)
             await told(work(FileCall(gateway, dialect, exchange, entry, key)))
@@ -294,8 +297,14 @@ def named_file(exchange: Exchange, wire: str) -> tuple[str, bool]:
 
 def chosen_connection(call: FileCall) -> str:
     """Where an upload goes: to the connection that the caller names, by ``provider`` or by one of its models, in the
-    query or in the header; else to the first that has files of this API. Raises GatewayError.
+    query or in the header; else to the first that has files of this API, and that the key may use. Raises GatewayError.
     """
+    name = _chosen(call)
+    check_connection(call.key, call.gateway.snapshot.catalogue.connections[name])
+    return name
+
+
+def _chosen(call: FileCall) -> str:
     catalogue, endpoints = call.gateway.snapshot.catalogue, call.gateway.snapshot.endpoints
     query = dict(query_pairs(call.exchange))
     named = query.get("provider") or call.exchange.headers.get(PROVIDER_HEADER, b"").decode("latin-1")
@@ -305,7 +314,10 @@ def chosen_connection(call: FileCall) -> str:
         return named
     if query.get("model"):
         return catalogue.resolve(query["model"]).connection.id
+    allowed = call.key.allowed_connections
     for name in catalogue.connections:
+        if allowed and name not in allowed:
+            continue
         endpoint = endpoints.get(name)
         files = endpoint.operations.get("files") if endpoint is not None else None
         if files is not None and files.WIRE == call.dialect.WIRE:

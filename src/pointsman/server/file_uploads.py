@@ -19,6 +19,7 @@ from pointsman.hub.file_lane import FileLane
 from pointsman.identity.keys import Key
 from pointsman.keyring import MasterKey, Secret
 from pointsman.policy.authentication import authenticate, is_credential_sent
+from pointsman.policy.key_conditions import check_conditions
 from pointsman.providers.files import GeminiFiles
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
@@ -83,6 +84,8 @@ class FileUploads:
         token = query.get(TOKEN)
         upload = self._opened(token) if token is not None else None
         key = self._uploader(exchange, upload)
+        if key.restricted:
+            check_conditions(key, "files", None, exchange.started_at)
         await in_task()
         await enter(gateway, entry, key)
         self._files.check_size(exchange)
@@ -166,7 +169,11 @@ class FileUploads:
                 raise _unknown_upload()
             return key
         began = keys.by_id(upload.key_id)
-        if began is None or (began.expires_at is not None and began.expires_at <= exchange.started_at):
+        if (
+            began is None
+            or began.disabled
+            or (began.expires_at is not None and began.expires_at <= exchange.started_at)
+        ):
             raise GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")
         return began
 

@@ -1,5 +1,8 @@
 """What is wrong with requests that are not HTTP/1.1 as this server takes it."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from pointsman.errors import GatewayError, Kind
 
 
@@ -22,6 +25,16 @@ def body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
     """``setting`` names the limit, where the operator can raise it."""
     named = f" ({setting})" if setting is not None else ""
     return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
+
+
+def must_wait(seconds: int) -> Callable[[object], Coroutine[Any, Any, None]]:
+    """The handler of every request from an address that has shown too many wrong credentials."""
+
+    async def refuse(_: object) -> None:
+        message = "too many wrong credentials were shown; try again later"
+        raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=seconds)
+
+    return refuse
 
 
 async def refuse_address(_: object) -> None:

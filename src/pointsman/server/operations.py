@@ -28,12 +28,6 @@ PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forward
 # CrossCompute's header lines of a list: where it comes from, and how many models are in it.
 CATALOGUE_LINES: Final = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n"
 PROFILE_OWNER: Final = "crosscompute"  # whose contract has them
-# What CrossCompute's clients look for in a health answer, and this gateway does not have.
-NOT_OFFERED: Final[dict[str, Any]] = {
-    "supabaseConfigured": False,
-    "x402": {"enabled": False},
-    "paymentChannels": {"x402": {"enabled": False}},
-}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,11 +35,18 @@ class Operations:
     """Handlers; each is one method that takes the exchange."""
 
     def __init__(
-        self, gateway: Gateway, sums: Callable[[], Awaitable[Sums]], health: Callable[[], dict[str, str]]
+        self,
+        gateway: Gateway,
+        sums: Callable[[], Awaitable[Sums]],
+        health: Callable[[], dict[str, str]],
+        *,
+        pays: bool = False,
     ) -> None:
+        """``pays``: agents can pay by x402."""
         self._gateway = gateway
         self._sums = sums
         self._health = health
+        self._pays = pays
         self._exposition: ModuleType | None = None
 
     async def health(self, exchange: Exchange) -> None:
@@ -58,7 +59,10 @@ class Operations:
             "status": "ok" if ok else "degraded",
             "version": __version__,
             "checks": checks,
-            **NOT_OFFERED,
+            # What CrossCompute's clients look for.
+            "supabaseConfigured": False,
+            "x402": {"enabled": self._pays},
+            "paymentChannels": {"x402": {"enabled": self._pays}},
             "providersConfigured": vendors,
         }
         exchange.respond(200 if ok else 503, _encode(body))

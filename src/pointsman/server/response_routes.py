@@ -23,7 +23,9 @@ from pointsman.flow import serve
 from pointsman.framing.sse import SseSplitter, encode_event
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.key_habits import NO_LOG
 from pointsman.policy.stored_responses import Owner, StoredResponses
+from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
@@ -105,10 +107,15 @@ class ResponseRoutes:
         key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         return Owner(key.workspace_id, key.id)
 
+    def _is_unlogged(self, exchange: Exchange) -> bool:
+        """Whether nothing may be kept for this key. Raises GatewayError(UNAUTHENTICATED)."""
+        key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
+        return key.settings.get(NO_LOG) is True
+
     async def _create(self, exchange: Exchange) -> None:
         name_generation(exchange)
         wishes = self._wishes_of(exchange.body)
-        keeps = self._keep and wishes is not None and wishes.store is not False
+        keeps = self._keep and wishes is not None and wishes.store is not False and not self._is_unlogged(exchange)
         if wishes is None or not (keeps or wishes.previous_response_id or wishes.background):
             await serve(self._gateway, self._speaking(exchange, None), exchange)
             return
@@ -177,9 +184,10 @@ class ResponseRoutes:
         if len(self._running) >= MAX_BACKGROUND:
             message = "too many background responses are being made"
             raise GatewayError(Kind.OVERLOADED, message, retry_after_seconds=10)
-        if wishes.store is False:
+        if wishes.store is False or self._is_unlogged(exchange):
             message = "'background' needs a response that is kept: leave 'store' out"
             raise GatewayError(Kind.INVALID_REQUEST, message, param="store")
+        refuse_secret(original)  # before it is kept
         request = openai_responses.read_request(original, client_call(exchange))
         number = self._clock.new_id("req")
         identity = Identity(request_id=number, created=exchange.started_at // 1_000_000)
@@ -297,7 +305,7 @@ class SocketFlow:
         """The events of one response; it is kept like any other."""
         routes = self._routes
         headers, keys = self._exchange.headers, routes._gateway.snapshot.keys
-        authenticate(headers, keys, routes._clock.now_us(), self._exchange.path)  # still valid?
+        key = authenticate(headers, keys, routes._clock.now_us(), self._exchange.path)  # is it still valid?
         wishes = routes._wishes_of(body) or Wishes()
         whole = await routes._expanded(self._owner, body, wishes)
         number = routes._clock.new_id("req")
@@ -306,7 +314,7 @@ class SocketFlow:
         flow = serve(routes._gateway, routes._speaking(self._exchange, wishes.previous_response_id), quiet)
         splitter = SseSplitter()
         async for data in quiet.parts(flow):
-            if routes._keep and wishes.store is not False:
+            if routes._keep and wishes.store is not False and key.settings.get(NO_LOG) is not True:
                 for event in splitter.feed(data):
                     response = ended_response(event.data)
                     if response is not None:

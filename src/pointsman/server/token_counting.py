@@ -10,6 +10,7 @@ from pointsman.errors import GatewayError
 from pointsman.gateway import Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
+from pointsman.policy.key_conditions import check_target
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.upstream.answers import CollectedAnswer
@@ -35,8 +36,9 @@ class TokenCounting:
                 target = (await places.route(exchange.body, dialect.WIRE, request.model)).steps[0].target
             else:
                 target = snapshot.catalogue.resolve(request.model)
-            if self._gateway.guards is not None:
-                request = self._gateway.guards.counted(key, request)
+            check_target(key, target, "chat", exchange.started_at)
+            if snapshot.guards is not None:
+                request = await snapshot.guards.counted(exchange.request_id, key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
             counts = endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request")

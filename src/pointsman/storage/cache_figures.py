@@ -10,6 +10,7 @@ from pointsman.storage.database import Database
 
 HOUR_US: Final = 3_600_000_000
 HITS: Final = ("hit", "semantic")
+ASKED: Final = (*HITS, "miss")
 _REQUESTS: Final = tables.requests
 _SOURCES: Final = tables.requests.alias("sources")
 
@@ -33,7 +34,7 @@ class CacheFigures:
     async def hours(self, since: int) -> tuple[CacheHour, ...]:
         """By hour, of requests after ``since`` (us) that were let near the cache. Raises StorageError."""
         hour = _REQUESTS.c.created_at - _REQUESTS.c.created_at % HOUR_US
-        near = (_REQUESTS.c.created_at >= since) & _REQUESTS.c.cache.is_not(None)
+        near = (_REQUESTS.c.created_at >= since) & _REQUESTS.c.cache.in_(ASKED)
         counts = select(hour, _REQUESTS.c.cache, func.count()).where(near).group_by(hour, _REQUESTS.c.cache)
         used = func.sum(_SOURCES.c.input_tokens + _SOURCES.c.output_tokens)
         same = _SOURCES.c.request_id == _REQUESTS.c.cache_source

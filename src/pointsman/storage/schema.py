@@ -1,6 +1,7 @@
 """All tables together: what migrations and their tests compare a database with."""
 
 from pointsman.storage import (
+    audit,
     authorization_codes,
     budget_tables,
     cache_tables,
@@ -8,6 +9,9 @@ from pointsman.storage import (
     identity_tables,
     key_usage,
     ledger_tables,
+    master_keys,
+    payments,
+    sign_in_failures,
     tables,
 )
 
@@ -22,4 +26,8 @@ MODULES = (
     cache_tables,
     key_usage,
     authorization_codes,
+    payments,
+    audit,
+    master_keys,
+    sign_in_failures,
 )

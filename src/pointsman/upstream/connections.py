@@ -11,7 +11,7 @@ from pointsman.accounting.price_lookup import Question
 from pointsman.canonical.limits import Limits
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
-from pointsman.keyring import MasterKey
+from pointsman.keyring import MasterKey, Secret
 from pointsman.providers import azure_openai, openai
 from pointsman.providers.departures import departures_of, quirks_of
 from pointsman.providers.formats import NO_CHAT, provider_format
@@ -22,6 +22,7 @@ from pointsman.providers.operation_table import operations_of
 from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
+from pointsman.routing.strategies.openrouter import OWN, OWN_LAST
 from pointsman.routing.targets import Connection
 from pointsman.routing.words import WORDS, RouteMaker
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
@@ -39,6 +40,7 @@ from pointsman.upstream.declared import (
     read_proxy,
 )
 from pointsman.upstream.endpoints import Endpoint, LocalChildren, LocalEndpoint, Prices, RawFormat, RemoteEndpoint
+from pointsman.upstream.keyed_endpoints import EndpointTable
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
 from pointsman.upstream.model_facts import FactSources, own_prices
@@ -271,11 +273,11 @@ class ConnectionService:
 
     async def endpoints(
         self, children: LocalChildren | None, prices: Prices, book: FactBook | None = None
-    ) -> dict[str, Endpoint]:
+    ) -> EndpointTable:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off. Prices
         in ``book`` win over the price data's.
         """
-        found: dict[str, Endpoint] = {}
+        found = EndpointTable(lambda host, secret: _of_host(host, secret, prices, self._clock))
         for one in await self._all(local=children is not None):
             problem = _problem(one)
             if problem is not None:
@@ -287,7 +289,7 @@ class ConnectionService:
                     endpoint.own_price = own_prices(book, connection)
                 found[one.row.id] = endpoint
             elif children is not None:
-                found |= _local_endpoints(one.row.id, children)
+                found.update(_local_endpoints(one.row.id, children))
         return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
@@ -400,6 +402,14 @@ def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> 
     )
 
 
+def _of_host(host: Host, secret: Secret, prices: Prices, clock: Clock) -> RemoteEndpoint:
+    """A host of the table at its own address, for whoever has a key for it."""
+    row = ConnectionRow(
+        id=host.id, kind=host.id, base_url=host.base_url, provider=host.pricing, created_at=0, updated_at=0
+    )
+    return _remote(Declared(row=row, secret=secret, source="request"), host.base_url or "", prices, clock)
+
+
 def _raw_format(host: Host, row: ConnectionRow) -> RawFormat:
     if host.auth == API_KEY:
         return azure_openai.AzureOpenAI(host)
@@ -416,7 +426,7 @@ def _connection(row: ConnectionRow) -> Connection | None:
         models=row.models,
         priority=row.priority,
         created_at=row.created_at,
-        tags=frozenset(row.tags),
+        tags=_tags(row),
         excluded=row.excluded_models,
         prefix=row.prefix,
     )
@@ -424,6 +434,13 @@ def _connection(row: ConnectionRow) -> Connection | None:
         return connection
     models = tuple(model for model in row.models if connection.offers(model))
     return msgspec.structs.replace(connection, models=models) if models else None
+
+
+def _tags(row: ConnectionRow) -> frozenset[str]:
+    """An account that the upstream bills to the caller itself is one of the caller's own, for routing too."""
+    tags = frozenset(row.tags)
+    own = row.options.get("byok") == "true" and tags.isdisjoint((OWN, OWN_LAST))
+    return tags | {OWN} if own else tags
 
 
 def _local(row: ConnectionRow, chat_installed: bool) -> Connection:

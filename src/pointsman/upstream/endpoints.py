@@ -1,5 +1,6 @@
 """Connections ready for use: address, request head and credential of each, built once per configuration."""
 
+import copy
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
@@ -204,13 +205,15 @@ class RemoteEndpoint:
         text = secret.reveal() if secret is not None else None
         self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
         prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
-        self._signer: AwsSigner | None = None
-        if self.wire == "bedrock" and clock is not None:
+
+        def signer(text: str | None) -> "AwsSigner | None":
+            if self.wire != "bedrock" or clock is None:
+                return None
             from pointsman.upstream.signing import signer_for  # Amazon's format: loaded with a connection to it
 
-            self._signer = signer_for(self.wire, text, base_url, name, clock)
+            return signer_for(self.wire, text, base_url, name, clock)
 
-        def access(secret: Secret | None) -> Access:
+        def access(secret: Secret | None, headers: tuple[tuple[str, str], ...] = headers) -> Access:
             text = secret.reveal() if secret is not None else None
             credentials = hub.auth_headers(text, self.upstream("")) if text is not None else ()
             head = provider_format.build_head(prefix, name, text)
@@ -222,12 +225,24 @@ class RemoteEndpoint:
                 lines=header_lines(name, (*credentials, *headers)),
             )
 
+        self._signer = signer(text)
+        self._with = (access, signer)
         self._ready = access(secret)
         self.access: Access | None = self._ready
         self._turns: Iterator[Access] | None = None
         if extra:
             self.access = self.account = None
             self._turns = cycle([self._ready, *map(access, extra)])
+
+    def keyed(self, secret: Secret) -> "RemoteEndpoint":
+        """The same place with another account's credential, whom the upstream bills. Nothing of the connection's own
+        account goes with it: no further credential, no header of its own, no limit learned from an answer.
+        """
+        own, (access, signer) = copy.copy(self), self._with
+        own._ready, own._signer = access(secret, ()), signer(secret.reveal())
+        own.access, own._turns, own.account = own._ready, None, None
+        own.byok, own.busy, own.look_at = True, 0, 2**63
+        return own
 
     def upstream(self, model: str) -> Upstream:
         """With the quirks of the host."""

@@ -1,6 +1,8 @@
-"""A webhook that judges requests: asked once for each, before the call, within its time, through the egress guard.
+"""A webhook that judges requests before the call, or answers before their client: asked within its time, through the
+egress guard.
 
-It gets ``{"type": "guard.request", "request_id", "rule", "model", "texts": [{"role", "text"}]}`` and answers
+It gets ``{"type": "guard.request", "request_id", "rule", "model", "texts": [{"role", "text"}]}``, of an answer
+``guard.answer``, and answers
 ``{"action": "allow" | "flag" | "redact" | "block"}``, with ``texts`` (as many strings) when it redacts. Where there is
 a secret the call is signed like those about budgets (budget_alerts.py): ``X-Pointsman-Signature``.
 """
@@ -15,7 +17,6 @@ import msgspec
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
 from pointsman.guard_settings import GuardRuleSettings
-from pointsman.keyring import Secret
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
@@ -34,15 +35,16 @@ class HookFailed(Exception):
 
 
 class GuardHook:
-    """One rule's webhook. Raises ValueError for a URL without a host."""
+    """One rule's webhook."""
 
-    def __init__(
-        self, name: str, settings: GuardRuleSettings, secret: Secret | None, client: UpstreamClient, clock: Clock
-    ) -> None:
+    def __init__(self, name: str, settings: GuardRuleSettings, client: UpstreamClient, clock: Clock) -> None:
+        """``settings`` have passed `guard_settings.check_members`; their secret is one, and no reference."""
         self.name = name
+        self.requests = settings.where != "answer"
+        self.answers = settings.where != "request"
         self.closed = settings.on_failure == "closed"
         self._seconds = settings.timeout_seconds
-        self._secret = secret
+        self._secret = settings.secret
         self._client = client
         self._clock = clock
         parts = urlsplit(settings.url or "")
@@ -51,10 +53,11 @@ class GuardHook:
         self._host = host_header(parts.scheme, host, port)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
-    async def judge(self, request_id: str, model: str, texts: list[dict[str, str]]) -> Judgement:
-        """Ask it. Raises HookFailed."""
+    async def judge(self, of: tuple[str, str], model: str, texts: list[dict[str, str]]) -> Judgement:
+        """Ask it about the ``request`` or ``answer`` ``of`` a request's id. Raises HookFailed."""
+        what, request_id = of
         told: dict[str, Any] = {
-            "type": "guard.request", "request_id": request_id, "rule": self.name, "model": model, "texts": texts
+            "type": f"guard.{what}", "request_id": request_id, "rule": self.name, "model": model, "texts": texts
         }  # fmt: skip
         answer = CollectedAnswer()
         try:

@@ -11,6 +11,10 @@ Send your key as `Authorization: Bearer <key>`.
 - `GET /api/agents/me` shows your account, `GET /api/agents/usage` your credits, and
   `GET /api/agents/usage-models` what each model has used. 10,000 credits are one US dollar.
 - The header `x-crosscompute-billed-credits` of an answer says what it cost.
-- Status 402 means that your credits do not suffice for the call. Trying it again does not help.
+- `POST /api/agents/topup` buys credits: unpaid it answers 402 and what to pay, by x402 (version 1 in the body,
+  version 2 in the header `PAYMENT-REQUIRED`). Name another amount as `amountUsd` in the body. Send the payment in
+  `X-PAYMENT` or `PAYMENT-SIGNATURE` with the same body. The code `x402_disabled` means that the operator alone can
+  credit you.
+- Status 402 of a model's call means that your credits do not suffice. Trying it again does not help.
 - Status 401 means that the key is wrong or no longer active. Status 429 has `retry-after` in seconds.
 """

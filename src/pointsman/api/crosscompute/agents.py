@@ -10,25 +10,21 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.crosscompute.agent_skill import SKILL
+from pointsman.api.crosscompute.agent_standing import AgentStanding, shown
 from pointsman.api.crosscompute.client import HttpRequest, caller, read_members, tell, text_of
 from pointsman.api.omniroute.moments import instant
-from pointsman.canonical.credits import credits_number
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AGENT_ID, SKILL_URL, AgentService, AgentWords, Registered
-from pointsman.identity.key_numbers import uuid_of
-from pointsman.identity.keys import Key, KeyService
+from pointsman.identity.keys import Key
 from pointsman.policy.authentication import identify
 from pointsman.storage.accounts import AccountRow
-from pointsman.storage.keys import KeyRow
-from pointsman.storage.ledger import LedgerRepository, Prepaid
+from pointsman.storage.ledger import Prepaid
 from pointsman.storage.model_usage import ModelUsageRepository
 
 MAX_NAME: Final = 120
 MAX_URL: Final = 1000
 SECRET_HEADER: Final = "x-agent-registration-secret"
-# Where a payment stands: version 1 and 2 of x402.
-PAYMENT_HEADERS: Final = (("x-payment", "v1"), ("payment-signature", "v2"))
 
 
 class AgentViews:
@@ -38,15 +34,13 @@ class AgentViews:
         self,
         gateway: Gateway,
         agents: AgentService,
-        keys: KeyService,
-        ledger: LedgerRepository,
+        standing: AgentStanding,
         usage: ModelUsageRepository,
         apply: Any,
     ) -> None:
         self._gateway = gateway
         self._agents = agents
-        self._keys = keys
-        self._ledger = ledger
+        self._standing = standing
         self._usage = usage
         self._apply = apply
 
@@ -59,7 +53,7 @@ class AgentViews:
 
         @get("/api/agents/me")
         async def me(request: HttpRequest) -> Response[bytes]:
-            return tell(await self._standing(caller(request)))
+            return tell(await self._standing.of(caller(request)))
 
         @get("/api/agents/usage")
         async def usage(request: HttpRequest) -> Response[bytes]:
@@ -78,20 +72,15 @@ class AgentViews:
             await self._agents.account_of(caller(request))
             return Response(SKILL, media_type="text/markdown; charset=utf-8")
 
-        @post("/api/agents/topup", status_code=200)
-        async def top_up(request: HttpRequest) -> Response[bytes]:
-            await self._agents.account_of(caller(request))
-            return _unpaid(request)
-
-        return [register, me, usage, usage_models, skill, top_up]
+        return [register, me, usage, usage_models, skill]
 
     async def _register(self, request: HttpRequest) -> Response[bytes]:
         words = _read_words(await read_members(request))
         address = request.scope["client"][0] if request.scope["client"] else ""
         known = await self._agents.find(words.agent_id)
         if known is None:
-            self._agents.admit(request.headers.get(SECRET_HEADER), address)
-            made = await self._agents.register(words, address)
+            await self._agents.admit(request.headers.get(SECRET_HEADER), address)
+            made = await self._agents.register(words)
             if made is not None:
                 return await self._welcome(made)
             known = await self._agents.find(words.agent_id)
@@ -100,11 +89,11 @@ class AgentViews:
             # Whoever has no key of it is told nothing of it, and changes nothing.
             return tell({"created": False, "account": {"agentId": words.agent_id}, "key": {}})
         await self._agents.change(known, words)
-        return tell({"created": False, **await self._standing(key)})
+        return tell({"created": False, **await self._standing.of(key)})
 
     async def _welcome(self, made: Registered) -> Response[bytes]:
         await self._apply(made.revision)
-        told = _shown(made.account, made.key, Prepaid(balance=0, spent=0))
+        told = shown(made.account, made.key, Prepaid(balance=0, spent=0))
         return tell({"created": True, **told, "apiKey": made.secret.reveal()})
 
     def _key_of(self, request: HttpRequest) -> Key | None:
@@ -116,15 +105,8 @@ class AgentViews:
             return None
         return key if key.kind == "crosscompute_agent" else None
 
-    async def _standing(self, key: Key) -> dict[str, Any]:
-        account = await self._agents.account_of(key)
-        row = await self._keys.owned(key.account_id, key.id)
-        if row is None:
-            raise GatewayError(Kind.UNAUTHENTICATED, "the API key is not valid")
-        return _shown(account, row, await self._ledger.prepaid(account.id))
-
     async def _credits(self, key: Key, account: AccountRow) -> dict[str, Any]:
-        shown = await self._standing(key)
+        shown = await self._standing.of(key)
         told = {name: shown["key"][name] for name in ("quotaCredits", "usedCredits", "remainingCredits")}
         bought = shown["account"]["creditsPurchased"]
         return {"agentId": account.external_id, "keyPrefix": shown["key"]["prefix"], **told, "creditsPurchased": bought}
@@ -146,28 +128,6 @@ class AgentViews:
         ]
 
 
-def _shown(account: AccountRow, key: KeyRow, prepaid: Prepaid) -> dict[str, Any]:
-    bought = credits_number(prepaid.balance + prepaid.spent)
-    return {
-        "account": {
-            "id": account.id,
-            "agentId": account.external_id,
-            "name": account.name,
-            "skillMdUrl": account.settings.get(SKILL_URL),
-            "creditsPurchased": bought,
-        },
-        "key": {
-            "id": uuid_of(key.id),
-            "label": key.name,
-            "prefix": key.hint,
-            "quotaCredits": bought,
-            "usedCredits": credits_number(prepaid.spent),
-            "remainingCredits": credits_number(prepaid.balance),
-            "active": not key.disabled,
-        },
-    }
-
-
 def _read_words(members: dict[str, Any]) -> AgentWords:
     agent_id = members.get("agentId")
     if not isinstance(agent_id, str) or AGENT_ID.fullmatch(agent_id) is None:
@@ -186,17 +146,3 @@ def _is_web_address(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
     except ValueError:
         return False
-
-
-def _unpaid(request: HttpRequest) -> Response[bytes]:
-    """402: nothing was paid. Payments by x402 are not taken yet (docs/identity.md), and none is asked for.
-
-    The two headers tell a client what of its payment arrived here.
-    """
-    kind = next((version for name, version in PAYMENT_HEADERS if name in request.headers), "none")
-    message = "payments by x402 are not taken here; ask the operator to credit the account"
-    error = {"message": message, "type": "insufficient_quota", "code": "x402_disabled"}
-    refused = tell({"error": error}, 402)
-    refused.headers["x-crosscompute-payment-header-present"] = "false" if kind == "none" else "true"
-    refused.headers["x-crosscompute-payment-header-kind"] = kind
-    return refused

@@ -13,8 +13,6 @@ from pointsman.wire.json_faults import describe
 
 MAX_BODY: Final = 64 * 1024  # bytes; names and numbers, nothing more
 HttpRequest = Request[Any, Any, Any]
-# Paths of CrossCompute's that its document does not have.
-_MORE_PATHS: Final = frozenset(("/api/agents/usage-models", "/api/agents/skill-md"))
 _CREDENTIALS: Final = (b"eyj", b"cc_live_", b"cc_agent_")  # a JWT: base64 of '{"'
 
 
@@ -38,10 +36,9 @@ def is_its_client(scope: Any) -> bool:
     contract = scope["state"].get("contract")
     if contract is not None:
         return bool(contract is Contract.CROSSCOMPUTE)
-    path = scope["path_template"]
-    owner = owner_of(path.encode("latin-1"))
-    if owner is not None or path in _MORE_PATHS:
-        return owner is Contract.CROSSCOMPUTE or path in _MORE_PATHS
+    owner = owner_of(scope["path_template"].encode("latin-1"))
+    if owner is not None:
+        return owner is Contract.CROSSCOMPUTE
     scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
     return bool(scheme.lower() == b"bearer" and token.strip().lower().startswith(_CREDENTIALS))
 

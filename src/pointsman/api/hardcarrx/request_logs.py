@@ -1,6 +1,7 @@
 """``GET /v1/request-logs``: the newest requests of the caller's workspace; limit 1 to 100, offset from 0."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -8,15 +9,24 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.omniroute.management import admit
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import CacheOutcome, Outcome, RequestRecord
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
+from pointsman.routing.targets import Connection
 from pointsman.storage.requests import RequestRepository
 
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000_000
 REFUSED_WORDS: Final = {402: "QUOTA_EXCEEDED", 429: "RATE_LIMITED"}
+# The contract has a sample of each only; these sets are ours, and closed.
+CACHE_WORDS: Final = {
+    CacheOutcome.HIT: "HIT",
+    CacheOutcome.SEMANTIC: "SEMANTIC_HIT",
+    CacheOutcome.MISS: "MISS",
+    CacheOutcome.BYPASS: "BYPASS",
+}
+SKIPPED: Final = "SKIPPED"  # it took no part
 STATUS_WORDS: Final = {Outcome.SUCCESS: "SUCCESS", Outcome.ERROR: "ERROR", Outcome.CLIENT_CLOSED: "CANCELLED"}
 
 
@@ -57,7 +67,9 @@ class RequestLogs:
             limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             offset = whole_number(request.query_params.get("offset"), "offset", 0, (0, MAX_OFFSET))
             records = await self._requests.list_page(key.workspace_id, limit, offset)
-            page = RequestLogList(logs=[_entry(record) for record in records], limit=limit, offset=offset)
+            connections = self._gateway.snapshot.catalogue.connections
+            logs = [_entry(record, connections) for record in records]
+            page = RequestLogList(logs=logs, limit=limit, offset=offset)
             return Response(msgspec.json.encode(page), media_type="application/json")
 
         return list_request_logs
@@ -74,16 +86,18 @@ def whole_number(text: str | None, name: str, default: int, bounds: tuple[int, i
     return int(text)
 
 
-def _entry(record: RequestRecord) -> RequestLogEntry:
+def _entry(record: RequestRecord, connections: Mapping[str, Connection]) -> RequestLogEntry:
     created = datetime.datetime.fromtimestamp(record.created_at / 1e6, tz=datetime.UTC)
     word = REFUSED_WORDS.get(record.status) or STATUS_WORDS[record.outcome]
+    connection_id = record.connection_id or ""
+    connection = connections.get(connection_id)
     return RequestLogEntry(
         request_id=record.request_id,
         route=record.route,
         status=word,
-        provider=record.connection_id or "",
-        model=record.request_model or "",
-        cache_state="SKIPPED",
-        memory_state="SKIPPED",
+        provider=connection.vendor if connection is not None else connection_id,
+        model=(record.request_model or "").removeprefix(f"{connection_id}/"),
+        cache_state=CACHE_WORDS[record.cache] if record.cache is not None else SKIPPED,
+        memory_state=SKIPPED,
         created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )

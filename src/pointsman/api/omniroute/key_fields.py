@@ -33,6 +33,13 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _off(value: Any) -> bool:
+    """What isn't here can't be turned on."""
+    if value is not False:
+        raise ValueError("must be false: there is no such thing here")
+    return value
+
+
 def _names(most: int) -> Reader:
     def read(value: Any) -> list[str]:
         if not isinstance(value, list) or len(value) > most:
@@ -138,10 +145,10 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
         "scopes": _names(32),
         "streamDefaultMode": _one_of("legacy", "json"),
         "cacheDefaultMode": _one_of("legacy", "bypass"),
-        "compressionEnabled": _flag,
+        "compressionEnabled": _off,
         "disableNonPublicModels": _flag,
-        "allowUsageCommand": _flag,
-        "chaosModeEnabled": _flag,
+        "allowUsageCommand": _off,
+        "chaosModeEnabled": _off,
         "usageLimitEnabled": _flag,
         "dailyUsageLimitUsd": _dollars,
         "weeklyUsageLimitUsd": _dollars,

@@ -4,6 +4,7 @@ from typing import Any
 
 from pointsman.api.omniroute.agy_files import AgyFiles
 from pointsman.api.omniroute.aliases import Aliases
+from pointsman.api.omniroute.audit_log import AuditLog
 from pointsman.api.omniroute.cache import CacheViews
 from pointsman.api.omniroute.cli_tokens import CliTokens
 from pointsman.api.omniroute.combo_figures import ComboFigures
@@ -37,6 +38,7 @@ def views(services: ManagementServices, their_keys: OmniRouteKeys) -> list[Any]:
         *_combos(services),
         *_connections(services),
         *_people(services),
+        AuditLog(services.audit).handler(),
         *ResilienceViews(gateway, services.resilience, services.sharing, apply).handlers(),
         *RateLimits(gateway, services.resilience, apply).handlers(),
         *Monitoring(gateway, services.sharing, services.checks).handlers(),

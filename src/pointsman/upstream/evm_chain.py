@@ -1,0 +1,197 @@
+"""An EVM chain by the JSON-RPC of one of its nodes: what became of an authorization, as ERC-3009 tokens record it.
+
+Selectors and topics are the first 4 bytes and the whole of Keccak-256 of the names beside them.
+"""
+
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from pointsman.accounting.payments import Look, Sight
+from pointsman.canonical.payments import EXPIRED, NONCE_USED, TRANSFER_MISMATCH
+from pointsman.errors import GatewayError, Kind
+from pointsman.storage.payments import PaymentRow
+from pointsman.upstream.json_posts import JsonPost
+
+CALL_SECONDS: Final = 10.0
+MOST_BLOCKS: Final = 2000  # of one query for logs; public nodes refuse larger ones
+AUTHORIZATION_STATE: Final = "e94a0102"  # authorizationState(address,bytes32)
+BALANCE_OF: Final = "70a08231"  # balanceOf(address)
+USED: Final = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"  # AuthorizationUsed(address,bytes32)
+TRANSFER: Final = (
+    "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"  # Transfer(address,address,uint256)
+)
+# AuthorizationCanceled(address,bytes32)
+CANCELED: Final = "0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81"
+_encode: Final = msgspec.json.Encoder().encode
+log = structlog.get_logger("pointsman.payments")
+
+
+class NodeError(Exception):
+    """The node's own refusal of a call, by JSON-RPC: not shown to anybody else than the log."""
+
+
+class _Fault(msgspec.Struct, frozen=True, kw_only=True):
+    code: int = 0
+    message: str = ""
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True):
+    result: Any = None
+    error: _Fault | None = None
+
+
+class EvmChain:
+    """One chain. ``confirmations``: how many blocks, its own included, must stand on a transaction to be believed.
+
+    All calls raise GatewayError when the node gives no answer, or one that is none.
+    """
+
+    def __init__(self, node: JsonPost, chain_id: int, confirmations: int) -> None:
+        self._node = node
+        self._chain_id = chain_id
+        self._confirmations = confirmations
+        self._checked = False
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """One JSON-RPC call. Raises NodeError for its refusal."""
+        if not self._checked:
+            await self._check()
+        return await self._ask(method, *params)
+
+    async def _check(self) -> None:
+        """A node of another chain would believe payments that are worth nothing."""
+        found = number(await self._ask("eth_chainId"))
+        if found != self._chain_id:
+            message = f"{self._node.name} is of the chain {found}, payments are for {self._chain_id}"
+            raise GatewayError(Kind.UPSTREAM_ERROR, message)
+        self._checked = True
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        body = _encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        answer = await self._node.ask(body, CALL_SECONDS)
+        try:
+            reply = msgspec.json.decode(answer.body, type=_Reply)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            message = f"{self._node.name} gave an answer that can't be read, with status {answer.status}"
+            raise GatewayError(Kind.UPSTREAM_ERROR, message) from None
+        if reply.error is not None:
+            raise NodeError(f"{method}: {reply.error.code} {reply.error.message[:200]}")
+        return reply.result
+
+    async def read(self, method: str, *params: Any) -> Any:
+        """A call that a node has no reason to refuse: a refusal is a GatewayError too."""
+        try:
+            return await self.call(method, *params)
+        except NodeError as error:
+            raise node_trouble(error) from None
+
+    async def height(self) -> int:
+        """The number of the newest block."""
+        return number(await self.read("eth_blockNumber"))
+
+    async def is_used(self, asset: str, payer: str, nonce: str) -> bool:
+        """Whether this authorization was used or cancelled."""
+        return await self._word(asset, AUTHORIZATION_STATE + word(payer) + word(nonce)) != 0
+
+    async def balance(self, asset: str, owner: str) -> int:
+        """What somebody has of an asset, in atomic units."""
+        return await self._word(asset, BALANCE_OF + word(owner))
+
+    async def _word(self, asset: str, data: str) -> int:
+        found = await self.read("eth_call", {"to": asset, "data": "0x" + data}, "latest")
+        if not isinstance(found, str) or len(found) < 66:  # an address without code answers nothing
+            raise GatewayError(Kind.UPSTREAM_ERROR, "the asset is not on this chain, or not as ERC-3009 has it")
+        return int(found[:66], 16)
+
+    async def look(self, row: PaymentRow) -> Look:
+        """How a payment stands: first by its own transaction, then by the authorization's state and its events."""
+        if row.transaction_hash is not None:
+            found = await self._by_transaction(row, row.transaction_hash)
+            if found is not None:
+                return found
+        if await self.is_used(row.asset, row.payer, row.nonce):
+            return await self._by_events(row)
+        newest = await self.read("eth_getBlockByNumber", "latest", False)
+        if number(newest.get("timestamp")) >= row.valid_before:
+            return Look(sight=Sight.GONE, reason=EXPIRED)
+        return Look(sight=Sight.OPEN)
+
+    async def _by_transaction(self, row: PaymentRow, transaction: str) -> Look | None:
+        """None: it is not known, or it failed; the authorization may have been used by another one."""
+        receipt = await self.receipt(transaction)
+        if receipt is None:
+            known = await self.read("eth_getTransactionByHash", transaction)
+            return Look(sight=Sight.WAITING) if known is not None else None
+        return await self._believed(row, receipt) if has_arrived(receipt, row) else None
+
+    async def _believed(self, row: PaymentRow, receipt: dict[str, Any]) -> Look:
+        if self._confirmations > 1:
+            depth = await self.height() - number(receipt.get("blockNumber")) + 1
+            if depth < self._confirmations:
+                return Look(sight=Sight.WAITING)
+        return Look(sight=Sight.ARRIVED, transaction=str(receipt.get("transactionHash")))
+
+    async def _by_events(self, row: PaymentRow) -> Look:
+        """The authorization was used since the payment began: by whom, and for this payment?"""
+        first, newest = row.first_block, await self.height()
+        while first <= newest:
+            span = {"fromBlock": hex(first), "toBlock": hex(min(newest, first + MOST_BLOCKS - 1))}
+            topics = [[USED, CANCELED], "0x" + word(row.payer), row.nonce]
+            for event in await self.read("eth_getLogs", {"address": row.asset, "topics": topics, **span}):
+                receipt = await self.receipt(str(event["transactionHash"]))
+                if receipt is not None and has_arrived(receipt, row):
+                    return await self._believed(row, receipt)
+                cancelled = event["topics"][0].lower() == CANCELED
+                return Look(sight=Sight.GONE, reason=NONCE_USED if cancelled else TRANSFER_MISMATCH)
+            first += MOST_BLOCKS
+        return Look(sight=Sight.WAITING)  # this node has the state already, and not yet the events
+
+    async def receipt(self, transaction: str) -> dict[str, Any] | None:
+        """What a transaction did; None: it is in no block yet."""
+        found = await self.read("eth_getTransactionReceipt", transaction)
+        return found if isinstance(found, dict) else None
+
+
+def has_arrived(receipt: dict[str, Any], row: PaymentRow) -> bool:
+    """Whether a transaction moved just this payment: the authorization's use and, right behind it, the transfer.
+
+    Right behind it: in between nothing else could be slipped, so one transfer can't stand for two authorizations.
+    """
+    if number(receipt.get("status")) != 1:
+        return False
+    events = [event for event in receipt.get("logs") or () if str(event.get("address")).lower() == row.asset]
+    used = [USED, "0x" + word(row.payer), row.nonce]
+    moved = [TRANSFER, "0x" + word(row.payer), "0x" + word(row.pay_to)]
+    for event, following in pairwise(events):
+        if _topics(event) == used and _topics(following) == moved:
+            adjacent = number(following.get("logIndex")) == number(event.get("logIndex")) + 1
+            return adjacent and int(str(following.get("data")), 16) == row.amount_atomic
+    return False
+
+
+def _topics(event: dict[str, Any]) -> list[str]:
+    return [str(topic).lower() for topic in event.get("topics") or ()]
+
+
+def node_trouble(error: NodeError) -> GatewayError:
+    """A refusal that is no answer about the payment; the node's words are for the log alone."""
+    log.warning("the chain's node refused a call", reason=str(error))
+    return GatewayError(Kind.UPSTREAM_ERROR, "the chain's node refused a call")
+
+
+def word(value: str | int) -> str:
+    """A number, or hexadecimal text with 0x, as a word of 32 bytes for a call."""
+    return f"{value if isinstance(value, int) else int(value, 16):064x}"
+
+
+def number(value: object) -> int:
+    """A quantity of JSON-RPC. Raises GatewayError for anything else."""
+    if not isinstance(value, str):
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the chain's node gave something else than a number")
+    try:
+        return int(value, 16)
+    except ValueError:
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the chain's node gave something else than a number") from None

@@ -1,0 +1,288 @@
+"""Payments on both databases and a real EVM: whatever happens in between, what arrives is credited once."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from eth_account.signers.local import LocalAccount
+
+from databases import DatabasePlace
+from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
+from pointsman.accounting.ledger_service import LedgerService, Movement
+from pointsman.accounting.payment_books import PaymentBooks
+from pointsman.accounting.payment_watch import PaymentWatch
+from pointsman.accounting.payments import PaymentDesk
+from pointsman.canonical.ledger import TransactionKind
+from pointsman.canonical.payments import Offer, Payment, PaymentRefused, PaymentState
+from pointsman.clock import SystemClock
+from pointsman.errors import GatewayError
+from pointsman.keyring import Secret
+from pointsman.settings import UpstreamSettings
+from pointsman.storage.payments import PaymentRepository, PaymentRow
+from pointsman.ticker import Ticker
+from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.evm_chain import EvmChain as ChainReader
+from pointsman.upstream.evm_relayer import Relayer
+from pointsman.upstream.json_posts import JsonPost
+from pointsman.wire.x402 import read_payment
+from x402_payments import authorization, cancel, payment, submit
+
+ACCOUNT = "agent-1"
+USD = 10**9
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[EvmChain]:
+    with running_chain() as started:
+        yield started
+
+
+class Payments:
+    """The parts, on one database."""
+
+    def __init__(self, place: DatabasePlace, chain: EvmChain, confirmations: int, seconds: float) -> None:
+        self.chain = chain
+        self.database = place.open()
+        self.clock = SystemClock()
+        self.rows = PaymentRepository(self.database)
+        self.ledger = LedgerService(self.database, self.clock)
+        self.books = PaymentBooks(self.database, self.rows, self.ledger, self.clock)
+        loop = asyncio.get_running_loop()
+        self.ticker = Ticker(loop, self.clock)
+        self.ticker.start()
+        self.client = UpstreamClient(loop, UpstreamSettings(), self.ticker)
+        node = JsonPost("the node", self.client, Secret(chain.url), allow_private=True)
+        self.reader = ChainReader(node, CHAIN_ID, confirmations)
+        self.relayer = Relayer(self.reader, Secret(RELAYER.key.hex()), self.clock, seconds)
+        self.desk = PaymentDesk(self.rows, self.books, self.clock, self.relayer, self.reader, seconds)
+        self.watch = PaymentWatch(self.rows, self.books, self.clock, self.reader)
+
+    def offer(self, atomic: int = 1_000_000) -> Offer:
+        return Offer(
+            resource="http://here/topup",
+            chain_id=CHAIN_ID,
+            old_network="base-sepolia",
+            asset=self.chain.token,
+            asset_name="USD Coin",
+            asset_version="2",
+            pay_to=PAY_TO,
+            atomic=atomic,
+            nano_usd=atomic * 1000,
+            valid_seconds=300,
+        )
+
+    def shown(self, payer: LocalAccount, told: dict[str, Any]) -> Payment:
+        [value] = payment(self.chain, payer, 2, told).values()
+        return read_payment(2, value, self.offer(int(told["value"])))
+
+    async def intend(self, payer: LocalAccount, told: dict[str, Any]) -> PaymentRow:
+        """A payment that somebody began and nobody goes on with."""
+        row = await self.desk._intend(ACCOUNT, self.shown(payer, told))
+        row = msgspec.structs.replace(row, held_until=0)
+        await self.rows.add(row)
+        return row
+
+    async def state(self, row: PaymentRow) -> PaymentState:
+        found = await self.rows.get(row.id)
+        assert found is not None
+        return found.state
+
+    async def credit(self) -> int:
+        return await self.ledger.credit(ACCOUNT)
+
+
+Story = Callable[[Payments], Awaitable[None]]
+
+
+def within(
+    place: DatabasePlace, chain: EvmChain, story: Story, *, confirmations: int = 1, seconds: float = 20.0
+) -> None:
+    """Run ``story``; in the end the ledger sums to zero."""
+
+    async def run() -> None:
+        parts = Payments(place, chain, confirmations, seconds)
+        try:
+            await story(parts)
+            assert sum(one.balance_nano_usd for one in await parts.ledger.balances()) == 0
+        finally:
+            await parts.desk.aclose()
+            parts.ticker.stop()
+            parts.client.close()
+            await parts.database.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_payment_that_had_settled_when_its_server_died_is_credited_once(
+    database_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(1)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        assert await parts.credit() == 0
+        assert [await parts.watch.step(everything=True) for _ in range(2)] == [1, 0]
+        assert (await parts.credit(), await parts.state(row)) == (USD, PaymentState.CREDITED)
+        again = await parts.desk.pay(ACCOUNT, parts.shown(payer, told))
+        assert (again.id, await parts.credit()) == (row.id, USD)
+
+    within(database_place, chain, story)
+
+
+def test_everybody_who_notices_at_once_that_a_payment_arrived_credits_it_once(
+    database_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(2)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        made = submit(chain, payer, told)
+        await asyncio.gather(
+            *(parts.books.arrived(row, made) for _ in range(4)),
+            *(parts.desk.pay(ACCOUNT, parts.shown(payer, told)) for _ in range(3)),
+            parts.watch.step(everything=True),
+        )
+        assert await parts.credit() == USD
+
+    within(database_place, chain, story)
+
+
+def test_credit_and_state_change_together_or_not_at_all(database_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(3)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        other = Movement(account_id=ACCOUNT, nano_usd=5, key=row.key, source="somebody")
+        draft = parts.ledger.drafted(other, TransactionKind.TOP_UP)  # takes the payment's place in the ledger
+        async with parts.database.write() as connection:
+            await parts.ledger.repository.post(connection, draft)
+        with pytest.raises(Exception, match="another transaction"):
+            await parts.books.arrived(row, submit(chain, payer, told))
+        assert (await parts.credit(), await parts.state(row)) == (5, PaymentState.SETTLED)
+
+    within(database_place, chain, story)
+
+
+def test_a_transfer_that_somebody_else_sent_is_found_by_its_events(
+    database_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(4)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        assert await parts.watch.step(everything=True) == 0
+        made = submit(chain, payer, told)
+        assert await parts.watch.step(everything=True) == 1
+        found = await parts.rows.get(row.id)
+        assert found is not None
+        assert (found.transaction_hash, await parts.credit()) == (made, USD)
+
+    within(database_place, chain, story)
+
+
+def test_an_authorization_that_was_cancelled_is_no_payment(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(5)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        cancel(chain, payer, told["nonce"])
+        assert await parts.watch.step(everything=True) == 0
+        assert (await parts.credit(), await parts.state(row)) == (0, PaymentState.FAILED)
+        with pytest.raises(PaymentRefused, match="nonce_already_used"):
+            await parts.desk.pay(ACCOUNT, parts.shown(payer, told))
+
+    within(sqlite_place, chain, story)
+
+
+def test_an_authorization_that_paid_somebody_else_is_no_payment(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(6)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        submit(chain, payer, {**told, "to": "0x" + "33" * 20})
+        await parts.watch.step(everything=True)
+        assert (await parts.credit(), await parts.state(row)) == (0, PaymentState.FAILED)
+
+    within(sqlite_place, chain, story)
+
+
+def test_what_is_over_is_looked_at_no_more(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(7)
+        row = await parts.intend(payer, authorization(payer, validBefore="1700000000"))
+        await parts.watch.step(everything=True)
+        assert await parts.state(row) is PaymentState.FAILED
+        assert await parts.rows.due(None, "", 10) == []
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_transfer_is_believed_when_enough_blocks_stand_on_it(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(8)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        submit(chain, payer, told)
+        await parts.watch.step(everything=True)
+        assert await parts.state(row) is PaymentState.INTENDED
+        chain.tester.mine_blocks(2)
+        await parts.watch.step(everything=True)
+        assert (await parts.credit(), await parts.state(row)) == (USD, PaymentState.CREDITED)
+
+    within(sqlite_place, chain, story, confirmations=3)
+
+
+def test_a_caller_who_goes_away_is_credited_all_the_same(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(9)
+        reached, opened = threading.Event(), threading.Event()
+
+        def before(method: str) -> None:
+            if method == "eth_getTransactionReceipt":
+                reached.set()
+                opened.wait(30)
+
+        chain.before = before
+        try:
+            caller = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.shown(payer, authorization(payer))))
+            assert await asyncio.to_thread(reached.wait, 30)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+        finally:
+            chain.before = lambda method: None
+            opened.set()
+        await parts.desk.aclose()
+        assert await parts.credit() == USD
+
+    within(sqlite_place, chain, story)
+
+
+def test_two_relayers_with_one_key_do_not_stand_in_each_others_way(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        second = Relayer(parts.reader, Secret(RELAYER.key.hex()), parts.clock, 20.0)
+        other = PaymentDesk(parts.rows, parts.books, parts.clock, second, parts.reader, 20.0)
+        desks = (parts.desk, other, parts.desk, other)
+        payers = [chain.payer(20 + number) for number in range(4)]
+        shown = [parts.shown(payer, authorization(payer)) for payer in payers]
+        await asyncio.gather(*(desk.pay(ACCOUNT, one) for desk, one in zip(desks, shown, strict=True)))
+        assert await parts.credit() == 4 * USD
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_node_of_another_chain_is_not_believed(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        parts.reader._chain_id = 8453
+        payer = chain.payer(30)
+        with pytest.raises(GatewayError, match="the chain"):
+            await parts.desk.pay(ACCOUNT, parts.shown(payer, authorization(payer)))
+        assert await parts.rows.due(None, "", 10) == []
+
+    within(sqlite_place, chain, story)

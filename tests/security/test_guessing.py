@@ -1,0 +1,218 @@
+"""Guessing credentials: refusals tell nothing, neither in words nor in time, and who guesses has to wait."""
+
+import random
+import socket
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from driven_clock import DrivenClock
+from gateway import KEY, RunningGateway, running_gateway
+from pointsman.identity.credentials import new_secret
+from pointsman.identity.guessing import Guessing
+from pointsman.identity.keys import KeyChange, NewKey
+from pointsman.identity.lockout import MAX_SOURCES
+from pointsman.keyring import MasterKey
+
+ROUNDS = 700  # of each kind; more find smaller differences, which nobody could use either
+ATTEMPTS = 3  # a machine that is busy with something else is no leak: a leak shows each time
+MOST_APART = 0.06  # of two kinds: how far the chance that one takes longer than the other is from a half
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway with nothing behind it."""
+    with running_gateway(tmp_path_factory.mktemp("guessing"), {"identity": {"sign_in_failures": 5}}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def refused(gateway: RunningGateway) -> dict[str, str]:
+    """Keys that nobody may use, by why."""
+    work = gateway.installation
+
+    async def make() -> dict[str, str]:
+        found = {"unknown": new_secret("plain", MasterKey(bytes(32))).reveal()}
+        for name in ("revoked", "expired", "disabled"):
+            row, secret = await work.keys.issue(NewKey(name=name, expires_at=1 if name == "expired" else None))
+            found[name] = secret.reveal()
+            if name == "revoked":
+                await work.keys.revoke(row.id)
+            if name == "disabled":
+                await work.keys.change(row.id, KeyChange(disabled=True))
+        assert await work.await_revision(await work.configuration.revision())
+        return found
+
+    return gateway.call(make())
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat", "/v1/request-logs"]
+)
+def test_unknown_revoked_expired_and_disabled_keys_are_refused_in_the_same_words(
+    gateway: RunningGateway, refused: dict[str, str], path: str
+) -> None:
+    method = "GET" if path.endswith("logs") else "POST"
+    answers = set()
+    for secret in refused.values():
+        answer = httpx.request(method, gateway.address + path, headers={"authorization": f"Bearer {secret}"})
+        head = {
+            name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", "request-id")
+        }
+        text = answer.text.replace(answer.headers.get("x-request-id", "?"), "ID")
+        answers.add((answer.status_code, text, str(head)))
+    assert len(answers) == 1
+    assert answers.pop()[0] == 401
+
+
+def durations(gateway: RunningGateway, secrets: dict[str, str]) -> dict[str, list[int]]:
+    """Nanoseconds of many refusals of each, taken in turns that nobody could foresee, over one connection."""
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nauthorization: Bearer "
+    messages = {name: head + secret.encode() + b"\r\n\r\n{}" for name, secret in secrets.items()}
+    turns = [name for name in messages for _ in range(ROUNDS)]
+    random.shuffle(turns)
+    found: dict[str, list[int]] = {name: [] for name in messages}
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for name in turns:
+            started = time.perf_counter_ns()
+            connection.sendall(messages[name])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+            found[name].append(time.perf_counter_ns() - started)
+    return found
+
+
+def chance_longer(one: list[int], other: list[int]) -> float:
+    """The chance that a value of ``one`` is above one of ``other``: the statistic of Mann and Whitney over its most."""
+    ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
+    places: dict[int, list[int]] = {}
+    for place, (value, _) in enumerate(ranked, 1):
+        places.setdefault(value, []).append(place)
+    total = sum(sum(places[value]) / len(places[value]) for value in one)
+    return (total - len(one) * (len(one) + 1) / 2) / (len(one) * len(other))
+
+
+def test_no_refusal_takes_longer_than_another(gateway: RunningGateway, refused: dict[str, str]) -> None:
+    apart: dict[tuple[str, str], float] = {}
+    names = sorted(refused)
+    for _ in range(ATTEMPTS):
+        taken = durations(gateway, refused)
+        for pair in [*pairwise(names), (names[0], names[-1])]:
+            found = abs(chance_longer(taken[pair[0]], taken[pair[1]]) - 0.5)
+            apart[pair] = min(found, apart.get(pair, 1.0))
+        if max(apart.values()) < MOST_APART:
+            break
+    assert {pair: round(value, 3) for pair, value in apart.items() if value >= MOST_APART} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/auth/login", {"password": "wrong"}),
+        ("/api/auth/login", {"password": "wrong", "email": "a@example.org"}),
+        ("/api/pointsman/auth/token", {"password": "wrong", "email": "a@example.org"}),
+        ("/api/cli/connect", {"password": "wrong"}),
+    ],
+)
+def test_who_guesses_passwords_has_to_wait(
+    tmp_path_factory: pytest.TempPathFactory, path: str, body: dict[str, str]
+) -> None:
+    with running_gateway(tmp_path_factory.mktemp("wait"), {"identity": {"sign_in_failures": 5}}) as gateway:
+        key = {"authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=gateway.address, timeout=30) as client:
+            right = {"password": "four words are enough"}
+            assert client.post("/api/settings/require-login", json=right, headers=key).status_code == 200
+            statuses = [client.post(path, json=body).status_code for _ in range(8)]
+            assert statuses[:5].count(429) == 0
+            assert statuses[-1] == 429
+            late = client.post(path, json={**body, **right})
+            assert late.status_code == 429, "also the right one waits"
+            assert int(late.headers["retry-after"]) > 0
+
+
+def test_who_guesses_keys_has_to_wait_and_nobody_else(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "identity": {"wrong_credentials": 20, "wrong_credentials_window_seconds": 600},
+    }
+    with (
+        running_gateway(tmp_path_factory.mktemp("keys"), settings) as gateway,
+        httpx.Client(base_url=gateway.address, timeout=20) as client,
+    ):
+        right = {"authorization": f"Bearer {KEY}"}
+        paths = ("/v1/chat/completions", "/v1/messages", "/api/v1/keys", "/api/providers")
+        for number in range(20):
+            shown = [{"authorization": f"Bearer guess{number}"}, {"x-api-key": f"guess{number}"}][number % 2]
+            answer = client.post(paths[number % 4], json={}, headers={**shown, "x-forwarded-for": "203.0.113.7"})
+            assert answer.status_code == 401
+        for headers in ({"authorization": "Bearer guess"}, right, {}):
+            late = client.get("/v1/request-logs", headers={**headers, "x-forwarded-for": "203.0.113.7"})
+            assert (late.status_code, int(late.headers["retry-after"]) > 0) == (429, True)
+        for near in ("203.0.113.8", "2001:db8::7"):
+            assert client.get("/v1/request-logs", headers={**right, "x-forwarded-for": near}).status_code == 200
+        for _ in range(30):
+            assert client.get("/v1/request-logs", headers={"authorization": "Bearer guess"}).status_code == 401
+        for _ in range(30):  # who shows nothing guesses nothing
+            assert client.get("/v1/request-logs", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 401
+
+
+def test_the_wait_ends_and_what_is_remembered_is_bounded() -> None:
+    clock = DrivenClock()
+    guessing = Guessing(clock, 3, 60.0)
+    for _ in range(2):
+        guessing.note("203.0.113.7")
+    clock.advance(61)
+    guessing.note("203.0.113.7")
+    assert not guessing.locked
+    for _ in range(2):
+        guessing.note("203.0.113.7")
+    assert (guessing.locked, guessing.wait_seconds("203.0.113.7")) == (True, 60)
+    assert guessing.wait_seconds("203.0.113.8") == 0
+    clock.advance(61)
+    assert guessing.wait_seconds("203.0.113.7") == 0
+    assert not guessing.locked
+    for number in range(MAX_SOURCES + 50):
+        guessing.note(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1")
+    assert len(guessing._counts) <= MAX_SOURCES
+    for _ in range(5):
+        guessing.note("127.0.0.1")
+        guessing.note("")
+    assert guessing.wait_seconds("127.0.0.1") == 0
+
+
+def test_codes_are_long_drawn_anew_and_used_once(gateway: RunningGateway) -> None:
+    """What is guessed is guessed among 2**256: a code, a key, a session."""
+    wish = {"callback_url": "https://program.example/back"}
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=gateway.address, timeout=20) as client:
+        codes = [
+            client.post("/api/v1/auth/keys/code", json=wish, headers=headers).json()["data"]["id"] for _ in range(5)
+        ]
+        assert len(set(codes)) == 5
+        assert all(len(code.removeprefix("auth_code_")) >= 43 for code in codes)
+        for guess in (codes[0][:-1], codes[0] + "A", codes[0].upper(), "", "%", "auth_code_%", codes[0] + "\0"):
+            assert client.post("/api/v1/auth/keys", json={"code": guess}).status_code in (400, 403)
+        assert client.post("/api/v1/auth/keys", json={"code": codes[0]}).status_code == 200
+        assert client.post("/api/v1/auth/keys", json={"code": codes[0]}).status_code == 403
+
+
+def test_what_is_drawn_has_as_many_bits_as_nobody_guesses() -> None:
+    master = MasterKey(bytes(32))
+    least = {"plain": 43, "openrouter": 64, "hardcarrx": 43, "crosscompute": 43, "crosscompute_agent": 43,
+             "omniroute": 32, "omniroute_cli": 43, "session": 43}  # fmt: skip
+    for kind, length in least.items():
+        drawn = {new_secret(kind, master).reveal() for _ in range(50)}  # type: ignore[arg-type]
+        assert len(drawn) == 50
+        shared = len(_common([*drawn]))
+        assert min(len(text) for text in drawn) - shared >= length - 2, kind
+
+
+def _common(texts: list[str]) -> str:
+    first, last = min(texts), max(texts)
+    for place, letter in enumerate(first):
+        if letter != last[place]:
+            return first[:place]
+    return first

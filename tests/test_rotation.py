@@ -1,0 +1,250 @@
+"""The master key is changed while servers run: everything stays readable, and the old key opens nothing afterwards."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import LargeBinary, func, select
+
+from gateway import KEY, RunningGateway, running_gateway
+from pointsman.canonical.files import FileQuery, StoredFile
+from pointsman.errors import ConfigError
+from pointsman.identity.audit_check import check_log
+from pointsman.installation import Installation, open_installation
+from pointsman.keyring import LASTING, MasterKey, Secret
+from pointsman.policy.stored_files import FileOwner
+from pointsman.policy.stored_responses import Owner
+from pointsman.resealing import COLUMNS
+from pointsman.rotation import Rotated
+from pointsman.settings import Environment, Settings
+from pointsman.storage.schema import metadata
+from pointsman.storage.tables import connections
+from pointsman.upstream.declared import NewConnection
+
+FILES = FileOwner(workspace_id="default", wire="openai")
+FILE = StoredFile(id="file-1", told={"filename": "a.txt"}, size_bytes=3, purpose="batch", expires_at=None)
+RESPONSES = Owner("default")
+BODY = b'{"model":"m","input":"hello","store":true}'
+ANSWER = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+ADMIN = {"authorization": f"Bearer {KEY}"}
+CHOSEN, NEXT = Secret("c" * 40), Secret("n" * 40)
+ROTATE_AND_DIE = """
+import asyncio, os, pathlib, signal, sys
+import pointsman.resealing as resealing
+from pointsman.installation import open_installation
+from pointsman.settings import Environment, Settings
+
+resealing.BATCH_ROWS = 3
+
+async def run():
+    async with open_installation(Settings(), Environment(data_dir=pathlib.Path(sys.argv[1]))) as installation:
+        await installation.rotation().run(None, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+asyncio.run(run())
+"""
+
+
+def nothing(*_: object) -> None:
+    """Hears of progress."""
+
+
+def within(environment: Environment, test: Callable[[Installation], Awaitable[None]]) -> None:
+    """Run a test with an installation of its own, as a command has one."""
+
+    async def run() -> None:
+        async with open_installation(Settings(), environment) as installation:
+            await test(installation)
+
+    asyncio.run(run())
+
+
+def rotate(environment: Environment, new: bytes | None = None) -> Rotated:
+    done: list[Rotated] = []
+
+    async def test(installation: Installation) -> None:
+        done.append(await installation.rotation().run(new, nothing))
+
+    within(environment, test)
+    return done[0]
+
+
+async def fill(installation: Installation) -> None:
+    """One thing of each kind that is stored sealed, and some connections more."""
+    for number in range(8):
+        new = NewConnection(
+            id=f"c{number}",
+            kind="openai",
+            secret=Secret(f"sk-upstream-{number}"),
+            headers={"x-a": Secret("header-secret")},
+            extra_secrets=(Secret("extra-secret"),),
+            proxy=Secret("http://user:proxy-secret@203.0.113.9:8080"),
+        )
+        await installation.connections.add(new)
+    await installation.engines.set({}, Secret("engine-key"))
+    await installation.files.add(FILES, "c1", FILE)
+    await installation.responses.keep(RESPONSES, BODY, ANSWER)
+    installation.states.put("default", b"name", b"state")
+    installation.states.stop()
+    await installation.states.run()
+
+
+async def check_readable(installation: Installation) -> None:
+    """All that `fill` has stored."""
+    rows = await installation.connections.list_all()
+    assert [(row.problem, row.has_secret, row.extra_keys) for row in rows] == [(None, True, 1)] * 8
+    engine = await installation.engines.current()
+    assert engine is not None
+    assert engine.secret == Secret("engine-key")
+    page = await installation.files.page(FILES, FileQuery(limit=5))
+    assert [file.told for file in page.files] == [{"filename": "a.txt"}]
+    assert (await installation.responses.get(RESPONSES, "resp_1")).response == ANSWER
+    states = await installation.states.find("default", [b"name"])
+    assert states is not None
+    assert states[b"name"].data == b"state"
+    assert all(one.other == 0 for one in await installation.resealer().counts())
+
+
+def key_file(data_dir: Path) -> str:
+    return (data_dir / "secret.key").read_text(encoding="ascii").strip()
+
+
+def test_every_sealed_column_is_sealed_anew() -> None:
+    sealed = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if isinstance(column.type, LargeBinary) and column.name.startswith("sealed")
+    }
+    assert sealed - {("kept_keys", "sealed")} == {(spot.table.name, spot.column) for spot in COLUMNS}
+
+
+def test_everything_is_readable_with_the_new_key_and_nothing_with_the_old(tmp_path: Path) -> None:
+    environment = Environment(data_dir=tmp_path, bootstrap_key=Secret(KEY))
+    found: dict[str, MasterKey | bytes] = {}
+
+    async def before(installation: Installation) -> None:
+        await installation.keys.ensure_first(Secret(KEY))
+        await fill(installation)
+        found["lasting"] = b"".join(installation.master.derive(purpose) for purpose in sorted(LASTING))
+
+    async def after(installation: Installation) -> None:
+        await check_readable(installation)
+        assert (await installation.keys.find(KEY)).name == "bootstrap"
+        lasting = b"".join(installation.master.derive(purpose) for purpose in sorted(LASTING))
+        assert lasting == found["lasting"]
+        assert (await check_log(installation.audit)).is_right
+        async with installation.database.read() as connection:
+            for value in (await connection.execute(select(connections.c.sealed_secret))).scalars():
+                with pytest.raises(ConfigError):
+                    MasterKey(old).open("connection-secret", "c1", bytes(value))
+
+    within(environment, before)
+    old = bytes.fromhex(key_file(tmp_path))
+    for _ in range(2):  # and once more, when what is kept of the first generation stands sealed with the second
+        done = rotate(environment)
+        assert (done.finished, done.resumed, done.resealed.unreadable) == (True, False, ())
+        assert done.resealed.values == 8 * 4 + 4
+        within(environment, after)
+    assert bytes.fromhex(key_file(tmp_path)) != old
+    assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_file_from_before_is_refused_with_the_reason(tmp_path: Path) -> None:
+    environment = Environment(data_dir=tmp_path)
+    within(environment, fill)
+    old = key_file(tmp_path)
+    rotate(environment)
+    new = key_file(tmp_path)
+    (tmp_path / "secret.key").write_text(old)
+    with pytest.raises(ConfigError, match="was replaced and opens nothing any more"):
+        within(environment, check_readable)
+    (tmp_path / "secret.key").write_text("ab" * 32)
+    with pytest.raises(ConfigError, match="is not this database's"):
+        within(environment, check_readable)
+    (tmp_path / "secret.key").write_text(new)
+    within(environment, check_readable)
+
+
+def test_a_killed_rotation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    environment = Environment(data_dir=tmp_path)
+    within(environment, fill)
+    old = key_file(tmp_path)
+    done = subprocess.run([sys.executable, "-c", ROTATE_AND_DIE, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+
+    async def halfway(installation: Installation) -> None:
+        assert any(one.other and one.current for one in await installation.resealer().counts())
+        assert all(row.problem is None for row in await installation.connections.list_all())
+
+    within(environment, halfway)
+    (tmp_path / "secret.key").write_text(old)  # of a node that was down: it finds the new one with the old
+    within(environment, halfway)
+    assert key_file(tmp_path) != old
+    assert rotate(environment).resumed
+    within(environment, check_readable)
+
+
+def test_a_running_gateway_takes_part_and_answers_all_the_time(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, {}) as gateway:
+        gateway.call(fill(gateway.installation))
+        first = gateway.installation.master.id
+        assert rotate(Environment(data_dir=tmp_path)).finished
+        assert httpx.get(f"{gateway.address}/api/providers", headers=ADMIN).status_code == 200
+        assert gateway.installation.master.id != first
+        gateway.call(check_readable(gateway.installation))
+        added = {"provider": "openai", "apiKey": "sk-later-0123456789", "name": "later"}
+        assert httpx.post(f"{gateway.address}/api/providers", json=added, headers=ADMIN).status_code == 201
+        assert sum_of_others(gateway) == 0
+
+    async def test(installation: Installation) -> None:
+        assert (await installation.keys.find(KEY)).name == "bootstrap"
+        assert len(await installation.connections.list_all()) == 9
+
+    within(Environment(data_dir=tmp_path), test)
+
+
+def sum_of_others(gateway: RunningGateway) -> int:
+    return sum(one.other for one in gateway.call(gateway.installation.resealer().counts()))
+
+
+def test_a_key_of_the_operator_s_own_is_changed_in_two_steps(tmp_path: Path) -> None:
+    before = Environment(data_dir=tmp_path, secret_key=CHOSEN)
+    after = Environment(data_dir=tmp_path, secret_key=NEXT)
+    within(before, fill)
+    with pytest.raises(ConfigError, match="--new-key"):
+        rotate(before)
+    from pointsman.keyring import configured_key
+
+    assert not rotate(before, configured_key(NEXT)).finished
+    within(before, check_readable)
+    within(after, check_readable)
+    assert rotate(after).finished
+    within(after, check_readable)
+    with pytest.raises(ConfigError, match="was replaced"):
+        within(before, check_readable)
+    with pytest.raises(ConfigError, match="was used before"):
+        rotate(after, configured_key(CHOSEN))
+
+
+def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:
+    environment = Environment(data_dir=tmp_path)
+    broken = b"\x01" + bytes(40)
+
+    async def damage(installation: Installation) -> None:
+        await fill(installation)
+        async with installation.database.write() as connection:
+            await connection.execute(connections.update().where(connections.c.id == "c3").values(sealed_secret=broken))
+
+    async def check(installation: Installation) -> None:
+        async with installation.database.read() as connection:
+            query = select(func.count()).where(connections.c.sealed_secret == broken)
+            assert (await connection.execute(query)).scalar_one() == 1
+
+    within(environment, damage)
+    assert rotate(environment).resealed.unreadable == ("connections.sealed_secret of 'c3'",)
+    within(environment, check)
