@@ -25,6 +25,7 @@ from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
@@ -50,6 +51,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.guardrails import GuardrailRepository
 from pointsman.storage.guards import GuardRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
@@ -196,8 +198,9 @@ class Installation:
         clock = self.clock
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.guardrails = GuardrailService(GuardrailRepository(database), self.accounts, clock)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
-        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
 
     def resealer(self) -> "Resealer":

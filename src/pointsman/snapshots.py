@@ -60,7 +60,7 @@ class SnapshotMaker:
         keys = await installation.keys.table()
         installed = weights_status(installation.data_dir).installed
         connections, settings = installation.connections, installation.settings
-        local = parts.children is not None
+        local, guardrails = parts.children is not None, await installation.guardrails.table()
         combos = await installation.combos.book()
         catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
         return Snapshot(
@@ -73,5 +73,8 @@ class SnapshotMaker:
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
             guards=await parts.guards.guarding(named=keys.guarded),
-            budgets=await installation.budgets.table(credits=settings.credits.enforced, prepaid=keys.prepaid),
+            budgets=await installation.budgets.table(
+                credits=settings.credits.enforced, prepaid=keys.prepaid, guardrails=guardrails
+            ),
+            guardrails=guardrails,
         )

@@ -10,6 +10,7 @@ from pointsman.canonical.windows import KINDS, LONGEST_SECONDS, SHORTEST_SECONDS
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.policy.budgets import NANO, BudgetTable, moment, reset_of
+from pointsman.policy.guardrails import GuardrailTable
 from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope
 
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
@@ -50,6 +51,7 @@ class BudgetService:
         alerts: Sequence[int] = (),
         hard: bool = True,
         source: str = OPERATOR,
+        include_byok: bool = False,
     ) -> tuple[BudgetRow, int]:
         """Set a budget; the one of the same owner, window and source is changed. Raises ConfigError naming the field.
 
@@ -68,6 +70,7 @@ class BudgetService:
             alerts=tuple(sorted(set(alerts))),
             hard=hard,
             source=source,
+            include_byok=include_byok,
             created_at=now,
             updated_at=now,
         )
@@ -112,10 +115,13 @@ class BudgetService:
         """What is stored as spent in the present window, and what the requests add up to: they must be equal."""
         return await self._rows.recount(row.id, row.window, self._clock.now_us())
 
-    async def table(self, *, credits: bool, prepaid: bool = False) -> BudgetTable | None:
+    async def table(
+        self, *, credits: bool, prepaid: bool = False, guardrails: GuardrailTable | None = None
+    ) -> BudgetTable | None:
         """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
         rows = await self._rows.load_all()
-        return BudgetTable(rows, credits=credits) if rows or credits or prepaid else None
+        binds = rows or credits or prepaid or (guardrails is not None and guardrails.budgeted)
+        return BudgetTable(rows, credits=credits, guardrails=guardrails) if binds else None
 
 
 def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class TokenCounting:
         """Answer a request for a count, in ``dialect``: a module with ``read_count_request``."""
         snapshot = self._gateway.snapshot
         try:
-            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
             refuse_secret(exchange.body)
             request: Request = dialect.read_count_request(exchange.body, call)
             files = self._gateway.files
@@ -43,7 +43,9 @@ class TokenCounting:
                 request = await snapshot.guards.counted(exchange.request_id, key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
-            if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
+            counts = endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request")
+            bound = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
+            if counts and (bound is None or bound.permits(target)):
                 await in_task()
                 tokens = await self._ask(endpoint, endpoint.hub, request, target.model)
         except GatewayError as error:
