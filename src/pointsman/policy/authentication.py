@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.credentials import COOKIE
-from pointsman.identity.keys import Key, KeyTable
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.keys import Key
 from pointsman.policy.authorization import is_taken
 
 # Where other vendors' clients put their key: Anthropic's, Google's, Azure's.
@@ -82,6 +83,14 @@ def is_own_page(headers: dict[bytes, bytes], public_origin: str | None) -> bool:
     except ValueError:
         return False
     return bool(host) and (host.encode() == headers.get(b"host", b"") or text == public_origin)
+
+
+def presented_by(headers: dict[bytes, bytes]) -> bytes | None:
+    """The credential of a request as it came, of whatever kind; None: there is none, or it is not understood."""
+    try:
+        return _presented(headers) or (cookie_of(headers) if b"cookie" in headers else None)
+    except GatewayError:
+        return None
 
 
 def _presented(headers: dict[bytes, bytes]) -> bytes | None:

@@ -11,7 +11,7 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.policy.budgets import NANO, BudgetTable, moment, reset_of
 from pointsman.policy.guardrails import GuardrailTable
-from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope
+from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope, Spending
 
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 MAX_SUBJECT: Final = 200
@@ -40,6 +40,8 @@ class BudgetService:
     def __init__(self, rows: BudgetRepository, clock: Clock) -> None:
         self._rows = rows
         self._clock = clock
+        self._shared: tuple[BudgetRow, ...] = ()  # as they were at this revision
+        self._revision: int | None = None
 
     async def set(
         self,
@@ -100,16 +102,13 @@ class BudgetService:
 
     async def standing(self, row: BudgetRow) -> Standing:
         """What was spent of a budget in the present window, and when it resets."""
+        return (await self.standings((row,)))[0]
+
+    async def standings(self, rows: Sequence[BudgetRow]) -> tuple[Standing, ...]:
+        """How some hundred budgets stand, asked together."""
         now = self._clock.now_us()
-        spending = await self._rows.spending(row.id, row.window, now)
-        return Standing(
-            spent=spending.spent,
-            held=spending.held,
-            remaining=max(0, row.limit_nano_usd - spending.spent),
-            calls=spending.calls,
-            unpriced_calls=spending.unpriced_calls,
-            resets_at=reset_of(row.window, row.window.period(now), spending.oldest),
-        )
+        spendings = await self._rows.spendings(rows, now)
+        return tuple(_standing(row, spendings[row.id], now) for row in rows)
 
     async def recount(self, row: BudgetRow) -> tuple[int, int]:
         """What is stored as spent in the present window, and what the requests add up to: they must be equal."""
@@ -119,9 +118,24 @@ class BudgetService:
         self, *, credits: bool, prepaid: bool = False, guardrails: GuardrailTable | None = None
     ) -> BudgetTable | None:
         """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
-        rows = await self._rows.load_all()
-        binds = rows or credits or prepaid or (guardrails is not None and guardrails.budgeted)
-        return BudgetTable(rows, credits=credits, guardrails=guardrails) if binds else None
+        revision = await self._rows.revision()
+        if revision != self._revision:
+            self._shared, self._revision = await self._rows.load_shared(), revision
+        binds = self._shared or credits or prepaid or (guardrails is not None and guardrails.budgeted)
+        if not binds and not await self._rows.any_of_keys():
+            return None
+        return BudgetTable(self._shared, credits=credits, guardrails=guardrails)
+
+
+def _standing(row: BudgetRow, spending: Spending, now: int) -> Standing:
+    return Standing(
+        spent=spending.spent,
+        held=spending.held,
+        remaining=max(0, row.limit_nano_usd - spending.spent),
+        calls=spending.calls,
+        unpriced_calls=spending.unpriced_calls,
+        resets_at=reset_of(row.window, row.window.period(now), spending.oldest),
+    )
 
 
 def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:

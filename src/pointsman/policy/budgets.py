@@ -27,6 +27,7 @@ from pointsman.storage.budgets import BudgetRow, Scope
 Unpriced = Literal["allow", "refuse"]
 TAG_HEADER: Final = b"x-pointsman-tags"
 MAX_TAGS: Final = 8
+MOST_KEYS: Final = 50_000  # whose budgets are remembered until they are put together anew
 NANO: Final = 1_000_000_000
 RETRY_SECONDS: Final = 1.0
 _SHARED: Final = frozenset(("guardrail", "workspace", "member"))  # budgets that OpenRouter's API answers 403 for
@@ -46,7 +47,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class BudgetTable:
-    """Which budgets bind whom, in one configuration.
+    """Which budgets bind whom, in one configuration; those of a key itself come with the key.
 
     ``credits``: each account's credit is one more; that of an agent's account always is. ``guardrails`` have budgets of
     their own; operators may set further ones, whose subject is the guardrail's id, a slash and the key's.
@@ -72,12 +73,13 @@ class BudgetTable:
         if self._tagged and TAG_HEADER in headers:
             return self._bind(key, tags_of(headers[TAG_HEADER]))
         if key.id not in self._of_keys:
+            if len(self._of_keys) >= MOST_KEYS:
+                self._of_keys.clear()
             self._of_keys[key.id] = self._bind(key, ())
         return self._of_keys[key.id]
 
     def _bind(self, key: Key, tags: tuple[str, ...]) -> Bound | None:
         subjects: list[tuple[Scope, str | None]] = [
-            ("key", key.id),
             ("account", key.account_id),
             ("workspace", key.workspace_id),
             ("member", key.owner),
@@ -86,7 +88,8 @@ class BudgetTable:
         bounds = self._guardrails.of(key) if self._guardrails is not None else None
         if bounds is not None:
             subjects += [("guardrail", f"{name}/{key.id}") for name in bounds.ids]
-        rows = [row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ())]
+        shared = (row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ()))
+        rows = [*key.budgets, *shared]
         if bounds is not None:
             rows += bounds.budgets
         if self._credits or key.kind == PREPAID:

@@ -158,7 +158,7 @@ class RouterKeys:
 
     async def list_page(self, wanted: KeyFilter, limit: int, offset: int) -> tuple[RouterKey, ...]:
         """Up to ``limit`` of those wanted, newest first."""
-        rows, _ = await self._keys.list_page(wanted, limit, offset)
+        rows = await self._keys.page(wanted, limit, offset)
         return await self._with_figures(rows)
 
     async def own(self, caller: Key) -> RouterKey | None:

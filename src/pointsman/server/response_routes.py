@@ -27,6 +27,7 @@ from pointsman.policy.key_habits import NO_LOG
 from pointsman.policy.stored_responses import Owner, StoredResponses
 from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
+from pointsman.server.arrivals import stay_known
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
 from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
@@ -304,6 +305,7 @@ class SocketFlow:
     async def stream(self, body: bytes) -> AsyncIterator[bytes]:
         """The events of one response; it is kept like any other."""
         routes = self._routes
+        await stay_known(routes._gateway.late_keys, self._exchange, routes._clock.now_us())
         headers, keys = self._exchange.headers, routes._gateway.snapshot.keys
         key = authenticate(headers, keys, routes._clock.now_us(), self._exchange.path)  # is it still valid?
         wishes = routes._wishes_of(body) or Wishes()

@@ -32,6 +32,9 @@ budgets: Final = Table(
     CheckConstraint("limit_nano_usd >= 0", name="limit"),
 )
 
+Index(None, budgets.c.scope, budgets.c.id)
+Index(None, budgets.c.subject, budgets.c.id)
+
 # What was spent. ``opening_nano_usd`` of it was spent before the budget was made. ``recall`` grows when somebody is
 # short of money: whoever holds some that no call needs gives it back.
 budget_periods: Final = Table(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import Window
@@ -12,10 +12,13 @@ from pointsman.storage import configuration, tables
 from pointsman.storage.budget_leases import lock_budgets
 from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
 from pointsman.storage.database import Database
+from pointsman.storage.keys import mark_changed
 
 Scope = Literal["key", "account", "workspace", "member", "guardrail", "tag"]
 # The column of `requests` that tells what a subject has spent before it had a budget. Others begin at zero.
 _OWNERS: Final = {"key": "key_id", "workspace": "workspace_id", "account": "account_id"}
+_SHARED_SCOPES: Final = ("account", "workspace", "member", "guardrail", "tag")
+_SLICE: Final = 1000  # ids in one query
 _CHILDREN: Final = (budget_periods, budget_leases, budget_alerts)
 
 
@@ -87,7 +90,7 @@ class BudgetRepository:
                 kept = msgspec.structs.replace(row, id=found.id, created_at=found.created_at)
                 await connection.execute(update(budgets).where(budgets.c.id == found.id).values(_values(kept)))
                 row = kept
-            return row, await configuration.bump(connection)
+            return row, await _bump(connection, row.scope, row.subject)
 
     async def _spent_before(self, connection: AsyncConnection, row: BudgetRow) -> tuple[int, int]:
         """The newest row of `requests`, and what the owner has spent up to there: asked without keeping others out."""
@@ -115,19 +118,18 @@ class BudgetRepository:
         """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
         async with self._database.write() as connection:
             await self._database.in_order(connection)
-            if not await self._forget(connection, budget_id):
-                return None
-            return await configuration.bump(connection)
+            gone = await self._forget(connection, budget_id)
+            return None if gone is None else await _bump(connection, gone.scope, gone.subject)
 
-    async def _forget(self, connection: AsyncConnection, budget_id: str) -> bool:
-        """Delete a budget and all that was spent of it; False: there is none."""
+    async def _forget(self, connection: AsyncConnection, budget_id: str) -> Any:
+        """Delete a budget and all that was spent of it; gives whose it was. None: there is none."""
         await lock_budgets(connection, self._database.kind, (budget_id,))
-        gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
-        if not gone:
-            return False
-        for table in _CHILDREN:
-            await connection.execute(delete(table).where(table.c.budget_id == budget_id))
-        return True
+        of = delete(budgets).where(budgets.c.id == budget_id).returning(budgets.c.scope, budgets.c.subject)
+        gone = (await connection.execute(of)).one_or_none()
+        if gone is not None:
+            for table in _CHILDREN:
+                await connection.execute(delete(table).where(table.c.budget_id == budget_id))
+        return gone
 
     async def get(self, budget_id: str) -> BudgetRow | None:
         """The budget with this id."""
@@ -135,49 +137,65 @@ class BudgetRepository:
             row = (await connection.execute(select(budgets).where(budgets.c.id == budget_id))).one_or_none()
         return None if row is None else _row(row)
 
-    async def load_all(self) -> tuple[BudgetRow, ...]:
-        """Every budget, for the snapshot in memory."""
+    async def revision(self) -> int:
+        """The configuration's revision at the last change of a budget that is not a key's."""
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(select(budgets).order_by(budgets.c.id)))
+            return await configuration.revision_of(connection, "budgets_revision")
+
+    async def load_shared(self) -> tuple[BudgetRow, ...]:
+        """Every budget that is not a key's, for the snapshot in memory."""
+        query = select(budgets).where(budgets.c.scope.in_(_SHARED_SCOPES)).order_by(budgets.c.id)
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(query))
+
+    async def any_of_keys(self) -> bool:
+        """Whether any key has a budget of its own."""
+        query = select(budgets.c.id).where(budgets.c.scope == "key").limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
+
+    async def of_keys(self, key_ids: Sequence[str]) -> dict[str, tuple[BudgetRow, ...]]:
+        """The budgets of these keys, by key; those that have none are left out."""
+        found: dict[str, tuple[BudgetRow, ...]] = {}
+        for start in range(0, len(key_ids), _SLICE):
+            some = key_ids[start : start + _SLICE]
+            async with self._database.read() as connection:
+                for row in map(_row, await connection.execute(subjects_query("key", some))):
+                    found[row.subject] = (*found.get(row.subject, ()), row)
+        return {subject: tuple(sorted(rows, key=lambda row: row.id)) for subject, rows in found.items()}
 
     async def list_page(
         self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
     ) -> tuple[BudgetRow, ...]:
         """Up to ``limit`` budgets in the order of their ids, behind ``after``; of this scope and subject if given."""
-        query = select(budgets).order_by(budgets.c.id).limit(limit)
-        for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
-            if value is not None:
-                query = query.where(column == value)
-        if after is not None:
-            query = query.where(budgets.c.id > after)
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(query))
+            return tuple(_row(row) for row in await connection.execute(page_query(limit, after, scope, subject)))
 
     async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
         """The budgets of these subjects, a hundred or so, that ``source`` keeps."""
-        query = select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+        query = subjects_query(scope, subjects).where(budgets.c.source == source)
         async with self._database.read() as connection:
-            rows = await connection.execute(query.where(budgets.c.source == source).order_by(budgets.c.id))
-            return tuple(_row(row) for row in rows)
+            rows = [_row(row) for row in await connection.execute(query)]
+        return tuple(sorted(rows, key=lambda row: row.id))
 
-    async def spending(self, budget_id: str, window: Window, at: int) -> Spending:
-        """What was spent and is held in the window that ends at the instant ``at``."""
-        lowest, highest = window.span(window.period(at))
-        columns = budget_periods.c
-        where = (columns.budget_id == budget_id, columns.period.between(lowest, highest))
-        sums = [func.coalesce(func.sum(columns[name]), 0) for name in ("spent_nano_usd", "calls", "unpriced_calls")]
-        query = select(*sums).where(*where)
-        oldest = select(func.min(columns.period)).where(*where, columns.spent_nano_usd > 0)
+    async def spendings(self, rows: Sequence[BudgetRow], at: int) -> dict[str, Spending]:
+        """What was spent and is held of budgets, a few hundred, in the windows that end at ``at`` (us); by id."""
+        found: dict[str, Spending] = {}
+        spans: dict[tuple[int, int], list[str]] = {}
+        for row in rows:
+            spans.setdefault(row.window.span(row.window.period(at)), []).append(row.id)
         async with self._database.read() as connection:
-            spent, calls, unpriced = (await connection.execute(query)).one()
-            first = (await connection.execute(oldest)).scalar_one_or_none()
-            held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
-        return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
+            for span, ids in spans.items():
+                held = {row[0]: int(row[1]) for row in await connection.execute(_held(ids, *span))}
+                spent = {row.budget_id: row for row in await connection.execute(_spent(ids, *span))}
+                for budget_id in ids:
+                    found[budget_id] = _spending(spent.get(budget_id), held.get(budget_id, 0))
+        return found
 
     async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
         """The budgets without a window of these subjects, which ``source`` keeps, and what is spent of each."""
-        which = (budgets.c.scope == scope, budgets.c.subject.in_(subjects), budgets.c.source == source)
-        query = select(budgets).where(*which, budgets.c.window_kind == "none")
+        query = subjects_query(scope, subjects)
+        query = query.where(budgets.c.source == source, budgets.c.window_kind == "none")
         spent = func.coalesce(func.sum(budget_periods.c.spent_nano_usd), 0)
         async with self._database.read() as connection:
             rows = [_row(row) for row in await connection.execute(query)]
@@ -212,12 +230,60 @@ class BudgetRepository:
         return spent, counted
 
 
-def _held(budget_id: str, lowest: int, highest: int) -> Any:
+def subjects_query(scope: str, subjects: Sequence[str]) -> Select[Any]:
+    """The query of what some subjects have, in no order: ordered by id, SQLite would walk all ids for them."""
+    return select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+
+
+def page_query(limit: int, after: str | None, scope: str | None, subject: str | None) -> Any:
+    """The query of a page: it walks the index of what it is asked for."""
+    query = select(budgets).order_by(budgets.c.id).limit(limit)
+    for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
+        if value is not None:
+            query = query.where(column == value)
+    return query if after is None else query.where(budgets.c.id > after)
+
+
+async def _bump(connection: AsyncConnection, scope: str, subject: str) -> int:
+    """Count a change: a key's budget is read with the key, all others are read together."""
+    if scope != "key":
+        return await configuration.bump(connection, "budgets_revision")
+    revision = await configuration.bump(connection)
+    await mark_changed(connection, tables.keys.c.id == subject, revision)
+    return revision
+
+
+def _spent(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
+    columns = budget_periods.c
+    sums = (func.sum(columns[name]).label(name) for name in ("spent_nano_usd", "calls", "unpriced_calls"))
+    oldest = func.min(case((columns.spent_nano_usd > 0, columns.period))).label("oldest")
+    query = select(columns.budget_id, *sums, oldest).group_by(columns.budget_id)
+    return query.where(columns.budget_id.in_(budget_ids), columns.period.between(lowest, highest))
+
+
+def _held(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
     leases = budget_leases.c
-    return select(func.coalesce(func.sum(leases.granted_nano_usd - leases.settled_nano_usd), 0)).where(
-        leases.budget_id == budget_id,
-        leases.period.between(lowest, highest),
-        leases.granted_nano_usd > leases.settled_nano_usd,
+    held = func.sum(leases.granted_nano_usd - leases.settled_nano_usd)
+    return (
+        select(leases.budget_id, held)
+        .where(
+            leases.budget_id.in_(budget_ids),
+            leases.period.between(lowest, highest),
+            leases.granted_nano_usd > leases.settled_nano_usd,
+        )
+        .group_by(leases.budget_id)
+    )
+
+
+def _spending(row: Row[Any] | None, held: int) -> Spending:
+    if row is None:
+        return Spending(held=held)
+    return Spending(
+        spent=int(row.spent_nano_usd),
+        held=held,
+        calls=int(row.calls),
+        unpriced_calls=int(row.unpriced_calls),
+        oldest=row.oldest,
     )
 
 

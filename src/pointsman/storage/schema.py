@@ -14,6 +14,7 @@ from pointsman.storage import (
     payments,
     sign_in_failures,
     tables,
+    usage_sums,
 )
 
 metadata = tables.metadata
@@ -32,4 +33,5 @@ MODULES = (
     audit,
     master_keys,
     sign_in_failures,
+    usage_sums,
 )
