@@ -16,7 +16,7 @@ from pointsman.canonical.files import FileQuery, StoredFile
 from pointsman.errors import ConfigError
 from pointsman.identity.audit_check import check_log
 from pointsman.installation import Installation, open_installation
-from pointsman.keyring import LASTING, MasterKey, Secret
+from pointsman.keyring import LASTING, MasterKey, Secret, configured_key
 from pointsman.policy.stored_files import FileOwner
 from pointsman.policy.stored_responses import Owner
 from pointsman.resealing import COLUMNS
@@ -47,6 +47,14 @@ async def run():
 
 asyncio.run(run())
 """
+
+
+GUARD = {
+    "name": "asking",
+    "rules": [
+        {"name": "ask", "kind": "webhook", "url": "https://203.0.113.9/", "secret": "guard-secret-of-many-letters"}
+    ],
+}
 
 
 def nothing(*_: object) -> None:
@@ -85,6 +93,7 @@ async def fill(installation: Installation) -> None:
             proxy=Secret("http://user:proxy-secret@203.0.113.9:8080"),
         )
         await installation.connections.add(new)
+    await installation.guards.create(GUARD)
     await installation.engines.set({}, Secret("engine-key"))
     await installation.files.add(FILES, "c1", FILE)
     await installation.responses.keep(RESPONSES, BODY, ANSWER)
@@ -97,6 +106,8 @@ async def check_readable(installation: Installation) -> None:
     """All that `fill` has stored."""
     rows = await installation.connections.list_all()
     assert [(row.problem, row.has_secret, row.extra_keys) for row in rows] == [(None, True, 1)] * 8
+    guard = next(one for one in await installation.guards.guards() if one.name == "asking")
+    assert guard.rules[0].secret == Secret("guard-secret-of-many-letters")
     engine = await installation.engines.current()
     assert engine is not None
     assert engine.secret == Secret("engine-key")
@@ -148,7 +159,7 @@ def test_everything_is_readable_with_the_new_key_and_nothing_with_the_old(tmp_pa
     for _ in range(2):  # and once more, when what is kept of the first generation stands sealed with the second
         done = rotate(environment)
         assert (done.finished, done.resumed, done.resealed.unreadable) == (True, False, ())
-        assert done.resealed.values == 8 * 4 + 4
+        assert done.resealed.values == 8 * 4 + 5
         within(environment, after)
     assert bytes.fromhex(key_file(tmp_path)) != old
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
@@ -218,8 +229,6 @@ def test_a_key_of_the_operator_s_own_is_changed_in_two_steps(tmp_path: Path) -> 
     within(before, fill)
     with pytest.raises(ConfigError, match="--new-key"):
         rotate(before)
-    from pointsman.keyring import configured_key
-
     assert not rotate(before, configured_key(NEXT)).finished
     within(before, check_readable)
     within(after, check_readable)
@@ -229,6 +238,18 @@ def test_a_key_of_the_operator_s_own_is_changed_in_two_steps(tmp_path: Path) -> 
         within(before, check_readable)
     with pytest.raises(ConfigError, match="was used before"):
         rotate(after, configured_key(CHOSEN))
+
+
+def test_a_process_outlives_the_operator_s_old_key(tmp_path: Path) -> None:
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        await asyncio.to_thread(rotate, Environment(data_dir=tmp_path, secret_key=CHOSEN), configured_key(NEXT))
+        await installation.secrets.refresh()
+        assert (await asyncio.to_thread(rotate, Environment(data_dir=tmp_path, secret_key=NEXT))).finished
+        await installation.secrets.refresh()
+        await check_readable(installation)
+
+    within(Environment(data_dir=tmp_path, secret_key=CHOSEN), test)
 
 
 def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:

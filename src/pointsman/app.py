@@ -111,7 +111,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
-        self.guards = GuardDesk((installation.guards,), self.client, self._clock)
+        self.guards = GuardDesk((installation.guards, installation.guardrails), self.client, self._clock)
         self.alerts = alert_sender(installation, self.client)
         self.payments = _open_payments(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)

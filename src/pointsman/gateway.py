@@ -18,6 +18,7 @@ from pointsman.identity.key_table import KeyTable
 from pointsman.identity.late_keys import LateKeys
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.guardrails import GuardrailTable
 from pointsman.policy.ip_filter import IpFilter
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
@@ -128,6 +129,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     presets: Presets = {}
     budgets: BudgetTable | None = None
     ip_filter: IpFilter | None = None
+    guardrails: GuardrailTable | None = None
     guards: "Guarding | None" = None  # what looks at contents; None: nobody does
 
 

@@ -27,6 +27,7 @@ from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
@@ -52,6 +53,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.guardrails import GuardrailRepository
 from pointsman.storage.guards import GuardRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_SECONDS: Final = 10.0
 APPLY_POLL_SECONDS: Final = 0.02
+APPLIED_WITHIN_SECONDS: Final = 5.0  # a server takes a tenth of a second; one under heavy load, some seconds
 log = structlog.get_logger("pointsman.installation")
 
 
@@ -197,9 +200,10 @@ class Installation:
         clock = self.clock
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.guardrails = GuardrailService(GuardrailRepository(database), self.accounts, clock)
         self.key_source = KeySource(self.key_rows, self.budget_rows, self.settings.identity.keys_in_memory, self.tokens)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
-        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
 
     def key_table(self) -> KeyTable:
@@ -233,11 +237,8 @@ class Installation:
             found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
         return found
 
-    async def await_revision(self, revision: int, seconds: float = DEAD_AFTER_SECONDS) -> bool:
-        """Wait until every live server works with ``revision`` or a later one; False when one does not in time.
-
-        Within the usual time a server that has died counts as live no more: then all that are left have it.
-        """
+    async def await_revision(self, revision: int, seconds: float = APPLIED_WITHIN_SECONDS) -> bool:
+        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
         deadline = self.clock.monotonic() + seconds
         while True:
             live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))

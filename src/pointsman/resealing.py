@@ -12,13 +12,14 @@ from sqlalchemy import ColumnElement, LargeBinary, Table, func, literal, select,
 
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
+from pointsman.policy.guards import PURPOSE as GUARDS
 from pointsman.policy.kept_answers import PURPOSE as KEPT_ANSWERS
 from pointsman.policy.response_cache import PURPOSE as CACHED_ANSWERS
 from pointsman.policy.state_store import PURPOSE as STATES
 from pointsman.policy.state_store import owner_of
 from pointsman.policy.stored_files import PURPOSE as FILES
 from pointsman.policy.stored_responses import PURPOSE as RESPONSES
-from pointsman.storage import tables
+from pointsman.storage import guards, tables
 from pointsman.storage.database import Database
 from pointsman.upstream.declared import EXTRA_PURPOSE, HEADERS_PURPOSE, PROXY_PURPOSE, SECRET_PURPOSE
 from pointsman.upstream.engines import PURPOSE as ENGINES
@@ -56,6 +57,7 @@ COLUMNS: Final = (
     _column(tables.connections, "sealed_proxy", (PROXY_PURPOSE,), _by_id),
     _column(tables.connections, "sealed_headers", (HEADERS_PURPOSE,), _by_id),
     _column(tables.connections, "sealed_extra", (EXTRA_PURPOSE,), _by_id),
+    _column(guards.guards, "sealed_secrets", (GUARDS,), lambda row: str(row["name"])),
     _column(tables.routing_engines, "sealed_key", (ENGINES,), lambda row: str(row["name"])),
     _column(tables.files, "sealed", (FILES,), lambda row: f"{row['workspace_id']}/{row['wire']}/{row['id']}"),
     _column(tables.responses, "sealed", (RESPONSES,), lambda row: f"{row['workspace_id']}/{row['id']}"),

@@ -57,12 +57,21 @@ class Rotation:
         if rows[-1].state == "announced":
             await self._keys.repository.promote(new, old)
             await self._confirm()
-        resealed = await self._resealer.run(progress)
-        finished = self._keys.base_id == new
+        resealed = await self._reseal(progress)
+        finished = self._keys.opened_with == new
         if finished:
             await self._keys.repository.retire(new, old, self._clock.now_us())
             await self._confirm()
         return Rotated(key_id=new, resumed=resumed, finished=finished, resealed=resealed)
+
+    async def _reseal(self, progress: Callable[[str, int], None]) -> Resealed:
+        """Until nothing is left: what a server had sealed before it knew the new key may have come in late."""
+        last = await self._resealer.run(progress)
+        values = last.values
+        while last.values:
+            last = await self._resealer.run(progress)
+            values += last.values
+        return Resealed(values=values, unreadable=last.unreadable)
 
     async def _confirm(self) -> None:
         """This process and every live server know the latest state. Raises ConfigError."""

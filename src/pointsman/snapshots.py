@@ -73,7 +73,7 @@ class SnapshotMaker:
         news = await installation.key_source.news(self.keys.revision if is_fresh else None, revision)
         installed = weights_status(installation.data_dir).installed
         connections, settings = installation.connections, installation.settings
-        local = parts.children is not None
+        local, guardrails = parts.children is not None, await installation.guardrails.table()
         combos = await installation.combos.book()
         catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
         snapshot = Snapshot(
@@ -86,6 +86,9 @@ class SnapshotMaker:
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
             guards=await parts.guards.guarding(named=self.keys.may_name_guards(news)),
-            budgets=await installation.budgets.table(credits=settings.credits.enforced, prepaid=news.prepaid),
+            budgets=await installation.budgets.table(
+                credits=settings.credits.enforced, prepaid=news.prepaid, guardrails=guardrails
+            ),
+            guardrails=guardrails,
         )
         return snapshot, news

@@ -137,7 +137,9 @@ def test_a_webhooks_secret_signs_and_is_never_shown_and_lies_sealed(tmp_path: Pa
             del rule["secret"]
             changed = call(gateway, "PATCH", "/team", {"rules": [rule | {"timeout_seconds": 9}]})  # it is kept
             assert changed.json()["rules"][0]["has_secret"] is True
-            for answer in (made, changed, call(gateway, "GET"), call(gateway, "GET", "/team")):
+            moved = call(gateway, "PATCH", "/team", {"everybody": True, "keys": ["key_1"]})
+            assert moved.json()["rules"] == changed.json()["rules"]
+            for answer in (made, changed, moved, call(gateway, "GET"), call(gateway, "GET", "/team")):
                 assert SECRET.encode() not in answer.body
             assert SECRET not in gateway.log_text()
         with running_gateway(tmp_path, {"connections": [row]}) as gateway:

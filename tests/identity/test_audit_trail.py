@@ -264,11 +264,13 @@ def test_rows_are_found_by_what_is_asked_for_and_paged(database_place: DatabaseP
 def test_of_strangers_in_a_crowd_the_number_is_kept(sqlite_place: DatabasePlace) -> None:
     async def test(trail: AuditTrail, database: Database) -> None:
         for number in range(STRANGERS_PER_MINUTE + 40):
-            await trail.note_stranger(entry(number, outcome="refused", status=401))
+            await trail.note_unchanged(entry(number, outcome="refused", status=401))
+        await trail.note_unchanged(entry(1, outcome="refused", status=403, credential_id="key_1"))
         await trail.aclose()
         rows = await trail.repository.page(EVERYTHING, 1000)
-        assert len(rows) == STRANGERS_PER_MINUTE + 1
-        assert (rows[0].entry.action, rows[0].entry.count) == ("audit.strangers", 40)
+        assert len(rows) == STRANGERS_PER_MINUTE + 2
+        assert rows[1].entry.credential_id == "key_1"
+        assert (rows[0].entry.action, rows[0].entry.count) == ("audit.suppressed", 40)
         assert (await check_log(trail)).is_right
 
     with_log(sqlite_place, test)

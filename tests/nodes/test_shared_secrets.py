@@ -18,6 +18,7 @@ from pointsman.testing import RunningSimulator
 from raw_client import Answer, ask, chat, request
 from serve_process import PROGRAM, ServeProcess, serving
 
+pytestmark = pytest.mark.timeout(180)  # some seconds on an idle machine: each command is a process
 PASSWORD = "four words are enough"
 
 
@@ -66,7 +67,6 @@ def test_one_command_changes_the_key_of_all_nodes_while_they_serve(
             assert ask(node.port, chat(model="stored/sim-model")).status == 200
     run(two, "connections", "add", "later", "--kind", "openai", *place)
     assert ask(one.port, chat(model="later/sim-model")).status == 200
-    assert sum(row["other"] for row in json.loads(run(one, "secrets", "status", "--json"))["sealed"]) == 0
 
 
 def test_wrong_passwords_count_together_and_both_nodes_write_one_log(nodes: tuple[ServeProcess, ServeProcess]) -> None:

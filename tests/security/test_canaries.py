@@ -179,7 +179,8 @@ def audit(found: Harvest) -> str:
     file = next(found.gateway.data_dir.glob("*.db"))
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        rows = [database.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables if "audit" in name]
+        rows = [row for name in tables if "audit" in name for row in database.execute(f'SELECT * FROM "{name}"')]
+    assert rows
     return str(rows)
 
 

@@ -33,6 +33,7 @@ TOLD = re.compile(r"webhook|hooks?\b|inbound|events?/receive|notify")
 KNOWN = {
     "/api/providers/agy-auth/import": "reads one token file, keeps nothing",
     "/api/providers/agy-auth/import-bulk": "the same of several",
+    "/.well-known/ai-plugin.json": "says what this server offers, and takes nothing in",
 }
 GUESSED = (
     "/mcp", "/api/mcp", "/v1/mcp", "/mcp/sse", "/api/mcp/stdio", "/api/mcp/servers", "/api/mcp/test", "/api/plugins",

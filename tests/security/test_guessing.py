@@ -12,9 +12,8 @@ import pytest
 from driven_clock import DrivenClock
 from gateway import KEY, RunningGateway, running_gateway
 from pointsman.identity.credentials import new_secret
-from pointsman.identity.guessing import Guessing
+from pointsman.identity.guessing import MAX_SOURCES, Guessing
 from pointsman.identity.keys import KeyChange, NewKey
-from pointsman.identity.lockout import MAX_SOURCES
 from pointsman.keyring import MasterKey
 
 ROUNDS = 700  # of each kind; more find smaller differences, which nobody could use either

@@ -22,6 +22,7 @@ CATALOGUE = "what every caller may use: nothing in it is anybody's"
 # Management routes with a parameter: what it names.
 VIEWS = {
     "/api/pointsman/budgets/{budget_id}": INSTALLATION,
+    "/api/pointsman/guards/{name}": INSTALLATION,
     "/api/v1/keys/{fingerprint}": "router key",
     "/api/v1/presets/{slug}": INSTALLATION,
     "/openapi/{name}": CATALOGUE,

@@ -20,10 +20,12 @@ from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError
 from pointsman.guard_settings import GuardRuleSettings
 from pointsman.hub.fetching import fetch_parts
+from pointsman.keyring import Secret
 from pointsman.upstream import egress
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.guard_hook import GuardHook, HookFailed
 from pointsman.upstream.identity_documents import DocumentError, fetch_document
+from pointsman.upstream.json_posts import JsonPost
 from pointsman.upstream.origins import Origin
 from upstream_peers import Peer, get, listening, run, upstream_client
 
@@ -65,6 +67,7 @@ ORIGINS: Final = {
     ("upstream/budget_alerts.py", "allow_private"),  # budgets.webhook of the file
     ("upstream/guard_hook.py", "settings.allow_private"),  # a rule's own
     ("upstream/identity_documents.py", "allow_private"),  # a provider's own; declared issuers are the operator's
+    ("upstream/json_posts.py", "allow_private"),  # a facilitator of payments or a chain's node: the file's, as it says
     ("upstream/notdiamond.py", "settings.allow_private"),  # an engine's own
     ("upstream/probes.py", "allow_private"),  # a connection's
     ("upstream/endpoints.py", "allow_private"),  # a connection's
@@ -174,7 +177,12 @@ async def fetch_identity(client: UpstreamClient, url: str) -> None:
 async def ask_guard(client: UpstreamClient, url: str) -> None:
     """A rule's webhook."""
     settings = GuardRuleSettings(name="hook", kind="webhook", url=url, allow_private=False)
-    await GuardHook("hook", settings, None, client, SystemClock()).judge("req_1", "m", [])
+    await GuardHook("hook", settings, client, SystemClock()).judge(("request", "req_1"), "m", [])
+
+
+async def post_json(client: UpstreamClient, url: str) -> None:
+    """A facilitator of payments, a chain's node."""
+    await JsonPost("it", client, Secret(url)).ask(b"{}", 5.0)
 
 
 async def call_upstream(client: UpstreamClient, url: str) -> None:
@@ -187,6 +195,7 @@ async def call_upstream(client: UpstreamClient, url: str) -> None:
 
 WAYS: Final[dict[str, Callable[[UpstreamClient, str], Awaitable[None]]]] = {
     "pictures": fetch_picture, "identity": fetch_identity, "guards": ask_guard, "upstreams": call_upstream,
+    "payments": post_json,
 }  # fmt: skip
 
 

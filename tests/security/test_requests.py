@@ -334,3 +334,55 @@ def test_nothing_is_written_that_a_spreadsheet_would_calculate(client: httpx.Cli
                     "content-type", ""
                 )
                 assert not re.search("csv|excel|spreadsheet|tab-separated", kind), path
+
+
+MOVES = (
+    {"url": "{trap}/v1"},
+    {"providerSpecificData": {"baseUrl": "{trap}/v1"}},
+    {"url": "{trap}/v1", "apiKey": "sk-***"},
+    {"url": "{trap}/v1", "apiKey": "", "headers": {"x-tenant": "****"}},
+)
+
+
+def test_a_stored_key_of_a_routing_service_goes_to_no_other_host(client: httpx.Client, trap: Trap) -> None:
+    path, new = "/api/pointsman/profiles/notdiamond", {"api_key": KEYS["sim"], "base_url": "https://routing.example"}
+    try:
+        assert client.put(path, json=new).status_code == 200
+        refused = client.put(path, json={"base_url": trap.address, "allow_private": True})
+        assert (refused.status_code, "api_key" in refused.text) == (400, True)
+        assert client.put(path, json={"timeout_ms": 900}).status_code == 200
+        moved = client.put(path, json={"base_url": "https://other.example", "api_key": "nd-another-0123456789"})
+        assert moved.status_code == 200
+    finally:
+        client.delete(path)
+
+
+@pytest.mark.parametrize("move", MOVES, ids=str)
+@pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
+def test_a_stored_key_goes_to_no_other_host_by_a_change_of_its_connections_address(
+    client: httpx.Client, upstreams: dict[str, RunningSimulator], trap: Trap, method: str, move: dict[str, Any]
+) -> None:
+    """Who may change connections may use their keys, but is never shown one: not at a host of its own either."""
+    moved = json.loads(json.dumps(move).replace("{trap}", trap.address))
+    new = {"provider": "openai-compatible", "name": "stays", "url": upstreams["sim"].base_url, "apiKey": KEYS["sim"],
+           "allowPrivate": True, "headers": {"x-tenant": "kept"}}  # fmt: skip
+    made = client.post("/api/providers", json=new).json()["connection"]
+    path = f"/api/providers/{made['id']}"
+    try:
+        same = {"provider": "openai-compatible", "name": "stays", "allowPrivate": True}
+        answer = client.request(method, path if method != "POST" else "/api/providers", json={**same, **moved})
+        if answer.status_code == 400:
+            assert "apiKey" in answer.text
+        else:
+            assert answer.json()["connection"]["id"] != made["id"], "a connection of its own, without the key"
+        client.post(f"{path}/test")
+        client.post("/v1/chat/completions", json={"model": f"{made['id']}/m", "messages": HELLO})
+        assert trap.visits == 0
+        inside = upstreams["sim"].base_url.removesuffix("/v1") + "/v1/"
+        assert client.patch(path, json={"url": inside}).status_code == 200, "another path of the same host"
+        again = {"url": f"{trap.address}/v1", "apiKey": "sk-another-0123456789", "headers": None}
+        assert client.patch(path, json=again).status_code == 200, "with a new key it may go anywhere"
+    finally:
+        for row in client.get("/api/providers").json()["connections"]:
+            if row["name"] == "stays":
+                client.delete(f"/api/providers/{row['id']}")

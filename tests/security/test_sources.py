@@ -46,6 +46,8 @@ COMPARED: Final = {
     "policy/shared_calls.py: call.name.digest != name.digest",
     "storage/authorization_codes.py: _TABLE.c.digest == digest",  # a look-up by digest, in the database
     "storage/keys.py: _TABLE.c.digest == digest",
+    "storage/audit.py: audit.c.hash == digest",  # of a public chain
+    "storage/payments.py: payments.c.nonce == nonce",  # of a public payment
     "upstream/local_weights.py: digest != release.wheel_sha256",  # of a public file
 }
 # Processes that are started, and what stands in their command lines: nothing of a request.
@@ -137,7 +139,10 @@ def test_secrets_are_compared_in_constant_time_or_looked_up_by_digest() -> None:
     assert found == COMPARED, "compare secrets with hmac.compare_digest, or look digests up"
 
 
-@pytest.mark.parametrize("place", ["identity/agents.py", "policy/key_codes.py", "keyring.py"])
+@pytest.mark.parametrize(
+    "place",
+    ["identity/agents.py", "policy/key_codes.py", "secret.py", "upstream/open_id.py", "identity/audit_check.py"],
+)
 def test_what_has_to_be_compared_is_compared_by_hmac(place: str) -> None:
     assert "hmac.compare_digest(" in texts()[place]
 

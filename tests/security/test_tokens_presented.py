@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from pointsman.errors import ConfigError
 from pointsman.identity.users import NewUser
 from pointsman.testing import OpenAIChat, running_simulator
 
@@ -148,7 +149,6 @@ def test_without_the_master_key_nothing_that_was_stored_is_readable(tmp_path: Pa
             httpx.Client(base_url=gateway.address, headers=headers, timeout=20) as client,
         ):
             identifier = client.post("/api/providers", json=row).json()["connection"]["id"]
-            other = client.post("/api/v1/keys", json={"name": "other"}).json()["key"]
             made = client.post("/v1/responses", json={"model": f"{identifier}/m", "input": SAID, "store": True})
             assert made.status_code == 200, made.text
             path = f"/v1/responses/{made.json()['id']}"
@@ -157,16 +157,5 @@ def test_without_the_master_key_nothing_that_was_stored_is_readable(tmp_path: Pa
         assert SAID.encode() not in stored
         assert UPSTREAM_KEY.encode() not in stored
         (tmp_path / "secret.key").unlink()
-        with (
-            running_gateway(tmp_path, settings) as gateway,
-            httpx.Client(base_url=gateway.address, headers=headers, timeout=20) as client,
-        ):
-            for tail in ("", "/input_items"):
-                answer = client.get(path + tail)
-                assert answer.status_code >= 400
-                assert SAID not in answer.text
-            body = {"model": f"{identifier}/m", "messages": [{"role": "user", "content": "x"}]}
-            assert client.post("/v1/chat/completions", json=body).status_code >= 400
-            refused = client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {other}"})
-            assert refused.status_code == 401
-            assert UPSTREAM_KEY not in client.get("/api/providers").text + gateway.log_text()
+        with pytest.raises(ConfigError), running_gateway(tmp_path, settings):
+            pass  # another key is not this database's: nothing of it is served, and no new key takes its place

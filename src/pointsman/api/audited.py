@@ -29,7 +29,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 MOST_BODY: Final = 1024 * 1024  # of a body that is looked into
 ABANDONED: Final = 499  # the client left before the answer; no status of HTTP's own
 _CALLBACK: Final = "/api/auth/oidc/"
-_REFUSALS: Final = frozenset((400, 401, 403, 404, 405, 409, 410, 413, 422, 429))
+_REFUSALS: Final = frozenset((400, 401, 402, 403, 404, 405, 409, 410, 413, 422, 429))
 # Names of what objects are, in queries and bodies; free text such as a name is none.
 _NAMED_BY: Final = ("id", "alias", "slug", "model", "account_id", "budget_id")
 # Of the IP filter: whom an operation shuts out or lets in.
@@ -60,9 +60,9 @@ class AuditedPlane:
         if operation is None:
             return
         entry = await self._entry(call, operation, status)
-        changed = entry.outcome == "success" and entry.object_id is not None
-        if entry.credential_id is None and not changed:
-            await self.trail.note_stranger(entry)
+        changed = entry.outcome == "success" and (entry.object_id is not None or entry.credential_id is not None)
+        if not changed:
+            await self.trail.note_unchanged(entry)
         else:
             await self.trail.note(entry)
 

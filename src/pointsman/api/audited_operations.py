@@ -17,6 +17,7 @@ UNCHANGING: Final = frozenset(
         ("POST", "/api/translator/translate"),
         ("POST", "/api/pointsman/route/explain"),
         ("POST", "/api/pointsman/ledger/verify"),
+        ("POST", "/api/pointsman/guards/test"),
     )
 )
 # Ways in: what became of a try is the end of the action's name.
@@ -50,17 +51,21 @@ _KINDS: Final = (
     ("/api/fallback/chains", "fallback.chain"),
     ("/api/agents", "agent"),
     ("/api/v1/presets", "preset"),
+    ("/api/v1/guardrails", "guardrail"),
+    ("/api/pointsman/guardrails/defaults", "guardrail.default"),
     ("/api/pointsman/budgets", "budget"),
+    ("/api/pointsman/guards", "guard"),
     ("/api/pointsman/ledger", "ledger"),
     ("/api/pointsman/model-facts", "model.facts"),
-    ("/api/pointsman/profiles", "profile.engine"),
+    ("/api/pointsman/profiles/notdiamond", "profile.engine"),
 )
 _VERBS: Final = MappingProxyType({"POST": "created", "PUT": "updated", "PATCH": "updated", "DELETE": "deleted"})
 # A kind whose objects are not deleted but made worthless.
 _REVOKED: Final = frozenset(("apikey", "cli.token", "provider.credentials"))
 # What OmniRoute's activity feed shows (``level=high``): beginnings of names.
 NOTABLE: Final = (
-    "auth.", "apikey.", "cli.token.", "provider.", "settings.", "ipfilter.", "combo.", "secrets.", "user.", "ledger.",
+    "auth.", "apikey.", "cli.token.", "provider.", "settings.", "ipfilter.", "combo.", "guard.", "secrets.", "user.",
+    "ledger.",
 )  # fmt: skip
 
 

@@ -79,6 +79,7 @@ CHANGES: Final = {
     "connections enable": Change("provider.credentials.updated", "provider.credentials", "connection_id"),
     "connections disable": Change("provider.credentials.updated", "provider.credentials", "connection_id"),
     "connections remove": Change("provider.credentials.revoked", "provider.credentials", "connection_id"),
+    "guards remove": Change("guard.deleted", "guard", "name"),
     "keys create": Change("apikey.created", "apikey", "name"),
     "keys limit": Change("apikey.updated", "apikey", None, only_when_told=True),
     "keys revoke": Change("apikey.revoked", "apikey", "key"),
@@ -99,7 +100,8 @@ CHANGES: Final = {
 READS: Final = frozenset(
     (
         *("aliases list", "audit export", "audit list", "audit verify", "budgets list", "budgets show", "combos list"),
-        *("combos show", "connections hosts", "connections list", "connections test", "health", "keys list"),
+        *("combos show", "connections hosts", "connections list", "connections test", "guards list", "guards test"),
+        *("health", "keys list"),
         *("ledger balance", "ledger entries", "ledger reconcile", "ledger unpriced", "ledger verify", "local install"),
         *("local remove", "local status", "logs", "models list", "models show", "models words", "route explain"),
         *("route replay", "route score", "secrets status", "serve", "translate", "users list"),

@@ -228,7 +228,7 @@ OPERATIONS = list_operations(
     ("GET", "/api/policies", None, ADMIN, 200),
     ("POST", "/api/policies", None, ADMIN, 201),
     ("DELETE", "/api/policies", None, ADMIN, 200),
-    ("GET", "/api/compliance/audit-log", None, ADMIN, 200),
+    ("GET", "/api/compliance/audit-log", VIEWS, ADMIN, 200),
     ("GET", "/api/quota/pools", None, ADMIN, 200),
     ("POST", "/api/quota/pools", None, ADMIN, 201),
     ("GET", "/api/quota/pools/{id}", None, ADMIN, 200),

@@ -27,10 +27,12 @@ from pointsman.storage.database import AlreadyExistsError, StorageError
 DIGEST_PURPOSE: Final = "audit-digest"
 _ID: Final = re.compile(r"[\w.:@/+*~-]{1,200}")
 HEAD_FILE: Final = "audit.head"
-# Rows of callers whom nobody knows and who changed nothing. More are counted and make one row: the log is for ever.
+# Rows of operations that changed nothing, of callers whom nobody knows and of others. More are counted and make one
+# row: the log is for ever, and nobody shall fill it by asking.
 STRANGERS_PER_MINUTE: Final = 60
+KNOWN_PER_MINUTE: Final = 600
 MINUTE_SECONDS: Final = 60.0
-SUPPRESSED: Final = "audit.strangers"
+SUPPRESSED: Final = "audit.suppressed"
 log = structlog.get_logger("pointsman.audit")
 
 
@@ -52,7 +54,7 @@ class AuditTrail:
         self._path = data_dir / HEAD_FILE
         self._first: str | None = None
         self._minute = float("-inf")  # when the present one began
-        self._strangers = 0
+        self._unchanged = {False: 0, True: 0}  # rows in this minute; of callers who are known
         self._suppressed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +93,7 @@ class AuditTrail:
         """Write a row of something that has happened and can't be undone for want of it: a failure is logged."""
         try:
             await self.record(entry)
-        except (StorageError, AlreadyExistsError, OSError) as error:
+        except (StorageError, AlreadyExistsError) as error:
             self.rows["failed"] += 1
             log.error("not in the audit log", action=entry.action, outcome=entry.outcome, reason=str(error))
 
@@ -102,13 +104,14 @@ class AuditTrail:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def note_stranger(self, entry: Entry) -> None:
-        """As `note` for a caller whom nobody knows, and who changed nothing: of too many one row tells the number."""
+    async def note_unchanged(self, entry: Entry) -> None:
+        """As `note` for what changed nothing, such as a refusal: of too many in a minute one row tells the number."""
         now = self._clock.monotonic()
         if now - self._minute >= MINUTE_SECONDS:
-            self._minute, self._strangers = now, 0
-        self._strangers += 1
-        if self._strangers <= STRANGERS_PER_MINUTE:
+            self._minute, self._unchanged = now, {False: 0, True: 0}
+        known = entry.credential_id is not None
+        self._unchanged[known] += 1
+        if self._unchanged[known] <= (KNOWN_PER_MINUTE if known else STRANGERS_PER_MINUTE):
             await self.note(entry)
             return
         self._suppressed += 1
@@ -151,6 +154,12 @@ class AuditTrail:
             first = link.hash if link.previous == START else await self.repository.hash_at(1)
             self._first = (first or b"").hex()
         end = KnownEnd(sequence=link.sequence, hash=link.hash.hex(), first=self._first)
+        try:
+            self._write_end(end)
+        except OSError as error:
+            log.warning("the end of the audit log is not noted here", path=str(self._path), reason=str(error))
+
+    def _write_end(self, end: KnownEnd) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # another worker's row may be a later one

@@ -39,10 +39,10 @@ NO_SCOPES: Final[frozenset[str]] = frozenset()
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A valid credential, as a request's course sees it. ``expires_at`` is in microseconds since 1970 UTC.
 
-    ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
-    the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
-    that it may use; ``restricted`` says that there are any, or conditions (policy/key_conditions.py). ``budgets`` are
-    those of the key itself.
+    ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for, ``creator_user_id`` who
+    made it. ``settings`` holds what the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and
+    ``allowed_connections`` are all that it may use; ``restricted`` says that there are any, or conditions
+    (policy/key_conditions.py). ``budgets`` are those of the key itself.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     kind: CredentialKind = "plain"
     account_id: str = DEFAULT
     user_id: str | None = None
+    creator_user_id: str | None = None
     scopes: frozenset[str] = NO_SCOPES
     settings: Mapping[str, Any] = NO_SETTINGS
     disabled: bool = False
@@ -62,6 +63,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     allowed_connections: tuple[str, ...] = ()
     restricted: bool = False
     budgets: tuple[BudgetRow, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """The member of its account whom its calls count for: a key of OpenRouter's API is its maker's."""
+        return self.user_id or (self.creator_user_id if self.kind == "openrouter" else None)
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,6 +312,7 @@ def key_of(row: KeyRow, budgets: tuple[BudgetRow, ...] = ()) -> Key:
         kind=row.kind,
         account_id=row.account_id,
         user_id=row.user_id,
+        creator_user_id=row.creator_user_id,
         scopes=frozenset(row.scopes) if row.scopes else NO_SCOPES,
         settings=row.settings,
         disabled=row.disabled,

@@ -46,12 +46,8 @@ class MasterKeys:
         self._data_dir = data_dir
         self._base = load_key(data_dir, configured)
         self.master = MasterKey(self._base)
+        self.opened_with = self.master.id  # or what was put into the key file since: a restart has this one
         self._seen: tuple[tuple[MasterKeyRow, ...], tuple[KeptKeyRow, ...]] | None = None
-
-    @property
-    def base_id(self) -> str:
-        """The id of the key that this installation was opened with, or has put into its key file since."""
-        return key_id_of(self._base)
 
     async def load(self) -> None:
         """Know what the database tells; at the first start, note this key as the first generation.
@@ -60,7 +56,7 @@ class MasterKeys:
         """
         rows, _ = await self.repository.load()
         if not rows:
-            first = MasterKeyRow(id=self.base_id, number=1, state="current", created_at=self._clock.now_us())
+            first = MasterKeyRow(id=self.opened_with, number=1, state="current", created_at=self._clock.now_us())
             try:
                 await self.repository.begin(first)
             except AlreadyExistsError:
@@ -75,12 +71,13 @@ class MasterKeys:
         known = self._unlocked(rows)
         current = next(row.id for row in rows if row.state == "current")
         if current not in known:
-            raise _refused(self.base_id, rows)
+            raise _refused(key_id_of(self._base), rows)
         alive = {row.id: known[row.id] for row in rows if row.state != "retired" and row.id in known}
         self.master.adopt(alive, current, _opened(kept, alive, rows))
-        if current != self.base_id and self.from_file:
-            self._base = alive[current]
+        self._base = alive[current]  # also of an operator's own key: this process outlives the old one
+        if current != self.opened_with and self.from_file:
             replace_key_file(self._data_dir, self._base)
+            self.opened_with = current
             log.info("the key file holds the new master key", key_id=current)
         self._seen = stored
 
@@ -129,10 +126,11 @@ class MasterKeys:
 
     def _unlocked(self, rows: Sequence[MasterKeyRow]) -> dict[str, bytes]:
         """Every master key that can be had from the one we have. Raises ConfigError when that one is none of them."""
-        own = next((row for row in rows if row.id == self.base_id), None)
+        base = key_id_of(self._base)
+        own = next((row for row in rows if row.id == base), None)
         if own is None or own.state == "retired":
-            raise _refused(self.base_id, rows)
-        known = {self.base_id: self._base}
+            raise _refused(base, rows)
+        known = {base: self._base}
         for older, newer in pairwise(rows):
             if older.id in known and newer.id not in known and newer.forward is not None:
                 known[newer.id] = MasterKey(known[older.id]).open_bytes(PURPOSE, newer.id, newer.forward)

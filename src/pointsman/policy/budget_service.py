@@ -10,6 +10,7 @@ from pointsman.canonical.windows import KINDS, LONGEST_SECONDS, SHORTEST_SECONDS
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.policy.budgets import NANO, BudgetTable, moment, reset_of
+from pointsman.policy.guardrails import GuardrailTable
 from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope, Spending
 
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
@@ -52,6 +53,7 @@ class BudgetService:
         alerts: Sequence[int] = (),
         hard: bool = True,
         source: str = OPERATOR,
+        include_byok: bool = False,
     ) -> tuple[BudgetRow, int]:
         """Set a budget; the one of the same owner, window and source is changed. Raises ConfigError naming the field.
 
@@ -70,6 +72,7 @@ class BudgetService:
             alerts=tuple(sorted(set(alerts))),
             hard=hard,
             source=source,
+            include_byok=include_byok,
             created_at=now,
             updated_at=now,
         )
@@ -111,13 +114,17 @@ class BudgetService:
         """What is stored as spent in the present window, and what the requests add up to: they must be equal."""
         return await self._rows.recount(row.id, row.window, self._clock.now_us())
 
-    async def table(self, *, credits: bool, prepaid: bool = False) -> BudgetTable | None:
+    async def table(
+        self, *, credits: bool, prepaid: bool = False, guardrails: GuardrailTable | None = None
+    ) -> BudgetTable | None:
         """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
         revision = await self._rows.revision()
         if revision != self._revision:
             self._shared, self._revision = await self._rows.load_shared(), revision
-        binds = self._shared or credits or prepaid or await self._rows.any_of_keys()
-        return BudgetTable(self._shared, credits=credits) if binds else None
+        binds = self._shared or credits or prepaid or (guardrails is not None and guardrails.budgeted)
+        if not binds and not await self._rows.any_of_keys():
+            return None
+        return BudgetTable(self._shared, credits=credits, guardrails=guardrails)
 
 
 def _standing(row: BudgetRow, spending: Spending, now: int) -> Standing:

@@ -138,6 +138,8 @@ class GuardService:
         if secrets:
             sealed = self._master.seal_bytes(PURPOSE, guard.name, msgspec.json.encode(secrets))
         document = msgspec.to_builtins(guard)
+        for rule in document["rules"]:
+            del rule["secret"]
         return GuardRow(
             name=guard.name, document=document, sealed_secrets=sealed, created_at=created_at, updated_at=updated_at
         )

@@ -80,7 +80,7 @@ class ChatSocketRoutes:
                 return False
             headers[b"authorization"] = b"Bearer " + key.strip().encode()
         try:
-            authenticate(headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         except GatewayError as error:
             _deny(exchange, 403, "ws_auth_invalid", error.message)
             return False

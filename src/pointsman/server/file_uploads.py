@@ -164,7 +164,7 @@ class FileUploads:
         """The key that asks, or the one that began the upload, if it is still valid. Raises GatewayError."""
         keys = self._gateway.snapshot.keys
         if upload is None or is_credential_sent(exchange.headers):
-            key = authenticate(exchange.headers, keys, exchange.started_at)
+            key = authenticate(exchange.headers, keys, exchange.started_at, exchange.path)
             if upload is not None and key.workspace_id != upload.workspace_id:
                 raise _unknown_upload()
             return key

@@ -25,7 +25,8 @@ _CHILDREN: Final = (budget_periods, budget_leases, budget_alerts)
 class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
     """One budget. ``alerts`` are percentages of the limit; a budget that is not ``hard`` refuses nothing.
 
-    ``source`` says who keeps it: ``operator``, or the contract whose limit it is. Instants in us.
+    ``source`` says who keeps it: ``operator``, or the contract whose limit it is. ``include_byok``: what providers bill
+    the callers themselves counts, too. Instants in us.
     """
 
     id: str
@@ -36,6 +37,7 @@ class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[int, ...] = ()
     hard: bool = True
     source: str = "operator"
+    include_byok: bool = False
     created_at: int = 0
     updated_at: int = 0
 
@@ -62,7 +64,7 @@ class BudgetRepository:
     async def put(self, row: BudgetRow) -> tuple[BudgetRow, int]:
         """Store a budget, or change the one of the same owner, window and source, which keeps its id.
 
-        Gives it with the new configuration revision.
+        Gives it with the new configuration revision. One that counted other costs is replaced: its sums mean nothing.
 
         What its owner has spent in the present window (that of ``updated_at``) counts in a new one.
         """
@@ -70,10 +72,14 @@ class BudgetRepository:
         query = select(budgets).where(*same)
         async with self._database.read() as connection:
             found = (await connection.execute(query)).one_or_none()
-            cursor, opening = (0, 0) if found is not None else await self._spent_before(connection, row)
+            counted = found is not None and found.include_byok == row.include_byok
+            cursor, opening = (0, 0) if counted else await self._spent_before(connection, row)
         async with self._database.write() as connection:
             await self._database.in_order(connection)
             found = (await connection.execute(query)).one_or_none()
+            if found is not None and not counted:
+                await self._forget(connection, found.id)
+                found = None
             if found is None:
                 await connection.execute(insert(budgets), _values(row))
                 opening += await self._spent_since(connection, row, cursor)
@@ -101,7 +107,10 @@ class BudgetRepository:
             return 0
         now, window = row.updated_at, row.window
         since = now - window.seconds * 1_000_000 if window.kind == "rolling" else window.period(now)
-        cost = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        cost: ColumnElement[Any] = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        if row.include_byok:
+            own = case((tables.requests.c.byok, tables.requests.c.upstream_cost_nano_usd), else_=0)
+            cost += func.coalesce(func.sum(own), 0)
         query = select(cost).where(owner == row.subject, tables.requests.c.created_at >= since, which)
         return int((await connection.execute(query)).scalar_one())
 
@@ -109,14 +118,18 @@ class BudgetRepository:
         """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
         async with self._database.write() as connection:
             await self._database.in_order(connection)
-            await lock_budgets(connection, self._database.kind, (budget_id,))
-            of = delete(budgets).where(budgets.c.id == budget_id).returning(budgets.c.scope, budgets.c.subject)
-            gone = (await connection.execute(of)).one_or_none()
-            if gone is None:
-                return None
+            gone = await self._forget(connection, budget_id)
+            return None if gone is None else await _bump(connection, gone.scope, gone.subject)
+
+    async def _forget(self, connection: AsyncConnection, budget_id: str) -> Any:
+        """Delete a budget and all that was spent of it; gives whose it was. None: there is none."""
+        await lock_budgets(connection, self._database.kind, (budget_id,))
+        of = delete(budgets).where(budgets.c.id == budget_id).returning(budgets.c.scope, budgets.c.subject)
+        gone = (await connection.execute(of)).one_or_none()
+        if gone is not None:
             for table in _CHILDREN:
                 await connection.execute(delete(table).where(table.c.budget_id == budget_id))
-            return await _bump(connection, gone.scope, gone.subject)
+        return gone
 
     async def get(self, budget_id: str) -> BudgetRow | None:
         """The budget with this id."""
@@ -204,13 +217,13 @@ class BudgetRepository:
         ).where(*where)
         marked = requests.charges.contains(f'"{budget_id}"', autoescape=True)
         charged = select(requests.charges, requests.cost_nano_usd).where(
-            requests.charges.is_not(None), requests.created_at >= lowest, marked, requests.cost_nano_usd > 0
+            requests.charges.is_not(None), requests.created_at >= lowest, marked
         )
         async with self._database.read() as connection:
             spent, counted = map(int, (await connection.execute(stored)).one())
             async for charges, cost in await connection.stream(charged):
                 counted += sum(
-                    cost
+                    (charge[3] if len(charge) > 3 else cost) or 0
                     for charge in msgspec.json.decode(charges)
                     if charge[0] == budget_id and lowest <= charge[1] <= highest
                 )

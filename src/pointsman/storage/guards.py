@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, insert, select, update
 
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
@@ -22,7 +22,17 @@ class GuardRow(msgspec.Struct, frozen=True, kw_only=True):
         return f"GuardRow({self.name})"
 
 
-_TABLE: Final = tables.guards
+# ``document`` is JSON (guard_settings.py).
+guards: Final = Table(
+    "guards",
+    tables.metadata,
+    Column("name", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("sealed_secrets", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+_TABLE: Final = guards
 
 
 class GuardRepository:

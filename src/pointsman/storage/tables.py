@@ -533,14 +533,3 @@ presets: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
-
-# Guards on content made while running (guard_settings.py); ``document`` is JSON, ``sealed_secrets`` those of webhooks.
-guards: Final = Table(
-    "guards",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("document", Text, nullable=False),
-    Column("sealed_secrets", LargeBinary),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-)

@@ -34,6 +34,7 @@ from pointsman.upstream.declared import (
     NewConnection,
     Sealer,
     check_fields,
+    check_kept_secrets,
     completed,
     from_file,
     from_table,
@@ -149,8 +150,7 @@ class ConnectionService:
         """
         for _ in range(CHANGE_ATTEMPTS):
             row = await self._stored(connection_id)
-            new = completed(change(self._sealer.clear(row)))
-            check_fields(new)
+            new = self._changed(row, change)
             now = max(self._clock.now_us(), row.updated_at + 1)
             revision = await self._repository.replace(
                 self._sealer.seal(new, row.created_at, now), known_at=row.updated_at
@@ -161,8 +161,13 @@ class ConnectionService:
 
     async def preview(self, connection_id: str, change: Callable[[NewConnection], NewConnection]) -> NewConnection:
         """What `update` would store; raises ConfigError as it does."""
-        new = completed(change(self._sealer.clear(await self._stored(connection_id))))
+        return self._changed(await self._stored(connection_id), change)
+
+    def _changed(self, row: ConnectionRow, change: Callable[[NewConnection], NewConnection]) -> NewConnection:
+        old = self._sealer.clear(row)
+        new = completed(change(old))
         check_fields(new)
+        check_kept_secrets(old, new)
         return new
 
     async def _stored(self, connection_id: str) -> ConnectionRow:

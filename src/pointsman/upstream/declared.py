@@ -183,6 +183,29 @@ def check_fields(new: NewConnection) -> None:
     read_tls(new.tls, new.base_url, "connection")
 
 
+def check_kept_secrets(old: NewConnection, new: NewConnection) -> None:
+    """Whether what was stored goes where it was given for: raises ConfigError when an address leads to another host.
+
+    Who changes a connection is never shown its secrets; a host of its own choice would be shown them. A secret that was
+    given again is another object, even if it is the same text.
+    """
+    if origin_of(old.base_url) == origin_of(new.base_url):
+        return
+    kept = new.secret is not None and new.secret is old.secret
+    further = any(one is other for one in new.extra_secrets for other in old.extra_secrets)
+    headers = any(value is old.headers.get(name) for name, value in new.headers.items())
+    for field, stays in (("api_key", kept), ("extra_keys", further), ("headers", headers)):
+        if stays:
+            raise ConfigError(f"connection.{field}: must be given again, or null: the address leads to another host")
+
+
+def origin_of(base_url: str | None) -> tuple[str, str, int]:
+    """Scheme, host and port of an address that was checked."""
+    parts = urlsplit(base_url or "")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").removesuffix("."), port
+
+
 def _is_plain(text: str) -> bool:
     return bool(text.strip()) and text.isprintable() and len(text) <= MAX_TEXT
 

@@ -16,6 +16,7 @@ from pointsman.profile_settings import NotDiamondSettings, StoredEngine
 from pointsman.settings import Environment, check_base_url
 from pointsman.storage.routing_engines import EngineRepository, EngineRow
 from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.declared import origin_of
 
 if TYPE_CHECKING:
     from pointsman.upstream.notdiamond import NotDiamond
@@ -91,7 +92,7 @@ class EngineService:
         Raises ConfigError that names the field at fault, EngineOfFileError.
         """
         self._refuse_declared()
-        before = await self.current()
+        before, given = await self.current(), key
         key = key or (before.secret if before is not None else None)
         if key is None or not 0 < len(key.reveal()) <= MAX_KEY or not _is_plain(key.reveal()):
             raise ConfigError(f"{PLACE}.api_key: must be 1 to {MAX_KEY} printable ASCII characters")
@@ -102,6 +103,8 @@ class EngineService:
             message, _, where = str(error).partition(" - at `$")
             raise ConfigError(f"{PLACE}{where.removesuffix('`')}: {message}") from None
         check_base_url(settings.base_url, f"{PLACE}.base_url")
+        if given is None and before is not None and origin_of(before.settings.base_url) != origin_of(settings.base_url):
+            raise ConfigError(f"{PLACE}.api_key: must be given again: the address leads to another host")
         return await self._repository.put(
             EngineRow(
                 name=NAME,
