@@ -72,7 +72,7 @@ LISTS = {
     "usage by model": (by_model_query("a", 50), "model_totals"),
     "keys of an account": (key_page(OPENROUTER, 50, 900), "ix_keys_listed"),
     "how many keys of an account": (count_query(KeyFilter(account_id="a", kinds=("omniroute",))), "ix_keys_listed"),
-    "budgets of some keys": (subjects_query("key", ["a", "b"]), "uq_budgets_scope"),
+    "budgets of some keys": (subjects_query("key", ["a", "b"]), "subject"),
     "budgets of a scope": (budget_page(50, "b", "tag", None), "ix_budgets_scope_id"),
     "budgets of a subject": (budget_page(50, "b", None, "s"), "ix_budgets_subject_id"),
     "entries": (entries_query(credit_of("a"), 700, 50), "ledger_postings"),
