@@ -24,6 +24,11 @@ VIEWS = {
     "/api/pointsman/budgets/{budget_id}": INSTALLATION,
     "/api/pointsman/guards/{name}": INSTALLATION,
     "/api/v1/keys/{fingerprint}": "router key",
+    "/api/v1/guardrails/{guardrail_id}": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/keys": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/members": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/keys/remove": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/members/remove": "guardrail",
     "/api/v1/presets/{slug}": INSTALLATION,
     "/openapi/{name}": CATALOGUE,
     "/api/auth/oidc/{provider}/login": CATALOGUE,
@@ -57,6 +62,12 @@ EDGE = {
 NAMED = {
     "generation by id": ("GET", "/api/v1/generation?id={generation}", None),
     "generation by request": ("GET", "/api/v1/generation?id={request}", None),
+    "key under a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys", {"key_hashes": ["{router key}"]},
+    ),
+    "key freed of a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys/remove", {"key_hashes": ["{router key}"]},
+    ),
     "activity of a key": ("GET", "/api/v1/activity?api_key_hash={router key}", None),
     "previous response": (
         "POST", "/v1/responses", {"model": "sim/m", "input": "x", "previous_response_id": "{response}"},
@@ -74,6 +85,7 @@ MISSING = {
     "file": "file-" + "0" * 24,
     "gemini file": "0" * 12,
     "router key": "0" * 64,
+    "guardrail": "01234567-89ab-4cde-8f01-23456789ab00",
     "person's key": "01234567-89ab-8cde-8f01-23456789ab00",
     "generation": "gen-req_" + "0" * 26,
     "request": "req_" + "0" * 26,
@@ -181,7 +193,7 @@ def test_the_owner_still_has_all_of_it(owner: Tenant) -> None:
     reads = {
         "plain": [f"/v1/responses/{had['response']}", f"/v1/responses/{had['response']}/input_items",
                   f"/v1/files/{had['file']}", f"/v1beta/files/{had['gemini file']}"],
-        "openrouter_management": [f"/api/v1/keys/{had['router key']}"],
+        "openrouter_management": [f"/api/v1/keys/{had['router key']}", f"/api/v1/guardrails/{had['guardrail']}"],
         "openrouter": [f"/api/v1/generation?id={had['generation']}"],
     }  # fmt: skip
     for kind, paths in reads.items():
