@@ -59,7 +59,6 @@ COLUMNS: Final = (
     _column(tables.connections, "sealed_extra", (EXTRA_PURPOSE,), _by_id),
     _column(guards.guards, "sealed_secrets", (GUARDS,), lambda row: str(row["name"])),
     _column(tables.routing_engines, "sealed_key", (ENGINES,), lambda row: str(row["name"])),
-    _column(tables.guards, "sealed_secrets", (GUARDS,), lambda row: str(row["name"])),
     _column(tables.files, "sealed", (FILES,), lambda row: f"{row['workspace_id']}/{row['wire']}/{row['id']}"),
     _column(tables.responses, "sealed", (RESPONSES,), lambda row: f"{row['workspace_id']}/{row['id']}"),
     _column(
