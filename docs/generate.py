@@ -305,6 +305,8 @@ MEANINGS = {
     "address has to wait (429), whatever it shows. 0: never. This machine never waits. Counted per process.",
     "identity.wrong_credentials_window_seconds": "The window for them, and how long an address then has to wait.",
     "identity.sign_in_window_seconds": "For how long failures count, and for how long an address is then refused.",
+    "identity.keys_in_memory": "How many keys each process holds in memory, about 1 kB each; others are looked up when"
+    " they are used.",
     "identity.agent_registrations": "How many agents may register from one address within an hour; 0: none.",
     "identity.agent_registration_secret": "What they must send as `x-agent-registration-secret`.",
     "identity.token_issuer": "The `iss` of tokens that this gateway makes.",

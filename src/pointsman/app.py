@@ -30,6 +30,7 @@ from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.guessing import Guessing
+from pointsman.identity.late_keys import LateKeys
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.logs import RequestLog
@@ -110,7 +111,7 @@ class Server:
         self.admission = Admission(settings.server, self.ticker)
         journal = _open_journal(installation.data_dir / "journal", self._clock, settings.journal.segment_bytes)
         self.budgets = open_budgets(installation, journal)
-        self.guards = GuardDesk((installation.guards,), self.client, self._clock)
+        self.guards = GuardDesk((installation.guards, installation.guardrails), self.client, self._clock)
         self.alerts = alert_sender(installation, self.client)
         self.payments = _open_payments(installation, self.client)
         self.ledger = Ledger(journal, request_log.line if request_log is not None else None)
@@ -124,6 +125,7 @@ class Server:
         self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, node_id)
         self.gateway: Gateway
         self.edge: Edge
+        self.late_keys: LateKeys
         self.responses: ResponseRoutes
         self.files: FileRoutes
         self._snapshots: SnapshotMaker
@@ -143,6 +145,8 @@ class Server:
         server = self._settings.server
         self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
+        self.late_keys = LateKeys(self._snapshots.keys, self._installation.key_source, self._clock)
+        self.gateway.late_keys = self.edge.late_keys = self.late_keys
         identity = self._settings.identity
         window = identity.wrong_credentials_window_seconds
         self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
@@ -293,6 +297,7 @@ class Server:
         if self.payments is not None:
             await self.payments.aclose()
         await self.limiter.counters.aclose()
+        self.late_keys.close()
         self.ticker.stop()
         self.client.close()
         self.ledger.close()
@@ -338,6 +343,7 @@ class Server:
                     self.gateway.snapshot = await self._snapshots.make()
                     self.edge.ip_filter = self.gateway.snapshot.ip_filter
                     log.info("configuration applied", revision=revision)
+                self._snapshots.note_current()
                 if changed or self._clock.monotonic() - last_beat > HEARTBEAT_SECONDS:
                     last_beat = self._clock.monotonic()
                     await self._presence.beat(self.gateway.snapshot.revision)

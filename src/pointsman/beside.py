@@ -88,7 +88,7 @@ def _shadow(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
     if gateway.seed() / 2**64 >= (1.0 if rate is None else rate):
         return
     most = rules.get("maxTargets") or SHADOW_TARGETS
-    targets = _shadow_targets(gateway, rules.get("targets") or (), entry.target)[:most]
+    targets = _shadow_targets(gateway, rules.get("targets") or (), entry)[:most]
     if not targets:
         return
     dialect, call = run.speaking
@@ -98,13 +98,17 @@ def _shadow(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
         gateway.combos.beside.begin(partial(side.run, entry.record, (dialect, own), target))
 
 
-def _shadow_targets(gateway: Gateway, names: Sequence[str], answered: Target | None) -> list[Target]:
-    """Of each name the first target that is well; who has answered the client is no shadow of itself."""
+def _shadow_targets(gateway: Gateway, names: Sequence[str], entry: Entry) -> list[Target]:
+    """Of each name the first target that is well and that the client's request may go to; who has answered it is no
+    shadow of itself.
+    """
+    answered = entry.target
     catalogue, health, now = gateway.snapshot.catalogue, gateway.health, gateway.clock.now_us()
     found: dict[str, Target] = {}
     for name in names:
         for target in named_targets(name, catalogue):
-            if (answered is None or target.id != answered.id) and target.id not in found and health.ready(target, now):
+            other = (answered is None or target.id != answered.id) and target.id not in found
+            if other and health.ready(target, now) and entry.may_go_to(target):
                 found[target.id] = target
                 break
     return list(found.values())
@@ -120,7 +124,7 @@ def _hand_over(gateway: Gateway, ask: Ask, entry: Entry, run: ComboRun) -> None:
     if not handoff_due(condition, settings) or not gateway.combos.handoffs.begin(place):
         return
     dialect, call = run.speaking
-    maker = _maker(gateway, settings.get("handoffModel"), target, now)
+    maker = _maker(gateway, settings.get("handoffModel"), entry, target)
     most = settings.get("maxMessagesForSummary") or MAX_MESSAGES
     own = summary_call(dialect.as_request(call, entry.exchange.body), maker.id, most)
     resets = min((window.resets_at for window in condition.windows if window.resets_at is not None), default=None)
@@ -138,10 +142,10 @@ def _hands_over(target: Target, providers: Sequence[str]) -> bool:
     return not providers or target.connection.id in providers or target.connection.vendor in providers
 
 
-def _maker(gateway: Gateway, name: str | None, current: Target, now: int) -> Target:
-    """Who makes the summary: the model that the combo names, if it is well, else the one that has answered."""
-    targets = named_targets(name, gateway.snapshot.catalogue) if name else []
-    return next((target for target in targets if gateway.health.ready(target, now)), current)
+def _maker(gateway: Gateway, name: str | None, entry: Entry, current: Target) -> Target:
+    """Who makes the summary: the model that the combo names, if it is well and may, else the one that has answered."""
+    targets, now = named_targets(name, gateway.snapshot.catalogue) if name else [], gateway.clock.now_us()
+    return next((one for one in targets if gateway.health.ready(one, now) and entry.may_go_to(one)), current)
 
 
 async def _sum_up(

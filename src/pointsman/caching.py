@@ -35,10 +35,13 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
         await pursue(gateway, entry, pursuit)
         return
     steering = (pursuit.route, pursuit.wishes)
-    guards = pursuit.snapshot.guards
-    bound = guards.of(pursuit.key) if guards is not None else None
-    identity = bound.identity if bound is not None else b""
-    asker = asker_of((pursuit.key, identity), cache.settings.scope == "key", steering, entry.exchange.headers)
+    snapshot, key = pursuit.snapshot, pursuit.key
+    bound = snapshot.guards.of(key) if snapshot.guards is not None else None
+    guardrails = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
+    if guardrails is not None:
+        guardrails.check_region(entry.exchange.headers.get(b"host", b""))
+    who = (key, bound.identity if bound is not None else b"", guardrails)
+    asker = asker_of(who, cache.settings.scope == "key", steering, entry.exchange.headers)
     name = name_of(request, pursuit.call.model, asker, cache.secret)
     found, outcome = None if wish.refresh else await cache.find(name), CacheOutcome.HIT
     question: Question | None = None

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pointsman.accounting.billing import add_costs, bill, fee_of
+from pointsman.accounting.billing import add_costs, bill, cost_with_byok, fee_of
 from pointsman.accounting.budget_desk import Hold
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
@@ -22,6 +22,7 @@ from pointsman.policy.budgets import Bound, charge
 from pointsman.policy.key_habits import bare
 from pointsman.policy.limits import Reservation
 from pointsman.policy.sessions import SESSION_HEADERS, session_line, session_named
+from pointsman.routing.bounds import is_permitted
 from pointsman.routing.metadata import Told, wanted
 from pointsman.routing.presets import Preset
 from pointsman.routing.targets import Target, target_of
@@ -98,6 +99,11 @@ class Entry:
             sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
         self.exchange.api_head += session_line(name)
 
+    def may_go_to(self, target: Target) -> bool:
+        """Whether the guardrails leave this target to the request, for a part of it that no plan has a place for."""
+        bounds = self.planned.problem.wants.bounds if self.planned is not None else None
+        return bounds is None or is_permitted(bounds, target)
+
     def speak(self, dialect: Dialect) -> Dialect:
         """The client is answered in this dialect from now on."""
         self.dialect = dialect
@@ -152,9 +158,15 @@ class Entry:
         known = price if writes is not None else None
         worst = budgets.worst_case(known, (body, output), at, prepaid=bound.key_kind == PREPAID)
         if endpoint.byok and known is not None:
-            worst = fee_of(worst, self._gateway.billing)
-        spent = self._before.cost_nano_usd if self._before is not None else None
-        self._hold = await budgets.reserve(bound, self._hold, (spent or 0) + worst, at)
+            fee = fee_of(worst, self._gateway.billing)
+            worst = worst + fee if bound.byok else fee
+        spent = self._held_for(self._before) if self._before is not None else 0
+        self._hold = await budgets.reserve(bound, self._hold, spent + worst, at)
+
+    def _held_for(self, record: RequestRecord) -> int:
+        """What must stay reserved for a call that is over, as long as the whole request is not."""
+        counted = self.budgets is not None and self.budgets.byok
+        return cost_with_byok(record) if counted else record.cost_nano_usd or 0
 
     def belong_to(self, whole: "Entry") -> None:
         """Count for the same caller, in the same budgets."""
@@ -168,10 +180,10 @@ class Entry:
         if part._hold is None:
             return
         if self._hold is None:
-            part._hold.try_resize(min(part._hold.amount, part.record.cost_nano_usd or 0))
+            part._hold.try_resize(min(part._hold.amount, part._held_for(part.record)))
             self._hold = part._hold
         else:
-            part._hold.move(part.record.cost_nano_usd or 0, self._hold)
+            part._hold.move(part._held_for(part.record), self._hold)
             part._hold.settle(0)
         part._hold = None
 
@@ -318,8 +330,9 @@ class Entry:
             self._gateway.ledger.write(bare(record), quiet=True)
         else:
             self._gateway.ledger.write(record)
-        if self._hold is not None:
-            self._hold.settle(record.cost_nano_usd or 0)  # only now: what the journal holds is held no more
+        if self._hold is not None:  # only now: what the journal holds is held no more
+            counted = self.budgets.byok if self.budgets is not None and record.byok else ()
+            self._hold.settle(record.cost_nano_usd or 0, dict.fromkeys(counted, cost_with_byok(record)))
         self._gateway.observe(record)
 
     def leave(self) -> None:

@@ -110,7 +110,8 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not is_asked(exchange.headers):
         await _infer(gateway, dialect, exchange, entry)
         return
-    key, record = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at), entry.record
+    key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     entry.unlogged = key.settings.get(NO_LOG) is True
     await in_task()
@@ -178,7 +179,7 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
     snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
     if key.settings:
         await _heed(entry, key)
     _try_enter(gateway, entry, key)  # `enter`, without its coroutine
@@ -220,6 +221,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         dialect, call = await snapshot.guards.guarded(entry, dialect, call, key)
     target, health = route.only, gateway.health
     steered = wishes is not None or route.settings or key.restricted or CONNECTION in exchange.headers
+    steered = steered or (snapshot.guardrails is not None and snapshot.guardrails.of(key) is not None)
     cached = gateway.cache is not None and (gateway.cache.always or _may_be_cached(exchange, key, entry, wishes))
     special = steered or cached or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):

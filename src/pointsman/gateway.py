@@ -14,9 +14,11 @@ from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
-from pointsman.identity.keys import KeyTable
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.late_keys import LateKeys
 from pointsman.planning import Planner
 from pointsman.policy.budgets import Budgets, BudgetTable
+from pointsman.policy.guardrails import GuardrailTable
 from pointsman.policy.ip_filter import IpFilter
 from pointsman.policy.kept_answers import KeptAnswers
 from pointsman.policy.limits import Limiter, LimitTable
@@ -127,6 +129,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     presets: Presets = {}
     budgets: BudgetTable | None = None
     ip_filter: IpFilter | None = None
+    guardrails: GuardrailTable | None = None
     guards: "Guarding | None" = None  # what looks at contents; None: nobody does
 
 
@@ -183,6 +186,7 @@ class Gateway:
         ``cache``: None keeps no answers for other requests at all.
         """
         self.cache = cache
+        self.late_keys: LateKeys | None = None  # finds keys that this process has not seen yet
         self.vectors: Vectors | None = None  # what meanings are compared by
         self.kept_answers = kept_answers
         self.default_model = default_model

@@ -17,6 +17,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """``[identity]``: people who sign in, their sessions and tokens (docs/identity.md)."""
 
     session_days: Count = 30
+    keys_in_memory: Annotated[int, msgspec.Meta(ge=100, le=10**8)] = 50_000
     secure_cookies: bool = False
     public_url: str | None = None
     security_contact: Annotated[str, msgspec.Meta(pattern=r"^(mailto:|https?://)[!-~]{3,500}$")] | None = None

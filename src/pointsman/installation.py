@@ -15,7 +15,9 @@ from pointsman.clock import Clock, SystemClock
 from pointsman.errors import ConfigError
 from pointsman.identity.agents import WINDOW_SECONDS, AgentService
 from pointsman.identity.audit_trail import AuditTrail
-from pointsman.identity.keys import KeyService
+from pointsman.identity.key_source import KeySource
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.keys import PEPPER_PURPOSE, KeyService
 from pointsman.identity.lockout import Lockout
 from pointsman.identity.master_keys import MasterKeys
 from pointsman.identity.sign_in import SignIn
@@ -25,6 +27,7 @@ from pointsman.keyring import Secret
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.guards import GuardService
 from pointsman.policy.ip_filter import IpFilterService
 from pointsman.policy.kept_answers import PURPOSE as ANSWERS
@@ -50,6 +53,7 @@ from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
+from pointsman.storage.guardrails import GuardrailRepository
 from pointsman.storage.guards import GuardRepository
 from pointsman.storage.health import HealthRepository
 from pointsman.storage.key_usage import KeyUsageRepository
@@ -144,7 +148,7 @@ class Installation:
         self.user_rows = user_rows = UserRepository(database)
         identity = settings.identity
         self.tokens = Tokens(user_rows, master, identity, settings.issuers, _issuer_secrets(settings, environment))
-        self.keys = KeyService(self.key_rows, master, clock, self.tokens, identity.public_origin)
+        self.keys = KeyService(self.key_rows, master, clock)
         self.users = UserService(user_rows, self.keys, self.key_rows, clock)
         seconds = identity.sign_in_window_seconds
         sign_ins = self._lockout("sign-in", identity.sign_in_failures, seconds)
@@ -196,9 +200,17 @@ class Installation:
         clock = self.clock
         self.budget_rows = BudgetRepository(database)
         self.budgets = BudgetService(self.budget_rows, clock)
+        self.guardrails = GuardrailService(GuardrailRepository(database), self.accounts, clock)
+        self.key_source = KeySource(self.key_rows, self.budget_rows, self.settings.identity.keys_in_memory, self.tokens)
         self.router_keys = RouterKeys(self.keys, self.budgets, KeyUsageRepository(database), self.accounts, clock)
-        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, clock)
+        self.key_codes = KeyCodes(CodeRepository(database), self.router_keys, self.guardrails, clock)
         self.ledger = LedgerService(database, clock)
+
+    def key_table(self) -> KeyTable:
+        """An empty table of keys for a process."""
+        identity = self.settings.identity
+        pepper = self.master.derive(PEPPER_PURPOSE)
+        return KeyTable(pepper, (), self.tokens, identity.public_origin, identity.keys_in_memory)
 
     def resealer(self) -> "Resealer":
         """What seals everything anew with the current master key."""

@@ -133,6 +133,8 @@ async def _fuse(
         raise nobody_answered(found.reasons)
     named = route.settings.get("judgeModel")
     judge = snapshot.catalogue.named(named) if named else None
+    if judge is not None and not entry.may_go_to(judge):
+        judge = None
     first = judge or found.answers[0][0]
     order = (first, *(target for target in chosen.order if target.id != first.id))
     chosen = msgspec.structs.replace(chosen, order=order)
@@ -238,10 +240,15 @@ def _race(
 def asked_within(entry: Entry, pursuit: Pursuit) -> Asked:
     """A request for routing to see what it asks, and what its key may use.
 
-    Raises GatewayError(PERMISSION_DENIED) when the key may not be used now, for this, or with this combo.
+    Raises GatewayError(PERMISSION_DENIED) when the key may not be used now, for this, with this combo, or through this
+    region.
     """
     exchange, record, key = entry.exchange, entry.record, pursuit.key
     asked = asked_of(pursuit.call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
+    guardrails = pursuit.snapshot.guardrails
+    if guardrails is not None and (bound := guardrails.of(key)) is not None:
+        bound.check_region(exchange.headers.get(b"host", b""))
+        asked = msgspec.structs.replace(asked, bounds=bound.bounds)
     if not key.restricted:
         return asked
     check_conditions(key, record.operation, pursuit.route.combo, record.created_at)

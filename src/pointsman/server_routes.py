@@ -86,6 +86,7 @@ def load_management(server: "Server", installation: "Installation") -> Plane:
         providers=installation.open_id_providers(server.client),
         combo_figures=ComboFigureRepository(installation.database),
         budgets=installation.budgets,
+        guardrails=installation.guardrails,
         ledger=installation.ledger,
         database=installation.database,
         journal=installation.data_dir / "journal",

@@ -316,7 +316,8 @@ class Market(RuleBasedStateMachine):
         window, now = self.row.window, self.stage.clock.now_us()
         for at in {now, *(at for at, _ in self.recorded)}:
             low, high = window.span(window.period(at))
-            spending = self.run(self.stage.rows.spending(self.row.id, window, at))
+            row = BudgetRow(id=self.row.id, scope="key", subject="k", limit_nano_usd=0, window=window)
+            spending = self.run(self.stage.rows.spendings((row,), at))[row.id]
             assert spending.spent == sum(cost for when, cost in self.recorded if low <= window.period(when) <= high)
             assert spending.held == 0
             stored, counted = self.run(self.stage.rows.recount(self.row.id, window, at))

@@ -80,7 +80,7 @@ class Payments:
 
     async def intend(self, payer: LocalAccount, told: dict[str, Any]) -> PaymentRow:
         """A payment that somebody began and nobody goes on with."""
-        row = await self.desk._intend(ACCOUNT, self.shown(payer, told))
+        row = self.desk._intend(ACCOUNT, self.shown(payer, told), await self.reader.height())
         row = msgspec.structs.replace(row, held_until=0)
         await self.rows.add(row)
         return row
@@ -258,6 +258,33 @@ def test_a_caller_who_goes_away_is_credited_all_the_same(sqlite_place: DatabaseP
             opened.set()
         await parts.desk.aclose()
         assert await parts.credit() == USD
+
+    within(sqlite_place, chain, story)
+
+
+class LateRelayer(Relayer):
+    """Checks payments when it is told to."""
+
+    opened: asyncio.Event
+
+    async def verify(self, payment: Payment) -> None:
+        await self.opened.wait()
+        await super().verify(payment)
+
+
+def test_a_payment_that_settles_elsewhere_while_it_is_checked_here_is_not_refused(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        late = LateRelayer(parts.reader, Secret(RELAYER.key.hex()), parts.clock, 20.0)
+        late.opened = asyncio.Event()
+        other = PaymentDesk(parts.rows, parts.books, parts.clock, late, parts.reader, 20.0)
+        payer = chain.payer(40)
+        shown = parts.shown(payer, authorization(payer))
+        second = asyncio.ensure_future(other.pay(ACCOUNT, shown))
+        first = await parts.desk.pay(ACCOUNT, shown)
+        late.opened.set()
+        assert (await second, await parts.credit()) == (first, USD)
 
     within(sqlite_place, chain, story)
 

@@ -208,6 +208,32 @@ def test_a_person_allows_a_program_a_key_on_a_page_of_its_own(gateway: RunningGa
     assert httpx.URL(denied.headers["location"]).params["error"] == "access_denied"
 
 
+def test_who_is_not_signed_in_can_sign_in_on_the_page(gateway: RunningGateway) -> None:
+    work = gateway.installation
+    gateway.call(work.users.create(NewUser(email="eve@example.org"), Secret("four words are enough")))
+    asked = decide(gateway, WISH, "allow")
+    assert asked.status_code == 401
+    assert 'type="password"' in asked.text
+    fields = {"decision": "sign-in", "email": "eve@example.org", "password": "four words are enough"}
+
+    def sign_in(**more: str) -> httpx.Response:
+        headers = {name.replace("_", "-"): more.pop(name) for name in ("origin",) if name in more}
+        return httpx.post(f"{gateway.address}/auth", params=WISH, data={**fields, **more}, headers=headers)
+
+    wrong = sign_in(password="no such words at all")
+    assert wrong.status_code == 401
+    assert "wrong" in wrong.text
+    assert "no such words" not in wrong.text
+    assert sign_in(origin="https://app.example").status_code == 403
+    done = sign_in()
+    assert done.status_code == 303
+    assert httpx.URL(done.headers["location"]).path == "/auth"
+    cookie = done.headers["set-cookie"].partition(";")[0]
+    again = httpx.get(f"{gateway.address}{done.headers['location']}", headers={"cookie": cookie})
+    assert "app.example" in again.text
+    assert decide(gateway, WISH, "allow", cookie=cookie).status_code == 303
+
+
 def test_nobody_else_can_allow_it_for_a_person(gateway: RunningGateway) -> None:
     cookie = session_of(gateway)
     for headers in (

@@ -10,62 +10,22 @@ import openrouter
 import pytest
 from openrouter import errors
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from gateway import KEY, RunningGateway, wait_until
 from pointsman.accounting.ledger_service import Movement
 from pointsman.canonical.record import Outcome, RequestRecord
-from pointsman.identity.keys import NewKey
 from pointsman.identity.users import NewUser
 from pointsman.keyring import Secret
-from pointsman.storage.accounts import AccountRow, WorkspaceRow
 from pointsman.storage.key_usage import KeyUsageRepository
-from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
+from router_accounts import ACCOUNTS, HELLO, chat, client_of, raw, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
-HELLO: list[Any] = [{"role": "user", "content": "hello there"}]
 DAY_US = 86_400_000_000
-ACCOUNTS = ("acc_one", "acc_two")
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[RunningSimulator]:
-    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as running:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with router_gateway(tmp_path_factory.mktemp("router")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def gateway(simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """A gateway whose calls cost a cent, and two organizations."""
-    rows = [
-        {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY},
-        {"id": "mine", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY,
-         "options": {"byok": "true"}},
-    ]  # fmt: skip
-    facts = [{"model": f"{name}/sim-model", "prompt": 0, "completion": 0, "request": 0.01} for name in ("sim", "mine")]
-    with running_gateway(tmp_path_factory.mktemp("router"), {"connections": rows, "facts": facts}) as running:
-        for name in ACCOUNTS:
-            account = AccountRow(id=name, kind="organization", name=name, created_at=1, updated_at=1)
-            place = WorkspaceRow(id=name, account_id=name, slug="default", name="D", created_at=1, updated_at=1)
-            running.call(running.installation.accounts.add(account, place))
-        yield running
-
-
-def secret_of(gateway: RunningGateway, account: str, **more: Any) -> str:
-    """A new key of an account."""
-
-    async def make() -> str:
-        work = gateway.installation
-        new = NewKey(name="made", kind="openrouter", account_id=account, workspace_id=account, **more)
-        row, secret = await work.keys.issue(new)
-        assert await work.await_revision(row.revision)
-        return secret.reveal()
-
-    return gateway.call(make())
-
-
-def client_of(gateway: RunningGateway, secret: str) -> openrouter.OpenRouter:
-    return openrouter.OpenRouter(
-        api_key=secret, server_url=f"{gateway.address}/api/v1", retry_config=None, timeout_ms=20_000
-    )
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +40,6 @@ def stranger(gateway: RunningGateway) -> Iterator[openrouter.OpenRouter]:
     """The same of the second one."""
     with client_of(gateway, secret_of(gateway, ACCOUNTS[1], role="management")) as client:
         yield client
-
-
-def chat(gateway: RunningGateway, secret: str, model: str = "sim/sim-model") -> Any:
-    with client_of(gateway, secret) as client:
-        return client.chat.send(model=model, messages=HELLO)
-
-
-def raw(gateway: RunningGateway, secret: str, method: str, path: str, body: Any = None) -> httpx.Response:
-    headers = {"authorization": f"Bearer {secret}"}
-    return httpx.request(method, f"{gateway.address}/api/v1{path}", json=body, headers=headers, timeout=10)
 
 
 def test_a_key_lives_from_its_making_to_its_end(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:
@@ -234,6 +184,26 @@ def test_what_a_provider_bills_the_caller_itself_is_told_apart(
     found = manager.api_keys.get(hash=made.data.hash).data
     assert (found.byok_usage, found.byok_usage_monthly, found.usage) == (0.01, 0.01, 0.0005)
     assert found.limit_remaining == 0.9995
+
+
+def test_a_limit_counts_what_providers_bill_the_caller_where_it_is_to(
+    gateway: RunningGateway, manager: openrouter.OpenRouter
+) -> None:
+    made = manager.api_keys.create(name="within", limit=0.025, include_byok_in_limit=True)
+    for _ in range(2):
+        assert chat(gateway, made.key, "mine/sim-model").choices
+    with pytest.raises(errors.PaymentRequiredResponseError):
+        chat(gateway, made.key, "mine/sim-model")
+    wait_until(lambda: manager.api_keys.get(hash=made.data.hash).data.limit_remaining == 0.004, "usage")
+    with client_of(gateway, made.key) as client:
+        [budget] = client.api_keys.get_current_key_metadata().data.budgets
+    assert (budget.remaining_usd, budget.include_byok) == (0.004, True)
+    manager.api_keys.update(hash=made.data.hash, include_byok_in_limit=False)
+    assert manager.api_keys.get(hash=made.data.hash).data.limit_remaining == 0.024
+    assert chat(gateway, made.key, "mine/sim-model").choices
+    manager.api_keys.update(hash=made.data.hash, include_byok_in_limit=True)
+    with pytest.raises(errors.PaymentRequiredResponseError):
+        chat(gateway, made.key, "mine/sim-model")
 
 
 def test_credits_are_what_was_paid_in_and_what_calls_took(gateway: RunningGateway) -> None:

@@ -51,6 +51,8 @@ class Site:
             self.ids[f"/api/{name}/"] = (made[member] if member else made)["id"]
         made = self.http.post("/api/v1/keys", json={"name": "made"}, headers={"authorization": f"Bearer {KEY}"})
         self.ids["/api/v1/keys/"] = made.json()["data"]["hash"]
+        made = self.http.post("/api/v1/guardrails", json={"name": "made"}, headers={"authorization": f"Bearer {KEY}"})
+        self.ids["/api/v1/guardrails/"] = made.json()["data"]["id"]
 
     def token(self) -> str:
         """A person's token, as CrossCompute's clients present it."""

@@ -4,6 +4,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -71,6 +72,7 @@ def test_openrouter(site: Site, mounted: bool) -> None:
         client.ask("POST", f"{base}/{path}", {}, status=400)
         client.ask("POST", f"{base}/{path}", content=b"{", status=400)
     manage_router_keys(client)
+    manage_guardrails(site, client)
     watch_router(site, client)
     assert_all_asked(client)
     client.close()
@@ -93,6 +95,31 @@ def manage_router_keys(client: ContractClient) -> None:
     for method in ("GET", "DELETE"):
         client.ask(method, f"{base}/{{hash}}", **named, status=404)
     client.ask("PATCH", f"{base}/{{hash}}", {}, **named, status=404)
+
+
+def manage_guardrails(site: Site, client: ContractClient) -> None:
+    """Guardrails, and whom they bind."""
+    base = "/api/v1/guardrails"
+    body = {"name": "usual", "limit_usd": 50, "reset_interval": "monthly", "allowed_providers": ["openai"]}
+    made = client.ask("POST", base, body)["data"]
+    named = {"id": made["id"]}
+    assert made in client.ask("GET", base, query={"limit": 10, "offset": 0})["data"]
+    assert client.ask("GET", f"{base}/{{id}}", **named)["data"] == made
+    assert client.ask("PATCH", f"{base}/{{id}}", {"enforce_zdr": True}, **named)["data"]["enforce_zdr"] is True
+    key = client.ask("POST", "/api/v1/keys", {"name": "bound"})["data"]["hash"]
+    for kind, names in (("keys", {"key_hashes": [key]}), ("members", {"member_user_ids": ["usr_nobody"]})):
+        path, count = f"{base}/{{id}}/assignments/{kind}", int(kind == "keys")
+        assert client.ask("POST", path, names, **named)["assigned_count"] == count
+        assert client.ask("GET", path, **named)["total_count"] == count
+        assert client.ask("GET", f"{base}/assignments/{kind}")["total_count"] >= count
+        assert client.ask("POST", f"{path}/remove", names, **named)["unassigned_count"] == count
+        client.ask("POST", path, {}, **named, status=400)
+        client.ask("POST", f"{path}/remove", {}, **named, status=400)
+        client.ask("GET", path, id=str(uuid4()), status=404)
+    client.ask("POST", base, {"name": ""}, status=400)
+    client.ask("PATCH", f"{base}/{{id}}", {"limit_usd": -1}, **named, status=400)
+    client.ask("DELETE", f"{base}/{{id}}", **named)
+    client.ask("GET", f"{base}/{{id}}", **named, status=404)
 
 
 def watch_router(site: Site, client: ContractClient) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,27 @@ def test_a_payment_whose_server_died_after_sending_it_is_credited_at_the_next_st
             again = client.post(PATH, headers={**agent, **header})
             assert again.status_code == 200, again.text
             assert again.json()["topup"]["txHash"].startswith("0x")
+            assert _bought(client, agent) == 10_000
+        assert chain.balance(PAY_TO) == 1_000_000
+        assert chain.calls.count("eth_sendRawTransaction") == 1
+
+
+def test_one_payment_presented_to_several_workers_at_once_is_credited_once(tmp_path: Path) -> None:
+    with running_chain() as chain:
+        config = toml([], {"x402": settings_of(chain, settle_timeout_seconds=30.0), "server": {"workers": 2}})
+        payer = chain.payer(1)
+        header = payment(chain, payer, 1, authorization(payer))
+        with serving(tmp_path / "data", config) as server, _client(server) as client:
+            agent = _register(client)
+
+            def pay(_: int) -> httpx.Response:
+                with _client(server) as own:  # a connection of its own: the kernel chooses the worker
+                    return own.post(PATH, headers={**agent, **header})
+
+            with ThreadPoolExecutor(8) as pool:
+                answers = list(pool.map(pay, range(8)))
+            assert [answer.status_code for answer in answers] == [200] * 8
+            assert len({answer.json()["topup"]["id"] for answer in answers}) == 1
             assert _bought(client, agent) == 10_000
         assert chain.balance(PAY_TO) == 1_000_000
         assert chain.calls.count("eth_sendRawTransaction") == 1

@@ -120,12 +120,12 @@ def test_a_summary_is_asked_for_with_placeholders_and_handed_on_with_them(
 
 
 def test_a_summary_that_was_made_without_guards_is_looked_at_when_there_are_some(site: Site, tmp_path: Path) -> None:
-    combo = {"targets": ["one/m", "two/m"], "strategy": "context-relay"}
-    with site.open(tmp_path, combo, ()) as site.gateway:
+    with site.open(tmp_path, {"targets": ["one/m", "two/m"], "strategy": "context-relay"}, ()) as site.gateway:
         handed_over(site)
-    for upstream in site.upstreams:
-        upstream.log.clear()
-    with site.open(tmp_path, combo) as site.gateway:
+        made = ask(site.gateway.port, request("POST", "/api/pointsman/guards", msgspec.json.encode(GUARD)))
+        assert made.status == 201
+        for upstream in site.upstreams:
+            upstream.log.clear()
         site.ask(GOES_ON)
         assert "session_handoff" in site.sent(1)[-1]
         site.assert_masked(1)

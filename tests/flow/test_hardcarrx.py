@@ -144,6 +144,7 @@ def test_a_key_is_taken_nowhere_else(place: Place) -> None:
         (CHAT, {"model": "other/sim-model", "messages": said, "provider": {"only": ["other"]}}),
         ("/openrouter/api/v1/chat/completions", {"model": "other/sim-model", "messages": said, "provider": "other"}),
         ("/v1/messages", {"model": "other/sim-model", "messages": said, "max_tokens": 5}),
+        ("/v1/messages/count_tokens", {"model": "other/sim-model", "messages": said}),
         ("/v1/responses", {"model": "other/sim-model", "input": "hi", "background": True}),
         ("/v1/embeddings", {"model": "other/sim-model", "input": "hi"}),
     ):

@@ -11,8 +11,11 @@ import pytest
 from pointsman.canonical.limits import Limits
 from pointsman.clock import SystemClock
 from pointsman.errors import ConfigError
-from pointsman.identity.keys import KeyChange, KeyService, NewKey
+from pointsman.identity.key_source import KeySource
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.keys import PEPPER_PURPOSE, KeyChange, KeyService, NewKey
 from pointsman.keyring import MasterKey, Secret
+from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.storage.keys import KeyRepository
 
@@ -39,13 +42,21 @@ def run(tmp_path: Path, migrated_sqlite: Path) -> Run:
     return start
 
 
+async def table_of(service: KeyService) -> KeyTable:
+    """What a process that starts now knows."""
+    rows = service._keys
+    table = KeyTable(MASTER.derive(PEPPER_PURPOSE))
+    table.apply(await KeySource(rows, BudgetRepository(rows._database), 100).news(None, 1))
+    return table
+
+
 def test_a_new_key_is_found_and_never_stored(run: Run, tmp_path: Path) -> None:
     made: list[Secret] = []
 
     async def test(service: KeyService) -> None:
         row, secret = await service.create("app")
         made.append(secret)
-        found = (await service.table()).find(secret.reveal().encode())
+        found = (await table_of(service)).find(secret.reveal().encode())
         assert found is not None
         assert (found.id, found.name, found.role, found.workspace_id) == (row.id, "app", "inference", "default")
 
@@ -64,7 +75,7 @@ def test_two_keys_are_never_the_same(run: Run) -> None:
         made = [await service.create(f"k{number}") for number in range(20)]
         assert len({secret.reveal() for _, secret in made}) == 20
         assert len({row.id for row, _ in made}) == 20
-        assert len(await service.table()) == 20
+        assert len(await table_of(service)) == 20
 
     run(test)
 
@@ -80,7 +91,7 @@ def test_the_hint_shows_the_prefix_and_four_characters(run: Run) -> None:
 def test_a_hint_of_a_configured_key_gives_away_at_most_ten_characters(run: Run) -> None:
     async def test(service: KeyService) -> None:
         await service.ensure_first(BOOTSTRAP)
-        (row,) = await service.list_all()
+        (row,) = await service.list_newest(100)
         assert len(row.hint.replace("…", "")) <= 10
 
     run(test)
@@ -92,7 +103,7 @@ def test_a_revoked_key_stops_at_once(run: Run) -> None:
         _, kept = await service.create("kept")
         revoked = await service.revoke(row.id)
         assert revoked is not None
-        table = await service.table()
+        table = await table_of(service)
         assert table.find(secret.reveal().encode()) is None
         assert table.find(kept.reveal().encode()) is not None
         again = await service.revoke(row.id)
@@ -105,7 +116,7 @@ def test_a_revoked_key_stops_at_once(run: Run) -> None:
 def test_expiry_is_kept_for_whoever_judges_it(run: Run) -> None:
     async def test(service: KeyService) -> None:
         _, secret = await service.create("app", expires_at=123)
-        found = (await service.table()).find(secret.reveal().encode())
+        found = (await table_of(service)).find(secret.reveal().encode())
         assert found is not None
         assert found.expires_at == 123
 
@@ -117,7 +128,7 @@ def test_a_name_that_cannot_be_shown_is_refused(run: Run, name: str) -> None:
     async def test(service: KeyService) -> None:
         with pytest.raises(ConfigError, match="printable"):
             await service.create(name)
-        assert await service.list_all() == ()
+        assert await service.list_newest(100) == ()
 
     run(test)
 
@@ -125,9 +136,7 @@ def test_a_name_that_cannot_be_shown_is_refused(run: Run, name: str) -> None:
 def test_a_digest_is_worth_nothing_to_another_installation(run: Run) -> None:
     async def test(service: KeyService) -> None:
         _, secret = await service.create("app")
-        rows = await service.list_all()
-        from pointsman.identity.keys import PEPPER_PURPOSE, KeyTable
-
+        rows = await service.list_newest(100)
         other = KeyTable(MasterKey(b"o" * 32).derive(PEPPER_PURPOSE), rows)
         assert other.find(secret.reveal().encode()) is None
 
@@ -139,9 +148,9 @@ def test_the_first_key_is_made_once_and_shown_once(run: Run) -> None:
         secret = await service.ensure_first(None)
         assert secret is not None
         assert await service.ensure_first(None) is None
-        (row,) = await service.list_all()
+        (row,) = await service.list_newest(100)
         assert (row.name, row.role) == ("bootstrap", "admin")
-        assert (await service.table()).find(secret.reveal().encode()) is not None
+        assert (await table_of(service)).find(secret.reveal().encode()) is not None
 
     run(test)
 
@@ -149,13 +158,13 @@ def test_the_first_key_is_made_once_and_shown_once(run: Run) -> None:
 def test_an_operator_without_a_usable_admin_key_gets_a_new_one(run: Run) -> None:
     async def test(service: KeyService) -> None:
         await service.ensure_first(None)
-        (row,) = await service.list_all()
+        (row,) = await service.list_newest(100)
         await service.create("inference only")
         await service.create("expired", "admin", expires_at=1)
         await service.revoke(row.id)
         secret = await service.ensure_first(None)
         assert secret is not None
-        found = (await service.table()).find(secret.reveal().encode())
+        found = (await table_of(service)).find(secret.reveal().encode())
         assert found is not None
         assert found.role == "admin"
         assert await service.ensure_first(None) is None
@@ -167,9 +176,9 @@ def test_a_configured_first_key_is_made_once_and_works(run: Run) -> None:
     async def test(service: KeyService) -> None:
         for _ in range(3):
             assert await service.ensure_first(BOOTSTRAP) is None
-        (row,) = await service.list_all()
+        (row,) = await service.list_newest(100)
         assert row.role == "admin"
-        assert (await service.table()).find(BOOTSTRAP.reveal().encode()) is not None
+        assert (await table_of(service)).find(BOOTSTRAP.reveal().encode()) is not None
 
     run(test)
     run(test)
@@ -178,10 +187,10 @@ def test_a_configured_first_key_is_made_once_and_works(run: Run) -> None:
 def test_a_configured_first_key_that_was_revoked_stays_revoked(run: Run) -> None:
     async def test(service: KeyService) -> None:
         await service.ensure_first(BOOTSTRAP)
-        (row,) = await service.list_all()
+        (row,) = await service.list_newest(100)
         await service.revoke(row.id)
         await service.ensure_first(BOOTSTRAP)
-        assert (await service.table()).find(BOOTSTRAP.reveal().encode()) is None
+        assert (await table_of(service)).find(BOOTSTRAP.reveal().encode()) is None
 
     run(test)
 
@@ -192,7 +201,7 @@ def test_an_unsafe_configured_first_key_is_refused(run: Run, text: str) -> None:
         with pytest.raises(ConfigError, match="POINTSMAN_BOOTSTRAP_KEY") as caught:
             await service.ensure_first(Secret(text))
         assert not text.strip() or text.strip() not in str(caught.value)
-        assert await service.list_all() == ()
+        assert await service.list_newest(100) == ()
 
     run(test)
 
@@ -200,7 +209,7 @@ def test_an_unsafe_configured_first_key_is_refused(run: Run, text: str) -> None:
 def test_services_that_start_together_make_one_configured_first_key(run: Run) -> None:
     async def test(service: KeyService) -> None:
         await asyncio.gather(*(service.ensure_first(BOOTSTRAP) for _ in range(5)))
-        assert len(await service.list_all()) == 1
+        assert len(await service.list_newest(100)) == 1
 
     run(test)
 
@@ -249,7 +258,7 @@ def test_a_key_of_a_contract_keeps_what_it_was_issued_with(run: Run) -> None:
             settings={"limit": 5},
         )
         row, secret = await service.issue(wanted)
-        key = (await service.table()).find_any(secret.reveal().encode())
+        key = (await table_of(service)).find_any(secret.reveal().encode())
         assert key is not None
         assert (key.kind, key.role, key.account_id, key.workspace_id) == ("openrouter", "management", "acc_1", "ws_1")
         assert (key.user_id, key.scopes, key.settings) == ("usr_1", {"manage"}, {"limit": 5})
@@ -279,12 +288,12 @@ def test_a_change_leaves_the_rest_as_it_was(run: Run) -> None:
         assert changed is not None
         assert (changed.name, changed.scopes, changed.expires_at) == ("one", ("manage",), 2**60)
         assert (changed.disabled, changed.requests_per_day) == (True, 5)
-        table = await service.table()
+        table = await table_of(service)
         assert table.find(secret.reveal().encode()) is None
         again = await service.change(row.id, KeyChange(disabled=False, expires_at=None))
         assert again is not None
         assert again.expires_at is None
-        assert (await service.table()).find(secret.reveal().encode()) is not None
+        assert (await table_of(service)).find(secret.reveal().encode()) is not None
         with pytest.raises(ConfigError):
             await service.change(row.id, KeyChange(name="two\nlines"))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.identity.keys import KeyTable
+from pointsman.identity.key_table import KeyTable
 from pointsman.policy.authentication import authenticate
 from pointsman.storage.keys import KeyRow
 

@@ -254,7 +254,7 @@ def test_a_manager_of_the_installation_does_not_find_another_accounts_key(
 ) -> None:
     from gateway import KEY
 
-    rows = gateway.call(gateway.installation.keys.list_all())
+    rows = gateway.call(gateway.installation.keys.list_newest(1000))
     theirs = [row.id for row in rows if row.account_id == owner.account]
     assert theirs
     with httpx.Client(base_url=gateway.address, headers={"authorization": f"Bearer {KEY}"}) as manager:

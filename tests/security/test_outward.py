@@ -177,7 +177,7 @@ async def fetch_identity(client: UpstreamClient, url: str) -> None:
 async def ask_guard(client: UpstreamClient, url: str) -> None:
     """A rule's webhook."""
     settings = GuardRuleSettings(name="hook", kind="webhook", url=url, allow_private=False)
-    await GuardHook("hook", settings, None, client, SystemClock()).judge("req_1", "m", [])
+    await GuardHook("hook", settings, client, SystemClock()).judge(("request", "req_1"), "m", [])
 
 
 async def post_json(client: UpstreamClient, url: str) -> None:

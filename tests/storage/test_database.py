@@ -107,7 +107,7 @@ def test_keys_of_the_first_version_get_no_limit_and_the_usual_priority(empty_dat
             async with database.write() as connection:
                 await connection.run_sync(to_the_first_version)
             await database.migrate()
-            [row] = await KeyRepository(database).load_all()
+            [row] = await KeyRepository(database).load_newest(100)
             assert row == KeyRow(id="k", digest=b"d", name="n", hint="h", role="admin", created_at=1)
 
     asyncio.run(work())

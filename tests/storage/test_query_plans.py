@@ -13,9 +13,24 @@ from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.canonical.ledger import credit_of
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import SystemClock
+from pointsman.storage.activity import ActivityFilter, Span, sums_query
+from pointsman.storage.budgets import page_query as budget_page
+from pointsman.storage.budgets import subjects_query
 from pointsman.storage.database import Database
+from pointsman.storage.keys import KeyFilter, count_query
+from pointsman.storage.keys import page_query as key_page
 from pointsman.storage.ledger import balances_query, entries_query, subject_query
-from pointsman.storage.requests import Owner, Place, RequestRepository, UnpricedModel, newest_query, unpriced_query
+from pointsman.storage.model_usage import by_model_query
+from pointsman.storage.requests import (
+    Owner,
+    Place,
+    RequestRepository,
+    UnpricedModel,
+    days_query,
+    newest_query,
+    page_query,
+    unpriced_query,
+)
 
 
 def within(place: DatabasePlace, story: Callable[[Database], Awaitable[None]]) -> None:
@@ -34,7 +49,7 @@ def within(place: DatabasePlace, story: Callable[[Database], Awaitable[None]]) -
 async def plan(database: Database, query: Select[Any]) -> str:
     """How the database goes about a query, when reading all rows is worth avoiding."""
     dialect = sqlite.dialect() if database.kind == "sqlite" else postgresql.dialect()
-    statement = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    statement = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})).replace("%%", "%")
     async with database.read() as connection:
         if database.kind == "sqlite":
             return "\n".join(row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
@@ -44,11 +59,22 @@ async def plan(database: Database, query: Select[Any]) -> str:
 
 
 PLACE = Place(5_000, "r5")
+OPENROUTER = KeyFilter(account_id="a", kinds=("openrouter",), roles=("inference",), include_disabled=False, valid_at=5)
 LISTS = {
-    "requests of a workspace": (newest_query(Owner("workspace_id", "w"), PLACE, 50), "ix_requests_workspace_id"),
+    "requests of a workspace": (newest_query(Owner("workspace_id", "w"), PLACE, 50), "ix_requests_listed"),
     "requests of an account": (newest_query(Owner("account_id", "a"), PLACE, 50), "ix_requests_account_id"),
     "requests of a key": (newest_query(Owner("key_id", "k"), None, 50), "ix_requests_key_id"),
     "unpriced models": (unpriced_query(25), "ix_requests_unpriced"),
+    "requests of a workspace, far behind": (page_query("w", 5_000, 50, 400), "ix_requests_listed"),
+    "how many requests of a workspace": (days_query("w"), "workspace_days"),
+    "activity": (sums_query(ActivityFilter(account_id="a"), Span(0, 9)), "usage_days"),
+    "activity of a key": (sums_query(ActivityFilter(account_id="a", key_id="k"), Span(0, 9)), "ix_requests_key_id"),
+    "usage by model": (by_model_query("a", 50), "model_totals"),
+    "keys of an account": (key_page(OPENROUTER, 50, 900), "ix_keys_listed"),
+    "how many keys of an account": (count_query(KeyFilter(account_id="a", kinds=("omniroute",))), "ix_keys_listed"),
+    "budgets of some keys": (subjects_query("key", ["a", "b"]), "uq_budgets_scope"),
+    "budgets of a scope": (budget_page(50, "b", "tag", None), "ix_budgets_scope_id"),
+    "budgets of a subject": (budget_page(50, "b", None, "s"), "ix_budgets_subject_id"),
     "entries": (entries_query(credit_of("a"), 700, 50), "ledger_postings"),
     "balances": (balances_query("credit:a", 50), "ledger_balances"),
     "refunds of a request": (subject_query("req_1", "a"), "ix_ledger_transactions_subject"),
@@ -62,7 +88,14 @@ def test_a_list_walks_its_index(database_place: DatabasePlace, name: str) -> Non
     async def story(database: Database) -> None:
         shown = await plan(database, query)
         assert index in shown, shown
-        for bad in ("SCAN requests\n", "SCAN ledger_transactions", "SCAN ledger_postings", "Seq Scan"):
+        for bad in (
+            "SCAN requests\n",
+            "SCAN keys\n",
+            "SCAN budgets\n",
+            "SCAN ledger_transactions",
+            "SCAN ledger_postings",
+            "Seq Scan",
+        ):
             assert bad not in f"{shown}\n", shown
         if name in ("entries", "balances"):  # in order already: a page costs the same anywhere
             assert "TEMP B-TREE" not in shown

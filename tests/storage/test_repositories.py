@@ -92,7 +92,7 @@ def test_a_key_is_found_by_its_digest_as_it_was_stored(database_place: DatabaseP
         assert await keys.add(KEY) == 1
         assert await keys.find_by_digest(KEY.digest) == KEY
         assert await keys.find_by_digest(b"other") is None
-        assert await keys.load_all() == (KEY,)
+        assert await keys.load_newest(100) == (KEY,)
 
     within(database_place, story)
 
@@ -107,7 +107,7 @@ def test_a_second_key_with_the_same_id_or_digest_is_refused_and_counts_no_change
         with pytest.raises(AlreadyExistsError):
             await keys.add(msgspec.structs.replace(KEY, **twin))
         assert await ConfigurationRepository(database).revision() == 1
-        assert await keys.load_all() == (KEY,)
+        assert await keys.load_newest(100) == (KEY,)
 
     within(database_place, story)
 
@@ -177,9 +177,9 @@ def test_the_oldest_sessions_of_a_user_end(database_place: DatabasePlace) -> Non
             user = "usr_2" if n == 4 else "usr_1"
             row = {"id": f"key_{n}", "digest": bytes([n]), "created_at": n, "kind": "session", "user_id": user}
             await keys.add(msgspec.structs.replace(KEY, **row))
-        assert await keys.end_sessions("usr_1", keep=3) == 1
-        assert await keys.end_sessions("usr_1") == 3
-        assert [row.id for row in await keys.load_valid()] == ["key_4"]
+        assert await keys.end_sessions("usr_1", 500, keep=3) == 1
+        assert await keys.end_sessions("usr_1", 500) == 3
+        assert [row.id for row in await keys.load_valid(100)] == ["key_4"]
 
     within(database_place, story)
 
@@ -195,7 +195,7 @@ def test_the_last_use_of_a_key_never_moves_back_and_is_no_change_of_configuratio
                 await keys.touch(connection, {KEY.id: at, "key_gone": 1})
         async with database.write() as connection:
             await keys.touch(connection, {})
-        assert [key.last_used_at for key in await keys.load_all()] == [50]
+        assert [key.last_used_at for key in await keys.load_newest(100)] == [50]
         assert await ConfigurationRepository(database).revision() == 1
 
     within(database_place, story)

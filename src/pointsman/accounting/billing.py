@@ -84,6 +84,11 @@ def add_costs(record: RequestRecord, other: RequestRecord, *, unknown: bool) -> 
         record.exemption = other.exemption
 
 
+def cost_with_byok(record: RequestRecord) -> int:
+    """What a call has cost in nano-USD: the charge, and with the caller's own provider key what that was billed."""
+    return (record.cost_nano_usd or 0) + (record.upstream_cost_nano_usd or 0 if record.byok else 0)
+
+
 def upstream_price(record: RequestRecord) -> int:
     """What the upstream takes for a call, from whomever, in nano-USD; 0 when nobody knows."""
     cost = record.cost_nano_usd if record.upstream_cost_nano_usd is None else record.upstream_cost_nano_usd

@@ -19,9 +19,17 @@ from pointsman.storage.database import Database
 HOME_FILE: Final = "home"
 log = structlog.get_logger("pointsman.budgets")
 
-# What a record's ``charges`` hold: budget, period, whether it was reserved before the call.
-Marks = list[tuple[str, int, bool]]
-_MARKS: Final = msgspec.json.Decoder(Marks)
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """One of a record's ``charges``. ``reserved``: before the call. ``cost`` where it is not the record's own."""
+
+    budget: str
+    period: int
+    reserved: bool
+    cost: int | None = None
+
+
+_MARKS: Final = msgspec.json.Decoder(list[Mark])
 
 
 class BudgetBooks:
@@ -51,8 +59,8 @@ class BudgetBooks:
             cost = None if unpriced else record.cost_nano_usd or 0
             holder = holder_name(home, tag)
             charges += [
-                Charge(budget, period, holder if reserved else None, cost)
-                for budget, period, reserved in _marks(record)
+                Charge(mark.budget, mark.period, holder if mark.reserved else None, _cost(mark, cost))
+                for mark in _marks(record)
             ]
         if charges:
             places = await self._leases.book(connection, charges)
@@ -106,7 +114,11 @@ def holder_name(home: str, tag: str) -> str:
     return f"{home}-{tag}"
 
 
-def _marks(record: RequestRecord) -> Marks:
+def _cost(mark: Mark, cost: int | None) -> int | None:
+    return cost if mark.cost is None or cost is None else mark.cost
+
+
+def _marks(record: RequestRecord) -> list[Mark]:
     try:
         return _MARKS.decode(record.charges or "[]")
     except msgspec.DecodeError:

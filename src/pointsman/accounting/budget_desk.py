@@ -7,7 +7,7 @@ call refused: so no call is refused while there is money that nobody needs.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -23,6 +23,7 @@ WAIT_SECONDS: Final = 5.0  # a call never waits longer for the escrow
 RETRY_SECONDS: Final = 1.0  # after a failure nobody asks again for this long
 ASKED_AT_ONCE: Final = 100
 FORGET_SECONDS: Final = 60.0
+NO_OTHERS: Final[Mapping[str, int]] = {}
 log = structlog.get_logger("pointsman.budgets")
 
 
@@ -78,10 +79,10 @@ class Hold:
         self.amount -= amount
         other.amount += amount
 
-    def settle(self, cost: int) -> None:
-        """The call is over and recorded with this cost."""
+    def settle(self, cost: int, others: Mapping[str, int] = NO_OTHERS) -> None:
+        """The call is over and recorded with this cost; ``others``: what it has cost budgets that count another one."""
         for pot in self.pots:
-            pot.spend(self.amount, cost)
+            pot.spend(self.amount, others.get(pot.budget_id, cost))
         self.amount = 0
         self._desk.look(self.pots)
 

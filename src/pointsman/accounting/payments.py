@@ -115,18 +115,12 @@ class PaymentDesk:
         Raises PaymentRefused with x402's reason, GatewayError when nothing was begun and it can't be checked now,
         StorageError. Settling goes on though the caller goes away.
         """
-        offer, signed = payment.offer, payment.authorization
-        known = await self._rows.find(offer.network, offer.asset.lower(), signed.payer, signed.nonce)
+        known = await self._find(payment)
         if known is None:
-            self._check(payment)
-            await self._settler.verify(payment)
-            row = await self._intend(account_id, payment)
-            try:
-                await self._rows.add(row)
-            except AlreadyExistsError:
-                known = await self._rows.find(offer.network, offer.asset.lower(), signed.payer, signed.nonce)
-            else:
+            row = await self._begin(account_id, payment)
+            if row is not None:
                 return await self._whole(self._carry(row, payment, resumed=False))
+            known = await self._find(payment)
         if known is None or not _is_same(known, account_id, payment):
             raise PaymentRefused(NONCE_USED)
         if known.state is PaymentState.CREDITED:
@@ -135,6 +129,28 @@ class PaymentDesk:
         if await self._rows.hold(known.id, now, now + self._hold_us):
             return await self._whole(self._carry(known, payment, resumed=True))
         return await self._await_other(known)
+
+    async def _find(self, payment: Payment) -> PaymentRow | None:
+        offer, signed = payment.offer, payment.authorization
+        return await self._rows.find(offer.network, offer.asset.lower(), signed.payer, signed.nonce)
+
+    async def _begin(self, account_id: str, payment: Payment) -> PaymentRow | None:
+        """A new payment, checked and stored; None: somebody else has begun it in the meantime."""
+        self._check(payment)
+        # Before the chain is asked whether it is unused: whoever uses it does so in a later block.
+        height = await self._chain.height() if self._chain is not None else 0
+        try:
+            await self._settler.verify(payment)
+        except PaymentRefused:
+            if await self._find(payment) is None:
+                raise
+            return None  # the chain refuses what the other one has just carried out
+        row = self._intend(account_id, payment, height)
+        try:
+            await self._rows.add(row)
+        except AlreadyExistsError:
+            return None
+        return row
 
     @property
     def _hold_us(self) -> int:
@@ -153,9 +169,8 @@ class PaymentDesk:
         if signed.valid_after > now:
             raise PaymentRefused(NOT_YET_VALID)
 
-    async def _intend(self, account_id: str, payment: Payment) -> PaymentRow:
+    def _intend(self, account_id: str, payment: Payment, height: int) -> PaymentRow:
         offer, signed = payment.offer, payment.authorization
-        height = await self._chain.height() if self._chain is not None else 0
         now = self._clock.now_us()
         return PaymentRow(
             id=self._clock.new_id("pay", now),

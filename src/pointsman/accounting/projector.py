@@ -25,6 +25,7 @@ from pointsman.storage.keys import KeyRepository
 from pointsman.storage.ledger import LedgerRepository, Range
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
+from pointsman.storage.usage_sums import UsageSums
 
 _log: Final = structlog.get_logger(__name__)
 _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get their turn
@@ -108,6 +109,7 @@ class Projector:
         self._ledger = LedgerRepository(database)
         self._figures = EndpointFigures(database)
         self._key_usage = KeyUsageRepository(database)
+        self._usage_sums = UsageSums(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
@@ -274,6 +276,7 @@ class Projector:
                     await self.budgets.book(connection, batch.charged, stored.records)
                 await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._key_usage.add(connection, stored.records)
+                await self._usage_sums.add(connection, stored.records)
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:

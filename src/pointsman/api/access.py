@@ -62,6 +62,21 @@ _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/api/v1/generation", INFERENCE),
     ("GET", "/api/v1/activity", ACCOUNT),
     ("GET", "/api/v1/organization/members", ACCOUNT),
+    ("GET", "/api/v1/guardrails", ACCOUNT),
+    ("POST", "/api/v1/guardrails", ACCOUNT),
+    ("GET", "/api/v1/guardrails/{guardrail_id}", ACCOUNT),
+    ("PATCH", "/api/v1/guardrails/{guardrail_id}", ACCOUNT),
+    ("DELETE", "/api/v1/guardrails/{guardrail_id}", ACCOUNT),
+    ("GET", "/api/v1/guardrails/assignments/keys", ACCOUNT),
+    ("GET", "/api/v1/guardrails/assignments/members", ACCOUNT),
+    ("GET", "/api/v1/guardrails/{guardrail_id}/assignments/keys", ACCOUNT),
+    ("POST", "/api/v1/guardrails/{guardrail_id}/assignments/keys", ACCOUNT),
+    ("GET", "/api/v1/guardrails/{guardrail_id}/assignments/members", ACCOUNT),
+    ("POST", "/api/v1/guardrails/{guardrail_id}/assignments/members", ACCOUNT),
+    ("POST", "/api/v1/guardrails/{guardrail_id}/assignments/keys/remove", ACCOUNT),
+    ("POST", "/api/v1/guardrails/{guardrail_id}/assignments/members/remove", ACCOUNT),
+    ("GET", "/api/pointsman/guardrails/defaults", ACCOUNT),
+    ("PUT", "/api/pointsman/guardrails/defaults", ACCOUNT),
     ("POST", "/api/v1/auth/keys/code", GRANT),
     ("POST", "/api/v1/auth/keys", PUBLIC),
     ("GET", "/auth", PUBLIC),  # a page without anything that is somebody's
@@ -214,7 +229,8 @@ class Guard:
             return
         key: Key | None
         try:
-            key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
+            own_path = path.encode()
+            key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us(), own_path)
         except GatewayError as error:
             key = self._local(scope, headers, path)
             if key is None and not (rule is not None and rule.public):

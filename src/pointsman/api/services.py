@@ -16,6 +16,7 @@ from pointsman.identity.sign_in import SignIn
 from pointsman.policy.aliases import AliasService
 from pointsman.policy.budget_service import BudgetService
 from pointsman.policy.combos import ComboService
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.guards import GuardService
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.ip_filter import IpFilterService
@@ -45,6 +46,7 @@ class ManagementServices(msgspec.Struct, frozen=True, kw_only=True):
     combos: ComboService
     combo_figures: ComboFigureRepository
     budgets: BudgetService
+    guardrails: GuardrailService
     ledger: LedgerService
     database: Database
     journal: Path

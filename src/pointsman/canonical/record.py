@@ -45,10 +45,11 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     (routing/replay.py), kept in a table of its own. ``cost_nano_usd`` is what ``account_id`` is charged;
     ``upstream_cost_nano_usd`` what the upstream takes for it, None when that is the same. With ``byok`` the upstream
     bills the caller itself and the charge is a fee. ``exemption`` says why what an upstream takes
-    is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a
-    list of [budget, period, whether it was reserved before]. ``guards`` is what rules on content have found, in JSON: a
-    list of [rule, action, how often]. ``cache`` is what the response cache did, None when it was not asked;
-    ``cache_source`` the request whose answer was given again. The identifier makes repeated projection harmless.
+    is not charged. ``charges`` are the budgets in which the cost counts, in JSON: a list of [budget, period, whether it
+    was reserved before], and fourth the cost that counts there, where it is another. ``guards`` is what rules on
+    content have found, in JSON: a list of [rule, action, how often]. ``cache`` is what the response cache did, None
+    when it was not asked; ``cache_source`` the request whose answer was given again. The identifier makes repeated
+    projection harmless.
     """
 
     request_id: str

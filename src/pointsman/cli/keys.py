@@ -109,16 +109,16 @@ def list_keys(
 
 async def _list(as_json: bool, limit: int, data_dir: Path | None, config: Path | None) -> None:
     async with opened(data_dir, config) as installation:
-        rows = await installation.keys.list_all()
+        shown = await installation.keys.list_newest(limit)
+        all_of_them = await installation.keys.count_all()
         now = installation.clock.now_us()
-    shown = rows[-limit:]
     if as_json:
         print_json([_summary(row, now) for row in shown])
         return
     columns = ("id", "name", "role", "key", "state", "created", "expires", "last used")
     print_table(columns, [_cells(row, now) for row in shown], drop=("key", "created", "last used", "role"))
-    if len(shown) < len(rows):
-        note(f"{len(rows) - len(shown)} older keys not shown; --limit shows more")
+    if len(shown) < all_of_them:
+        note(f"{all_of_them - len(shown)} older keys not shown; --limit shows more")
 
 
 @group.command()
@@ -193,8 +193,8 @@ async def _revoke(key: str, data_dir: Path | None, config: Path | None) -> None:
             typer.echo(f"{row.id} ({row.name}) was revoked already, at {local_time(row.revoked_at)}")
             return
         typer.echo(f"{row.id} ({row.name}) is revoked: {effect}")
-        admins = [other for other in await installation.keys.list_all() if other.role == "admin"]
-    if row.role == "admin" and all(other.revoked_at is not None for other in admins):
+        manageable = await installation.keys.others_manage(row.id)
+    if row.role == "admin" and not manageable:
         note("warning: no admin key is left; pointsman keys create --admin makes one")
 
 

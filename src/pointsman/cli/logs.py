@@ -112,7 +112,7 @@ class KeyNames:
         unknown = {record.key_id for record in records if record.key_id is not None} - self._names.keys()
         if unknown:
             self._names.update({key_id: key_id for key_id in unknown})
-            self._names.update({row.id: row.name for row in await self._installation.keys.list_all()})
+            self._names.update(await self._installation.keys.names(sorted(unknown)))
 
     def of(self, record: "RequestRecord") -> str:
         """The name of the record's key, ``-`` for a request without a valid one."""

@@ -5,10 +5,8 @@ microsecond per request. Look-up is by digest: no comparison of secrets whose ti
 """
 
 import difflib
-import hashlib
 import hmac
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,6 +17,7 @@ from pointsman.errors import ConfigError
 from pointsman.identity.credentials import fingerprint_of, hint_of, kind_of, new_secret
 from pointsman.keyring import MasterKey, Secret
 from pointsman.storage.accounts import DEFAULT
+from pointsman.storage.budgets import BudgetRow
 from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.keys import NO_SETTINGS, CredentialKind, KeyFilter, KeyRepository, KeyRow, Role
 
@@ -26,6 +25,8 @@ PEPPER_PURPOSE: Final = "api-key-pepper"
 MINIMUM_LENGTH: Final = 32
 MINIMUM_PREFIX: Final = 8  # of an id: "key_" alone must never mean the only key
 MAXIMUM_NAME: Final = 100
+MOST_MEANT: Final = 1000  # keys that one name may stand for
+MOST_NEAR: Final = 10_000  # keys whose names are looked through for one that was mistyped
 BOOTSTRAP_NAME: Final = "bootstrap"
 # Settings that policy/key_conditions.py holds a call against.
 CONDITIONS: Final = ("accessSchedule", "allowedEndpoints", "allowedCombos")
@@ -38,9 +39,10 @@ NO_SCOPES: Final[frozenset[str]] = frozenset()
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A valid credential, as a request's course sees it. ``expires_at`` is in microseconds since 1970 UTC.
 
-    ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for. ``settings`` holds what
-    the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and ``allowed_connections`` are all
-    that it may use; ``restricted`` says that there are any, or conditions (policy/key_conditions.py).
+    ``account_id`` pays and owns what is made with it; ``user_id`` is the person it acts for, ``creator_user_id`` who
+    made it. ``settings`` holds what the contract of its kind alone knows. ``allowed_models`` (patterns with ``*``) and
+    ``allowed_connections`` are all that it may use; ``restricted`` says that there are any, or conditions
+    (policy/key_conditions.py). ``budgets`` are those of the key itself.
     """
 
     id: str
@@ -53,12 +55,19 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     kind: CredentialKind = "plain"
     account_id: str = DEFAULT
     user_id: str | None = None
+    creator_user_id: str | None = None
     scopes: frozenset[str] = NO_SCOPES
     settings: Mapping[str, Any] = NO_SETTINGS
     disabled: bool = False
     allowed_models: tuple[str, ...] = ()
     allowed_connections: tuple[str, ...] = ()
     restricted: bool = False
+    budgets: tuple[BudgetRow, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """The member of its account whom its calls count for: a key of OpenRouter's API is its maker's."""
+        return self.user_id or (self.creator_user_id if self.kind == "openrouter" else None)
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,75 +107,6 @@ class Verifier(Protocol):
     async def refresh(self) -> None: ...
 
 
-class KeyTable:
-    """The valid keys by digest: immutable, swapped whole on every change.
-
-    ``tokens`` checks what is no key; ``public_origin`` is where browsers reach this server, when that is not what they
-    say in ``Host``.
-    """
-
-    def __init__(
-        self,
-        pepper: bytes,
-        rows: Iterable[KeyRow],
-        tokens: Verifier | None = None,
-        public_origin: str | None = None,
-    ) -> None:
-        self._tokens = tokens
-        self.public_origin = public_origin
-        # HMAC (RFC 2104) from its two halves, keyed once: a third of the time of hmac.digest, which `_digest` uses.
-        block = pepper.ljust(hashlib.sha256().block_size, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-        self._keys: dict[bytes, Key] = {}
-        self._others: dict[bytes, Key] = {}  # those that may not call models, so that those that may pay nothing
-        for row in rows:
-            if row.revoked_at is None:
-                calls = row.role != "management" and not row.disabled
-                (self._keys if calls else self._others)[row.digest] = _key(row)
-        self._by_id = {key.id: key for keys in (self._keys, self._others) for key in keys.values()}
-        self._seen: dict[bytes, Key] = {}  # by a cheaper digest, which is worth nothing outside of this table
-        self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
-        self.limited = any(key.limits is not None for key in self._keys.values())
-        self.prepaid = any(key.kind == PREPAID for key in self._keys.values())
-        self.guarded = any(GUARDS in key.settings for key in self._keys.values())
-
-    def find(self, presented: bytes) -> Key | None:
-        """The key that was presented, if it may call models, or None. Expiry is the caller's to judge."""
-        quick = self._quick.copy()
-        quick.update(presented)
-        mark = quick.digest()
-        return self._seen.get(mark) or self._look_up(presented, mark)
-
-    def find_any(self, presented: bytes) -> Key | None:
-        """As `find`, also those that may not call models: for management alone, or disabled. See both fields."""
-        return self.find(presented) or self._others.get(self._digest(presented))
-
-    def verify(self, presented: bytes, now_us: int) -> Key | None:
-        """Whom a signed token speaks for; None for anything else. Its expiry is judged."""
-        return None if self._tokens is None else self._tokens.verify(presented, now_us)
-
-    def by_id(self, key_id: str) -> Key | None:
-        """The key of this id that is not revoked. Expiry is the caller's to judge, and whether it is disabled."""
-        return self._by_id.get(key_id)
-
-    def _look_up(self, presented: bytes, mark: bytes) -> Key | None:
-        key = self._keys.get(self._digest(presented))
-        if key is not None:
-            self._seen[mark] = key
-        return key
-
-    def _digest(self, presented: bytes) -> bytes:
-        inner = self._inner.copy()
-        inner.update(presented)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
-
-    def __len__(self) -> int:
-        return len(self._by_id)
-
-
 class KeyService:
     """Makes, lists and revokes keys."""
 
@@ -175,11 +115,7 @@ class KeyService:
         keys: KeyRepository,
         master: MasterKey,
         clock: Clock,
-        tokens: Verifier | None = None,
-        public_origin: str | None = None,
     ) -> None:
-        self._tokens = tokens
-        self._public_origin = public_origin
         self._keys = keys
         self._clock = clock
         self._master = master
@@ -265,13 +201,33 @@ class KeyService:
         """Up to ``limit`` of those wanted, newest first, and how many there are."""
         return await self._keys.list_page(wanted, limit, offset), await self._keys.count(wanted)
 
+    async def page(self, wanted: KeyFilter, limit: int, offset: int = 0) -> tuple[KeyRow, ...]:
+        """As `list_page`, without the count."""
+        return await self._keys.list_page(wanted, limit, offset)
+
+    async def count(self, wanted: KeyFilter) -> int:
+        """How many there are of those wanted."""
+        return await self._keys.count(wanted)
+
     async def limit(self, key_id: str, limits: Limits, priority: Priority) -> KeyRow | None:
         """Give a key these limits and this priority from now on. None: no such key."""
         return await self.change(key_id, KeyChange(limits=limits, priority=priority))
 
-    async def list_all(self) -> tuple[KeyRow, ...]:
-        """Every credential but sessions, also revoked and expired ones, oldest first."""
-        return await self._keys.load_all()
+    async def list_newest(self, limit: int) -> tuple[KeyRow, ...]:
+        """The newest ``limit`` credentials but sessions, also revoked and expired ones, oldest first."""
+        return await self._keys.load_newest(limit)
+
+    async def count_all(self) -> int:
+        """How many credentials but sessions there are, also revoked and expired ones."""
+        return await self._keys.count_all()
+
+    async def names(self, key_ids: Sequence[str]) -> dict[str, str]:
+        """The names of these keys, a few hundred, by id."""
+        return await self._keys.load_names(key_ids)
+
+    async def others_manage(self, key_id: str) -> bool:
+        """Whether another key than this may manage the gateway."""
+        return await self._keys.has_admin(self._clock.now_us(), but=key_id)
 
     async def find(self, reference: str) -> KeyRow:
         """The key that an operator means: by id, by a name that one key has, by the beginning of one id, or by itself.
@@ -284,7 +240,7 @@ class KeyService:
             if row is None:
                 raise ConfigError("that key is not one of this installation")
             return row
-        rows = await self._keys.load_all()
+        rows = await self._keys.load_meant(reference, MOST_MEANT)
         named = [row for row in rows if row.name == reference]
         active = [row for row in named if row.revoked_at is None]
         begins = [row for row in rows if row.id.startswith(reference)] if len(reference) >= MINIMUM_PREFIX else []
@@ -294,6 +250,7 @@ class KeyService:
         if found:
             ids = ", ".join(row.id for row in found[:5])
             raise ConfigError(f"{len(found)} keys are meant by '{reference}'; say which by its id: {ids}")
+        rows = await self._keys.load_newest(MOST_NEAR)
         near = difflib.get_close_matches(reference[:100], dict.fromkeys(n for row in rows for n in (row.name, row.id)))
         hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "pointsman keys list shows them"
         raise ConfigError(f"there is no key {reference[:100]!r}; {hint}")
@@ -321,20 +278,11 @@ class KeyService:
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
-        now = self._clock.now_us()
-        for row in await self._keys.load_all():
-            usable = row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
-            if row.role == "admin" and usable:
-                return None
+        if await self._keys.has_admin(self._clock.now_us()):
+            return None
         row, secret = await self.create(BOOTSTRAP_NAME, "admin")
         self.first_made = row.id
         return secret
-
-    async def table(self) -> KeyTable:
-        """A snapshot for the request path."""
-        if self._tokens is not None:
-            await self._tokens.refresh()
-        return KeyTable(self._pepper, await self._keys.load_valid(), self._tokens, self._public_origin)
 
     def _digest(self, secret: Secret) -> bytes:
         return hmac.digest(self._pepper, secret.reveal().encode(), "sha256")
@@ -350,7 +298,8 @@ def _of_account(account_id: str, row: KeyRow | None) -> KeyRow | None:
     return row if row is not None and row.account_id == account_id and row.revoked_at is None else None
 
 
-def _key(row: KeyRow) -> Key:
+def key_of(row: KeyRow, budgets: tuple[BudgetRow, ...] = ()) -> Key:
+    """A stored key as requests see it, with its own budgets."""
     models, connections = _names(row.settings, "allowedModels"), _names(row.settings, "allowedConnections")
     return Key(
         id=row.id,
@@ -363,11 +312,13 @@ def _key(row: KeyRow) -> Key:
         kind=row.kind,
         account_id=row.account_id,
         user_id=row.user_id,
+        creator_user_id=row.creator_user_id,
         scopes=frozenset(row.scopes) if row.scopes else NO_SCOPES,
         settings=row.settings,
         disabled=row.disabled,
         allowed_models=models,
         allowed_connections=connections,
+        budgets=budgets,
         restricted=bool(models or connections or any(row.settings.get(name) for name in (*CONDITIONS, PREFERRED))),
     )
 

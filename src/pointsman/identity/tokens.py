@@ -67,15 +67,20 @@ class Tokens:
         self._sets: dict[str, Any] = {}
         self._issuers: dict[str, Issuer] = {}
         self._kept: dict[bytes, Kept] = {}
+        self._revision: int | None = None  # of the people it knows
         self._void: Mapping[str, int | None] = {}
         self._logins: Mapping[tuple[str, str], LoginRow] = _NO_LOGINS
         self.wanted: set[str] = set()  # issuers one of whose tokens named a key that nobody has told yet
 
     async def refresh(self) -> None:
         """Take note of who may not come in any more, and who is who at other issuers. Raises StorageError."""
+        revision = await self._users.revision()
+        if revision == self._revision:
+            return
         self._void = await self._users.load_void()
         self._logins = {(row.issuer, row.subject): row for row in await self._users.load_logins()}
         self._kept.clear()
+        self._revision = revision
         self._issuers.pop(self._settings.token_issuer, None)  # the master key may be another one
 
     def set_keys(self, issuer: str, document: Mapping[str, Any]) -> int:

@@ -118,7 +118,7 @@ class UserService:
     async def _change(self, user_id: str, values: dict[str, Any]) -> None:
         now = self._clock.now_us()
         await self._users.change(user_id, {**values, "updated_at": now, "tokens_from": now})
-        await self._sessions.end_sessions(user_id)
+        await self._sessions.end_sessions(user_id, now)
 
     async def check_password(self, email: str | None, password: Secret) -> UserRow | None:
         """The person who has this address (None: the administrator) and this password.
@@ -155,7 +155,8 @@ class UserService:
 
     async def open_session(self, user: UserRow, days: int) -> tuple[KeyRow, Secret]:
         """A new session, always with a new secret: none that somebody planted before can become one."""
-        await self._sessions.end_sessions(user.id, keep=MAX_SESSIONS - 1)
+        now = self._clock.now_us()
+        await self._sessions.end_sessions(user.id, now, keep=MAX_SESSIONS - 1)
         wanted = NewKey(
             name="session",
             kind="session",
@@ -163,7 +164,7 @@ class UserService:
             account_id=user.account_id,
             workspace_id=user.account_id,
             user_id=user.id,
-            expires_at=self._clock.now_us() + days * 86_400_000_000,
+            expires_at=now + days * 86_400_000_000,
         )
         return await self._keys.issue(wanted)
 
@@ -179,7 +180,7 @@ class UserService:
 
     async def close_session(self, key_id: str) -> None:
         """End one session."""
-        await self._sessions.remove_session(key_id)
+        await self._sessions.end_session(key_id, self._clock.now_us())
 
 
 def check_email(text: str) -> str:

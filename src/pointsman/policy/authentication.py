@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.credentials import COOKIE
-from pointsman.identity.keys import Key, KeyTable
+from pointsman.identity.key_table import KeyTable
+from pointsman.identity.keys import Key
+from pointsman.policy.authorization import is_taken
 
 # Where other vendors' clients put their key: Anthropic's, Google's, Azure's.
 KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key")
@@ -25,8 +27,9 @@ def is_credential_sent(headers: dict[bytes, bytes]) -> bool:
     return b"cookie" in headers and cookie_of(headers) is not None
 
 
-def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
-    """Who may call models: the key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`, a token, or a session.
+def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int, path: bytes = b"") -> Key:
+    """Who may call models by ``path``: the key in ``Authorization: Bearer`` or in one of `KEY_HEADERS`, a token, or a
+    session.
 
     Raises GatewayError(UNAUTHENTICATED) when there is none, or it is unknown, revoked or expired: one message for all
     three, so that nothing can be learned from it; PERMISSION_DENIED when it is good for management alone.
@@ -36,12 +39,13 @@ def authenticate(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Ke
         return _session(headers, keys, now_us)
     key = keys.find(presented)
     if key is None or (key.expires_at is not None and key.expires_at <= now_us):
-        return _other(presented, keys, now_us)
+        return _other(presented, keys, now_us, path)
     return key
 
 
-def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
-    """Whose credential it is, of any kind: what it may do is the caller's to ask (policy/authorization.py).
+def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int, path: bytes = b"") -> Key:
+    """Whose credential it is, of any kind that ``path`` takes: what it may do is the caller's to ask
+    (policy/authorization.py).
 
     Raises GatewayError(UNAUTHENTICATED), as `authenticate` does.
     """
@@ -50,6 +54,8 @@ def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int) -> Key:
         return _session(headers, keys, now_us)
     key = keys.find_any(presented) or keys.verify(presented, now_us)
     if key is None or key.disabled or (key.expires_at is not None and key.expires_at <= now_us):
+        raise _invalid()
+    if not is_taken(path, key.kind):
         raise _invalid()
     return key
 
@@ -79,6 +85,14 @@ def is_own_page(headers: dict[bytes, bytes], public_origin: str | None) -> bool:
     return bool(host) and (host.encode() == headers.get(b"host", b"") or text == public_origin)
 
 
+def presented_by(headers: dict[bytes, bytes]) -> bytes | None:
+    """The credential of a request as it came, of whatever kind; None: there is none, or it is not understood."""
+    try:
+        return _presented(headers) or (cookie_of(headers) if b"cookie" in headers else None)
+    except GatewayError:
+        return None
+
+
 def _presented(headers: dict[bytes, bytes]) -> bytes | None:
     authorization = headers.get(b"authorization")
     if authorization is not None:
@@ -91,10 +105,12 @@ def _presented(headers: dict[bytes, bytes]) -> bytes | None:
     return presented.strip() if presented else None
 
 
-def _other(presented: bytes, keys: KeyTable, now_us: int) -> Key:
+def _other(presented: bytes, keys: KeyTable, now_us: int, path: bytes) -> Key:
     """A token's bearer; else the refusal, after the same work whether the credential is unknown or has expired."""
     key = keys.verify(presented, now_us)
     if key is not None:
+        if not is_taken(path, key.kind):
+            raise _invalid()
         return key
     known = keys.find_any(presented)
     if known is None or known.disabled or (known.expires_at is not None and known.expires_at <= now_us):

@@ -86,6 +86,22 @@ NEW_KEYS: Final = _rule(
 AGENT: Final = _rule(crosscompute_agent=_CALLS)
 
 
+# Which kinds a base path takes at all, whatever its routes take beside; the longest base that fits counts. Keys of all
+# contracts come to both bases of models; a person's token is Hybrid Thinking's on /v1 and CrossCompute's on /api, and
+# nobody's on the base that OpenRouter and OmniRoute share.
+_ALL: Final[frozenset[CredentialKind]] = OWN.credentials | ADMIN.credentials
+TAKEN: Final[tuple[tuple[bytes, frozenset[CredentialKind]], ...]] = (
+    (b"/api/v1/", _ALL - {"jwt"}),
+    (b"/api/", _ALL),
+    (b"/v1/", _ALL),
+)
+
+
+def is_taken(path: bytes, kind: CredentialKind) -> bool:
+    """Whether credentials of this kind are any at this path. Calls with a key don't ask: every base takes those."""
+    return next((kind in kinds for base, kinds in TAKEN if path.startswith(base)), True)
+
+
 def is_permitted(rule: Rule, key: Key, method: str) -> bool:
     """Whether a credential that was found good may use a route with this method."""
     roles = rule.kinds.get(key.kind)

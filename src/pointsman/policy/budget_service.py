@@ -10,7 +10,8 @@ from pointsman.canonical.windows import KINDS, LONGEST_SECONDS, SHORTEST_SECONDS
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.policy.budgets import NANO, BudgetTable, moment, reset_of
-from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope
+from pointsman.policy.guardrails import GuardrailTable
+from pointsman.storage.budgets import BudgetRepository, BudgetRow, Scope, Spending
 
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 MAX_SUBJECT: Final = 200
@@ -39,6 +40,8 @@ class BudgetService:
     def __init__(self, rows: BudgetRepository, clock: Clock) -> None:
         self._rows = rows
         self._clock = clock
+        self._shared: tuple[BudgetRow, ...] = ()  # as they were at this revision
+        self._revision: int | None = None
 
     async def set(
         self,
@@ -50,6 +53,7 @@ class BudgetService:
         alerts: Sequence[int] = (),
         hard: bool = True,
         source: str = OPERATOR,
+        include_byok: bool = False,
     ) -> tuple[BudgetRow, int]:
         """Set a budget; the one of the same owner, window and source is changed. Raises ConfigError naming the field.
 
@@ -68,6 +72,7 @@ class BudgetService:
             alerts=tuple(sorted(set(alerts))),
             hard=hard,
             source=source,
+            include_byok=include_byok,
             created_at=now,
             updated_at=now,
         )
@@ -97,25 +102,40 @@ class BudgetService:
 
     async def standing(self, row: BudgetRow) -> Standing:
         """What was spent of a budget in the present window, and when it resets."""
+        return (await self.standings((row,)))[0]
+
+    async def standings(self, rows: Sequence[BudgetRow]) -> tuple[Standing, ...]:
+        """How some hundred budgets stand, asked together."""
         now = self._clock.now_us()
-        spending = await self._rows.spending(row.id, row.window, now)
-        return Standing(
-            spent=spending.spent,
-            held=spending.held,
-            remaining=max(0, row.limit_nano_usd - spending.spent),
-            calls=spending.calls,
-            unpriced_calls=spending.unpriced_calls,
-            resets_at=reset_of(row.window, row.window.period(now), spending.oldest),
-        )
+        spendings = await self._rows.spendings(rows, now)
+        return tuple(_standing(row, spendings[row.id], now) for row in rows)
 
     async def recount(self, row: BudgetRow) -> tuple[int, int]:
         """What is stored as spent in the present window, and what the requests add up to: they must be equal."""
         return await self._rows.recount(row.id, row.window, self._clock.now_us())
 
-    async def table(self, *, credits: bool, prepaid: bool = False) -> BudgetTable | None:
+    async def table(
+        self, *, credits: bool, prepaid: bool = False, guardrails: GuardrailTable | None = None
+    ) -> BudgetTable | None:
         """A snapshot for the request path; None when nothing binds anybody. ``prepaid``: some key is an agent's."""
-        rows = await self._rows.load_all()
-        return BudgetTable(rows, credits=credits) if rows or credits or prepaid else None
+        revision = await self._rows.revision()
+        if revision != self._revision:
+            self._shared, self._revision = await self._rows.load_shared(), revision
+        binds = self._shared or credits or prepaid or (guardrails is not None and guardrails.budgeted)
+        if not binds and not await self._rows.any_of_keys():
+            return None
+        return BudgetTable(self._shared, credits=credits, guardrails=guardrails)
+
+
+def _standing(row: BudgetRow, spending: Spending, now: int) -> Standing:
+    return Standing(
+        spent=spending.spent,
+        held=spending.held,
+        remaining=max(0, row.limit_nano_usd - spending.spent),
+        calls=spending.calls,
+        unpriced_calls=spending.unpriced_calls,
+        resets_at=reset_of(row.window, row.window.period(now), spending.oldest),
+    )
 
 
 def described(row: BudgetRow, standing: Standing) -> dict[str, Any]:

@@ -5,11 +5,12 @@ and given back however it ends. Nothing here asks the database: the desk (accoun
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
+from pointsman.accounting.billing import cost_with_byok
 from pointsman.accounting.budget_desk import BudgetDesk, EscrowError, Hold
 from pointsman.accounting.budget_pots import Shortage
 from pointsman.accounting.pricing import Price
@@ -18,6 +19,7 @@ from pointsman.canonical.windows import Window
 from pointsman.clock import Clock
 from pointsman.errors import BudgetExceeded, GatewayError, Kind
 from pointsman.identity.keys import PREPAID, Key
+from pointsman.policy.guardrails import GuardrailTable
 from pointsman.runner import in_task
 from pointsman.storage.budget_leases import CREDIT, LeaseGrant
 from pointsman.storage.budgets import BudgetRow, Scope
@@ -25,6 +27,7 @@ from pointsman.storage.budgets import BudgetRow, Scope
 Unpriced = Literal["allow", "refuse"]
 TAG_HEADER: Final = b"x-pointsman-tags"
 MAX_TAGS: Final = 8
+MOST_KEYS: Final = 50_000  # whose budgets are remembered until they are put together anew
 NANO: Final = 1_000_000_000
 RETRY_SECONDS: Final = 1.0
 _SHARED: Final = frozenset(("guardrail", "workspace", "member"))  # budgets that OpenRouter's API answers 403 for
@@ -32,19 +35,22 @@ _FOREVER: Final = Window()
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """The budgets of a call: all of them, and those that can refuse it, with their windows."""
+    """The budgets of a call: all of them, and those that can refuse it, with their windows.
+
+    In those of ``byok`` counts, too, what providers bill the callers themselves.
+    """
 
     rows: tuple[BudgetRow, ...]
     hard: tuple[tuple[str, Window], ...]
     key_kind: str
+    byok: frozenset[str] = frozenset()
 
 
 class BudgetTable:
-    """Which budgets bind whom, in one configuration.
+    """Which budgets bind whom, in one configuration; those of a key itself come with the key.
 
-    ``credits``: each account's credit is one more; that of an agent's account always is. ``guardrails`` names those
-    that are assigned to a key or its owner: each assignee has a budget of its own, whose subject is the guardrail's id,
-    a slash and the key's.
+    ``credits``: each account's credit is one more; that of an agent's account always is. ``guardrails`` have budgets of
+    their own; operators may set further ones, whose subject is the guardrail's id, a slash and the key's.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class BudgetTable:
         rows: Iterable[BudgetRow],
         *,
         credits: bool = False,
-        guardrails: Callable[[Key], Iterable[str]] = lambda _: (),
+        guardrails: GuardrailTable | None = None,
     ) -> None:
         self._guardrails = guardrails
         self._by_subject: dict[tuple[str, str], list[BudgetRow]] = {}
@@ -67,25 +73,31 @@ class BudgetTable:
         if self._tagged and TAG_HEADER in headers:
             return self._bind(key, tags_of(headers[TAG_HEADER]))
         if key.id not in self._of_keys:
+            if len(self._of_keys) >= MOST_KEYS:
+                self._of_keys.clear()
             self._of_keys[key.id] = self._bind(key, ())
         return self._of_keys[key.id]
 
     def _bind(self, key: Key, tags: tuple[str, ...]) -> Bound | None:
         subjects: list[tuple[Scope, str | None]] = [
-            ("key", key.id),
             ("account", key.account_id),
             ("workspace", key.workspace_id),
-            ("member", key.user_id),
-            *(("guardrail", f"{name}/{key.id}") for name in self._guardrails(key)),
+            ("member", key.owner),
             *(("tag", name) for name in tags),
         ]
-        rows = [row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ())]
+        bounds = self._guardrails.of(key) if self._guardrails is not None else None
+        if bounds is not None:
+            subjects += [("guardrail", f"{name}/{key.id}") for name in bounds.ids]
+        shared = (row for scope, subject in subjects for row in self._by_subject.get((scope, subject or ""), ()))
+        rows = [*key.budgets, *shared]
+        if bounds is not None:
+            rows += bounds.budgets
         if self._credits or key.kind == PREPAID:
             rows.append(credit_of(key.account_id))
         if not rows:
             return None
         hard = tuple((row.id, row.window) for row in rows if row.hard)
-        return Bound(tuple(rows), hard, key.kind)
+        return Bound(tuple(rows), hard, key.kind, frozenset(row.id for row in rows if row.include_byok))
 
 
 def tags_of(header: bytes) -> tuple[str, ...]:
@@ -179,7 +191,10 @@ def charge(bound: Bound, record: RequestRecord) -> None:
     if not (record.cost_nano_usd or record.input_tokens or record.output_tokens):
         return
     at = record.created_at
-    marks = [(row.id, row.window.period(at), row.hard) for row in bound.rows]
+    marks: list[tuple[Any, ...]] = [(row.id, row.window.period(at), row.hard) for row in bound.rows]
+    if record.byok and bound.byok:
+        whole = cost_with_byok(record)
+        marks = [(*mark, whole) if mark[0] in bound.byok else mark for mark in marks]
     record.charges = msgspec.json.encode(marks).decode()
 
 

@@ -16,6 +16,7 @@ from pointsman.canonical.parts import AnyPart, TextPart, ToolResultPart
 from pointsman.canonical.request import Message, Request
 from pointsman.identity.keys import Key
 from pointsman.policy.cache_wishes import HEADERS
+from pointsman.policy.guardrails import KeyGuardrails
 from pointsman.policy.sessions import SESSION_HEADERS
 from pointsman.routing.plan import Route
 from pointsman.routing.wishes import Wishes
@@ -57,15 +58,18 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asker_of(
-    who: tuple[Key, bytes], by_key: bool, steering: tuple[Route, Wishes | None], headers: Mapping[bytes, bytes]
+    who: tuple[Key, bytes, KeyGuardrails | None],
+    by_key: bool,
+    steering: tuple[Route, Wishes | None],
+    headers: Mapping[bytes, bytes],
 ) -> Asker:
-    """Whose answers a request of a key, under guards of this identity, may get. ``by_key``: only those of the same key,
-    not of its workspace.
+    """Whose answers a request of a key, under guards of this identity and these guardrails, may get. ``by_key``: only
+    those of the same key, not of its workspace.
 
     What a key may use, where a model's name leads to now, preferences and header lines are in it: who is under another
     policy gets no answer that was made under this one.
     """
-    (key, guards), (route, wishes) = who, steering
+    (key, guards, guardrails), (route, wishes) = who, steering
     lines = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in headers.items()
@@ -77,6 +81,8 @@ def asker_of(
     told.append([route.settings, sorted(key.settings.items(), key=str)])
     if wishes is not None:
         told.append([wishes.preferences, wishes.models, wishes.options])
+    if guardrails is not None:
+        told.append([guardrails.bounds, sorted(guardrails.ids)])
     if by_key:
         told.append(key.id)
     return Asker(space=SPACE + key.workspace_id, policy=hashlib.sha256(_encode(told)).digest())

@@ -17,6 +17,7 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key, NewKey
 from pointsman.keyring import Secret
+from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.policy.router_keys import KeyLimit, RouterKeys
 from pointsman.storage.authorization_codes import CodeRepository, CodeRow
 
@@ -57,9 +58,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 class KeyCodes:
     """Grants codes and exchanges them."""
 
-    def __init__(self, codes: CodeRepository, keys: RouterKeys, clock: Clock) -> None:
+    def __init__(self, codes: CodeRepository, keys: RouterKeys, guardrails: GuardrailService, clock: Clock) -> None:
         self._codes = codes
         self._keys = keys
+        self._guardrails = guardrails
         self._clock = clock
 
     async def grant(self, caller: Key, wish: CodeWish) -> Grant:
@@ -126,7 +128,8 @@ class KeyCodes:
         """A key that may only call models gives away no more than it has: nothing that it is limited in."""
         own = await self._keys.own(caller)
         limited = caller.limits is not None or caller.restricted or caller.expires_at is not None
-        if own is None or limited or workspace != caller.workspace_id or await self._keys.has_budget(caller):
+        limited = limited or await self._keys.has_budget(caller) or await self._guardrails.binds(caller)
+        if own is None or limited or workspace != caller.workspace_id:
             raise GatewayError(Kind.PERMISSION_DENIED, "a key that is limited itself can't let others have keys")
 
 

@@ -14,13 +14,14 @@ from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, 
 from pointsman.canonical.limits import NO_LIMITS, Limits, Quota, Standing
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.identity.keys import Key, KeyTable
+from pointsman.identity.keys import Key
 from pointsman.settings import Settings
 
 OnFailure = Literal["open", "closed"]
 Unit = Literal["requests", "tokens"]
 MAX_ROUNDS: Final = 16  # of leasing for one call; others may spend what it has just fetched
 STORE_RETRY_SECONDS: Final = 1.0
+MOST_KEYS: Final = 50_000  # whose limits are remembered until they are put together anew
 log = structlog.get_logger("pointsman.limits")
 
 
@@ -66,6 +67,8 @@ class LimitTable:
         """The limits of a call by this key, its own and its workspace's; empty: none."""
         found = self._of_callers.get(key.id)
         if found is None:
+            if len(self._of_callers) >= MOST_KEYS:
+                self._of_callers.clear()
             found = self._of_callers[key.id] = (
                 *self._rules("key", key.id, key.limits.over(self._keys) if key.limits is not None else self._keys),
                 *self._rules("workspace", key.workspace_id, self._workspaces),
@@ -203,9 +206,12 @@ class Limiter:
 
 
 def build_limit_table(
-    settings: Settings, keys: KeyTable, connections: Mapping[str, Limits], counters: Counters
+    settings: Settings, limited: bool, connections: Mapping[str, Limits], counters: Counters
 ) -> LimitTable | None:
-    """The limits of a configuration, ``connections`` by id; None when nothing is limited, so that calls pay nothing."""
+    """The limits of a configuration, ``connections`` by id; None when nothing is limited, so that calls pay nothing.
+
+    ``limited``: any key has limits of its own.
+    """
     own = settings.limits
     defaults = Limits(
         requests_per_minute=own.key_requests_per_minute,
@@ -217,6 +223,6 @@ def build_limit_table(
         requests_per_day=own.workspace_requests_per_day,
         tokens_per_minute=own.workspace_tokens_per_minute,
     )
-    if not keys.limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
+    if not limited and all(limits == NO_LIMITS for limits in (defaults, workspaces, *connections.values())):
         return None
     return LimitTable(counters, keys=defaults, workspaces=workspaces, connections=connections)

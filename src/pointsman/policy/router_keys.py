@@ -4,6 +4,7 @@ A key's budget has the source ``openrouter``; the one that an operator sets besi
 knows of a key stands in its settings.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -104,7 +105,7 @@ class RouterKeys:
         except ConfigError as error:
             raise GatewayError(Kind.INVALID_REQUEST, str(error), param="name") from error
         # Nobody knows the secret before the limit binds.
-        revision = await self._set_limit(row.id, limit) or row.revision
+        revision = await self._set_limit(row.id, limit, named.settings) or row.revision
         return RouterKey(row=row, limit=limit, usage=NOTHING), secret, revision
 
     async def change(self, caller: Key, fingerprint: str, change: RouterKeyChange) -> tuple[RouterKey, int]:
@@ -123,7 +124,8 @@ class RouterKeys:
         if change.includes_byok is not msgspec.UNSET:
             settings[BYOK] = change.includes_byok
         # The budget first: an answer that never comes leaves no key that may spend what it was to be refused.
-        revision = await self._set_limit(before.row.id, limit) if limit != before.limit else None
+        changed = limit != before.limit or settings.get(BYOK, False) != before.includes_byok
+        revision = await self._set_limit(before.row.id, limit, settings) if changed else None
         try:
             row = await self._keys.change(
                 before.row.id,
@@ -144,7 +146,7 @@ class RouterKeys:
         """Revoke a key for good; gives the revision from which on it is refused. Raises GatewayError(NOT_FOUND)."""
         found = await self.find(caller, fingerprint)
         row = await self._keys.revoke(found.row.id)
-        revision = await self._set_limit(found.row.id, KeyLimit())
+        revision = await self._set_limit(found.row.id, KeyLimit(), {})
         return max(revision or 0, row.revision if row is not None else 0)
 
     async def find(self, caller: Key, fingerprint: str) -> RouterKey:
@@ -156,7 +158,7 @@ class RouterKeys:
 
     async def list_page(self, wanted: KeyFilter, limit: int, offset: int) -> tuple[RouterKey, ...]:
         """Up to ``limit`` of those wanted, newest first."""
-        rows, _ = await self._keys.list_page(wanted, limit, offset)
+        rows = await self._keys.page(wanted, limit, offset)
         return await self._with_figures(rows)
 
     async def own(self, caller: Key) -> RouterKey | None:
@@ -177,13 +179,16 @@ class RouterKeys:
             for row in rows
         )
 
-    async def _set_limit(self, key_id: str, limit: KeyLimit) -> int | None:
+    async def _set_limit(self, key_id: str, limit: KeyLimit, settings: Mapping[str, Any]) -> int | None:
         """Let this be the key's limit; gives the last revision that was made. None: nothing was to be changed."""
         kept, revision = None, None
         if limit.nano_usd is not None:
             window = Window(RESETS[limit.reset]) if limit.reset is not None else Window()
+            byok = bool(settings.get(BYOK, False))
             try:
-                row, revision = await self._budgets.set("key", key_id, limit.nano_usd, window, source=SOURCE)
+                row, revision = await self._budgets.set(
+                    "key", key_id, limit.nano_usd, window, source=SOURCE, include_byok=byok
+                )
             except ConfigError as error:
                 raise GatewayError(Kind.INVALID_REQUEST, str(error), param="limit") from error
             kept = row.id

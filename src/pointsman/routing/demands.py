@@ -12,7 +12,7 @@ from pointsman.canonical.request import Message, Request
 from pointsman.routing.plan import Route
 from pointsman.routing.steering import AUTO, judged, steering
 from pointsman.routing.variants import SETTING, tiers_of
-from pointsman.routing.wants import NO_PREFERENCES, Judged, Wants
+from pointsman.routing.wants import NO_PREFERENCES, Bounds, Judged, Wants
 from pointsman.routing.wishes import SESSION_HEADER, Wishes, checked_session
 
 # Members of a chat request that models differ in, by OpenRouter's names (``supported_parameters`` of its models).
@@ -70,6 +70,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the flow has it: ``fields`` are its members as they came, or ``request`` is what was read of it.
 
     ``allowed_models`` (patterns) and ``allowed_connections`` are all that its key may use; empty: everything.
+    ``bounds`` are those of its guardrails.
     Of these ``preferred_connections`` come first.
     """
 
@@ -85,6 +86,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     judged: Judged | None = None
     allowed_models: tuple[str, ...] = ()
     allowed_connections: tuple[str, ...] = ()
+    bounds: Bounds | None = None
     preferred_connections: tuple[str, ...] = ()
 
 
@@ -119,6 +121,7 @@ def wants_of(asked: Asked, route: Route) -> Wants:
         cache_marks=CACHE_MARK in asked.body,
         allowed_models=_allowed(asked),
         allowed_providers=asked.allowed_connections or None,
+        bounds=asked.bounds,
         preferred=asked.preferred_connections,
         **steering(asked.headers, route.strategy, route.settings),
         **(judged(asked.request, asked.fields) if route.strategy == AUTO else {}),

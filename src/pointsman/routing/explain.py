@@ -21,7 +21,7 @@ MAX_HEADER: Final = 1500  # characters of the answer's header
 EXCLUDED_BY: Final = {
     "data_collection": "data_policy:training", "zdr": "data_policy:zdr", "context": "context_length",
     "parameters": "require_parameters", "quantizations": "quantization", "only": "allowed_providers",
-    "ignore": "allowed_providers", "allowed_providers": "allowed_providers",
+    "ignore": "allowed_providers", "allowed_providers": "allowed_providers", "guardrail_data": "data_policy:zdr",
 }  # fmt: skip
 # (availability code, kind, status) of an error by the filter that left nothing; the last line is for all others.
 _CODES: Final = {
@@ -29,6 +29,7 @@ _CODES: Final = {
     "deprecated": ("model_deprecated", Kind.MODEL_NOT_FOUND, 404),
     "data_collection": ("privacy_restricted", Kind.MODEL_NOT_FOUND, 404),
     "zdr": ("privacy_restricted", Kind.MODEL_NOT_FOUND, 404),
+    "guardrail_data": ("privacy_restricted", Kind.MODEL_NOT_FOUND, 404),
     "context": ("constraint_filtered", Kind.CONTEXT_LENGTH, 400),
     "budget": ("constraint_filtered", Kind.PAYMENT_REQUIRED, 402),
     "allowed_models": ("no_endpoints", Kind.PERMISSION_DENIED, 403),
@@ -207,6 +208,8 @@ _REASONS: Final[dict[str, Callable[[Target, Problem], str]]] = {
     "deprecated": lambda target, problem: f"retired on {_instant(target.facts.deprecated_at or 0)[:10]}",
     "allowed_models": lambda target, problem: "the key may not use this model",
     "allowed_providers": lambda target, problem: f"the key may not use the provider {target.connection.vendor}",
+    "guardrail": lambda target, problem: "a guardrail does not allow this model or its provider",
+    "guardrail_data": lambda target, problem: "not known to keep and learn as little as a guardrail demands",
     "connection": lambda target, problem: (
         f"not at the connection that the request names, {_shown(problem.wants.connection or '')}"
     ),

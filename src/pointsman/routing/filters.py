@@ -10,6 +10,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from pointsman.routing.bounds import is_listed, keeps_data
 from pointsman.routing.measures import cost_of, expected_tokens
 from pointsman.routing.providers import provider_matches
 from pointsman.routing.survey import survey_of
@@ -82,6 +83,18 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 def _allowed_providers(problem: "Problem") -> Sieve | None:
     allowed = problem.wants.allowed_providers
     return None if allowed is None else _among(allowed, problem)
+
+
+def _guardrail(problem: "Problem") -> Sieve | None:
+    bounds = problem.wants.bounds
+    return None if bounds is None else lambda steps: [step for step in steps if is_listed(bounds, step.target)]
+
+
+def _guardrail_data(problem: "Problem") -> Sieve | None:
+    bounds = problem.wants.bounds
+    if bounds is None or not (bounds.zdr or bounds.untrained):
+        return None
+    return lambda steps: [step for step in steps if not keeps_data(bounds, step.target)]
 
 
 def _connection(problem: "Problem") -> Sieve | None:
@@ -290,6 +303,8 @@ FILTERS: Final[tuple[Row, ...]] = (
     ("deprecated", ("deprecated_at",), False, _deprecated),
     ("allowed_models", ("slug",), True, _allowed_models),
     ("allowed_providers", ("service_tier", "quantization"), True, _allowed_providers),
+    ("guardrail", ("author", "slug", "service_tier", "quantization"), True, _guardrail),
+    ("guardrail_data", ("author", "slug", "price", "trains", "zdr"), True, _guardrail_data),
     ("connection", (), True, _connection),
     ("only", ("service_tier", "quantization"), True, _only),
     ("ignore", ("service_tier", "quantization"), True, _ignore),

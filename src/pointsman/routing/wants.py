@@ -40,6 +40,21 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 NO_PREFERENCES = Preferences()
 
 
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What guardrails leave of all targets. Each of several allow lists has to have a target; models are named by slug
+    or full name, providers as in `Preferences`. ``zdr`` are groups of models (routing/bounds.py) that must be at
+    endpoints that keep nothing; ``untrained`` says of which endpoints, ``free`` and ``paid`` ones, it must be known
+    that nothing is learned there from what they are sent.
+    """
+
+    allowed_models: tuple[tuple[str, ...], ...] = ()
+    ignored_models: tuple[str, ...] = ()
+    allowed_providers: tuple[tuple[str, ...], ...] = ()
+    ignored_providers: tuple[str, ...] = ()
+    zdr: frozenset[str] = frozenset()
+    untrained: frozenset[str] = frozenset()
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a request that names a profile was judged, and what that asks for; no word of its content.
 
@@ -70,10 +85,11 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``input_tokens`` is an estimate. ``inputs`` are the modalities in it beside text, ``parameters`` the members it has,
     by OpenRouter's names. ``session`` is the client's own name for a conversation, ``conversation`` a digest that stays
     the same over its turns. ``models`` are fallbacks in the client's own order. ``allowed_models`` (patterns with
-    ``*``) and ``allowed_providers`` are what the caller's key may use; ``preferred`` connections come before others.
-    ``task`` is code, reasoning, simple or medium; ``difficulty`` the tier of models that fits (free, cheap, premium).
-    ``budget`` is what the request may cost (pico-USD); ``budget_strict``: rather none than one that costs more.
-    ``connection`` is the only one that it may go to, ``mode`` a set of weights for `auto` by name.
+    ``*``) and ``allowed_providers`` are what the caller's key may use, ``bounds`` what its guardrails leave;
+    ``preferred`` connections come before others. ``task`` is code, reasoning, simple or medium; ``difficulty`` the tier
+    of models that fits (free, cheap, premium). ``budget`` is what the request may cost (pico-USD); ``budget_strict``:
+    rather none than one that costs more. ``connection`` is the only one that it may go to, ``mode`` a set of weights
+    for `auto` by name.
     """
 
     model: str
@@ -90,6 +106,7 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tiers: frozenset[str] = frozenset()  # the tiers whose endpoints may compete, beside the default one
     allowed_models: tuple[str, ...] | None = None
     allowed_providers: tuple[str, ...] | None = None
+    bounds: Bounds | None = None
     preferred: tuple[str, ...] = ()
     task: str | None = None
     difficulty: str | None = None

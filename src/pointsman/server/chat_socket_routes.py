@@ -8,6 +8,7 @@ from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
+from pointsman.server.arrivals import stay_known
 from pointsman.server.exchange import DONE, Exchange, refuse
 from pointsman.server.inference import BASES, query_of
 from pointsman.server.inner_exchange import QuietExchange
@@ -54,6 +55,7 @@ class ChatSocketRoutes:
     async def _serve(self, quiet: QuietExchange) -> None:
         exchange = cast(Exchange, quiet)
         try:
+            await stay_known(self._gateway.late_keys, exchange, quiet.started_at)
             await self._router.find(quiet)(exchange)
         except GatewayError as error:
             if quiet.responded:
@@ -78,7 +80,7 @@ class ChatSocketRoutes:
                 return False
             headers[b"authorization"] = b"Bearer " + key.strip().encode()
         try:
-            authenticate(headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         except GatewayError as error:
             _deny(exchange, 403, "ws_auth_invalid", error.message)
             return False

@@ -15,6 +15,7 @@ import structlog
 from pointsman.errors import GatewayError, Kind
 from pointsman.policy import shared_calls
 from pointsman.runner import Runner
+from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
 from pointsman.server.http_faults import (
@@ -379,6 +380,8 @@ class EdgeConnection(asyncio.Protocol):
             handler = edge.router.find(exchange)
             if exchange.websocket is not None:
                 handler = edge.router.websockets.get(exchange.path, handler)
+        if edge.late_keys is not None and not edge.late_keys.table.whole:
+            handler = known_first(edge.late_keys, exchange, handler)
         if edge.ip_filter is not None and edge.ip_filter.is_blocked(exchange.peer, edge.clock.now_us()):
             handler = refuse_address
         if edge.guessing.locked:

@@ -75,7 +75,7 @@ class ContractModels:
         if rest != b"models":
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         try:
-            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
             name = unquote(provider.decode("latin-1"), errors="replace")
             found = [row for row in self._targets() if row[1].connection.id == name]
             if name not in self._gateway.snapshot.catalogue.connections:
@@ -89,7 +89,7 @@ class ContractModels:
     def _admit(self, exchange: Exchange) -> None:
         """Whoever shows a key must show a right one; some contracts want one, when it is sure that they are meant."""
         if exchange.contract in _KEYED:
-            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         else:
             self._operations.authenticate_if_sent(exchange)
 
@@ -106,7 +106,7 @@ class ContractModels:
     async def _health(self, exchange: Exchange, name: str) -> None:
         dialect = dialect_module("hybrid")
         try:
-            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
             target = self._find(name)
             if target is None:
                 raise GatewayError(Kind.NOT_FOUND, "there is no such model")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pointsman.clock import Clock
 from pointsman.identity.guessing import Guessing
+from pointsman.identity.late_keys import LateKeys
 from pointsman.policy.ip_filter import IpFilter
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
@@ -44,6 +45,7 @@ class Edge:
         self.error_dialect = error_dialect
         self.cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self.proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        self.late_keys: LateKeys | None = None
         self.ip_filter: IpFilter | None = None  # of the configuration that is in effect
         self.guessing = Guessing(clock, 0, 60.0)  # nobody has to wait until the settings say so
         self.known_hosts: set[bytes] = set()  # Host values that were found sound

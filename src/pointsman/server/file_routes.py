@@ -154,7 +154,7 @@ class FileRoutes:
         async def run(gateway: Gateway, dialect: Any, exchange: Any, entry: Entry) -> None:
             if dialect.WIRE == "gemini":
                 take_query_key(exchange, dict(query_pairs(exchange)))
-            key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
             if key.restricted:
                 check_conditions(key, "files", None, exchange.started_at)
             await in_task()

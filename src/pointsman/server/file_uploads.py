@@ -83,7 +83,7 @@ class FileUploads:
         take_query_key(exchange, query)
         token = query.get(TOKEN)
         upload = self._opened(token) if token is not None else None
-        key = self._uploader(exchange, upload)
+        key = await self._uploader(exchange, upload)
         if key.restricted:
             check_conditions(key, "files", None, exchange.started_at)
         await in_task()
@@ -160,15 +160,16 @@ class FileUploads:
             raise _unknown_upload()
         return upload
 
-    def _uploader(self, exchange: Exchange, upload: Upload | None) -> Key:
+    async def _uploader(self, exchange: Exchange, upload: Upload | None) -> Key:
         """The key that asks, or the one that began the upload, if it is still valid. Raises GatewayError."""
         keys = self._gateway.snapshot.keys
         if upload is None or is_credential_sent(exchange.headers):
-            key = authenticate(exchange.headers, keys, exchange.started_at)
+            key = authenticate(exchange.headers, keys, exchange.started_at, exchange.path)
             if upload is not None and key.workspace_id != upload.workspace_id:
                 raise _unknown_upload()
             return key
-        began = keys.by_id(upload.key_id)
+        late = self._gateway.late_keys
+        began = keys.by_id(upload.key_id) if late is None else await late.by_id(upload.key_id)
         if (
             began is None
             or began.disabled

@@ -25,7 +25,7 @@ from pointsman.routing.metadata import wanted
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.routes import Handler, Router
 from pointsman.server.token_counting import TokenCounting
-from pointsman.server.views import PLAIN_BASE, SHARED_BASE, contract_of, is_plain
+from pointsman.server.views import PLAIN_BASE, SHARED_BASE, contract_of, is_plain, name_generation
 
 MAX_QUERY_MEMBERS: Final = 64
 BASES: Final = ("/v1", "/api/v1")
@@ -224,6 +224,7 @@ class InferenceRoutes:
         async def handle(exchange: Exchange) -> None:
             dialect = dialect_named(module)
             name_request(exchange, dialect)
+            name_generation(exchange)
             try:
                 call = client_call(exchange)
             except GatewayError as error:
@@ -303,7 +304,8 @@ class InferenceRoutes:
             raise GatewayError(Kind.NOT_FOUND, "there is no such path here")
         snapshot = self._gateway.snapshot
         if name not in snapshot.catalogue.connections:
-            authenticate(exchange.headers, snapshot.keys, exchange.started_at)  # others need not know which there are
+            # Others need not know which there are.
+            authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
             error = GatewayError(Kind.INVALID_REQUEST, "the path names a provider that is not known", param="provider")
             refuse(exchange, openai_chat, error)
             return

@@ -93,7 +93,7 @@ class OpenRouterModels:
         return handle
 
     def _authenticate(self, exchange: Exchange) -> None:
-        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
 
     def _measure(self, target: Target) -> Figures:
         """How fast a target was in the last five minutes, for sorting."""
@@ -136,8 +136,12 @@ class OpenRouterModels:
         return page_of(self._cards(), query, exchange.started_at, self._measure, path)
 
     def _of_user(self, exchange: Exchange, base: str) -> tuple[bytes, bytes]:
-        self._authenticate(exchange)
-        page = self._page(exchange, query_of(exchange), f"{base}/models/user")
+        snapshot = self._gateway.snapshot
+        key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
+        cards, bound = self._cards(), snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
+        if bound is not None:
+            cards = [card for card in cards if any(bound.permits(target) for target in card.targets)]
+        page = page_of(cards, query_of(exchange), exchange.started_at, self._measure, f"{base}/models/user")
         if not page.total:
             raise GatewayError(Kind.NOT_FOUND, "no eligible endpoints found")
         return _models(page, base)

@@ -15,7 +15,7 @@ from pointsman.policy.authentication import authenticate
 from pointsman.server.exchange import Exchange, own_status, refuse
 from pointsman.server.inference import BASES, client_call, dialect_module, place_model
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import is_openrouter
+from pointsman.server.views import is_openrouter, name_generation
 
 # Path below the bases, the module of the dialect there, and its name in it where there are several.
 ROUTES: Final = (
@@ -116,13 +116,14 @@ class OperationRoutes:
             try:
                 if provider is not None and provider not in self._gateway.snapshot.catalogue.connections:
                     # Which connections there are is for callers with a key.
-                    authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+                    authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
                     raise GatewayError(Kind.INVALID_REQUEST, "the path names no known provider", param="provider")
                 call = client_call(exchange)
             except GatewayError as error:
                 refuse(exchange, dialect, error)
                 return
             strict = is_openrouter(exchange)
+            name_generation(exchange)
             errors = dialect_module("openrouter") if strict else None
             speaking: Any = SpeakingOperation(dialect, call, provider, errors=errors, named=strict)
             await serve(self._gateway, speaking, exchange)

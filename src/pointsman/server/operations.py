@@ -110,7 +110,7 @@ class Operations:
         return {**model, **shown, **extras_of(target.facts)}
 
     def _authenticate(self, exchange: Exchange) -> None:
-        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+        authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
 
     def authenticate_if_sent(self, exchange: Exchange) -> None:
         """Nobody has to show a key, but one that is shown must be right. Raises GatewayError(UNAUTHENTICATED)."""

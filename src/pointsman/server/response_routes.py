@@ -27,11 +27,12 @@ from pointsman.policy.key_habits import NO_LOG
 from pointsman.policy.stored_responses import Owner, StoredResponses
 from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
+from pointsman.server.arrivals import stay_known
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
 from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
 from pointsman.server.routes import Handler, Router
-from pointsman.server.views import is_openrouter
+from pointsman.server.views import is_openrouter, name_generation
 from pointsman.storage.database import StorageError
 
 MAX_BACKGROUND: Final = 200  # in one process
@@ -104,15 +105,16 @@ class ResponseRoutes:
         return handle
 
     def _owner(self, exchange: Exchange) -> Owner:
-        key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+        key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         return Owner(key.workspace_id, key.id)
 
     def _is_unlogged(self, exchange: Exchange) -> bool:
         """Whether nothing may be kept for this key. Raises GatewayError(UNAUTHENTICATED)."""
-        key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+        key = authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         return key.settings.get(NO_LOG) is True
 
     async def _create(self, exchange: Exchange) -> None:
+        name_generation(exchange)
         wishes = self._wishes_of(exchange.body)
         keeps = self._keep and wishes is not None and wishes.store is not False and not self._is_unlogged(exchange)
         if wishes is None or not (keeps or wishes.previous_response_id or wishes.background):
@@ -303,8 +305,9 @@ class SocketFlow:
     async def stream(self, body: bytes) -> AsyncIterator[bytes]:
         """The events of one response; it is kept like any other."""
         routes = self._routes
-        keys = routes._gateway.snapshot.keys
-        key = authenticate(self._exchange.headers, keys, routes._clock.now_us())  # is it still valid?
+        await stay_known(routes._gateway.late_keys, self._exchange, routes._clock.now_us())
+        headers, keys = self._exchange.headers, routes._gateway.snapshot.keys
+        key = authenticate(headers, keys, routes._clock.now_us(), self._exchange.path)  # is it still valid?
         wishes = routes._wishes_of(body) or Wishes()
         whole = await routes._expanded(self._owner, body, wishes)
         number = routes._clock.new_id("req")

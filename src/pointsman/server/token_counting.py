@@ -11,6 +11,7 @@ from pointsman.gateway import Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.key_conditions import check_target
+from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.upstream.answers import CollectedAnswer
@@ -28,7 +29,8 @@ class TokenCounting:
         """Answer a request for a count, in ``dialect``: a module with ``read_count_request``."""
         snapshot = self._gateway.snapshot
         try:
-            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at)
+            key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
+            refuse_secret(exchange.body)
             request: Request = dialect.read_count_request(exchange.body, call)
             files = self._gateway.files
             if files is not None and may_name_files(exchange.body):
@@ -41,7 +43,9 @@ class TokenCounting:
                 request = await snapshot.guards.counted(exchange.request_id, key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)
-            if endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request"):
+            counts = endpoint.wire == dialect.WIRE and hasattr(endpoint.hub, "build_count_request")
+            bound = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
+            if counts and (bound is None or bound.permits(target)):
                 await in_task()
                 tokens = await self._ask(endpoint, endpoint.hub, request, target.model)
         except GatewayError as error:

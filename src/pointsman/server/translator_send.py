@@ -48,7 +48,7 @@ class TranslatorSend:
     async def send(self, exchange: Exchange) -> None:
         """Unpack the body and serve it as a call of the connection's own API: counted and recorded like any other."""
         try:
-            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
             speaking = self._unpack(exchange)
         except GatewayError as error:
             exchange.respond(error.status, render_failure(error, exchange.request_id), extra=error_headers(error))

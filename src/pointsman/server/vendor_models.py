@@ -161,4 +161,4 @@ class VendorModels:
 
     def _authenticate_if_sent(self, exchange: Exchange) -> None:
         if is_credential_sent(exchange.headers):
-            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at)
+            authenticate(exchange.headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)

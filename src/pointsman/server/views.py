@@ -67,6 +67,12 @@ def contract_of(exchange: Exchange) -> Contract | None:
     return _by_hints(exchange.headers, exchange.body) if shared else None
 
 
+def name_generation(exchange: Exchange) -> None:
+    """Tell OpenRouter's clients in a header by which id they find the figures of their request."""
+    if exchange.path.startswith(_SHARED) and is_openrouter(exchange):
+        exchange.api_head += b"x-generation-id: gen-%b\r\n" % exchange.request_id.encode()
+
+
 def is_openrouter(exchange: Exchange) -> bool:
     """True when the request comes from a client of OpenRouter's API, as far as anybody can tell."""
     return contract_of(exchange) is Contract.OPENROUTER

@@ -9,7 +9,8 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from pointsman.storage import configuration
 from pointsman.storage import identity_tables as tables
 from pointsman.storage.database import Database
-from pointsman.storage.keys import NO_SETTINGS, KeyRow, insert_key
+from pointsman.storage.keys import NO_SETTINGS, KeyRow, insert_key, mark_changed
+from pointsman.storage.tables import keys
 
 AccountKind = Literal["user", "organization", "agent", "system"]
 MemberRole = Literal["org:admin", "org:member"]
@@ -98,7 +99,9 @@ class AccountRepository:
     async def change(self, account_id: str, values: Mapping[str, Any]) -> AccountRow | None:
         """Give columns (fields of `AccountRow`) new values. None: no such account."""
         async with self._database.write() as connection:
-            await configuration.bump(connection)  # its keys may stop, or work again
+            revision = await configuration.bump(connection)
+            if "disabled" in values:  # its keys may stop, or work again
+                await mark_changed(connection, keys.c.account_id == account_id, revision)
             await connection.execute(
                 update(tables.accounts).where(tables.accounts.c.id == account_id).values(**_stored(values))
             )

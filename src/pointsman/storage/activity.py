@@ -1,4 +1,4 @@
-"""What an account used, by UTC day, model and endpoint: sums over the records of requests."""
+"""What an account used, by UTC day, model and endpoint."""
 
 from typing import Any, Final, NamedTuple
 
@@ -8,9 +8,11 @@ from sqlalchemy import BigInteger, case, cast, func, or_, select
 from pointsman.canonical.windows import DAY_US
 from pointsman.storage import tables
 from pointsman.storage.database import Database
+from pointsman.storage.usage_sums import usage_days
 
 _TABLE: Final = tables.requests
 MOST_ROWS: Final = 10_000
+_TOKENS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens")
 
 
 class Span(NamedTuple):
@@ -21,7 +23,7 @@ class Span(NamedTuple):
 
 
 class ActivityFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose calls count; ``user_id``: with keys that act for this person or that it made.
+    """Whose calls count in a span of whole days; ``user_id``: with keys that act for this person or that it made.
 
     ``by_workspace`` keeps the workspaces apart.
     """
@@ -53,7 +55,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActivityRepository:
-    """Asks the table of requests."""
+    """Asks the tables of sums and of requests."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,7 +66,7 @@ class ActivityRepository:
         Raises StorageError.
         """
         async with self._database.read() as connection:
-            rows = (await connection.execute(_query(wanted, span))).mappings().all()
+            rows = (await connection.execute(sums_query(wanted, span))).mappings().all()
         return tuple(Activity(**{name: _plain(value) for name, value in row.items()}) for row in rows)
 
 
@@ -72,7 +74,31 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str) else int(value)  # PostgreSQL's sums are decimals
 
 
-def _query(wanted: ActivityFilter, span: Span) -> Any:
+def sums_query(wanted: ActivityFilter, span: Span) -> Any:
+    """The query: an account's sums are there; those of some of its keys are made of their requests."""
+    if wanted.key_id is None and wanted.user_id is None:
+        return _stored_query(wanted, span)
+    return _made_query(wanted, span)
+
+
+def _stored_query(wanted: ActivityFilter, span: Span) -> Any:
+    columns = usage_days.c
+    groups = [columns.day, columns.model, columns.provider, columns.connection_id]
+    if wanted.by_workspace:
+        groups.append(columns.workspace_id)
+    names = {"charged": "charged_nano_usd", "byok": "byok_nano_usd", **{name: name for name in ("requests", *_TOKENS)}}
+    sums = [func.sum(columns[name]).label(label) for label, name in names.items()]
+    if not wanted.by_workspace:
+        sums.append(func.min("").label("workspace_id"))
+    query = select(*groups, *sums).where(
+        columns.account_id == wanted.account_id, columns.day >= span.first, columns.day < span.end
+    )
+    if wanted.workspace_id is not None:
+        query = query.where(columns.workspace_id == wanted.workspace_id)
+    return query.group_by(*groups).order_by(columns.day.desc(), *groups[1:]).limit(MOST_ROWS)
+
+
+def _made_query(wanted: ActivityFilter, span: Span) -> Any:
     columns = _TABLE.c
     groups = [
         (columns.created_at - columns.created_at % cast(DAY_US, BigInteger)).label("day"),
@@ -82,17 +108,16 @@ def _query(wanted: ActivityFilter, span: Span) -> Any:
     ]
     if wanted.by_workspace:
         groups.append(columns.workspace_id.label("workspace_id"))
-    tokens = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens")
     sums = [
         func.count().label("requests"),
         func.coalesce(func.sum(columns.cost_nano_usd), 0).label("charged"),
         func.coalesce(func.sum(case((columns.byok, columns.upstream_cost_nano_usd), else_=0)), 0).label("byok"),
-        *(func.sum(columns[name]).label(name) for name in tokens),
+        *(func.sum(columns[name]).label(name) for name in _TOKENS),
     ]
     if not wanted.by_workspace:
         sums.append(func.min("").label("workspace_id"))
     query = select(*groups, *sums).where(
-        columns.account_id == wanted.account_id,
+        func.coalesce(columns.account_id, "") == wanted.account_id,  # not by its index: a key has fewer requests
         columns.created_at >= span.first,
         columns.created_at < span.end,
         columns.connection_id.is_not(None),

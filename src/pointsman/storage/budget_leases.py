@@ -21,6 +21,7 @@ from pointsman.canonical.windows import Window
 from pointsman.storage.database import Database, Kind
 
 CREDIT: Final = "credit:"  # before an account's id: its credit, whose limit is its balance
+GUARDRAIL: Final = "guardrail:"  # before a guardrail's id: the budget of one whom it binds, whose limit stands there
 PORTIONS: Final = 100  # what is given beyond the need is at most this part of the limit
 _SHARE: Final = 4  # and this part of what nobody holds
 
@@ -69,7 +70,8 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 _STANDING: Final = text(
-    "SELECT (SELECT limit_nano_usd FROM budgets WHERE id = :budget) AS maximum,"
+    "SELECT coalesce((SELECT limit_nano_usd FROM budgets WHERE id = :budget),"
+    " (SELECT limit_nano_usd FROM guardrails WHERE id = :guardrail)) AS maximum,"
     " (SELECT coalesce(sum(spent_nano_usd), 0) FROM budget_periods"
     "   WHERE budget_id = :budget AND period BETWEEN :low AND :high) AS spent,"
     " (SELECT min(period) FROM budget_periods"
@@ -109,6 +111,7 @@ _SPEND: Final = text(
     "INSERT INTO budget_periods (budget_id, period, spent_nano_usd, calls, unpriced_calls)"
     " SELECT :budget, :period, :spent, :calls, :unpriced WHERE :budget LIKE 'credit:%'"
     " OR EXISTS (SELECT 1 FROM budgets WHERE id = :budget)"
+    " OR EXISTS (SELECT 1 FROM guardrails WHERE id = :guardrail)"
     " ON CONFLICT (budget_id, period) DO UPDATE SET"
     " spent_nano_usd = budget_periods.spent_nano_usd + excluded.spent_nano_usd,"
     " calls = budget_periods.calls + excluded.calls,"
@@ -150,7 +153,8 @@ class BudgetLeaseRepository:
         low, high = ask.window.span(ask.period)
         names = {"budget": ask.budget_id, "period": ask.period, "holder": holder}
         own = (await connection.execute(_OWN, names)).one_or_none()
-        standing = (await connection.execute(_STANDING, {**names, "low": low, "high": high})).one()
+        asked = {**names, "low": low, "high": high, "guardrail": _guardrail_of(ask.budget_id)}
+        standing = (await connection.execute(_STANDING, asked)).one()
         spent, held = int(standing.spent), int(standing.held)
         limit: int | None = standing.maximum
         if ask.budget_id.startswith(CREDIT) and self._balance is not None:
@@ -214,7 +218,7 @@ class BudgetLeaseRepository:
                 settled[*place, charge.holder] = settled.get((*place, charge.holder), 0) + cost
         for (budget, period), (cost, calls, unpriced) in sorted(spent.items()):
             values = {"budget": budget, "period": period, "spent": cost, "calls": calls, "unpriced": unpriced}
-            await connection.execute(_SPEND, values)
+            await connection.execute(_SPEND, {**values, "guardrail": _guardrail_of(budget)})
         for (budget, period, holder), cost in sorted(settled.items()):
             values = {"budget": budget, "period": period, "holder": holder, "spent": cost}
             await connection.execute(_SETTLE, values)
@@ -249,6 +253,11 @@ class BudgetLeaseRepository:
         async with self._database.write() as connection:
             await connection.execute(text(leases.format("budget_leases")), {"now": now})
             await connection.execute(text(periods.format("budget_periods")), {"now": now})
+
+
+def _guardrail_of(budget_id: str) -> str:
+    """The guardrail that a budget is of; the empty text, which is no guardrail's id, for any other one."""
+    return budget_id.removeprefix(GUARDRAIL).partition(":")[0] if budget_id.startswith(GUARDRAIL) else ""
 
 
 async def lock_budgets(connection: AsyncConnection, kind: Kind, budget_ids: Iterable[str]) -> None:

@@ -1,16 +1,18 @@
 """The tables of budgets: what may be spent, what was, and what processes hold for their calls.
 
 ``period`` is the beginning of a part of a window (canonical/windows.py), in us. Money is nano-USD. The rows of an
-account's credit have a ``budget_id`` of "credit:" and the account's id, and no row in ``budgets``.
+account's credit have a ``budget_id`` of "credit:" and the account's id, and no row in ``budgets``; nor have those of
+guardrails, "guardrail:" with the guardrail's id, the kind of its window and whom it binds.
 """
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Table, Text, UniqueConstraint, true
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Table, Text, UniqueConstraint, false, true
 
 from pointsman.storage.tables import metadata
 
 # ``alerts`` is JSON: percentages. ``source`` says who keeps it: operator, or the contract whose limit it is.
+# ``include_byok``: what providers bill the callers themselves counts, too.
 budgets: Final = Table(
     "budgets",
     metadata,
@@ -23,11 +25,15 @@ budgets: Final = Table(
     Column("alerts", Text, nullable=False),
     Column("hard", Boolean, nullable=False, server_default=true()),
     Column("source", Text, nullable=False),
+    Column("include_byok", Boolean, nullable=False, server_default=false()),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("scope", "subject", "window_kind", "window_seconds", "source"),
     CheckConstraint("limit_nano_usd >= 0", name="limit"),
 )
+
+Index(None, budgets.c.scope, budgets.c.id)
+Index(None, budgets.c.subject, budgets.c.id)
 
 # What was spent. ``opening_nano_usd`` of it was spent before the budget was made. ``recall`` grows when somebody is
 # short of money: whoever holds some that no call needs gives it back.

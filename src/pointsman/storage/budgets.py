@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import Window
@@ -12,17 +12,21 @@ from pointsman.storage import configuration, tables
 from pointsman.storage.budget_leases import lock_budgets
 from pointsman.storage.budget_tables import budget_alerts, budget_leases, budget_periods, budgets
 from pointsman.storage.database import Database
+from pointsman.storage.keys import mark_changed
 
 Scope = Literal["key", "account", "workspace", "member", "guardrail", "tag"]
 # The column of `requests` that tells what a subject has spent before it had a budget. Others begin at zero.
 _OWNERS: Final = {"key": "key_id", "workspace": "workspace_id", "account": "account_id"}
+_SHARED_SCOPES: Final = ("account", "workspace", "member", "guardrail", "tag")
+_SLICE: Final = 1000  # ids in one query
 _CHILDREN: Final = (budget_periods, budget_leases, budget_alerts)
 
 
 class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
     """One budget. ``alerts`` are percentages of the limit; a budget that is not ``hard`` refuses nothing.
 
-    ``source`` says who keeps it: ``operator``, or the contract whose limit it is. Instants in us.
+    ``source`` says who keeps it: ``operator``, or the contract whose limit it is. ``include_byok``: what providers bill
+    the callers themselves counts, too. Instants in us.
     """
 
     id: str
@@ -33,6 +37,7 @@ class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[int, ...] = ()
     hard: bool = True
     source: str = "operator"
+    include_byok: bool = False
     created_at: int = 0
     updated_at: int = 0
 
@@ -59,7 +64,7 @@ class BudgetRepository:
     async def put(self, row: BudgetRow) -> tuple[BudgetRow, int]:
         """Store a budget, or change the one of the same owner, window and source, which keeps its id.
 
-        Gives it with the new configuration revision.
+        Gives it with the new configuration revision. One that counted other costs is replaced: its sums mean nothing.
 
         What its owner has spent in the present window (that of ``updated_at``) counts in a new one.
         """
@@ -67,10 +72,14 @@ class BudgetRepository:
         query = select(budgets).where(*same)
         async with self._database.read() as connection:
             found = (await connection.execute(query)).one_or_none()
-            cursor, opening = (0, 0) if found is not None else await self._spent_before(connection, row)
+            counted = found is not None and found.include_byok == row.include_byok
+            cursor, opening = (0, 0) if counted else await self._spent_before(connection, row)
         async with self._database.write() as connection:
             await self._database.in_order(connection)
             found = (await connection.execute(query)).one_or_none()
+            if found is not None and not counted:
+                await self._forget(connection, found.id)
+                found = None
             if found is None:
                 await connection.execute(insert(budgets), _values(row))
                 opening += await self._spent_since(connection, row, cursor)
@@ -81,7 +90,7 @@ class BudgetRepository:
                 kept = msgspec.structs.replace(row, id=found.id, created_at=found.created_at)
                 await connection.execute(update(budgets).where(budgets.c.id == found.id).values(_values(kept)))
                 row = kept
-            return row, await configuration.bump(connection)
+            return row, await _bump(connection, row.scope, row.subject)
 
     async def _spent_before(self, connection: AsyncConnection, row: BudgetRow) -> tuple[int, int]:
         """The newest row of `requests`, and what the owner has spent up to there: asked without keeping others out."""
@@ -98,7 +107,10 @@ class BudgetRepository:
             return 0
         now, window = row.updated_at, row.window
         since = now - window.seconds * 1_000_000 if window.kind == "rolling" else window.period(now)
-        cost = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        cost: ColumnElement[Any] = func.coalesce(func.sum(tables.requests.c.cost_nano_usd), 0)
+        if row.include_byok:
+            own = case((tables.requests.c.byok, tables.requests.c.upstream_cost_nano_usd), else_=0)
+            cost += func.coalesce(func.sum(own), 0)
         query = select(cost).where(owner == row.subject, tables.requests.c.created_at >= since, which)
         return int((await connection.execute(query)).scalar_one())
 
@@ -106,13 +118,18 @@ class BudgetRepository:
         """Forget a budget and all that was spent of it; gives the new configuration revision. None: there is none."""
         async with self._database.write() as connection:
             await self._database.in_order(connection)
-            await lock_budgets(connection, self._database.kind, (budget_id,))
-            gone = (await connection.execute(delete(budgets).where(budgets.c.id == budget_id))).rowcount
-            if not gone:
-                return None
+            gone = await self._forget(connection, budget_id)
+            return None if gone is None else await _bump(connection, gone.scope, gone.subject)
+
+    async def _forget(self, connection: AsyncConnection, budget_id: str) -> Any:
+        """Delete a budget and all that was spent of it; gives whose it was. None: there is none."""
+        await lock_budgets(connection, self._database.kind, (budget_id,))
+        of = delete(budgets).where(budgets.c.id == budget_id).returning(budgets.c.scope, budgets.c.subject)
+        gone = (await connection.execute(of)).one_or_none()
+        if gone is not None:
             for table in _CHILDREN:
                 await connection.execute(delete(table).where(table.c.budget_id == budget_id))
-            return await configuration.bump(connection)
+        return gone
 
     async def get(self, budget_id: str) -> BudgetRow | None:
         """The budget with this id."""
@@ -120,49 +137,65 @@ class BudgetRepository:
             row = (await connection.execute(select(budgets).where(budgets.c.id == budget_id))).one_or_none()
         return None if row is None else _row(row)
 
-    async def load_all(self) -> tuple[BudgetRow, ...]:
-        """Every budget, for the snapshot in memory."""
+    async def revision(self) -> int:
+        """The configuration's revision at the last change of a budget that is not a key's."""
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(select(budgets).order_by(budgets.c.id)))
+            return await configuration.revision_of(connection, "budgets_revision")
+
+    async def load_shared(self) -> tuple[BudgetRow, ...]:
+        """Every budget that is not a key's, for the snapshot in memory."""
+        query = select(budgets).where(budgets.c.scope.in_(_SHARED_SCOPES)).order_by(budgets.c.id)
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(query))
+
+    async def any_of_keys(self) -> bool:
+        """Whether any key has a budget of its own."""
+        query = select(budgets.c.id).where(budgets.c.scope == "key").limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
+
+    async def of_keys(self, key_ids: Sequence[str]) -> dict[str, tuple[BudgetRow, ...]]:
+        """The budgets of these keys, by key; those that have none are left out."""
+        found: dict[str, tuple[BudgetRow, ...]] = {}
+        for start in range(0, len(key_ids), _SLICE):
+            some = key_ids[start : start + _SLICE]
+            async with self._database.read() as connection:
+                for row in map(_row, await connection.execute(subjects_query("key", some))):
+                    found[row.subject] = (*found.get(row.subject, ()), row)
+        return {subject: tuple(sorted(rows, key=lambda row: row.id)) for subject, rows in found.items()}
 
     async def list_page(
         self, limit: int, after: str | None = None, *, scope: str | None = None, subject: str | None = None
     ) -> tuple[BudgetRow, ...]:
         """Up to ``limit`` budgets in the order of their ids, behind ``after``; of this scope and subject if given."""
-        query = select(budgets).order_by(budgets.c.id).limit(limit)
-        for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
-            if value is not None:
-                query = query.where(column == value)
-        if after is not None:
-            query = query.where(budgets.c.id > after)
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(query))
+            return tuple(_row(row) for row in await connection.execute(page_query(limit, after, scope, subject)))
 
     async def of_subjects(self, scope: Scope, subjects: Sequence[str], source: str) -> tuple[BudgetRow, ...]:
         """The budgets of these subjects, a hundred or so, that ``source`` keeps."""
-        query = select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+        query = subjects_query(scope, subjects).where(budgets.c.source == source)
         async with self._database.read() as connection:
-            rows = await connection.execute(query.where(budgets.c.source == source).order_by(budgets.c.id))
-            return tuple(_row(row) for row in rows)
+            rows = [_row(row) for row in await connection.execute(query)]
+        return tuple(sorted(rows, key=lambda row: row.id))
 
-    async def spending(self, budget_id: str, window: Window, at: int) -> Spending:
-        """What was spent and is held in the window that ends at the instant ``at``."""
-        lowest, highest = window.span(window.period(at))
-        columns = budget_periods.c
-        where = (columns.budget_id == budget_id, columns.period.between(lowest, highest))
-        sums = [func.coalesce(func.sum(columns[name]), 0) for name in ("spent_nano_usd", "calls", "unpriced_calls")]
-        query = select(*sums).where(*where)
-        oldest = select(func.min(columns.period)).where(*where, columns.spent_nano_usd > 0)
+    async def spendings(self, rows: Sequence[BudgetRow], at: int) -> dict[str, Spending]:
+        """What was spent and is held of budgets, a few hundred, in the windows that end at ``at`` (us); by id."""
+        found: dict[str, Spending] = {}
+        spans: dict[tuple[int, int], list[str]] = {}
+        for row in rows:
+            spans.setdefault(row.window.span(row.window.period(at)), []).append(row.id)
         async with self._database.read() as connection:
-            spent, calls, unpriced = (await connection.execute(query)).one()
-            first = (await connection.execute(oldest)).scalar_one_or_none()
-            held = (await connection.execute(_held(budget_id, lowest, highest))).scalar_one()
-        return Spending(spent=int(spent), held=int(held), calls=int(calls), unpriced_calls=int(unpriced), oldest=first)
+            for span, ids in spans.items():
+                held = {row[0]: int(row[1]) for row in await connection.execute(_held(ids, *span))}
+                spent = {row.budget_id: row for row in await connection.execute(_spent(ids, *span))}
+                for budget_id in ids:
+                    found[budget_id] = _spending(spent.get(budget_id), held.get(budget_id, 0))
+        return found
 
     async def spent_by(self, scope: Scope, subjects: Sequence[str], source: str) -> dict[str, tuple[BudgetRow, int]]:
         """The budgets without a window of these subjects, which ``source`` keeps, and what is spent of each."""
-        which = (budgets.c.scope == scope, budgets.c.subject.in_(subjects), budgets.c.source == source)
-        query = select(budgets).where(*which, budgets.c.window_kind == "none")
+        query = subjects_query(scope, subjects)
+        query = query.where(budgets.c.source == source, budgets.c.window_kind == "none")
         spent = func.coalesce(func.sum(budget_periods.c.spent_nano_usd), 0)
         async with self._database.read() as connection:
             rows = [_row(row) for row in await connection.execute(query)]
@@ -184,25 +217,73 @@ class BudgetRepository:
         ).where(*where)
         marked = requests.charges.contains(f'"{budget_id}"', autoescape=True)
         charged = select(requests.charges, requests.cost_nano_usd).where(
-            requests.charges.is_not(None), requests.created_at >= lowest, marked, requests.cost_nano_usd > 0
+            requests.charges.is_not(None), requests.created_at >= lowest, marked
         )
         async with self._database.read() as connection:
             spent, counted = map(int, (await connection.execute(stored)).one())
             async for charges, cost in await connection.stream(charged):
                 counted += sum(
-                    cost
+                    (charge[3] if len(charge) > 3 else cost) or 0
                     for charge in msgspec.json.decode(charges)
                     if charge[0] == budget_id and lowest <= charge[1] <= highest
                 )
         return spent, counted
 
 
-def _held(budget_id: str, lowest: int, highest: int) -> Any:
+def subjects_query(scope: str, subjects: Sequence[str]) -> Select[Any]:
+    """The query of what some subjects have, in no order: ordered by id, SQLite would walk all ids for them."""
+    return select(budgets).where(budgets.c.scope == scope, budgets.c.subject.in_(subjects))
+
+
+def page_query(limit: int, after: str | None, scope: str | None, subject: str | None) -> Any:
+    """The query of a page: it walks the index of what it is asked for."""
+    query = select(budgets).order_by(budgets.c.id).limit(limit)
+    for column, value in ((budgets.c.scope, scope), (budgets.c.subject, subject)):
+        if value is not None:
+            query = query.where(column == value)
+    return query if after is None else query.where(budgets.c.id > after)
+
+
+async def _bump(connection: AsyncConnection, scope: str, subject: str) -> int:
+    """Count a change: a key's budget is read with the key, all others are read together."""
+    if scope != "key":
+        return await configuration.bump(connection, "budgets_revision")
+    revision = await configuration.bump(connection)
+    await mark_changed(connection, tables.keys.c.id == subject, revision)
+    return revision
+
+
+def _spent(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
+    columns = budget_periods.c
+    sums = (func.sum(columns[name]).label(name) for name in ("spent_nano_usd", "calls", "unpriced_calls"))
+    oldest = func.min(case((columns.spent_nano_usd > 0, columns.period))).label("oldest")
+    query = select(columns.budget_id, *sums, oldest).group_by(columns.budget_id)
+    return query.where(columns.budget_id.in_(budget_ids), columns.period.between(lowest, highest))
+
+
+def _held(budget_ids: Sequence[str], lowest: int, highest: int) -> Any:
     leases = budget_leases.c
-    return select(func.coalesce(func.sum(leases.granted_nano_usd - leases.settled_nano_usd), 0)).where(
-        leases.budget_id == budget_id,
-        leases.period.between(lowest, highest),
-        leases.granted_nano_usd > leases.settled_nano_usd,
+    held = func.sum(leases.granted_nano_usd - leases.settled_nano_usd)
+    return (
+        select(leases.budget_id, held)
+        .where(
+            leases.budget_id.in_(budget_ids),
+            leases.period.between(lowest, highest),
+            leases.granted_nano_usd > leases.settled_nano_usd,
+        )
+        .group_by(leases.budget_id)
+    )
+
+
+def _spending(row: Row[Any] | None, held: int) -> Spending:
+    if row is None:
+        return Spending(held=held)
+    return Spending(
+        spent=int(row.spent_nano_usd),
+        held=held,
+        calls=int(row.calls),
+        unpriced_calls=int(row.unpriced_calls),
+        oldest=row.oldest,
     )
 
 

@@ -1,6 +1,6 @@
 """The configuration's revision: one number that tells every process whether its snapshot in memory is old."""
 
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pointsman.storage import tables
 from pointsman.storage.database import Database
 
+Part = Literal["people_revision", "budgets_revision"]
 _TABLE: Final = tables.configuration
-_BUMP: Final = update(_TABLE).values(revision=_TABLE.c.revision + 1).returning(_TABLE.c.revision)
+_NEXT: Final = _TABLE.c.revision + 1
 
 
 class ConfigurationRepository:
@@ -24,9 +25,15 @@ class ConfigurationRepository:
             return int((await connection.execute(select(_TABLE.c.revision))).scalar_one())
 
 
-async def bump(connection: AsyncConnection) -> int:
-    """Count a change inside the transaction that makes it; gives the new revision.
+async def bump(connection: AsyncConnection, part: Part | None = None) -> int:
+    """Count a change, and which part it is of, inside the transaction that makes it; gives the new revision.
 
     On PostgreSQL the row stays locked until the commit, so revisions become visible in their order.
     """
-    return int((await connection.execute(_BUMP)).scalar_one())
+    values = {"revision": _NEXT} if part is None else {"revision": _NEXT, part: _NEXT}
+    return int((await connection.execute(update(_TABLE).values(values).returning(_TABLE.c.revision))).scalar_one())
+
+
+async def revision_of(connection: AsyncConnection, part: Part) -> int:
+    """The revision at which a part changed last."""
+    return int((await connection.execute(select(_TABLE.c[part]))).scalar_one())

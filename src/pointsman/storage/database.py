@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from pointsman.errors import ConfigError
 from pointsman.storage import sqlite_driver
@@ -51,11 +52,14 @@ class AlreadyExistsError(Exception):
 class Database:
     """A pool of connections to one database. Make it with `open`, then `migrate` before anything else."""
 
-    def __init__(self, engine: AsyncEngine, kind: Kind, name: str, path: Path | None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, kind: Kind, name: str, path: Path | None, patient: AsyncEngine | None = None
+    ) -> None:
         self.kind: Final = kind
         self.name: Final = name  # for people: the file, or host and database; never a password
         self._path = path
         self._engine = engine
+        self._patient = patient  # for migrations, which may take minutes
         self._immediate = engine.execution_options(immediate=True)
         # Writers of this process queue here, in order; SQLite's own waiting polls and is not fair.
         self._turn = asyncio.Lock() if kind == "sqlite" else None
@@ -117,14 +121,20 @@ class Database:
         name = _postgresql_name(url)
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=_postgresql_creator(url, name),
+            async_creator=_postgresql_creator(url, name, COMMAND_SECONDS),
             pool_size=8,
             max_overflow=8,
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,  # a restarted server costs one reconnect, not one failed request per connection
             hide_parameters=True,
         )
-        return cls(engine, "postgresql", name, None)
+        patient = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=_postgresql_creator(url, name, None),
+            poolclass=NullPool,
+            hide_parameters=True,
+        )
+        return cls(engine, "postgresql", name, None, patient)
 
     def between_steps(self, steps: int, work: Callable[[], None]) -> None:
         """Call ``work`` after so many steps of each statement, on connections opened from now on.
@@ -209,10 +219,23 @@ class Database:
             return await connection.run_sync(read_revision) == HEAD
 
     async def _upgrade(self) -> None:
-        async with self.write() as connection:
+        async with self._patient_write() as connection:
             if self.kind == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.run_sync(upgrade)
+
+    @asynccontextmanager
+    async def _patient_write(self) -> AsyncIterator[AsyncConnection]:
+        """As `write`, for a change that may take minutes where there is much."""
+        if self._patient is None:
+            async with self.write() as connection:
+                yield connection
+            return
+        try:
+            async with self._patient.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            self._translate(error)
 
     async def _upgrade_file(self, path: Path) -> None:
         # Changing to WAL fails at once while another process does the same, so a lock file goes around both steps.
@@ -263,8 +286,11 @@ def _postgresql_name(url: str) -> str:
     return f"postgresql://{host}{parts.path}"
 
 
-def _postgresql_creator(url: str, name: str) -> Callable[[], Awaitable[Any]]:
-    """A function that connects. asyncpg reads the URL itself: it knows what libpq knows (sslmode, host=/socket, …)."""
+def _postgresql_creator(url: str, name: str, seconds: float | None) -> Callable[[], Awaitable[Any]]:
+    """A function that connects; each command gets ``seconds``, None: as long as it takes.
+
+    asyncpg reads the URL itself: it knows what libpq knows (sslmode, host=/socket, …).
+    """
     try:
         import asyncpg
     except ImportError as error:
@@ -276,7 +302,7 @@ def _postgresql_creator(url: str, name: str) -> Callable[[], Awaitable[Any]]:
             return await asyncpg.connect(
                 dsn,
                 timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
+                command_timeout=seconds,
                 server_settings={"application_name": "pointsman"},
             )
         except TimeoutError:

@@ -1,10 +1,25 @@
 """The credentials that callers present: API keys of every kind, tokens, sessions. Only digests are stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, delete, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.limits import Priority
@@ -78,6 +93,17 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 _TABLE: Final = tables.keys
 _JSON_COLUMNS: Final = ("scopes", "settings")
+# Neither revoked nor of a disabled account or user.
+_ACCOUNTS: Final = identity_tables.accounts.c
+_USERS: Final = identity_tables.users.c
+_VALID: Final = and_(
+    _TABLE.c.revoked_at.is_(None),
+    ~exists().where(_ACCOUNTS.id == _TABLE.c.account_id, _ACCOUNTS.disabled),
+    ~exists().where(_USERS.id == _TABLE.c.user_id, _USERS.disabled),
+)
+# A process that could not read the database for so long reads all keys anew (app.py).
+_ENDED_US: Final = 3_600_000_000
+_MOST_ENDED: Final = 10_000
 _TOUCH: Final = (
     update(_TABLE)
     .where(_TABLE.c.id == bindparam("key"))
@@ -97,21 +123,69 @@ class KeyRepository:
         async with self._database.write() as connection:
             return await insert_key(connection, row)
 
-    async def load_all(self) -> tuple[KeyRow, ...]:
-        """Every credential but sessions, also revoked and expired ones, oldest first."""
-        return await self._all(select(_TABLE).where(_TABLE.c.kind != "session"))
-
-    async def load_valid(self) -> tuple[KeyRow, ...]:
-        """For the snapshot in memory: what is not revoked, and belongs to no disabled account or user."""
-        accounts = select(identity_tables.accounts.c.id).where(identity_tables.accounts.c.disabled)
-        users = select(identity_tables.users.c.id).where(identity_tables.users.c.disabled)
-        query = select(_TABLE).where(_TABLE.c.revoked_at.is_(None), _TABLE.c.account_id.not_in(accounts))
-        return await self._all(query.where(or_(_TABLE.c.user_id.is_(None), _TABLE.c.user_id.not_in(users))))
-
-    async def _all(self, query: Select[Any]) -> tuple[KeyRow, ...]:
+    async def count_all(self) -> int:
+        """How many credentials but sessions there are, also revoked and expired ones."""
+        query = select(func.count()).select_from(_TABLE).where(_TABLE.c.kind != "session")
         async with self._database.read() as connection:
-            found = await connection.execute(query.order_by(_TABLE.c.created_at, _TABLE.c.id))
-            return tuple(_row(row) for row in found)
+            return int((await connection.execute(query)).scalar_one())
+
+    async def load_names(self, key_ids: Sequence[str]) -> dict[str, str]:
+        """The names of these keys, a few hundred, by id."""
+        query = select(_TABLE.c.id, _TABLE.c.name).where(_TABLE.c.id.in_(key_ids))
+        async with self._database.read() as connection:
+            return {row.id: row.name for row in await connection.execute(query)}
+
+    async def load_newest(self, limit: int) -> tuple[KeyRow, ...]:
+        """The newest ``limit`` credentials but sessions, also revoked and expired ones, oldest first."""
+        query = select(_TABLE).where(_TABLE.c.kind != "session")
+        newest = query.order_by(_TABLE.c.created_at.desc(), _TABLE.c.id.desc()).limit(limit)
+        return (await self._all(newest, ordered=False))[::-1]
+
+    async def load_meant(self, reference: str, limit: int) -> tuple[KeyRow, ...]:
+        """Up to ``limit`` credentials but sessions with this name, or whose id begins like this, oldest first."""
+        begins = and_(_TABLE.c.id >= reference, _TABLE.c.id < reference + "\U0010ffff")
+        which = or_(_TABLE.c.name == reference, begins)
+        return await self._all(select(_TABLE).where(which, _TABLE.c.kind != "session").limit(limit))
+
+    async def load_valid(self, limit: int) -> tuple[KeyRow, ...]:
+        """Up to ``limit`` for the table in memory: not revoked, and of no disabled account or user."""
+        return await self._all(select(_TABLE).where(_VALID).limit(limit), ordered=False)
+
+    async def load_changed(self, since: int, limit: int) -> tuple[tuple[KeyRow, bool], ...]:
+        """Up to ``limit`` that changed behind the revision ``since``, and whether each is valid; see `load_valid`."""
+        validity = case((_VALID, 1), else_=0).label("valid")
+        query: Select[Any] = select(*_TABLE.c, validity).where(_TABLE.c.revision > since)
+        async with self._database.read() as connection:
+            found = await connection.execute(query.order_by(_TABLE.c.revision).limit(limit))
+            return tuple((_row(row), bool(row.valid)) for row in found)
+
+    async def load_presented(self, digests: Sequence[bytes]) -> tuple[KeyRow, ...]:
+        """The valid ones with these digests, a few hundred."""
+        return await self._all(select(_TABLE).where(_TABLE.c.digest.in_(digests), _VALID), ordered=False)
+
+    async def load_named(self, key_id: str) -> tuple[KeyRow, ...]:
+        """The one with this id, if it is valid."""
+        return await self._all(select(_TABLE).where(_TABLE.c.id == key_id, _VALID), ordered=False)
+
+    async def traits(self) -> tuple[bool, bool]:
+        """Whether any key has limits of its own, and whether any is an agent's: each asks a partial index."""
+        limited, agents = select(_TABLE.c.id).where(tables.LIMITED), select(_TABLE.c.id).where(tables.AGENTS)
+        async with self._database.read() as connection:
+            found = [(await connection.execute(query.limit(1))).first() is not None for query in (limited, agents)]
+        return found[0], found[1]
+
+    async def has_admin(self, now: int, but: str = "") -> bool:
+        """Whether there is a key (``but`` this) of the role admin, neither revoked nor expired at ``now`` (us)."""
+        lasting = or_(_TABLE.c.expires_at.is_(None), _TABLE.c.expires_at > now)
+        query = select(_TABLE.c.id).where(tables.ADMINS, _TABLE.c.revoked_at.is_(None), lasting, _TABLE.c.id != but)
+        async with self._database.read() as connection:
+            return (await connection.execute(query.where(_TABLE.c.kind != "session").limit(1))).first() is not None
+
+    async def _all(self, query: Select[Any], *, ordered: bool = True) -> tuple[KeyRow, ...]:
+        if ordered:
+            query = query.order_by(_TABLE.c.created_at, _TABLE.c.id)
+        async with self._database.read() as connection:
+            return tuple(_row(row) for row in await connection.execute(query))
 
     async def find(self, key_id: str) -> KeyRow | None:
         """The credential with this id, whatever its state and whoever owns it."""
@@ -132,15 +206,13 @@ class KeyRepository:
 
     async def list_page(self, wanted: KeyFilter, limit: int, offset: int = 0) -> tuple[KeyRow, ...]:
         """Up to ``limit`` of those wanted, newest first."""
-        query = _where(select(_TABLE), wanted).order_by(_TABLE.c.created_at.desc(), _TABLE.c.id.desc())
         async with self._database.read() as connection:
-            return tuple(_row(row) for row in await connection.execute(query.limit(limit).offset(offset)))
+            return tuple(_row(row) for row in await connection.execute(page_query(wanted, limit, offset)))
 
     async def count(self, wanted: KeyFilter) -> int:
         """How many there are of those wanted."""
         async with self._database.read() as connection:
-            found = await connection.execute(_where(select(func.count()).select_from(_TABLE), wanted))
-            return int(found.scalar_one())
+            return int((await connection.execute(count_query(wanted))).scalar_one())
 
     async def revoke(self, key_id: str, at: int) -> KeyRow | None:
         """Revoke at the instant ``at`` (us); a key that is revoked already keeps its instant. None: no such key."""
@@ -161,33 +233,45 @@ class KeyRepository:
             row = (await connection.execute(select(_TABLE).where(the_row))).one_or_none()
         return None if row is None else _row(row)
 
-    async def end_sessions(self, user_id: str, keep: int = 0) -> int:
-        """Remove a user's sessions but the ``keep`` newest ones; gives how many were removed."""
+    async def end_sessions(self, user_id: str, at: int, keep: int = 0) -> int:
+        """End a user's sessions at the instant ``at`` (us) but the ``keep`` newest ones; gives how many ended.
+
+        Those that ended long ago are removed: no process can have missed that.
+        """
         mine = (_TABLE.c.kind == "session", _TABLE.c.user_id == user_id)
-        newest = select(_TABLE.c.id).where(*mine).order_by(_TABLE.c.created_at.desc(), _TABLE.c.id.desc()).limit(keep)
+        old = at - _ENDED_US
+        open_ones = select(_TABLE.c.id).where(*mine, _TABLE.c.revoked_at.is_(None))
+        newest = open_ones.order_by(_TABLE.c.created_at.desc(), _TABLE.c.id.desc()).offset(keep)
         async with self._database.write() as connection:
-            kept = tuple((await connection.execute(newest)).scalars()) if keep else ()
-            gone = await connection.execute(delete(_TABLE).where(*mine, _TABLE.c.id.not_in(kept)))
-            if gone.rowcount:
-                await configuration.bump(connection)
-            return int(gone.rowcount)
+            await connection.execute(
+                delete(_TABLE).where(*mine, or_(_TABLE.c.revoked_at < old, _TABLE.c.expires_at < old))
+            )
+            ended = tuple((await connection.execute(newest.limit(_MOST_ENDED))).scalars())
+            if ended:
+                revision = await configuration.bump(connection)
+                await connection.execute(
+                    update(_TABLE).where(_TABLE.c.id.in_(ended)).values(revoked_at=at, revision=revision)
+                )
+            return len(ended)
 
     async def revision(self) -> int:
         """The configuration's revision now."""
         return await configuration.ConfigurationRepository(self._database).revision()
 
-    async def remove_session(self, key_id: str) -> None:
+    async def end_session(self, key_id: str, at: int) -> None:
         """End one session; nothing happens when there is none with this id."""
-        async with self._database.write() as connection:
-            gone = await connection.execute(delete(_TABLE).where(_TABLE.c.kind == "session", _TABLE.c.id == key_id))
-            if gone.rowcount:
-                await configuration.bump(connection)
+        await self._change(key_id, {"revoked_at": at}, (_TABLE.c.kind == "session") & _TABLE.c.revoked_at.is_(None))
 
     async def touch(self, connection: AsyncConnection, last_used: Mapping[str, int]) -> None:
         """Note in the caller's transaction when keys (by id) were last used (us); never moves an instant back."""
         if last_used:
             # In the order of ids, so that two nodes that touch the same keys can't wait for each other in a circle.
             await connection.execute(_TOUCH, [{"key": key, "at": last_used[key]} for key in sorted(last_used)])
+
+
+async def mark_changed(connection: AsyncConnection, which: ColumnElement[bool], revision: int) -> None:
+    """Have processes read keys anew, in the caller's transaction that changes what binds them."""
+    await connection.execute(update(_TABLE).where(which).values(revision=revision))
 
 
 async def insert_key(connection: AsyncConnection, row: KeyRow) -> int:
@@ -197,13 +281,28 @@ async def insert_key(connection: AsyncConnection, row: KeyRow) -> int:
     return revision
 
 
+def page_query(wanted: KeyFilter, limit: int, offset: int) -> Select[Any]:
+    """The query of a page: what it leaves out is passed in the index alone."""
+    order = (_TABLE.c.created_at.desc(), _TABLE.c.id.desc())
+    page = _where(select(_TABLE.c.id), wanted).order_by(*order).limit(limit).offset(offset)
+    return select(_TABLE).where(_TABLE.c.id.in_(page.scalar_subquery())).order_by(*order)
+
+
+def count_query(wanted: KeyFilter) -> Select[Any]:
+    """The query of how many there are, which reads the index alone."""
+    return _where(select(func.count()).select_from(_TABLE), wanted)
+
+
 def _where(query: Select[Any], wanted: KeyFilter) -> Select[Any]:
     query = query.where(_TABLE.c.revoked_at.is_(None))
     for name in ("account_id", "workspace_id", "user_id"):
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(_TABLE.c[name] == value)
-    query = query.where(_TABLE.c.kind.in_(wanted.kinds) if wanted.kinds else _TABLE.c.kind != "session")
+    if len(wanted.kinds) == 1:
+        query = query.where(_TABLE.c.kind == wanted.kinds[0])
+    else:
+        query = query.where(_TABLE.c.kind.in_(wanted.kinds) if wanted.kinds else _TABLE.c.kind != "session")
     if wanted.roles:
         query = query.where(_TABLE.c.role.in_(wanted.roles))
     if not wanted.include_disabled:
@@ -222,8 +321,9 @@ def _values(values: Mapping[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _row(row: Row[tuple[object, ...]]) -> KeyRow:
+def _row(row: Row[Any]) -> KeyRow:
     fields = dict(row._mapping)
+    fields.pop("valid", None)
     scopes, settings = fields["scopes"], fields["settings"]
     # Most are empty, and the snapshot reads all of them.
     fields["scopes"] = () if scopes == "[]" else msgspec.json.decode(scopes, type=tuple[str, ...])

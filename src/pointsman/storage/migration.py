@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from pointsman.errors import ConfigError
 
-HEAD: Final = "0028"
+HEAD: Final = "0029"
 SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pointsman.canonical.record import Exemption, Outcome, RequestRecord
 from pointsman.storage import tables
 from pointsman.storage.database import Database
+from pointsman.storage.usage_sums import workspace_days
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +78,7 @@ _POSTGRES_PLANS: Final = (
 _NEWEST: Final = "SELECT max(sequence) FROM requests"
 _LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
+_READ_OVER: Final = 500  # rows that a page may leave out without a look at how many each day has
 _SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
@@ -163,16 +165,22 @@ class RequestRepository:
             )
 
     async def list_page(self, workspace_id: str, limit: int, offset: int = 0) -> tuple[RequestRecord, ...]:
-        """Up to ``limit`` records of the workspace, newest first, after leaving out ``offset``."""
-        query = (
-            select(*_COLUMNS)
-            .where(_TABLE.c.workspace_id == workspace_id)
-            .order_by(_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc())
-            .limit(limit)
-            .offset(offset)
-        )
+        """Up to ``limit`` records of the workspace, newest first, after leaving out ``offset``.
+
+        Whole days of them are left out unread.
+        """
+        before = None
         async with self._database.read() as connection:
-            return tuple(_record(row) for row in await connection.execute(query))
+            if offset > _READ_OVER:
+                days = await connection.execute(days_query(workspace_id))
+                for day, count in days.all():
+                    if count > offset:
+                        break
+                    before, offset = day, offset - count
+                else:
+                    return ()
+            rows = await connection.execute(page_query(workspace_id, before, limit, offset))
+            return tuple(_record(row) for row in rows)
 
     async def find(self, request_id: str) -> RequestRecord | None:
         """The record of this request."""
@@ -197,6 +205,23 @@ class RequestRepository:
         """The sequence number of the record stored last; 0 when there is none."""
         async with self._database.read() as connection:
             return int((await connection.execute(_LAST)).scalar_one())
+
+
+def days_query(workspace_id: str) -> Any:
+    """The query of how many requests each day has, newest first."""
+    columns = workspace_days.c
+    query = select(columns.day, columns.requests).where(columns.workspace_id == workspace_id)
+    return query.order_by(columns.day.desc())
+
+
+def page_query(workspace_id: str, before: int | None, limit: int, offset: int) -> Any:
+    """The query of a page of what is older than ``before`` (us): what it leaves out is passed in the index alone."""
+    places = select(_TABLE.c.request_id).where(_TABLE.c.workspace_id == workspace_id)
+    if before is not None:
+        places = places.where(_TABLE.c.created_at < before)
+    order = (_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc())
+    page = places.order_by(*order).limit(limit).offset(offset)
+    return select(*_COLUMNS).where(_TABLE.c.request_id.in_(page.scalar_subquery())).order_by(*order)
 
 
 def newest_query(owner: Owner, before: Place | None, limit: int) -> Any:

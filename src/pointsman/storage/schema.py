@@ -5,6 +5,7 @@ from pointsman.storage import (
     authorization_codes,
     budget_tables,
     cache_tables,
+    guardrail_tables,
     guards,
     identity_tables,
     key_usage,
@@ -13,6 +14,7 @@ from pointsman.storage import (
     payments,
     sign_in_failures,
     tables,
+    usage_sums,
 )
 
 metadata = tables.metadata
@@ -22,6 +24,7 @@ MODULES = (
     identity_tables,
     ledger_tables,
     budget_tables,
+    guardrail_tables,
     cache_tables,
     guards,
     key_usage,
@@ -30,4 +33,5 @@ MODULES = (
     audit,
     master_keys,
     sign_in_failures,
+    usage_sums,
 )

@@ -71,6 +71,30 @@ Index(None, keys.c.account_id, keys.c.created_at)
 Index(None, keys.c.workspace_id, keys.c.created_at)
 Index(None, keys.c.user_id, keys.c.created_at)
 Index(None, keys.c.revision)
+Index(None, keys.c.created_at)
+Index(None, keys.c.name)
+# All that lists of keys ask for and count, so that they read the rows of one page only.
+Index(
+    "ix_keys_listed",
+    keys.c.account_id,
+    keys.c.kind,
+    keys.c.created_at,
+    keys.c.id,
+    keys.c.role,
+    keys.c.workspace_id,
+    keys.c.disabled,
+    keys.c.expires_at,
+    sqlite_where=keys.c.revoked_at.is_(None),
+    postgresql_where=keys.c.revoked_at.is_(None),
+)
+# Whether there is any such key, which is asked with each change of the configuration.
+LIMITED: Final = text(
+    "requests_per_minute IS NOT NULL OR requests_per_day IS NOT NULL OR tokens_per_minute IS NOT NULL"
+)
+AGENTS: Final = text("kind = 'crosscompute_agent'")
+ADMINS: Final = text("role = 'admin'")
+for _name, _which in (("limited", LIMITED), ("agents", AGENTS), ("admins", ADMINS)):
+    Index(f"ix_keys_{_name}", keys.c.id, sqlite_where=_which, postgresql_where=_which)
 
 connections: Final = Table(
     "connections",
@@ -196,7 +220,8 @@ requests: Final = Table(
     Column("cache_source", Text),
     sqlite_autoincrement=True,
 )
-Index(None, requests.c.workspace_id, requests.c.created_at.desc())
+# With the order of lists to its end, so that what a page leaves out is not read.
+Index("ix_requests_listed", requests.c.workspace_id, requests.c.created_at, requests.c.request_id)
 Index(None, requests.c.key_id, requests.c.created_at)
 Index(None, requests.c.account_id, requests.c.created_at)
 # What nobody could price, for the alert and the list of it: hardly any row where prices are known.
@@ -205,6 +230,13 @@ Index(
     requests.c.created_at,
     sqlite_where=UNPRICED,
     postgresql_where=UNPRICED,
+)
+# For the figures of the response cache; a request that was not let near it costs it nothing.
+Index(
+    "ix_requests_cached",
+    requests.c.created_at,
+    sqlite_where=requests.c.cache.is_not(None),
+    postgresql_where=requests.c.cache.is_not(None),
 )
 # To count budgets again; a request that no budget binds costs it nothing.
 Index(
@@ -398,12 +430,15 @@ journal_segments: Final = Table(
     CheckConstraint("position >= 0", name="position"),
 )
 
-# One row. Its revision grows by one with every change of keys, connections or aliases, in the same transaction.
+# One row. Its revision grows by one with every change of keys, connections or aliases, in the same transaction. The
+# other two are that of the last change of people, and of a budget that is not a key's: both are held whole in memory.
 configuration: Final = Table(
     "configuration",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
+    Column("people_revision", BigInteger, nullable=False, server_default="0"),
+    Column("budgets_revision", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("id = 1", name="one_row"),
 )
 

@@ -10,6 +10,8 @@ from pointsman.storage import configuration
 from pointsman.storage import identity_tables as tables
 from pointsman.storage.accounts import AccountRow, WorkspaceRow, as_values
 from pointsman.storage.database import Database
+from pointsman.storage.keys import mark_changed
+from pointsman.storage.tables import keys
 
 UserRole = Literal["admin", "user"]
 _USERS: Final = tables.users
@@ -66,7 +68,7 @@ class UserRepository:
                 if workspace is not None:
                     await connection.execute(insert(tables.workspaces), as_values(workspace))
             await connection.execute(insert(_USERS), msgspec.structs.asdict(row))
-            await configuration.bump(connection)
+            await configuration.bump(connection, "people_revision")
 
     async def find(self, user_id: str) -> UserRow | None:
         """The person with this id."""
@@ -91,7 +93,12 @@ class UserRepository:
         row = {"issuer": issuer, "subject": subject, "user_id": user_id, "created_at": now}
         async with self._database.write() as connection:
             await connection.execute(insert(_LOGINS), row)
-            await configuration.bump(connection)
+            await configuration.bump(connection, "people_revision")
+
+    async def revision(self) -> int:
+        """The configuration's revision at the last change of people."""
+        async with self._database.read() as connection:
+            return await configuration.revision_of(connection, "people_revision")
 
     async def load_logins(self) -> tuple[LoginRow, ...]:
         """Every login of a person who is not disabled: for the snapshot in memory."""
@@ -127,6 +134,8 @@ class UserRepository:
         """Give columns (fields of `UserRow`) new values. None: no such person."""
         async with self._database.write() as connection:
             if set(values) - {"last_login_at"}:
-                await configuration.bump(connection)
+                revision = await configuration.bump(connection, "people_revision")
+                if "disabled" in values:  # its keys may stop, or work again
+                    await mark_changed(connection, keys.c.user_id == user_id, revision)
             await connection.execute(update(_USERS).where(_USERS.c.id == user_id).values(**values))
         return await self.find(user_id)

@@ -92,6 +92,13 @@ class EvmChain:
         """The number of the newest block."""
         return number(await self.read("eth_blockNumber"))
 
+    async def newest(self) -> dict[str, Any]:
+        """The newest block's head."""
+        found = await self.read("eth_getBlockByNumber", "latest", False)
+        if not isinstance(found, dict):
+            raise GatewayError(Kind.UPSTREAM_ERROR, "the chain's node has no newest block")
+        return found
+
     async def is_used(self, asset: str, payer: str, nonce: str) -> bool:
         """Whether this authorization was used or cancelled."""
         return await self._word(asset, AUTHORIZATION_STATE + word(payer) + word(nonce)) != 0
@@ -104,7 +111,7 @@ class EvmChain:
         found = await self.read("eth_call", {"to": asset, "data": "0x" + data}, "latest")
         if not isinstance(found, str) or len(found) < 66:  # an address without code answers nothing
             raise GatewayError(Kind.UPSTREAM_ERROR, "the asset is not on this chain, or not as ERC-3009 has it")
-        return int(found[:66], 16)
+        return number(found[:66])
 
     async def look(self, row: PaymentRow) -> Look:
         """How a payment stands: first by its own transaction, then by the authorization's state and its events."""
@@ -114,8 +121,7 @@ class EvmChain:
                 return found
         if await self.is_used(row.asset, row.payer, row.nonce):
             return await self._by_events(row)
-        newest = await self.read("eth_getBlockByNumber", "latest", False)
-        if number(newest.get("timestamp")) >= row.valid_before:
+        if number((await self.newest()).get("timestamp")) >= row.valid_before:
             return Look(sight=Sight.GONE, reason=EXPIRED)
         return Look(sight=Sight.OPEN)
 
@@ -168,7 +174,7 @@ def has_arrived(receipt: dict[str, Any], row: PaymentRow) -> bool:
     for event, following in pairwise(events):
         if _topics(event) == used and _topics(following) == moved:
             adjacent = number(following.get("logIndex")) == number(event.get("logIndex")) + 1
-            return adjacent and int(str(following.get("data")), 16) == row.amount_atomic
+            return adjacent and number(following.get("data")) == row.amount_atomic
     return False
 
 

@@ -136,7 +136,7 @@ class Relayer:
         count, price, newest = await asyncio.gather(
             self._chain.read("eth_getTransactionCount", wanted["from"], "pending"),
             self._chain.read("eth_gasPrice"),
-            self._chain.read("eth_getBlockByNumber", "latest", False),
+            self._chain.newest(),
         )
         fields: dict[str, Any] = {
             "to": wanted["to"],

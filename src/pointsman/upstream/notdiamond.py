@@ -70,8 +70,10 @@ class NotDiamond:
 
     def asks(self, problem: Problem) -> bool:
         """Whether a request's candidates may be told to it now."""
-        judged, preferences = problem.wants.judged, problem.wants.preferences
+        judged, preferences, bounds = problem.wants.judged, problem.wants.preferences, problem.wants.bounds
         if judged is None or preferences.zdr or preferences.deny_data_collection:
+            return False
+        if bounds is not None and (bounds.zdr or bounds.untrained):
             return False
         return self._clock.monotonic() >= self._resting_until
 

@@ -15,6 +15,7 @@ Send your key as `Authorization: Bearer <key>`.
   version 2 in the header `PAYMENT-REQUIRED`). Name another amount as `amountUsd` in the body. Send the payment in
   `X-PAYMENT` or `PAYMENT-SIGNATURE` with the same body. The code `x402_disabled` means that the operator alone can
   credit you.
-- Status 402 of a model's call means that your credits do not suffice. Trying it again does not help.
+- Status 402 of a model's call means that your credits do not suffice, or that nobody knows what the model costs.
+  Trying it again does not help.
 - Status 401 means that the key is wrong or no longer active. Status 429 has `retry-after` in seconds.
 """

@@ -73,7 +73,7 @@ class CrossComputeKeys:
 
     async def count(self, account_id: str) -> int:
         """How many keys of this kind an account has, stopped ones too."""
-        return (await self._keys.list_page(_mine(account_id), 0))[1]
+        return await self._keys.count(_mine(account_id))
 
     async def make(self, creator: Key, label: str, quota: int | None) -> tuple[dict[str, Any], Secret]:
         """A new key of the creator's account, as it is shown, and its secret. ``quota`` in nano-USD."""

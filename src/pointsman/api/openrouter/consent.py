@@ -11,14 +11,16 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.openrouter.consent_sign_in import DECISION, ConsentSignIn
 from pointsman.api.openrouter.exchange import HttpRequest, amount, moment_of, text, usd, words_of, wrong
+from pointsman.errors import GatewayError
 from pointsman.identity.keys import Key
 from pointsman.policy.key_codes import S256, CodeWish, KeyCodes, check_wish
 from pointsman.policy.router_keys import RESETS
 
 PATH: Final = "/auth"
 MAX_ADDRESS: Final = 2000
-MAX_BODY: Final = 1000
+MAX_BODY: Final = 4000
 _PAGE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>{title}</title><h1>{title}</h1>{body}</html>'
@@ -32,8 +34,9 @@ _FORM: Final = (
 class ConsentPage:
     """The views."""
 
-    def __init__(self, codes: KeyCodes) -> None:
+    def __init__(self, codes: KeyCodes, sign_in: ConsentSignIn) -> None:
         self._codes = codes
+        self._sign_in = sign_in
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """One per method."""
@@ -46,19 +49,32 @@ class ConsentPage:
         @post(PATH, status_code=200)
         async def decide(request: HttpRequest) -> Response[bytes]:
             wish, body = _wish(request), (await request.body())[:MAX_BODY]
-            decision = parse_qs(body.decode("latin-1")).get("decision", [""])[0]
+            fields = {name: values[0] for name, values in parse_qs(body.decode("latin-1")).items()}
+            decision = fields.get("decision", "")
+            if decision == DECISION:
+                return await self._signed_in(request, wish, fields)
             if decision not in ("allow", "deny"):
                 raise wrong("decision", "must be allow or deny")
             key: Key | None = request.scope["state"].get("caller")
             if key is None or key.kind != "session":
-                told = "<p>Nobody is signed in here. Sign in, then go back to the program and begin again.</p>"
-                return _page("Sign in first", told, wish, status=401)
+                return _page("Sign in first", self._sign_in.form("Nobody is signed in here."), wish, status=401)
             if decision == "deny":
                 return _sent_back(wish, error="access_denied")
             grant = await self._codes.grant(key, wish)
             return _sent_back(wish, code=grant.code)
 
         return [ask, decide]
+
+    async def _signed_in(self, request: HttpRequest, wish: CodeWish, fields: dict[str, str]) -> Response[bytes]:
+        """Back to the question, which is asked once more; or to the form, with what is wrong."""
+        try:
+            cookie = await self._sign_in.cookie(request, fields)
+        except GatewayError as error:
+            return _page("Sign in first", self._sign_in.form(error.message), wish, status=error.status)
+        again = Response(b"", status_code=303, media_type="text/html")
+        query = request.scope["query_string"].decode("latin-1")
+        again.headers.update({**_headers(wish), "location": f"{PATH}?{query}", "set-cookie": cookie})
+        return again
 
 
 def _wish(request: HttpRequest) -> CodeWish:

@@ -10,15 +10,17 @@ from pointsman.api.openrouter.keys import limits_of, usage_of
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key
 from pointsman.policy.budget_service import BudgetService
-from pointsman.policy.router_keys import SOURCE, KeyLimit, RouterKey, RouterKeys
+from pointsman.policy.router_keys import KeyLimit, RouterKey, RouterKeys
 from pointsman.storage.accounts import AccountRepository
 from pointsman.storage.budgets import BudgetRow
 from pointsman.storage.key_usage import NOTHING
 from pointsman.storage.keys import KeyRow
 from pointsman.storage.ledger import LedgerRepository
 
-# OpenRouter's words for whose budget it is, and for how often it begins anew. An account's has none.
-_SCOPES: Final = {"key": "key_limit", "guardrail": "api_key", "member": "member", "workspace": "workspace"}
+# OpenRouter's words for whose budget it is, in its order, and for how often it begins anew. An account's has none.
+_SCOPES: Final = {"guardrail": "api_key", "member": "member", "workspace": "workspace", "key": "key_limit"}
+_BY_GUARDRAIL: Final = ("workspace_default_member", "workspace_default_key", "member", "api_key")
+_ORDER: Final = (*_BY_GUARDRAIL, "workspace", "key_limit")
 _INTERVALS: Final = {"day": "daily", "week": "weekly", "month": "monthly"}
 # Calls of free models are not counted apart here: this many are left, always.
 _MANY: Final = 2**31 - 1
@@ -53,7 +55,7 @@ class OwnKeyView:
     async def _shown(self, caller: Key) -> dict[str, Any]:
         key = await self._keys.own(caller) or _of_token(caller)
         account = await self._accounts.find(caller.account_id)
-        budgets = [await self._budget(row, key) for row in self._bound(caller)]
+        budgets = [await self._budget(row) for row in self._bound(caller)]
         manages = caller.role == "management"
         return {
             "label": key.row.hint,
@@ -77,21 +79,28 @@ class OwnKeyView:
         """The budgets that can refuse the caller's calls and that the API has a word for."""
         table = self._gateway.snapshot.budgets
         bound = None if table is None else table.bound(caller, {})
-        return [] if bound is None else [row for row in bound.rows if row.hard and row.scope in _SCOPES]
+        rows = [] if bound is None else [row for row in bound.rows if row.hard and row.scope in _SCOPES]
+        return sorted(rows, key=lambda row: _ORDER.index(_scope(row)))
 
-    async def _budget(self, row: BudgetRow, key: RouterKey) -> dict[str, Any]:
+    async def _budget(self, row: BudgetRow) -> dict[str, Any]:
         standing = await self._budgets.standing(row)
         return {
-            "scope": _SCOPES[row.scope],
+            "scope": _scope(row),
             "limit_usd": usd(row.limit_nano_usd),
             "spend_usd": usd(standing.spent),
             "remaining_usd": usd(standing.remaining),
             "reset_interval": _INTERVALS.get(row.window.kind),
             "resets_at": words_of(standing.resets_at),
-            "include_byok": row.source == SOURCE and key.includes_byok,
+            "include_byok": row.include_byok,
             "guardrail_id": row.subject.partition("/")[0] if row.scope == "guardrail" else None,
             "budget_id": row.id,
         }
+
+
+def _scope(row: BudgetRow) -> str:
+    """OpenRouter's word for whose budget it is; a guardrail's says by which way it came."""
+    by_guardrail = row.scope == "guardrail" and row.source in _BY_GUARDRAIL
+    return row.source if by_guardrail else _SCOPES[row.scope]
 
 
 def _of_token(caller: Key) -> RouterKey:

@@ -8,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pointsman.api.omniroute.resilience import Apply
+from pointsman.api.openrouter.exchange import words_of
 from pointsman.errors import GatewayError, Kind
 from pointsman.policy.presets import PresetService
 from pointsman.storage.presets import PresetRow
@@ -18,6 +19,12 @@ MAX_LISTED: Final = 200
 PATH: Final = "/api/v1/presets"
 ONE: Final = "/api/v1/presets/{slug:str}"
 HttpRequest = Request[Any, Any, Any]
+_NOT_KEPT: Final = dict.fromkeys(
+    (
+        "description", "creator_user_id", "workspace_id", "status_updated_at", "designated_version_id",
+        "designated_version",
+    )
+)  # fmt: skip
 
 
 class PresetViews:
@@ -76,11 +83,16 @@ def _number(request: HttpRequest, name: str, default: int, most: int) -> int:
 
 
 def _shown(row: PresetRow) -> dict[str, Any]:
+    """A preset with what OpenRouter's clients demand of one. Presets have no versions here, and are nobody's own."""
     return {
+        **_NOT_KEPT,
+        "id": row.slug,
         "slug": row.slug,
+        "name": row.slug,
+        "status": "active",
         **row.document,
-        "created_at": row.created_at // 10**6,
-        "updated_at": row.updated_at // 10**6,
+        "created_at": words_of(row.created_at),
+        "updated_at": words_of(row.updated_at),
     }
 
 

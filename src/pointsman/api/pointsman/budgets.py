@@ -91,7 +91,8 @@ class BudgetViews:
         after, scope, subject = (_short(params.get(name), name) for name in ("after", "scope", "subject"))
         limit = int(text)
         rows = await self._budgets.list_page(limit + 1, after, scope=scope, subject=subject)
-        shown = [await self._shown(row) for row in rows[:limit]]
+        standings = await self._budgets.standings(rows[:limit])
+        shown = [described(row, standing) for row, standing in zip(rows, standings, strict=False)]
         return {"data": shown, "next": rows[limit - 1].id if len(rows) > limit else None}
 
     async def _shown(self, row: BudgetRow) -> dict[str, Any]:

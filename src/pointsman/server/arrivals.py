@@ -1,0 +1,51 @@
+"""Requests with a key that this process does not know yet wait until it was looked up; others never do."""
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from pointsman.identity.late_keys import LateKeys
+from pointsman.policy.authentication import presented_by
+
+if TYPE_CHECKING:
+    from pointsman.server.exchange import Exchange
+    from pointsman.server.routes import Handler
+
+QUERY_KEYS: Final = ("key", "api_key", "token", "access_token")  # Google's clients, and browsers with sockets
+MOST_FIELDS: Final = 32
+
+
+def known_first(late: LateKeys, exchange: "Exchange", handler: "Handler") -> "Handler":
+    """The handler, after a look-up where the request shows what nobody knows here."""
+    presented = _shown_by(exchange)
+    if presented is None or late.is_known(presented, exchange.started_at):
+        return handler
+
+    async def arrive(exchange: "Exchange") -> None:
+        await late.learn(presented)
+        await handler(exchange)
+
+    return arrive
+
+
+async def stay_known(late: LateKeys | None, exchange: "Exchange", now_us: int) -> None:
+    """Before each message of a long connection: its key may have made room for others meanwhile.
+
+    Raises GatewayError as `LateKeys.learn` does.
+    """
+    if late is None or late.table.whole:
+        return
+    presented = _shown_by(exchange)
+    if presented is not None and not late.is_known(presented, now_us):
+        await late.learn(presented)
+
+
+def _shown_by(exchange: "Exchange") -> bytes | None:
+    presented = presented_by(exchange.headers)
+    if presented is not None or b"=" not in exchange.query:
+        return presented
+    try:
+        fields = dict(parse_qsl(exchange.query.decode("latin-1"), max_num_fields=MOST_FIELDS))
+    except ValueError:
+        return None
+    found = next((fields[name] for name in QUERY_KEYS if name in fields), "").strip()
+    return found.encode() or None

@@ -1,0 +1,130 @@
+"""What accounts have used, added up as the records of requests are stored: a list of it costs the same however many
+requests there were. Amounts in nano-USD; ``day`` is the instant (us) at which a UTC day begins.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Table, Text, case
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pointsman.canonical.record import SHADOW, Outcome, RequestRecord
+from pointsman.canonical.windows import DAY_US
+from pointsman.storage.database import Database
+from pointsman.storage.tables import metadata
+
+MOST_NAME: Final = 300  # characters of a model's or a provider's name; an index of PostgreSQL holds no long ones
+_LARGEST: Final = 2**62
+
+# Of requests that reached a connection, for OpenRouter's activity.
+usage_days: Final = Table(
+    "usage_days",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("workspace_id", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("connection_id", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("charged_nano_usd", BigInteger, nullable=False),
+    Column("byok_nano_usd", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+)
+# Of requests that were answered, for CrossCompute's agents. ``newest_at`` in us.
+model_totals: Final = Table(
+    "model_totals",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("newest_at", BigInteger, nullable=False),
+)
+# How many requests of a workspace there are of each day: what a page far behind may leave out without reading it.
+workspace_days: Final = Table(
+    "workspace_days",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+)
+Sums = dict[tuple[str | int, ...], list[int]]
+
+
+class UsageSums:
+    """Fills the tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._upserts = {
+            table.name: _adding(table, database.kind) for table in (usage_days, model_totals, workspace_days)
+        }
+
+    async def add(self, connection: AsyncConnection, records: Iterable[RequestRecord]) -> None:
+        """Count records that were just stored, inside the caller's transaction."""
+        days: Sums = {}
+        totals: Sums = {}
+        counts: Sums = {}
+        for record in records:
+            workspace, account, day = _text(record.workspace_id), _text(record.account_id), _day(record)
+            _count(counts, (workspace, day), (1,))
+            if record.connection_id is not None:
+                model = _text(record.target if record.target is not None else record.request_model)
+                place = (account, day, workspace, model, _text(record.provider), _text(record.connection_id))
+                _count(days, place, (1, *_amounts(record)))
+            if record.outcome is Outcome.SUCCESS and record.route != SHADOW:
+                model = _text(record.response_model if record.response_model is not None else record.request_model)
+                found = _count(totals, (account, _text(record.provider), model), _used(record))
+                found[3] = max(found[3], record.created_at)
+        for table, sums in ((usage_days, days), (model_totals, totals), (workspace_days, counts)):
+            if sums:
+                names = table.columns.keys()
+                # In order, so that two nodes that add to the same rows can't wait for each other in a circle.
+                rows = [dict(zip(names, (*place, *amounts), strict=True)) for place, amounts in sorted(sums.items())]
+                await connection.execute(self._upserts[table.name], rows)
+
+
+def _adding(table: Table, kind: str) -> Any:
+    """An insert that adds to the row that is there; of instants the newest is kept."""
+    insert: Any = sqlite.insert(table) if kind == "sqlite" else postgresql.insert(table)
+    values: dict[str, Any] = {}
+    for column in table.columns:
+        if column.name == "newest_at":
+            values[column.name] = case((column > insert.excluded.newest_at, column), else_=insert.excluded.newest_at)
+        elif not column.primary_key:
+            values[column.name] = column + insert.excluded[column.name]
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=values)
+
+
+def _count(sums: Sums, place: tuple[str | int, ...], amounts: Sequence[int]) -> list[int]:
+    found = sums.get(place)
+    if found is None:
+        found = sums[place] = list(amounts)
+    else:
+        for number, amount in enumerate(amounts):
+            found[number] = min(found[number] + amount, _LARGEST)
+    return found
+
+
+def _amounts(record: RequestRecord) -> tuple[int, ...]:
+    byok = (record.upstream_cost_nano_usd or 0) if record.byok else 0
+    tokens = (record.input_tokens, record.output_tokens, record.reasoning_tokens, record.cache_read_tokens)
+    return tuple(min(amount, _LARGEST) for amount in (record.cost_nano_usd or 0, byok, *tokens))
+
+
+def _used(record: RequestRecord) -> tuple[int, ...]:
+    return min(record.input_tokens, _LARGEST), min(record.output_tokens, _LARGEST), 1, 0
+
+
+def _day(record: RequestRecord) -> int:
+    return record.created_at - record.created_at % DAY_US
+
+
+def _text(name: str | None) -> str:
+    return (name or "")[:MOST_NAME].replace("\0", "\ufffd")  # which PostgreSQL's texts can't hold

@@ -1,0 +1,91 @@
+"""With more keys than a process holds, every one of them works, is bound by its limits, and is refused once revoked."""
+
+from gateway import RunningGateway
+from pointsman.canonical.limits import Limits
+from pointsman.identity.keys import NewKey
+from pointsman.storage.keys import insert_key
+from raw_client import ask, chat, request
+
+SETTINGS = {"identity": {"keys_in_memory": 100}}
+MANY = 130
+
+
+def issue(gateway: RunningGateway, **fields: object) -> tuple[str, str]:
+    """A new key's id and secret, in effect."""
+
+    async def work() -> tuple[str, str]:
+        installation = gateway.installation
+        row, secret = await installation.keys.issue(NewKey(name="late", **fields))  # type: ignore[arg-type]
+        assert await installation.await_revision(row.revision)
+        return row.id, secret.reveal()
+
+    return gateway.call(work())
+
+
+def crowd(gateway: RunningGateway) -> None:
+    """So many keys that not all of them are held."""
+
+    async def work() -> None:
+        installation = gateway.installation
+        async with installation.database.write() as connection:
+            for _ in range(MANY):
+                row, _ = installation.keys.draw(NewKey(name="one of many"))
+                revision = await insert_key(connection, row)
+        assert await installation.await_revision(revision)
+
+    gateway.call(work())
+    assert not gateway.read(lambda: gateway.server.late_keys.table.whole)
+
+
+def revoke(gateway: RunningGateway, key_id: str) -> None:
+    """Revoke, everywhere."""
+
+    async def work() -> None:
+        row = await gateway.installation.keys.revoke(key_id)
+        assert row is not None
+        assert await gateway.installation.await_revision(row.revision)
+
+    gateway.call(work())
+
+
+def budget(gateway: RunningGateway, key_id: str, nano: int) -> None:
+    """Give a key a budget."""
+
+    async def work() -> None:
+        _, revision = await gateway.installation.budgets.set("key", key_id, nano)
+        assert await gateway.installation.await_revision(revision)
+
+    gateway.call(work())
+
+
+def test_keys_that_are_not_held_work_with_their_limits_until_they_are_revoked(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    key_id, secret = issue(gateway, limits=Limits(requests_per_minute=2))
+    assert gateway.read(lambda: gateway.server.late_keys.table.by_id(key_id)) is None
+    assert [ask(gateway.port, chat(key=secret)).status for _ in range(3)] == [200, 200, 429]
+    revoke(gateway, key_id)
+    assert ask(gateway.port, chat(key=secret)).status == 401
+
+
+def test_the_budget_of_a_key_that_is_not_held_binds_it(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    key_id, secret = issue(gateway)
+    budget(gateway, key_id, 0)
+    assert ask(gateway.port, chat(key=secret)).status == 402
+
+
+def test_management_finds_a_key_that_is_not_held_and_a_wrong_one_is_refused_alike(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    _, manager = issue(gateway, kind="openrouter", role="management")
+    assert ask(gateway.port, request("GET", "/api/v1/keys", b"", key=manager)).status == 200
+    assert ask(gateway.port, chat(key=manager)).status == 403
+    for path in ("/api/v1/keys", "/v1/models"):
+        assert ask(gateway.port, request("GET", path, b"", key="sk-pm-" + "0" * 43)).status == 401
+
+
+def test_a_key_in_the_query_is_looked_up_too(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    _, secret = issue(gateway)
+    body = b'{"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}'
+    path = f"/v1beta/models/sim%2Fgpt-test:generateContent?key={secret}"
+    assert ask(gateway.port, request("POST", path, body, key=None)).status in (200, 404)
