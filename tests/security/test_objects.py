@@ -26,8 +26,8 @@ VIEWS = {
     "/api/v1/keys/{fingerprint}": "router key",
     "/api/v1/guardrails/{guardrail_id}": "guardrail",
     "/api/v1/guardrails/{guardrail_id}/assignments/keys": "guardrail",
-    "/api/v1/guardrails/{guardrail_id}/assignments/keys/remove": "guardrail",
     "/api/v1/guardrails/{guardrail_id}/assignments/members": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/keys/remove": "guardrail",
     "/api/v1/guardrails/{guardrail_id}/assignments/members/remove": "guardrail",
     "/api/v1/presets/{slug}": INSTALLATION,
     "/openapi/{name}": CATALOGUE,
@@ -62,6 +62,12 @@ EDGE = {
 NAMED = {
     "generation by id": ("GET", "/api/v1/generation?id={generation}", None),
     "generation by request": ("GET", "/api/v1/generation?id={request}", None),
+    "key under a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys", {"key_hashes": ["{router key}"]},
+    ),
+    "key freed of a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys/remove", {"key_hashes": ["{router key}"]},
+    ),
     "activity of a key": ("GET", "/api/v1/activity?api_key_hash={router key}", None),
     "previous response": (
         "POST", "/v1/responses", {"model": "sim/m", "input": "x", "previous_response_id": "{response}"},
