@@ -180,7 +180,9 @@ def test_somebody_elses_object_is_answered_as_one_that_is_not_there(
     owner: Tenant, stranger: Tenant, method: str, path: str, what: str
 ) -> None:
     theirs, nothing = owner.objects[what], MISSING[what]
-    body = {"name": "taken"} if method == "PATCH" else None
+    body: Any = {"name": "taken"} if method == "PATCH" else None
+    if method == "POST" and "/assignments/" in path:
+        body = {"key_hashes": [MISSING["router key"]]} if "/keys" in path else {"member_user_ids": ["usr_nobody"]}
     of_theirs, of_nothing = (asked(stranger, method, path.format(name), body) for name in (theirs, nothing))
     assert set(of_theirs) == set(of_nothing)
     for kind in of_theirs:
@@ -221,6 +223,17 @@ def test_an_object_that_a_query_or_a_body_names_is_the_callers_own(owner: Tenant
     for kind in theirs:
         assert theirs[kind].status_code in (400, 404), (kind, theirs[kind].text)
         assert theirs[kind].status_code == nothing[kind].status_code, kind
+
+
+def test_a_guardrail_of_ones_own_takes_in_nobody_elses_key(owner: Tenant, stranger: Tenant) -> None:
+    manager = stranger.clients["openrouter_management"]
+    mine = manager.post("/api/v1/guardrails", json={"name": "mine"}).json()["data"]["id"]
+    path = f"/api/v1/guardrails/{mine}/assignments/keys"
+    theirs, nothing = (
+        manager.post(path, json={"key_hashes": [name]}) for name in (owner.objects["router key"], MISSING["router key"])
+    )
+    assert plain(theirs, owner.objects["router key"]) == plain(nothing, MISSING["router key"])
+    assert owner.objects["router key"] not in manager.get(path).text
 
 
 def lists() -> list[str]:
