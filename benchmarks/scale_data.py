@@ -100,6 +100,10 @@ async def _add_up(engine: AsyncEngine) -> None:
                     await connection.execute(text(statement))
                     await connection.run_sync(_note, name, 1)
     if engine.dialect.name == "postgresql":
+        async with engine.begin() as connection:
+            for table in ("requests", "ledger_transactions"):  # whose numbers were given to them here
+                highest = f"SELECT setval(pg_get_serial_sequence('{table}', 'sequence'), max(sequence)) FROM {table}"
+                await connection.execute(text(highest))
         async with engine.connect() as connection:
             bare = await connection.execution_options(isolation_level="AUTOCOMMIT")
             with timed("vacuum"):

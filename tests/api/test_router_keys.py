@@ -16,6 +16,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.identity.users import NewUser
 from pointsman.keyring import Secret
 from pointsman.storage.key_usage import KeyUsageRepository
+from pointsman.storage.usage_sums import UsageSums
 from router_accounts import ACCOUNTS, HELLO, chat, client_of, raw, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
@@ -314,6 +315,7 @@ def test_activity_is_summed_by_day_and_model_of_whole_days(
         async with work.database.write() as connection:
             await work.requests.insert_many(connection, records)
             await KeyUsageRepository(work.database).add(connection, records)
+            await UsageSums(work.database).add(connection, records)
 
     gateway.call(store())
     day = datetime.datetime.fromtimestamp(now / 1e6, tz=datetime.UTC).date() - datetime.timedelta(days=1)
