@@ -24,6 +24,7 @@ from pointsman.errors import ConfigError
 from pointsman.fact_settings import FactSettings, check_fact
 from pointsman.guard_settings import GuardSettings, check_guards
 from pointsman.identity_settings import IdentitySettings, IssuerSettings, SignInSettings, check_issuers
+from pointsman.kept_settings import AnswerSettings, FileSettings, ResponseSettings, VaultSettings
 from pointsman.keyring import Secret
 from pointsman.payment_settings import X402Settings, check_x402
 from pointsman.profile_settings import ProfileSettings
@@ -124,16 +125,6 @@ class AttemptSettings(_Section, frozen=True, kw_only=True):
     hedging: HedgeSettings = HedgeSettings()
 
 
-class AnswerSettings(_Section, frozen=True, kw_only=True):
-    """``[answers]``: answers kept for requests that come again with their ``Idempotency-Key`` (docs/failover.md)."""
-
-    keep_seconds: Seconds = 3600.0
-    memory_bytes: Count = 32 * 1024 * 1024
-    max_entry_bytes: Count = 4 * 1024 * 1024
-    durable: bool = True
-    max_per_workspace: Count = 2000
-
-
 class LocalSettings(_Section, frozen=True, kw_only=True):
     """``[local]``: the embedded model."""
 
@@ -163,34 +154,6 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     workspace_tokens_per_minute: Count | None = None
     key_sessions: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     on_failure: typing.Literal["open", "closed"] = "open"
-
-
-class ResponseSettings(_Section, frozen=True, kw_only=True):
-    """``[responses]``: what is kept of the Responses API (docs/decisions/0009-websockets.md)."""
-
-    keep: bool = True
-    retention_days: Count = 30
-    max_bytes: Count = 4 * 1024 * 1024
-    max_per_workspace: Count = 10_000
-
-
-class VaultSettings(_Section, frozen=True, kw_only=True):
-    """``[vault]``: reasoning state kept for clients that do not hand it back (docs/translation.md)."""
-
-    durable: bool = True
-    retention_hours: Count = 24
-    memory_bytes: Count = 32 * 1024 * 1024
-    max_entry_bytes: Count = 1024 * 1024
-    max_per_workspace: Count = 20_000
-    max_bytes: Count = 1024 * 1024 * 1024
-    read_timeout_seconds: Seconds = 0.25
-
-
-class FileSettings(_Section, frozen=True, kw_only=True):
-    """``[files]``: uploads that pass to an upstream. Sizes in bytes."""
-
-    max_bytes: Count = 64 * 1024 * 1024
-    allow_unknown: bool = False
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):

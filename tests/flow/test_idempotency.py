@@ -11,8 +11,8 @@ import pytest
 from driven_clock import DrivenClock
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.canonical.record import Outcome
+from pointsman.kept_settings import AnswerSettings
 from pointsman.policy.shared_calls import OVERHEAD_BYTES, Name, SharedCall, SharedCalls
-from pointsman.settings import AnswerSettings
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, Connection, ask, chat, request
 

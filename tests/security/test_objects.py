@@ -24,6 +24,11 @@ VIEWS = {
     "/api/pointsman/budgets/{budget_id}": INSTALLATION,
     "/api/pointsman/guards/{name}": INSTALLATION,
     "/api/v1/keys/{fingerprint}": "router key",
+    "/api/v1/guardrails/{guardrail_id}": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/keys": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/members": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/keys/remove": "guardrail",
+    "/api/v1/guardrails/{guardrail_id}/assignments/members/remove": "guardrail",
     "/api/v1/presets/{slug}": INSTALLATION,
     "/openapi/{name}": CATALOGUE,
     "/api/auth/oidc/{provider}/login": CATALOGUE,
@@ -57,6 +62,12 @@ EDGE = {
 NAMED = {
     "generation by id": ("GET", "/api/v1/generation?id={generation}", None),
     "generation by request": ("GET", "/api/v1/generation?id={request}", None),
+    "key under a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys", {"key_hashes": ["{router key}"]},
+    ),
+    "key freed of a guardrail": (
+        "POST", "/api/v1/guardrails/{guardrail}/assignments/keys/remove", {"key_hashes": ["{router key}"]},
+    ),
     "activity of a key": ("GET", "/api/v1/activity?api_key_hash={router key}", None),
     "previous response": (
         "POST", "/v1/responses", {"model": "sim/m", "input": "x", "previous_response_id": "{response}"},
@@ -74,6 +85,7 @@ MISSING = {
     "file": "file-" + "0" * 24,
     "gemini file": "0" * 12,
     "router key": "0" * 64,
+    "guardrail": "01234567-89ab-4cde-8f01-23456789ab00",
     "person's key": "01234567-89ab-8cde-8f01-23456789ab00",
     "generation": "gen-req_" + "0" * 26,
     "request": "req_" + "0" * 26,
@@ -168,7 +180,9 @@ def test_somebody_elses_object_is_answered_as_one_that_is_not_there(
     owner: Tenant, stranger: Tenant, method: str, path: str, what: str
 ) -> None:
     theirs, nothing = owner.objects[what], MISSING[what]
-    body = {"name": "taken"} if method == "PATCH" else None
+    body: Any = {"name": "taken"} if method == "PATCH" else None
+    if method == "POST" and "/assignments/" in path:
+        body = {"key_hashes": [MISSING["router key"]]} if "/keys" in path else {"member_user_ids": ["usr_nobody"]}
     of_theirs, of_nothing = (asked(stranger, method, path.format(name), body) for name in (theirs, nothing))
     assert set(of_theirs) == set(of_nothing)
     for kind in of_theirs:
@@ -181,7 +195,7 @@ def test_the_owner_still_has_all_of_it(owner: Tenant) -> None:
     reads = {
         "plain": [f"/v1/responses/{had['response']}", f"/v1/responses/{had['response']}/input_items",
                   f"/v1/files/{had['file']}", f"/v1beta/files/{had['gemini file']}"],
-        "openrouter_management": [f"/api/v1/keys/{had['router key']}"],
+        "openrouter_management": [f"/api/v1/keys/{had['router key']}", f"/api/v1/guardrails/{had['guardrail']}"],
         "openrouter": [f"/api/v1/generation?id={had['generation']}"],
     }  # fmt: skip
     for kind, paths in reads.items():
@@ -209,6 +223,17 @@ def test_an_object_that_a_query_or_a_body_names_is_the_callers_own(owner: Tenant
     for kind in theirs:
         assert theirs[kind].status_code in (400, 404), (kind, theirs[kind].text)
         assert theirs[kind].status_code == nothing[kind].status_code, kind
+
+
+def test_a_guardrail_of_ones_own_takes_in_nobody_elses_key(owner: Tenant, stranger: Tenant) -> None:
+    manager = stranger.clients["openrouter_management"]
+    mine = manager.post("/api/v1/guardrails", json={"name": "mine"}).json()["data"]["id"]
+    path = f"/api/v1/guardrails/{mine}/assignments/keys"
+    theirs, nothing = (
+        manager.post(path, json={"key_hashes": [name]}) for name in (owner.objects["router key"], MISSING["router key"])
+    )
+    assert plain(theirs, owner.objects["router key"]) == plain(nothing, MISSING["router key"])
+    assert owner.objects["router key"] not in manager.get(path).text
 
 
 def lists() -> list[str]:

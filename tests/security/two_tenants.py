@@ -72,6 +72,10 @@ class Tenant:
         )["file"]["name"].removeprefix("files/")
         manager = self.clients["openrouter_management"]
         made["router key"] = _of(manager.post("/api/v1/keys", json={"name": f"owned by {self.name}"}))["data"]["hash"]
+        rules = {"name": f"owned by {self.name}", "limit_usd": 5, "reset_interval": "daily"}
+        made["guardrail"] = _of(manager.post("/api/v1/guardrails", json=rules))["data"]["id"]
+        bound = {"key_hashes": [made["router key"]]}
+        _of(manager.post(f"/api/v1/guardrails/{made['guardrail']}/assignments/keys", json=bound))
         own = self.clients["jwt"].post("/api/keys", json={"label": f"owned by {self.name}"})
         made["person's key"] = _of(own)["key"]["id"]
         made["generation"] = _of(self.clients["openrouter"].post("/api/v1/chat/completions", json=CHAT))["id"]

@@ -10,7 +10,7 @@ from pointsman.accounting.pricing import FREE
 from pointsman.keyring import Secret
 from pointsman.providers import openai
 from pointsman.providers.formats import provider_format
-from pointsman.upstream.endpoints import LocalEndpoint, RemoteEndpoint, host_header
+from pointsman.upstream.endpoints import LocalEndpoint, Place, RemoteEndpoint, Speech, host_header
 from pointsman.upstream.origins import Origin
 
 HUB = provider_format("openai.chat")
@@ -39,8 +39,12 @@ def test_the_host_header_of_each_form(scheme: str, host: str, port: int, expecte
 
 def remote(base_url: str, **more: object) -> RemoteEndpoint:
     """A connection at ``base_url``."""
-    secret = Secret("sk-upstream")
-    return RemoteEndpoint("c", base_url, secret, openai, PriceService(), hub=HUB, **more)  # type: ignore[arg-type]
+    return at(Place(base_url=base_url, **more), Secret("sk-upstream"))  # type: ignore[arg-type]
+
+
+def at(place: Place, *secrets: Secret, name: str = "c") -> RemoteEndpoint:
+    """A connection at a place."""
+    return RemoteEndpoint(name, place, Speech(raw=openai, hub=HUB), secrets, PriceService())
 
 
 @pytest.mark.parametrize(
@@ -116,9 +120,7 @@ def test_the_local_model_is_reached_where_its_present_life_listens() -> None:
 
 def test_a_limit_is_a_connections_own_and_connections_without_one_are_shared() -> None:
     def origin(connection_id: str, limit: int | None) -> Origin:
-        endpoint = RemoteEndpoint(
-            connection_id, "https://h/v1", None, openai, PriceService(), hub=HUB, max_concurrent=limit
-        )
+        endpoint = at(Place(base_url="https://h/v1", max_concurrent=limit), name=connection_id)
         return asyncio.run(endpoint.acquire()).origin
 
     assert origin("a", 3) != origin("b", 3)

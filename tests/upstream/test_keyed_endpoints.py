@@ -12,7 +12,7 @@ from pointsman.providers.hosts import Host
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.keyed import keyed_route
 from pointsman.routing.targets import Connection
-from pointsman.upstream.endpoints import RemoteEndpoint
+from pointsman.upstream.endpoints import Place, RemoteEndpoint, Speech
 from pointsman.upstream.keyed_endpoints import EndpointTable
 
 OWN = Secret("sk-own-0123456789")
@@ -31,8 +31,9 @@ class NoPrices:
         return None
 
 
-def endpoint(name: str, base_url: str, secret: Secret | None, **more: Any) -> RemoteEndpoint:
-    return RemoteEndpoint(name, base_url, secret, openai, NoPrices(), hub=provider_format("openai.chat"), **more)
+def endpoint(name: str, place: str | Place, *secrets: Secret) -> RemoteEndpoint:
+    speech = Speech(raw=openai, hub=provider_format("openai.chat"))
+    return RemoteEndpoint(name, Place(base_url=place) if isinstance(place, str) else place, speech, secrets, NoPrices())
 
 
 def of_host(host: Host, secret: Secret) -> RemoteEndpoint:
@@ -56,10 +57,8 @@ def test_a_vendor_without_a_connection_is_called_at_its_own_address() -> None:
 
 
 def test_a_connection_s_own_account_stays_out_of_it() -> None:
-    stored = endpoint(
-        "openai", "https://api.openai.com/v1", Secret("sk-stored"), headers=(("openai-organization", "org-ours"),),
-        extra=(Secret("sk-another"),),
-    )  # fmt: skip
+    place = Place(base_url="https://api.openai.com/v1", headers=(("openai-organization", "org-ours"),))
+    stored = endpoint("openai", place, Secret("sk-stored"), Secret("sk-another"))
     made = keyed("openai", (Connection(id="openai", kind="openai"), stored))
     assert made.access is not None
     sent = made.access.head + made.access.lines
@@ -72,7 +71,7 @@ def test_a_connection_s_own_account_stays_out_of_it() -> None:
 
 def test_of_several_connections_the_one_of_that_id_is_asked_else_the_most_important() -> None:
     first, second = (
-        (Connection(id=name, kind="openai", provider="openai", priority=rank), endpoint(name, url, None))
+        (Connection(id=name, kind="openai", provider="openai", priority=rank), endpoint(name, url))
         for name, url, rank in (
             ("one", "https://api.openai.com/v1", 1),
             ("two", "https://api.openai.com/v1/", 5),
@@ -90,9 +89,9 @@ def test_of_several_connections_the_one_of_that_id_is_asked_else_the_most_import
 def test_a_vendor_s_key_never_goes_to_another_address_under_the_vendor_s_name(base_url: str) -> None:
     connection = Connection(id="proxy", kind="openai", provider="openai")
     with pytest.raises(GatewayError) as caught:
-        keyed("openai", (connection, endpoint("proxy", base_url, None)))
+        keyed("openai", (connection, endpoint("proxy", base_url)))
     assert (caught.value.kind, caught.value.param) == (Kind.INVALID_REQUEST, "provider")
-    assert keyed("proxy", (connection, endpoint("proxy", base_url, None))).base_url == base_url
+    assert keyed("proxy", (connection, endpoint("proxy", base_url))).base_url == base_url
 
 
 @pytest.mark.parametrize("provider", ["nobody", "ollama", "azure", "openai-compatible", "voyage", "local", ""])
@@ -104,7 +103,7 @@ def test_what_is_no_open_host_gets_no_key(provider: str) -> None:
 
 def test_a_model_that_the_operator_does_not_offer_there_is_refused() -> None:
     connection = Connection(id="openai", kind="openai", models=("gpt-4.1-mini",))
-    at = (connection, endpoint("openai", "https://api.openai.com/v1", None))
+    at = (connection, endpoint("openai", "https://api.openai.com/v1"))
     assert keyed("openai", at, model="gpt-4.1-mini").connection_id == "openai"
     with pytest.raises(GatewayError) as caught:
         keyed("openai", at, model="gpt-4o")

@@ -25,6 +25,7 @@ ZDR_GROUPS: Final = ("anthropic", "openai", "google", "xai", "other")
 MEMBER: Final = "member"
 KEY: Final = "api_key"
 DEFAULT: Final = "workspace_default"
+MOST_KEYS: Final = 100_000  # whose guardrails are remembered
 # A name in front of the host says through which region a request comes (OpenRouter's own hosts).
 _REGIONS: Final[Mapping[bytes, Region]] = {b"eu": "europe", b"us": "us"}
 
@@ -68,6 +69,8 @@ class GuardrailTable:
     def of(self, key: Key) -> KeyGuardrails | None:
         """What binds the calls of a key; None: nothing."""
         if key.id not in self._of_keys:
+            if len(self._of_keys) >= MOST_KEYS:
+                self._of_keys.clear()
             self._of_keys[key.id] = self._bind(key)
         return self._of_keys[key.id]
 

@@ -17,7 +17,7 @@ import msgspec
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
-from pointsman.settings import AnswerSettings
+from pointsman.kept_settings import AnswerSettings
 
 KEY_HEADER: Final = b"idempotency-key"
 SHARE_HEADER: Final = b"x-pointsman-share"

@@ -40,7 +40,16 @@ from pointsman.upstream.declared import (
     from_table,
     read_proxy,
 )
-from pointsman.upstream.endpoints import Endpoint, LocalChildren, LocalEndpoint, Prices, RawFormat, RemoteEndpoint
+from pointsman.upstream.endpoints import (
+    Endpoint,
+    LocalChildren,
+    LocalEndpoint,
+    Place,
+    Prices,
+    RawFormat,
+    RemoteEndpoint,
+    Speech,
+)
 from pointsman.upstream.keyed_endpoints import EndpointTable
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
@@ -384,27 +393,26 @@ def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> 
     row = declared.row
     host = effective_host(row.kind, base_url)
     quirks = quirks_of(host, row.options)
-    return RemoteEndpoint(
-        row.id,
-        base_url,
-        declared.secret,
-        _raw_format(host, row),
-        prices,
-        hub=provider_format(host.format),
-        operations=operations_of(host),
-        quirks=quirks,
-        options=row.options,
-        departures=departures_of(host, quirks),
-        stream_usage=host.quirks.stream_usage,
-        provider=row.provider,
+    place = Place(
+        base_url=base_url,
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
         proxy=declared.proxy,
         tls=declared.tls,
-        clock=clock,
         headers=declared.header_lines(),
-        extra=declared.extra,
     )
+    speech = Speech(
+        raw=_raw_format(host, row),
+        hub=provider_format(host.format),
+        operations=operations_of(host),
+        provider=row.provider,
+        quirks=quirks,
+        options=row.options,
+        departures=departures_of(host, quirks),
+        stream_usage=host.quirks.stream_usage,
+    )
+    first = () if declared.secret is None else (declared.secret,)
+    return RemoteEndpoint(row.id, place, speech, (*first, *declared.extra), prices, clock)
 
 
 def _of_host(host: Host, secret: Secret, prices: Prices, clock: Clock) -> RemoteEndpoint:

@@ -143,103 +143,118 @@ class Endpoint(Protocol):
         ...
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a connection's host is and on which ways it is reached. ``headers`` are sent with every request."""
+
+    base_url: str
+    allow_private: bool = False
+    max_concurrent: int | None = None
+    proxy: Proxy | None = None
+    tls: TlsFiles | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Place({self.base_url})"  # headers may hold credentials
+
+    def origin(self, connection_id: str) -> Origin:
+        """What its sockets are kept by; a limit is the connection's own."""
+        parts = urlsplit(self.base_url)
+        return Origin(
+            scheme=parts.scheme,
+            host=parts.hostname or "",
+            port=parts.port or (443 if parts.scheme == "https" else 80),
+            allow_private=self.allow_private,
+            limit=self.max_concurrent,
+            owner=connection_id if self.max_concurrent is not None else None,
+            proxy=self.proxy,
+            tls=self.tls,
+        )
+
+
+class Speech(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host is spoken to: formats of chats and other operations, and what is peculiar to it."""
+
+    raw: RawFormat
+    hub: ProviderFormat
+    operations: Operations = NO_OPERATIONS
+    provider: str | None = None
+    quirks: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, str] = MappingProxyType({})
+    departures: Departures = NO_DEPARTURES
+    stream_usage: bool = True
+
+
 class RemoteEndpoint:
     """A connection with a fixed base URL."""
 
     def __init__(
         self,
         connection_id: str,
-        base_url: str,
-        secret: Secret | None,
-        provider_format: RawFormat,
+        place: Place,
+        speech: Speech,
+        secrets: tuple[Secret, ...],
         prices: "Prices",
-        *,
-        hub: ProviderFormat,
-        operations: Operations = NO_OPERATIONS,
-        quirks: Mapping[str, Any] | None = None,
-        options: Mapping[str, str] | None = None,
-        departures: Departures = NO_DEPARTURES,
-        stream_usage: bool = True,
-        provider: str | None = None,
-        allow_private: bool = False,
-        max_concurrent: int | None = None,
-        proxy: Proxy | None = None,
-        tls: TlsFiles | None = None,
         clock: Clock | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
-        extra: tuple[Secret, ...] = (),
     ) -> None:
-        """``clock`` is for hosts whose requests are signed. ``headers`` are sent with every request; ``extra`` are
-        further credentials, which take turns with the first.
-        """
+        """Several ``secrets`` take turns. ``clock`` is for hosts whose requests are signed."""
         self.connection_id = connection_id
         self.look_at = 0
         self.busy = 0
-        self.provider = provider
-        self.format = provider_format
-        self.hub = hub
-        self.operations = operations
-        self.wire = hub.WIRE
-        self.departures = departures
-        self.stream_usage = stream_usage
-        self._quirks = quirks or {}
-        self._options = options or {}
+        self.provider = speech.provider
+        self.format = speech.raw
+        self.hub = speech.hub
+        self.operations = speech.operations
+        self.wire = speech.hub.WIRE
+        self.departures = speech.departures
+        self.stream_usage = speech.stream_usage
+        self._quirks = speech.quirks
+        self._options = speech.options
         self.byok = self._options.get("byok") == "true"
-        self.base_url = base_url
+        self.base_url = place.base_url
         self.own_price: Callable[[str], Price | None] | None = None  # what wins over the price data, by model
         self._prices = prices
-        self._price_table = prices.table(provider, base_url)
-        parts = urlsplit(base_url)
-        scheme, host = parts.scheme, parts.hostname or ""
-        port = parts.port or (443 if scheme == "https" else 80)
-        origin = Origin(
-            scheme=scheme,
-            host=host,
-            port=port,
-            allow_private=allow_private,
-            limit=max_concurrent,
-            owner=connection_id if max_concurrent is not None else None,
-            proxy=proxy,
-            tls=tls,
-        )
-        text = secret.reveal() if secret is not None else None
-        self.account: Hashable | None = (scheme, host, port, sha256((text or "").encode()).digest())
-        prefix, name = parts.path.rstrip("/"), host_header(scheme, host, port)
-
-        def signer(text: str | None) -> "AwsSigner | None":
-            if self.wire != "bedrock" or clock is None:
-                return None
-            from pointsman.upstream.signing import signer_for  # Amazon's format: loaded with a connection to it
-
-            return signer_for(self.wire, text, base_url, name, clock)
-
-        def access(secret: Secret | None, headers: tuple[tuple[str, str], ...] = headers) -> Access:
-            text = secret.reveal() if secret is not None else None
-            credentials = hub.auth_headers(text, self.upstream("")) if text is not None else ()
-            head = provider_format.build_head(prefix, name, text)
-            return Access(
-                origin=origin,
-                head=insert_lines(head, headers) if headers else head,
-                secret=secret,
-                prefix=prefix,
-                lines=header_lines(name, (*credentials, *headers)),
-            )
-
-        self._signer = signer(text)
-        self._with = (access, signer)
-        self._ready = access(secret)
+        self._price_table = prices.table(speech.provider, place.base_url)
+        self._origin = origin = place.origin(connection_id)
+        self._prefix = urlsplit(place.base_url).path.rstrip("/")
+        self._host = host_header(origin.scheme, origin.host, origin.port)
+        self._clock = clock
+        first = secrets[0] if secrets else None
+        text = (first.reveal() if first is not None else "").encode()
+        self.account: Hashable | None = (origin.scheme, origin.host, origin.port, sha256(text).digest())
+        self._signer = self._signer_of(first)
+        self._ready = self._access_with(first, place.headers)
         self.access: Access | None = self._ready
         self._turns: Iterator[Access] | None = None
-        if extra:
+        if len(secrets) > 1:
             self.access = self.account = None
-            self._turns = cycle([self._ready, *map(access, extra)])
+            self._turns = cycle([self._ready, *(self._access_with(one, place.headers) for one in secrets[1:])])
+
+    def _signer_of(self, secret: Secret | None) -> "AwsSigner | None":
+        if self.wire != "bedrock" or self._clock is None:
+            return None
+        from pointsman.upstream.signing import signer_for  # Amazon's format: loaded with a connection to it
+
+        text = secret.reveal() if secret is not None else None
+        return signer_for(self.wire, text, self.base_url, self._host, self._clock)
+
+    def _access_with(self, secret: Secret | None, headers: tuple[tuple[str, str], ...]) -> Access:
+        text = secret.reveal() if secret is not None else None
+        credentials = self.hub.auth_headers(text, self.upstream("")) if text is not None else ()
+        head = self.format.build_head(self._prefix, self._host, text)
+        return Access(
+            origin=self._origin,
+            head=insert_lines(head, headers) if headers else head,
+            secret=secret,
+            prefix=self._prefix,
+            lines=header_lines(self._host, (*credentials, *headers)),
+        )
 
     def keyed(self, secret: Secret) -> "RemoteEndpoint":
         """The same place with another account's credential, whom the upstream bills. Nothing of the connection's own
         account goes with it: no further credential, no header of its own, no limit learned from an answer.
         """
-        own, (access, signer) = copy.copy(self), self._with
-        own._ready, own._signer = access(secret, ()), signer(secret.reveal())
+        own = copy.copy(self)
+        own._ready, own._signer = self._access_with(secret, ()), self._signer_of(secret)
         own.access, own._turns, own.account = own._ready, None, None
         own.byok, own.busy, own.look_at = True, 0, 2**63
         return own
