@@ -313,3 +313,85 @@ def test_a_node_of_another_chain_is_not_believed(sqlite_place: DatabasePlace, ch
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)
+
+
+def test_a_transfer_in_the_last_moment_of_its_authorization_is_not_given_up(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    """It arrives, and the authorization ends, between two looks at the chain."""
+
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(41)
+        last = chain.tester.get_block_by_number("latest")["timestamp"] + 60
+        told = authorization(payer, validBefore=str(last))
+        row = await parts.intend(payer, told)
+
+        def before(method: str) -> None:
+            if method == "eth_getBlockByNumber":
+                chain.before = lambda method: None
+                submit(chain, payer, told)
+                chain.tester.time_travel(last + 1)
+                chain.tester.mine_block()
+
+        chain.before = before
+        await parts.watch.step(everything=True)
+        assert (await parts.state(row), await parts.credit()) == (PaymentState.CREDITED, USD)
+
+    within(sqlite_place, chain, story)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("eth_getLogs", None),
+        ("eth_getLogs", [7]),
+        ("eth_getLogs", [{"topics": []}]),
+        ("eth_getTransactionReceipt", {"status": "0x1", "logs": [7]}),
+        ("eth_getTransactionReceipt", {"status": "0x1", "logs": 7}),
+    ],
+)
+def test_a_node_that_talks_nonsense_of_a_payment_keeps_nobody_else_from_credit(
+    sqlite_place: DatabasePlace, chain: EvmChain, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
+) -> None:
+    """A node's first answer about the first one; the others are as they should be."""
+    genuine = chain.answer
+
+    def first_wrong(called: str, params: list[Any]) -> Any:
+        if called != method:
+            return genuine(called, params)
+        monkeypatch.setattr(chain, "answer", genuine)
+        return answer
+
+    async def story(parts: Payments) -> None:
+        rows = []
+        for number in (42, 43):
+            payer = chain.payer(number)
+            told = authorization(payer)
+            rows.append(await parts.intend(payer, told))
+            submit(chain, payer, told)
+        monkeypatch.setattr(chain, "answer", first_wrong)
+        assert await parts.watch.step(everything=True) == 1
+        assert [await parts.state(row) for row in rows] == [PaymentState.INTENDED, PaymentState.CREDITED]
+        assert await parts.watch.step(everything=True) == 1
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_payment_that_cannot_be_credited_keeps_no_other_one_waiting(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        rows = []
+        for number in (44, 45):
+            payer = chain.payer(number)
+            told = authorization(payer)
+            rows.append(await parts.intend(payer, told))
+            submit(chain, payer, told)
+        other = Movement(account_id=ACCOUNT, nano_usd=5, key=rows[0].key, source="somebody")
+        draft = parts.ledger.drafted(other, TransactionKind.TOP_UP)  # takes the first one's place in the ledger
+        async with parts.database.write() as connection:
+            await parts.ledger.repository.post(connection, draft)
+        assert await parts.watch.step(everything=True) == 1
+        assert [await parts.state(row) for row in rows] == [PaymentState.SETTLED, PaymentState.CREDITED]
+
+    within(sqlite_place, chain, story)
