@@ -10,15 +10,16 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from databases import DatabasePlace
+from driven_clock import DrivenClock
 from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.payment_books import PaymentBooks
 from pointsman.accounting.payment_watch import PaymentWatch
-from pointsman.accounting.payments import PaymentDesk
+from pointsman.accounting.payments import Note, PaymentDesk
 from pointsman.canonical.ledger import TransactionKind
-from pointsman.canonical.payments import Offer, Payment, PaymentRefused, PaymentState
+from pointsman.canonical.payments import INSUFFICIENT_BALANCE, Offer, Payment, PaymentRefused, PaymentState
 from pointsman.clock import SystemClock
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.settings import UpstreamSettings
 from pointsman.storage.payments import PaymentRepository, PaymentRow
@@ -393,5 +394,41 @@ def test_a_payment_that_cannot_be_credited_keeps_no_other_one_waiting(
             await parts.ledger.repository.post(connection, draft)
         assert await parts.watch.step(everything=True) == 1
         assert [await parts.state(row) for row in rows] == [PaymentState.SETTLED, PaymentState.CREDITED]
+
+    within(sqlite_place, chain, story)
+
+
+class LostAnswers:
+    """A facilitator: nobody knows what its first settlement did, and then it has another reason against each."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    async def verify(self, payment: Payment) -> None:
+        if self.settled:
+            raise PaymentRefused(INSUFFICIENT_BALANCE)
+
+    async def settle(self, row: PaymentRow, payment: Payment, note: Note) -> str:
+        self.settled += 1
+        raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the facilitator gave no answer")
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_settlement_of_which_nobody_knows_is_for_a_person_to_look_at_though_it_is_refused_later(
+    sqlite_place: DatabasePlace, chain: EvmChain, repeated: bool
+) -> None:
+    async def story(parts: Payments) -> None:
+        desk = PaymentDesk(parts.rows, parts.books, parts.clock, LostAnswers(), None, 20.0)
+        payer = chain.payer(46)
+        shown = parts.shown(payer, authorization(payer))
+        with pytest.raises(PaymentRefused, match="settlement_pending"):
+            await desk.pay(ACCOUNT, shown)
+        if repeated:
+            with pytest.raises(PaymentRefused, match="insufficient_balance"):
+                await desk.pay(ACCOUNT, shown)
+        [row] = await parts.rows.due(None, "", 10)
+        late = DrivenClock((row.valid_before + 1) * 1_000_000)
+        await PaymentWatch(parts.rows, parts.books, late, None).step(everything=True)
+        assert await parts.state(row) is PaymentState.UNCLEAR
 
     within(sqlite_place, chain, story)

@@ -127,7 +127,8 @@ class PaymentDesk:
             return known
         now = self._clock.now_us()
         if await self._rows.hold(known.id, now, now + self._hold_us):
-            return await self._whole(self._carry(known, payment, resumed=True))
+            held = await self._rows.get(known.id) or known  # as the one left it who had it before
+            return await self._whole(self._carry(held, payment, resumed=True))
         return await self._await_other(known)
 
     async def _find(self, payment: Payment) -> PaymentRow | None:
@@ -201,7 +202,9 @@ class PaymentDesk:
         except PaymentRefused as refused:
             found = await self._seen(row)
             if found is None or found.sight is not Sight.ARRIVED:
-                await self._let_go(row, refused.reason)
+                # Without a chain this says nothing of a settlement before, of which nobody knows what it did.
+                unknown = resumed and row.reason is None and self._chain is None
+                await self._let_go(row, None if unknown else refused.reason)
                 raise
             transaction = found.transaction  # somebody else was faster with the same authorization
         except GatewayError as error:
