@@ -159,7 +159,7 @@ def test_after_some_registrations_an_address_has_to_wait(tmp_path: Path) -> None
 
 
 def test_the_secret_of_registrations_cannot_be_guessed_for_long(tmp_path: Path) -> None:
-    settings = {"identity": {"agent_registrations": 3, "agent_registration_secret": "open sesame"}}
+    settings = {"identity": {"sign_in_failures": 3, "agent_registration_secret": "open sesame"}}
     with running_gateway(tmp_path, settings) as gateway, httpx.Client(base_url=gateway.address) as client:
 
         def ask(secret: str) -> int:

@@ -45,7 +45,7 @@ class AgentService:
     """Registers agents and changes what they say of themselves.
 
     ``registrations``: how many may register from one address within `WINDOW_SECONDS`; None: none may. ``secret``:
-    what they must know.
+    what they must know; ``guesses`` counts wrong ones, of each address alone.
     """
 
     def __init__(
@@ -55,11 +55,13 @@ class AgentService:
         clock: Clock,
         registrations: Lockout | None,
         secret: Secret | None,
+        guesses: Lockout,
     ) -> None:
         self._accounts = accounts
         self._keys = keys
         self._clock = clock
         self._secret = secret
+        self._guesses = guesses
         self._registrations = registrations
 
     async def find(self, agent_id: str) -> AccountRow | None:
@@ -86,15 +88,13 @@ class AgentService:
             raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
 
     async def _check_secret(self, wanted: Secret, presented: str, address: str) -> None:
-        """Wrong ones are counted by address, apart from registrations: nobody may guess for long."""
-        counted, source = self._registrations, f"guess of {source_of(address)}"
-        if counted is not None and (wait := await counted.try_once(source, source)) > 0:
+        wait = await self._guesses.try_once(address, f"at {source_of(address)}")
+        if wait > 0:
             message = "too many wrong secrets were sent; try again later"
             raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
         if not hmac.compare_digest(wanted.reveal().encode(), presented.encode()):
             raise GatewayError(Kind.UNAUTHENTICATED, "registration needs the header x-agent-registration-secret")
-        if counted is not None:
-            await counted.note_success(source, source)
+        await self._guesses.note_success(address, f"at {source_of(address)}")
 
     async def register(self, words: AgentWords) -> Registered | None:
         """Make an agent's account, workspace and key, all or none; None: somebody has this name already."""
