@@ -24,6 +24,7 @@ from pointsman.keyring import Secret
 from pointsman.settings import UpstreamSettings
 from pointsman.storage.payments import PaymentRepository, PaymentRow
 from pointsman.ticker import Ticker
+from pointsman.upstream import evm_signatures
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.evm_chain import EvmChain as ChainReader
 from pointsman.upstream.evm_relayer import Relayer
@@ -430,5 +431,29 @@ def test_a_settlement_of_which_nobody_knows_is_for_a_person_to_look_at_though_it
         late = DrivenClock((row.valid_before + 1) * 1_000_000)
         await PaymentWatch(parts.rows, parts.books, late, None).step(everything=True)
         assert await parts.state(row) is PaymentState.UNCLEAR
+
+    within(sqlite_place, chain, story)
+
+
+def test_signatures_are_checked_one_after_another(
+    sqlite_place: DatabasePlace, chain: EvmChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By libraries in Python, which keep the process from other work as long as they are at it."""
+    genuine, running, most = evm_signatures.signer_of, threading.Semaphore(1), []
+
+    def watched(*asked: Any) -> str | None:
+        most.append(running.acquire(blocking=False))
+        try:
+            return genuine(*asked)
+        finally:
+            if most[-1]:
+                running.release()
+
+    async def story(parts: Payments) -> None:
+        monkeypatch.setattr(evm_signatures, "signer_of", watched)
+        payers = [chain.payer(50 + number) for number in range(4)]
+        shown = [parts.shown(payer, authorization(payer)) for payer in payers]
+        await asyncio.gather(*(parts.relayer.verify(one) for one in shown))
+        assert most == [True] * 4
 
     within(sqlite_place, chain, story)
