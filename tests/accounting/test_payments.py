@@ -457,3 +457,23 @@ def test_signatures_are_checked_one_after_another(
         assert most == [True] * 4
 
     within(sqlite_place, chain, story)
+
+
+def test_an_end_does_not_wait_for_the_chain(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(60)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        submit(chain, payer, told)
+        reached = threading.Event()
+        chain.before = lambda method: reached.set() if method == "eth_getTransactionReceipt" else None
+        again = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.shown(payer, told)))
+        assert await asyncio.to_thread(reached.wait, 30)
+        chain.before = lambda method: None
+        async with asyncio.timeout(20):
+            await parts.desk.aclose()
+        with pytest.raises(PaymentRefused, match="settlement_pending"):
+            await again
+        assert await parts.state(row) is PaymentState.INTENDED
+
+    within(sqlite_place, chain, story, confirmations=10, seconds=40.0)
