@@ -108,6 +108,7 @@ class PaymentDesk:
         self._chain = chain
         self._seconds = seconds
         self._running: set[asyncio.Future[PaymentRow]] = set()
+        self._closing = False
 
     async def pay(self, account_id: str, payment: Payment) -> PaymentRow:
         """Take a payment for an account's credit; gives it credited.
@@ -247,7 +248,7 @@ class PaymentDesk:
             found = await self._chain.look(row)
             if found.sight is not Sight.WAITING:
                 return found
-            if self._clock.monotonic() > deadline:
+            if self._closing or self._clock.monotonic() > deadline:
                 raise PaymentPending
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -292,7 +293,11 @@ class PaymentDesk:
             raise
 
     async def aclose(self) -> None:
-        """Wait for what is being settled, which a settler that is closed ends soon; then for what is written."""
+        """Wait for what is being settled, which a settler that is closed ends soon; then for what is written.
+
+        Nothing waits for the chain any more: what is on its way there is looked for at the next start.
+        """
+        self._closing = True
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._books.aclose()
 
