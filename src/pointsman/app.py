@@ -348,6 +348,9 @@ class Server:
             except (StorageError, ConfigError) as error:
                 log.warning("configuration not refreshed", reason=str(error))
                 await asyncio.sleep(HEARTBEAT_SECONDS)
+            except Exception:  # what is revoked later would work here for ever if this ended
+                log.exception("configuration not refreshed")
+                await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _refresh_cache(self) -> None:
         if self.gateway.cache is not None:
