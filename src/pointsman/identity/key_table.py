@@ -108,12 +108,16 @@ class KeyTable:
             for held in (self._keys, self._others, self._held, self._marks, self._seen):
                 held.clear()
             self.whole = news.whole
-        for key_id in news.gone:
-            self._forget(key_id)
+        self.forget(news.gone)
         for known in news.valid:
             if self.whole or known.key.id in self._held:  # others are looked up when somebody presents them
                 self._hold(known)
         self.revision = news.revision
+
+    def forget(self, key_ids: Iterable[str]) -> None:
+        """Know these keys no more."""
+        for key_id in key_ids:
+            self._forget(key_id)
 
     def may_name_guards(self, news: KeyNews) -> bool:
         """Whether any key may name guards once ``news`` are in effect; yes, where not all keys are known."""
