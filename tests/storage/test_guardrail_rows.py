@@ -165,8 +165,8 @@ def test_a_budget_that_is_to_count_other_costs_counts_its_window_anew(database_p
         spent = {}
         for include in (False, True, True, False):
             stored, _ = await budgets.put(msgspec.structs.replace(row, id=f"b{len(spent)}", include_byok=include))
-            spent[len(spent)] = (stored.id, (await budgets.spending(stored.id, stored.window, 20)).spent)
+            spent[len(spent)] = (stored.id, (await budgets.spendings([stored], 20))[stored.id].spent)
         assert list(spent.values()) == [("b0", 5), ("b1", 105), ("b1", 105), ("b3", 5)]
-        assert len(await budgets.load_all()) == 1
+        assert len(await budgets.list_page(10)) == 1
 
     run(database_place, work)
