@@ -313,3 +313,16 @@ def test_a_node_of_another_chain_is_not_believed(sqlite_place: DatabasePlace, ch
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)
+
+
+def test_a_stop_does_not_wait_until_every_payment_was_looked_at(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer, stop = chain.payer(1), asyncio.Event()
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        stop.set()
+        assert await parts.watch.step(stop, everything=True) == 0
+        assert await parts.watch.step(everything=True) == 1
+
+    within(sqlite_place, chain, story)
