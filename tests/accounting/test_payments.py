@@ -477,3 +477,16 @@ def test_an_end_does_not_wait_for_the_chain(sqlite_place: DatabasePlace, chain: 
         assert await parts.state(row) is PaymentState.INTENDED
 
     within(sqlite_place, chain, story, confirmations=10, seconds=40.0)
+
+
+def test_a_stop_does_not_wait_until_every_payment_was_looked_at(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer, stop = chain.payer(1), asyncio.Event()
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        stop.set()
+        assert await parts.watch.step(stop, everything=True) == 0
+        assert await parts.watch.step(everything=True) == 1
+
+    within(sqlite_place, chain, story)

@@ -37,7 +37,7 @@ class PaymentWatch:
         first = True
         while not stop.is_set():
             try:
-                await self.step(everything=first)
+                await self.step(stop, everything=first)
                 first = False
             except StorageError as error:
                 log.warning("payments not looked at", reason=str(error))
@@ -47,11 +47,16 @@ class PaymentWatch:
             except TimeoutError:
                 pass
 
-    async def step(self, *, everything: bool = False) -> int:
-        """Look at the payments that are due; gives how many were credited. Raises StorageError."""
+    async def step(self, stop: asyncio.Event | None = None, *, everything: bool = False) -> int:
+        """Look at the payments that are due, until ``stop`` is set; gives how many were credited.
+
+        Raises StorageError.
+        """
         now, after, credited = None if everything else self._clock.now_us(), "", 0
         while rows := await self._rows.due(now, after, PAGE):
             for row in rows:
+                if stop is not None and stop.is_set():
+                    return credited
                 if await self._rows.look_again(row, self._next(row)):
                     credited += await self._try_look(row)
             after = rows[-1].id
