@@ -63,7 +63,7 @@ class UsageSums:
 
     def __init__(self, database: Database) -> None:
         self._upserts = {
-            table.name: _adding(table, database.kind) for table in (usage_days, model_totals, workspace_days)
+            table.name: adding_to(table, database.kind) for table in (usage_days, model_totals, workspace_days)
         }
 
     async def add(self, connection: AsyncConnection, records: Iterable[RequestRecord]) -> None:
@@ -72,15 +72,24 @@ class UsageSums:
         totals: Sums = {}
         counts: Sums = {}
         for record in records:
-            workspace, account, day = _text(record.workspace_id), _text(record.account_id), _day(record)
+            workspace, account, day = fitted_name(record.workspace_id), fitted_name(record.account_id), _day(record)
             _count(counts, (workspace, day), (1,))
             if record.connection_id is not None:
-                model = _text(record.target if record.target is not None else record.request_model)
-                place = (account, day, workspace, model, _text(record.provider), _text(record.connection_id))
+                model = fitted_name(record.target if record.target is not None else record.request_model)
+                place = (
+                    account,
+                    day,
+                    workspace,
+                    model,
+                    fitted_name(record.provider),
+                    fitted_name(record.connection_id),
+                )
                 _count(days, place, (1, *_amounts(record)))
             if record.outcome is Outcome.SUCCESS and record.route != SHADOW:
-                model = _text(record.response_model if record.response_model is not None else record.request_model)
-                found = _count(totals, (account, _text(record.provider), model), _used(record))
+                model = fitted_name(
+                    record.response_model if record.response_model is not None else record.request_model
+                )
+                found = _count(totals, (account, fitted_name(record.provider), model), _used(record))
                 found[3] = max(found[3], record.created_at)
         for table, sums in ((usage_days, days), (model_totals, totals), (workspace_days, counts)):
             if sums:
@@ -90,13 +99,17 @@ class UsageSums:
                 await connection.execute(self._upserts[table.name], rows)
 
 
-def _adding(table: Table, kind: str) -> Any:
-    """An insert that adds to the row that is there; of instants the newest is kept."""
+def adding_to(table: Table, kind: str) -> Any:
+    """An insert that adds to the row that is there; of instants the newest is kept.
+
+    Instants are in columns whose names end with ``_at``.
+    """
     insert: Any = sqlite.insert(table) if kind == "sqlite" else postgresql.insert(table)
     values: dict[str, Any] = {}
     for column in table.columns:
-        if column.name == "newest_at":
-            values[column.name] = case((column > insert.excluded.newest_at, column), else_=insert.excluded.newest_at)
+        if column.name.endswith("_at"):
+            brought = insert.excluded[column.name]
+            values[column.name] = case((column > brought, column), else_=brought)
         elif not column.primary_key:
             values[column.name] = column + insert.excluded[column.name]
     return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=values)
@@ -126,5 +139,6 @@ def _day(record: RequestRecord) -> int:
     return record.created_at - record.created_at % DAY_US
 
 
-def _text(name: str | None) -> str:
+def fitted_name(name: str | None) -> str:
+    """A name as the tables of sums hold it: cut, and never NULL."""
     return (name or "")[:MOST_NAME].replace("\0", "\ufffd")  # which PostgreSQL's texts can't hold
