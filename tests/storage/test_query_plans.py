@@ -16,6 +16,7 @@ from pointsman.clock import SystemClock
 from pointsman.storage.activity import ActivityFilter, Span, sums_query
 from pointsman.storage.budgets import page_query as budget_page
 from pointsman.storage.budgets import subjects_query
+from pointsman.storage.combo_figures import sums_query as combo_sums
 from pointsman.storage.database import Database
 from pointsman.storage.keys import KeyFilter, count_query
 from pointsman.storage.keys import page_query as key_page
@@ -30,6 +31,7 @@ from pointsman.storage.requests import (
     newest_query,
     page_query,
     unpriced_query,
+    ways_query,
 )
 
 
@@ -68,7 +70,11 @@ LISTS = {
     "requests of a workspace, far behind": (page_query("w", 5_000, 50, 400), "ix_requests_listed"),
     "how many requests of a workspace": (days_query("w"), "workspace_days"),
     "activity": (sums_query(ActivityFilter(account_id="a"), Span(0, 9)), "usage_days"),
-    "activity of a key": (sums_query(ActivityFilter(account_id="a", key_id="k"), Span(0, 9)), "ix_requests_key_id"),
+    "activity of a key": (sums_query(ActivityFilter(account_id="a", key_id="k"), Span(0, 9)), "key_usage_days"),
+    "activity of a person": (sums_query(ActivityFilter(account_id="a", user_id="u"), Span(0, 9)), "key_usage_days"),
+    "combos": (combo_sums(None, 5), "combo_days"),
+    "one combo": (combo_sums("c", 5), "combo_days"),
+    "requests among which translated ones are looked for": (ways_query("w", 2000), "ix_requests_listed"),
     "usage by model": (by_model_query("a", 50), "model_totals"),
     "keys of an account": (key_page(OPENROUTER, 50, 900), "ix_keys_listed"),
     "how many keys of an account": (count_query(KeyFilter(account_id="a", kinds=("omniroute",))), "ix_keys_listed"),

@@ -15,9 +15,9 @@ from pointsman.storage.database import Database
 from pointsman.storage.migration import SCRIPTS
 from pointsman.storage.model_usage import ModelUsageRepository
 from pointsman.storage.requests import RequestRepository
-from pointsman.storage.usage_sums import UsageSums, model_totals, usage_days, workspace_days
+from pointsman.storage.usage_sums import UsageSums, key_usage_days, model_totals, usage_days, workspace_days
 
-TABLES = (usage_days, model_totals, workspace_days, combo_days)
+TABLES = (usage_days, key_usage_days, model_totals, workspace_days, combo_days)
 RECORDS = [
     RequestRecord(
         request_id=f"r{number:03d}", created_at=DAY_US * (number % 5) + number, operation="chat",
@@ -65,7 +65,7 @@ def test_what_is_added_up_is_what_the_upgrade_finds(database_place: DatabasePlac
                     await connection.execute(text(statement))
                 await connection.run_sync(script["add_failed_attempts"])
             assert [await rows(database, table) for table in TABLES] == added
-            assert sum(row[-1] for row in added[2]) == len(RECORDS)  # type: ignore[misc]
+            assert sum(row[-1] for row in added[3]) == len(RECORDS)  # type: ignore[misc]
         finally:
             await database.aclose()
 

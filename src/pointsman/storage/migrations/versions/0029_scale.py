@@ -58,13 +58,16 @@ def _add_key_indexes() -> None:
 
 
 def _add_sums() -> None:
-    names = ("account_id", "day", "workspace_id", "model", "provider", "connection_id")
-    op.create_table(
-        "usage_days",
-        *(sa.Column(name, sa.BigInteger() if name == "day" else sa.Text(), nullable=False) for name in names),
-        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _SUMS),
-        sa.PrimaryKeyConstraint(*names, name="pk_usage_days"),
-    )
+    places = ("day", "workspace_id", "model", "provider", "connection_id")
+    for table, whose in (("usage_days", ("account_id",)), ("key_usage_days", ("account_id", "key_id"))):
+        names = (*whose, *places)
+        op.create_table(
+            table,
+            *(sa.Column(name, sa.BigInteger() if name == "day" else sa.Text(), nullable=False) for name in names),
+            *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _SUMS),
+            sa.PrimaryKeyConstraint(*names, name=f"pk_{table}"),
+            sqlite_with_rowid=False,
+        )
     op.create_table(
         "model_totals",
         *(sa.Column(name, sa.Text(), nullable=False) for name in ("account_id", "provider", "model")),
@@ -99,15 +102,20 @@ def sums() -> tuple[str, ...]:
     """The statements that add up the requests that are there; some seconds for a million of them."""
     day = f"created_at - created_at % {_DAY_US}"
     provider, model = _short("COALESCE(provider, '')"), _short("COALESCE(target, request_model, '')")
+    tokens = ", ".join(f"SUM({name})" for name in _TOKENS)
+    used = (
+        f"{day}, workspace_id, {model}, {provider}, {_short('connection_id')}, COUNT(*),"
+        " COALESCE(SUM(cost_nano_usd), 0),"
+        f" COALESCE(SUM(CASE WHEN byok THEN upstream_cost_nano_usd ELSE 0 END), 0), {tokens} FROM requests"
+        " WHERE connection_id IS NOT NULL"
+    )
     target = _short("COALESCE(target, '')")
     good = "CASE WHEN outcome = 'success' THEN 1 ELSE 0 END"
     answered = _short("COALESCE(response_model, request_model, '')")
-    tokens = ", ".join(f"SUM({name})" for name in _TOKENS)
     return (
-        f"INSERT INTO usage_days SELECT account_id, {day}, workspace_id, {model}, {provider},"
-        f" {_short('connection_id')}, COUNT(*), COALESCE(SUM(cost_nano_usd), 0),"
-        f" COALESCE(SUM(CASE WHEN byok THEN upstream_cost_nano_usd ELSE 0 END), 0), {tokens}"
-        " FROM requests WHERE connection_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6",
+        f"INSERT INTO usage_days SELECT account_id, {used} GROUP BY 1, 2, 3, 4, 5, 6",
+        f"INSERT INTO key_usage_days SELECT account_id, {_short('key_id')}, {used} AND key_id IS NOT NULL"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7",
         f"INSERT INTO model_totals SELECT account_id, {provider}, {answered},"
         " SUM(input_tokens), SUM(output_tokens), COUNT(*), MAX(created_at) FROM requests"
         " WHERE outcome = 'success' AND route <> 'shadow' GROUP BY 1, 2, 3",
