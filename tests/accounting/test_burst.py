@@ -13,7 +13,7 @@ from pointsman.accounting import burst, idle
 from pointsman.accounting.burst import Burst, Order, Report
 from pointsman.accounting.idle import GivingWay
 from pointsman.accounting.journal import Journal
-from pointsman.accounting.projector import Projector, ProjectorCounts
+from pointsman.accounting.projector import FAR_BEHIND_BYTES, Projector, ProjectorCounts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import SystemClock
 from pointsman.storage.database import FILE_NAME, Database
@@ -69,6 +69,35 @@ def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_pla
 
     asyncio.run(story())
     journal.close()
+
+
+def test_a_long_journal_is_handed_over_behind_the_first_batch(database_place: DatabasePlace) -> None:
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, 2 * COUNT)
+
+    class Taking:
+        """Notes how far the projector was."""
+
+        lag_bytes = None
+
+        async def run(self, stop: asyncio.Event) -> ProjectorCounts:
+            begun.append(projector.counts.projected)
+            projector.stop()
+            return ProjectorCounts()
+
+    begun: list[int] = []
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=Taking())
+
+    async def story() -> None:
+        async with asyncio.timeout(30):
+            await projector.run(0.01)
+        await database.aclose()
+
+    assert sum(path.stat().st_size for path in directory.glob("*.journal")) > FAR_BEHIND_BYTES + 50_000
+    asyncio.run(story())
+    journal.close()
+    assert begun == [50]
 
 
 def test_the_process_ends_when_its_parent_is_gone(database_place: DatabasePlace) -> None:

@@ -70,7 +70,7 @@ ORIGINS: Final = {
     ("upstream/json_posts.py", "allow_private"),  # a facilitator of payments or a chain's node: the file's, as it says
     ("upstream/notdiamond.py", "settings.allow_private"),  # an engine's own
     ("upstream/probes.py", "allow_private"),  # a connection's
-    ("upstream/endpoints.py", "allow_private"),  # a connection's
+    ("upstream/endpoints.py", "self.allow_private"),  # a connection's
     ("upstream/endpoints.py", "True"),  # the local model: a child of this process
     ("upstream/local_vectors.py", "True"),  # the same
 }
