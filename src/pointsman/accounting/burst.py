@@ -88,6 +88,7 @@ class Burst:
             await process.wait()
         finally:
             stopping.cancel()
+            process.stdin.close()
             self.lag_bytes = None
             if process.returncode is None:
                 process.kill()
