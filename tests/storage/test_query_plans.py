@@ -27,6 +27,7 @@ from pointsman.storage.requests import (
     Place,
     RequestRepository,
     UnpricedModel,
+    Way,
     days_query,
     newest_query,
     page_query,
@@ -142,3 +143,25 @@ def test_credits_of_many_accounts_are_asked_at_once(sqlite_place: DatabasePlace)
         assert await service.repository.credits(["a", "b", "c"]) == {"a": 7, "b": 7, "c": 0}
 
     within(sqlite_place, story)
+
+
+def test_the_ways_of_the_newest_requests_lead_to_their_records(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        records = [
+            RequestRecord(
+                request_id=f"r{number}", created_at=1_000 + number // 2, operation="chat", route="",
+                dialect="openai.chat" if number % 2 else "ollama.chat", workspace_id="w" if number < 5 else "other",
+                connection_id="up" if number else None,
+            )
+            for number in range(7)
+        ]  # fmt: skip
+        async with database.write() as connection:
+            await requests.insert_many(connection, records)
+        ways = await requests.newest_ways("w", 4)
+        assert ways[:2] == [Way("r4", "up", "ollama.chat"), Way("r3", "up", "openai.chat")]
+        assert [way.request_id for way in ways] == ["r4", "r3", "r2", "r1"]
+        found = await requests.load_many(["r1", "r4", "r0"])
+        assert [record.request_id for record in found] == ["r4", "r1", "r0"]
+
+    within(database_place, story)
