@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from databases import DatabasePlace
-from pointsman.accounting import idle
-from pointsman.accounting.burst import Burst, Order
+from pointsman.accounting import burst, idle
+from pointsman.accounting.burst import Burst, Order, Report
 from pointsman.accounting.idle import GivingWay
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.projector import FAR_BEHIND_BYTES, Projector, ProjectorCounts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import SystemClock
-from pointsman.storage.database import Database
+from pointsman.storage.database import FILE_NAME, Database
 from pointsman.storage.requests import RequestRepository
 
 COUNT = 3000
@@ -44,17 +44,17 @@ def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_pla
 
     async def story() -> None:
         database = database_place.open()
-        burst = Burst(database_place.data_dir, database_place.url)
+        other = Burst(database_place.data_dir, database_place.url)
         handed_over: list[int] = []
-        work = burst.run
+        work = other.run
 
         async def counted(stop: asyncio.Event) -> object:
             done = await work(stop)
             handed_over.append(done.projected)
             return done
 
-        burst.run = counted  # type: ignore[method-assign, assignment]
-        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=burst)
+        other.run = counted  # type: ignore[method-assign, assignment]
+        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=other)
         running = asyncio.create_task(projector.run(0.01))
         async with asyncio.timeout(30):
             while len(await stored(database)) < COUNT:  # noqa: ASYNC110 - another process fills it
@@ -108,6 +108,31 @@ def test_the_process_ends_when_its_parent_is_gone(database_place: DatabasePlace)
         command, input=msgspec.json.encode(order) + b"\n", capture_output=True, timeout=30, check=True
     )
     assert b'"counts"' in done.stdout
+
+
+def test_what_the_process_logs_is_not_among_its_reports(sqlite_place: DatabasePlace) -> None:
+    (sqlite_place.data_dir / FILE_NAME).write_bytes(b"no database" * 1000)
+    fill(sqlite_place.data_dir / "journal", 10).close()
+    order = Order(data_dir=str(sqlite_place.data_dir), database_url=None)
+    command = [sys.executable, "-P", "-m", "pointsman.accounting.burst"]
+    done = subprocess.run(
+        command, input=msgspec.json.encode(order) + b"\n", capture_output=True, timeout=30, check=False
+    )
+    assert b"projection at high rate ended" in done.stderr
+    reports = [msgspec.json.decode(line, type=Report) for line in done.stdout.splitlines()]
+    assert [report.counts.projected for report in reports] == [0]
+
+
+def test_a_line_that_is_no_report_ends_nothing(sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = msgspec.json.encode(Report(counts=ProjectorCounts(projected=7), lag_bytes=0)).decode()
+    lines = ("2026-11-22 12:00:00 [warning] said by somebody", "[]", report, "", "{")
+    program = f"import sys; sys.stdin.readline(); [print(line) for line in {lines!r}]"
+    monkeypatch.setattr(burst, "IN_BACKGROUND", program)
+
+    async def story() -> ProjectorCounts:
+        return await Burst(sqlite_place.data_dir, None).run(asyncio.Event())
+
+    assert asyncio.run(story()) == ProjectorCounts(projected=7)
 
 
 def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pointsman.clock import SystemClock
 from pointsman.storage.activity import ActivityFilter, Span, sums_query
 from pointsman.storage.budgets import page_query as budget_page
 from pointsman.storage.budgets import subjects_query
+from pointsman.storage.combo_figures import sums_query as combo_sums
 from pointsman.storage.database import Database
 from pointsman.storage.keys import KeyFilter, count_query
 from pointsman.storage.keys import page_query as key_page
@@ -26,10 +27,12 @@ from pointsman.storage.requests import (
     Place,
     RequestRepository,
     UnpricedModel,
+    Way,
     days_query,
     newest_query,
     page_query,
     unpriced_query,
+    ways_query,
 )
 
 
@@ -68,7 +71,11 @@ LISTS = {
     "requests of a workspace, far behind": (page_query("w", 5_000, 50, 400), "ix_requests_listed"),
     "how many requests of a workspace": (days_query("w"), "workspace_days"),
     "activity": (sums_query(ActivityFilter(account_id="a"), Span(0, 9)), "usage_days"),
-    "activity of a key": (sums_query(ActivityFilter(account_id="a", key_id="k"), Span(0, 9)), "ix_requests_key_id"),
+    "activity of a key": (sums_query(ActivityFilter(account_id="a", key_id="k"), Span(0, 9)), "key_usage_days"),
+    "activity of a person": (sums_query(ActivityFilter(account_id="a", user_id="u"), Span(0, 9)), "key_usage_days"),
+    "combos": (combo_sums(None, 5), "combo_days"),
+    "one combo": (combo_sums("c", 5), "combo_days"),
+    "requests among which translated ones are looked for": (ways_query("w", 2000), "ix_requests_listed"),
     "usage by model": (by_model_query("a", 50), "model_totals"),
     "keys of an account": (key_page(OPENROUTER, 50, 900), "ix_keys_listed"),
     "how many keys of an account": (count_query(KeyFilter(account_id="a", kinds=("omniroute",))), "ix_keys_listed"),
@@ -136,3 +143,25 @@ def test_credits_of_many_accounts_are_asked_at_once(sqlite_place: DatabasePlace)
         assert await service.repository.credits(["a", "b", "c"]) == {"a": 7, "b": 7, "c": 0}
 
     within(sqlite_place, story)
+
+
+def test_the_ways_of_the_newest_requests_lead_to_their_records(database_place: DatabasePlace) -> None:
+    async def story(database: Database) -> None:
+        requests = RequestRepository(database)
+        records = [
+            RequestRecord(
+                request_id=f"r{number}", created_at=1_000 + number // 2, operation="chat", route="",
+                dialect="openai.chat" if number % 2 else "ollama.chat", workspace_id="w" if number < 5 else "other",
+                connection_id="up" if number else None,
+            )
+            for number in range(7)
+        ]  # fmt: skip
+        async with database.write() as connection:
+            await requests.insert_many(connection, records)
+        ways = await requests.newest_ways("w", 4)
+        assert ways[:2] == [Way("r4", "up", "ollama.chat"), Way("r3", "up", "openai.chat")]
+        assert [way.request_id for way in ways] == ["r4", "r3", "r2", "r1"]
+        found = await requests.load_many(["r1", "r4", "r0"])
+        assert [record.request_id for record in found] == ["r4", "r1", "r0"]
+
+    within(database_place, story)

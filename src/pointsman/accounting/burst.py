@@ -18,6 +18,7 @@ import structlog
 from pointsman.accounting.idle import GivingWay, give_way
 from pointsman.accounting.projector import Projector, ProjectorCounts
 from pointsman.clock import SystemClock
+from pointsman.logs import configure_logging
 from pointsman.storage.database import Database, StorageError
 
 INTERVAL_SECONDS: Final = 0.1
@@ -77,7 +78,9 @@ class Burst:
         counts = ProjectorCounts()
         try:
             async for line in process.stdout:
-                report = msgspec.json.decode(line, type=Report)
+                report = _read_report(line)
+                if report is None:
+                    continue
                 counts, self.lag_bytes = report.counts, report.lag_bytes
                 if not urgent and report.lag_bytes > URGENT_BYTES:
                     self._urgent = True  # the next process, at once: this one can't raise itself
@@ -85,10 +88,21 @@ class Burst:
             await process.wait()
         finally:
             stopping.cancel()
+            process.stdin.close()
             self.lag_bytes = None
             if process.returncode is None:
                 process.kill()
         return counts
+
+
+def _read_report(line: bytes) -> Report | None:
+    """What a line reports; None for a line of somebody else's (a library that prints), which ends nothing."""
+    try:
+        return msgspec.json.decode(line, type=Report)
+    except msgspec.DecodeError:
+        text = line[:300].decode("utf-8", "replace").rstrip()
+        log.warning("the projecting process said something that is no report", line=text)
+        return None
 
 
 async def project(order: Order, ended: asyncio.Event, *, background: bool) -> None:
@@ -149,6 +163,7 @@ async def _main(background: bool) -> None:
 
 def main(*, background: bool = False) -> None:
     """Read the order, project, report; ``background``: give way to everybody."""
+    configure_logging("info")  # to standard error: standard output belongs to the reports
     selector = GivingWay() if background else None
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         runner.run(_main(background))

@@ -18,6 +18,7 @@ from pointsman.accounting.journal import DRAFT_SUFFIX, Damage, is_live, list_seg
 from pointsman.accounting.usage_postings import usage_drafts
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock, rest
+from pointsman.storage.combo_days import ComboDays
 from pointsman.storage.database import AlreadyExistsError, Database, StorageError
 from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.key_usage import KeyUsageRepository
@@ -113,6 +114,7 @@ class Projector:
         self._figures = EndpointFigures(database)
         self._key_usage = KeyUsageRepository(database)
         self._usage_sums = UsageSums(database)
+        self._combo_days = ComboDays(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
@@ -286,6 +288,7 @@ class Projector:
                 await self._figures.add(connection, stored.records, self._clock.now_us())
                 await self._key_usage.add(connection, stored.records)
                 await self._usage_sums.add(connection, stored.records)
+                await self._combo_days.add(connection, stored.records)
                 await self._segments.save(connection, batch.rows.values())
                 await self._keys.touch(connection, last_used)
         except BaseException:
@@ -335,6 +338,7 @@ class Projector:
         ):
             pass
         await self._figures.forget(self._clock.now_us())
+        await self._combo_days.forget(self._clock.now_us())
         self._prune_drafts()
         await self.budgets.prune()
         return len(old)

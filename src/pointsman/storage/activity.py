@@ -3,16 +3,15 @@
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, case, cast, func, or_, select
+from sqlalchemy import func, literal, or_, select
 
-from pointsman.canonical.windows import DAY_US
 from pointsman.storage import tables
 from pointsman.storage.database import Database
-from pointsman.storage.usage_sums import usage_days
+from pointsman.storage.usage_sums import key_usage_days, usage_days
 
-_TABLE: Final = tables.requests
 MOST_ROWS: Final = 10_000
-_TOKENS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens")
+_SUMMED: Final = ("requests", "charged_nano_usd", "byok_nano_usd", "input_tokens", "output_tokens", "reasoning_tokens",
+                  "cache_read_tokens")  # fmt: skip
 
 
 class Span(NamedTuple):
@@ -35,7 +34,7 @@ class ActivityFilter(msgspec.Struct, frozen=True, kw_only=True):
     by_workspace: bool = False
 
 
-class Activity(msgspec.Struct, frozen=True, kw_only=True):
+class Activity(NamedTuple):
     """One sum. ``day`` is the instant (us) at which it begins; amounts in nano-USD: ``charged`` to the account,
     ``byok`` what providers billed the callers themselves.
     """
@@ -55,7 +54,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActivityRepository:
-    """Asks the tables of sums and of requests."""
+    """Asks the tables of sums."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -66,61 +65,18 @@ class ActivityRepository:
         Raises StorageError.
         """
         async with self._database.read() as connection:
-            rows = (await connection.execute(sums_query(wanted, span))).mappings().all()
-        return tuple(Activity(**{name: _plain(value) for name, value in row.items()}) for row in rows)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else int(value)  # PostgreSQL's sums are decimals
+            rows = (await connection.execute(sums_query(wanted, span))).all()
+        return tuple(Activity(*row[:5], *map(int, row[5:])) for row in rows)  # PostgreSQL's sums are decimals
 
 
 def sums_query(wanted: ActivityFilter, span: Span) -> Any:
-    """The query: an account's sums are there; those of some of its keys are made of their requests."""
-    if wanted.key_id is None and wanted.user_id is None:
-        return _stored_query(wanted, span)
-    return _made_query(wanted, span)
-
-
-def _stored_query(wanted: ActivityFilter, span: Span) -> Any:
-    columns = usage_days.c
+    """The query: an account's sums, or those of some of its keys."""
+    by_key = wanted.key_id is not None or wanted.user_id is not None
+    columns = (key_usage_days if by_key else usage_days).c
     groups = [columns.day, columns.model, columns.provider, columns.connection_id]
-    if wanted.by_workspace:
-        groups.append(columns.workspace_id)
-    names = {"charged": "charged_nano_usd", "byok": "byok_nano_usd", **{name: name for name in ("requests", *_TOKENS)}}
-    sums = [func.sum(columns[name]).label(label) for label, name in names.items()]
-    if not wanted.by_workspace:
-        sums.append(func.min("").label("workspace_id"))
-    query = select(*groups, *sums).where(
+    workspace = columns.workspace_id if wanted.by_workspace else literal("")
+    query = select(*groups, workspace.label("workspace_id"), *(func.sum(columns[name]) for name in _SUMMED)).where(
         columns.account_id == wanted.account_id, columns.day >= span.first, columns.day < span.end
-    )
-    if wanted.workspace_id is not None:
-        query = query.where(columns.workspace_id == wanted.workspace_id)
-    return query.group_by(*groups).order_by(columns.day.desc(), *groups[1:]).limit(MOST_ROWS)
-
-
-def _made_query(wanted: ActivityFilter, span: Span) -> Any:
-    columns = _TABLE.c
-    groups = [
-        (columns.created_at - columns.created_at % cast(DAY_US, BigInteger)).label("day"),
-        func.coalesce(columns.target, columns.request_model, "").label("model"),
-        func.coalesce(columns.provider, "").label("provider"),
-        func.coalesce(columns.connection_id, "").label("connection_id"),
-    ]
-    if wanted.by_workspace:
-        groups.append(columns.workspace_id.label("workspace_id"))
-    sums = [
-        func.count().label("requests"),
-        func.coalesce(func.sum(columns.cost_nano_usd), 0).label("charged"),
-        func.coalesce(func.sum(case((columns.byok, columns.upstream_cost_nano_usd), else_=0)), 0).label("byok"),
-        *(func.sum(columns[name]).label(name) for name in _TOKENS),
-    ]
-    if not wanted.by_workspace:
-        sums.append(func.min("").label("workspace_id"))
-    query = select(*groups, *sums).where(
-        func.coalesce(columns.account_id, "") == wanted.account_id,  # not by its index: a key has fewer requests
-        columns.created_at >= span.first,
-        columns.created_at < span.end,
-        columns.connection_id.is_not(None),
     )
     for name in ("key_id", "workspace_id"):
         value = getattr(wanted, name)
@@ -130,5 +86,6 @@ def _made_query(wanted: ActivityFilter, span: Span) -> Any:
         keys = tables.keys.c
         whose = or_(keys.user_id == wanted.user_id, keys.creator_user_id == wanted.user_id)
         query = query.where(columns.key_id.in_(select(keys.id).where(keys.account_id == wanted.account_id, whose)))
-    places = [group.name for group in groups]
-    return query.group_by(*places).order_by(groups[0].desc(), *places[1:]).limit(MOST_ROWS)
+    if wanted.by_workspace:
+        groups.append(columns.workspace_id)
+    return query.group_by(*groups).order_by(columns.day.desc(), *groups[1:]).limit(MOST_ROWS)

@@ -1,21 +1,22 @@
-"""What became of the requests that named a combo, added up from the records of requests."""
+"""What became of the requests that named a combo, as it was added up (storage/combo_days.py)."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
+from sqlalchemy import delete, func, select
 
 from pointsman.storage import tables
+from pointsman.storage.combo_days import ALL, STATUSES, combo_days
 from pointsman.storage.database import Database
+from pointsman.storage.usage_sums import fitted_name
 
-ALL: Final = ""  # in the place of a combo's name
-_REQUESTS: Final = tables.requests
-_RESETS: Final = tables.combo_resets
-_STATUSES: Final = 1000  # a status and its instant are kept in one number, so that the latest one is found by max()
+_COLUMNS: Final = combo_days.c
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """The requests of one combo that ended at one target. Instants and durations in us."""
+    """The requests of one combo that ended at one target, and the attempts there that failed before others were tried
+    (``failures``, ``failed_…``). Instants and durations in us; an instant is 0 where nothing happened.
+    """
 
     combo: str
     target: str
@@ -26,80 +27,66 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     success_duration: int
     last_at: int
     last_status: int
+    failures: int
+    failed_duration: int
+    failed_at: int
+    failed_status: int
 
 
 class ComboFigureRepository:
-    """Asks the table of requests."""
+    """Asks the table of sums, and empties it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def sums(self, combo: str | None, since: int) -> tuple[Figure, ...]:
-        """By combo and target, of requests after ``since`` (us) and after the combo's last reset."""
-        succeeded = case((_REQUESTS.c.outcome == "success", 1), else_=0)
-        latest = func.max(_REQUESTS.c.created_at * _STATUSES + _REQUESTS.c.status)
-        fell = case((and_(_REQUESTS.c.attempts.is_not(None), _REQUESTS.c.outcome == "success"), 1), else_=0)
-        resets = await self._resets()
-        query = select(
-            _REQUESTS.c.combo,
-            func.coalesce(_REQUESTS.c.target, ""),
-            func.count(),
-            func.sum(succeeded),
-            func.sum(fell),
-            func.sum(_REQUESTS.c.duration_us),
-            func.sum(_REQUESTS.c.duration_us * succeeded),
-            latest,
-        ).group_by(_REQUESTS.c.combo, func.coalesce(_REQUESTS.c.target, ""))
-        async with self._database.read() as connection:
-            rows = await connection.execute(query.where(_counted(combo, since, resets)))
-            return tuple(
-                Figure(
-                    combo=row[0],
-                    target=row[1],
-                    requests=int(row[2]),
-                    successes=int(row[3]),
-                    fallbacks=int(row[4]),
-                    duration=int(row[5]),
-                    success_duration=int(row[6]),
-                    last_at=int(row[7]) // _STATUSES,
-                    last_status=int(row[7]) % _STATUSES,
-                )
-                for row in rows
-            )
+    async def sums(self, combo: str | None, first_day: int) -> tuple[Figure, ...]:
+        """By combo and target, of the days from ``first_day`` (us) on and after the combo's last reset.
 
-    async def attempts(self, combo: str | None, since: int, limit: int) -> tuple[tuple[str, int, str], ...]:
-        """The failed attempts of the newest ``limit`` requests that had some: combo, instant (us), attempts in JSON."""
-        resets = await self._resets()
-        query = (
-            select(_REQUESTS.c.combo, _REQUESTS.c.created_at, _REQUESTS.c.attempts)
-            .where(_counted(combo, since, resets), _REQUESTS.c.attempts.is_not(None))
-            .order_by(_REQUESTS.c.created_at.desc())
-            .limit(limit)
-        )
+        Raises StorageError.
+        """
         async with self._database.read() as connection:
-            return tuple((row.combo, row.created_at, row.attempts) for row in await connection.execute(query))
+            return tuple(map(_figure, (await connection.execute(sums_query(combo, first_day))).all()))
 
     async def reset(self, combo: str | None, at: int) -> None:
-        """Count a combo's figures, or those of all, anew from ``at`` (us) on. The records stay."""
+        """Count a combo, or all (None), anew from ``at`` (us) on. The records stay. Raises StorageError."""
         async with self._database.write() as connection:
-            gone = delete(_RESETS)
-            await connection.execute(gone if combo is None else gone.where(_RESETS.c.combo == combo))
-            await connection.execute(insert(_RESETS), {"combo": combo or ALL, "reset_at": at})
-
-    async def _resets(self) -> dict[str, int]:
-        async with self._database.read() as connection:
-            return {row.combo: row.reset_at for row in await connection.execute(select(_RESETS))}
+            await self._database.in_order(connection)  # no projector is just adding records from before
+            for table, now in ((tables.combo_resets, tables.combo_resets.c.combo), (combo_days, combo_days.c.combo)):
+                gone = delete(table)
+                await connection.execute(gone if combo is None else gone.where(now == combo))
+            await connection.execute(tables.combo_resets.insert(), {"combo": combo or ALL, "reset_at": at})
 
 
-def _counted(combo: str | None, since: int, resets: dict[str, int]) -> ColumnElement[bool]:
-    """Which requests count."""
-    since = max(since, resets.get(ALL, 0))
-    conditions: list[ColumnElement[bool]] = [_REQUESTS.c.combo.is_not(None)]
+def sums_query(combo: str | None, first_day: int) -> Any:
+    """The query of a combo's figures; of all combos' for None."""
+    places = (_COLUMNS.combo, _COLUMNS.target)
+    added = ("requests", "successes", "fallbacks", "duration_us", "success_us", "failures", "failed_us")
+    query = select(
+        *places,
+        *(func.sum(_COLUMNS[name]) for name in added),
+        func.max(_COLUMNS.last_at),
+        func.max(_COLUMNS.failed_at),
+    ).where(_COLUMNS.day >= first_day)
     if combo is not None:
-        conditions += [_REQUESTS.c.combo == combo, _REQUESTS.c.created_at > max(since, resets.get(combo, 0))]
-        return and_(*conditions)
-    own: list[tuple[ColumnElement[bool], int]] = [
-        (_REQUESTS.c.combo == name, at) for name, at in resets.items() if at > since
-    ]
-    conditions.append(_REQUESTS.c.created_at > (case(*own, else_=since) if own else since))
-    return and_(*conditions)
+        query = query.where(_COLUMNS.combo == fitted_name(combo))
+    return query.group_by(*places)
+
+
+def _figure(row: Any) -> Figure:
+    combo, target, *amounts = row
+    requests, successes, fallbacks, duration, succeeded, failures, failed, last, last_failed = map(int, amounts)
+    return Figure(
+        combo=combo,
+        target=target,
+        requests=requests,
+        successes=successes,
+        fallbacks=fallbacks,
+        duration=duration,
+        success_duration=succeeded,
+        last_at=last // STATUSES,
+        last_status=last % STATUSES,
+        failures=failures,
+        failed_duration=failed,
+        failed_at=last_failed // STATUSES,
+        failed_status=last_failed % STATUSES,
+    )

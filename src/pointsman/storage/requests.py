@@ -44,6 +44,14 @@ class Place(NamedTuple):
     request_id: str
 
 
+class Way(NamedTuple):
+    """Which way a request went: the connection, and the dialect in which it was asked."""
+
+    request_id: str
+    connection_id: str | None
+    dialect: str
+
+
 class UnpricedModel(msgspec.Struct, frozen=True, kw_only=True):
     """What was used of a model that nobody has a price of. ``newest_at`` in us."""
 
@@ -182,6 +190,18 @@ class RequestRepository:
             rows = await connection.execute(page_query(workspace_id, before, limit, offset))
             return tuple(_record(row) for row in rows)
 
+    async def newest_ways(self, workspace_id: str, limit: int) -> list[Way]:
+        """The ways of the newest ``limit`` requests of a workspace, newest first."""
+        async with self._database.read() as connection:
+            return [Way(*row) for row in await connection.execute(ways_query(workspace_id, limit))]
+
+    async def load_many(self, request_ids: Sequence[str]) -> tuple[RequestRecord, ...]:
+        """The records of these requests, a few hundred, newest first."""
+        query = select(*_COLUMNS).where(_TABLE.c.request_id.in_(request_ids))
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc()))
+            return tuple(_record(row) for row in rows)
+
     async def find(self, request_id: str) -> RequestRecord | None:
         """The record of this request."""
         query = select(*_COLUMNS).where(_TABLE.c.request_id == request_id)
@@ -222,6 +242,13 @@ def page_query(workspace_id: str, before: int | None, limit: int, offset: int) -
     order = (_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc())
     page = places.order_by(*order).limit(limit).offset(offset)
     return select(*_COLUMNS).where(_TABLE.c.request_id.in_(page.scalar_subquery())).order_by(*order)
+
+
+def ways_query(workspace_id: str, limit: int) -> Any:
+    """The query of which ways the newest requests of a workspace went."""
+    query = select(_TABLE.c.request_id, _TABLE.c.connection_id, _TABLE.c.dialect)
+    order = (_TABLE.c.created_at.desc(), _TABLE.c.request_id.desc())
+    return query.where(_TABLE.c.workspace_id == workspace_id).order_by(*order).limit(limit)
 
 
 def newest_query(owner: Owner, before: Place | None, limit: int) -> Any:

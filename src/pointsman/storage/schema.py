@@ -5,6 +5,7 @@ from pointsman.storage import (
     authorization_codes,
     budget_tables,
     cache_tables,
+    combo_days,
     guardrail_tables,
     guards,
     identity_tables,
@@ -34,4 +35,5 @@ MODULES = (
     master_keys,
     sign_in_failures,
     usage_sums,
+    combo_days,
 )

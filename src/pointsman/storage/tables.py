@@ -245,14 +245,6 @@ Index(
     sqlite_where=requests.c.charges.is_not(None),
     postgresql_where=requests.c.charges.is_not(None),
 )
-# For the figures of combos; a request that named none costs it nothing.
-Index(
-    None,
-    requests.c.combo,
-    requests.c.created_at,
-    sqlite_where=requests.c.combo.is_not(None),
-    postgresql_where=requests.c.combo.is_not(None),
-)
 
 # The routing decisions of requests that left a choice (routing/replay.py), for a few days.
 request_plans: Final = Table(

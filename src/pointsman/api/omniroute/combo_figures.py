@@ -1,25 +1,20 @@
 """``/api/combos/metrics``: what became of the requests of combos.
 
-Added up from the records of requests of the last `DAYS` days, so a restart loses nothing and every worker counts. The
-failed attempts of the newest `MAX_ATTEMPTS` requests that had some are counted target by target.
+Added up as the records of requests are stored, for thirty days and the present one, so a restart loses nothing and
+every worker counts.
 """
 
 import datetime
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.omniroute.management import HttpRequest, admit, answer
 from pointsman.gateway import Gateway
 from pointsman.routing.combos import Combo
+from pointsman.storage.combo_days import first_day
 from pointsman.storage.combo_figures import ComboFigureRepository, Figure
-
-DAYS: Final = 30
-MAX_ATTEMPTS: Final = 10_000
-_DAY_US: Final = 86_400_000_000
 
 
 class _Count:
@@ -81,39 +76,25 @@ class ComboFigures:
         return [figures, reset]
 
     async def _collect(self, name: str | None) -> dict[str, Any]:
-        since = self._gateway.clock.now_us() - DAYS * _DAY_US
         combos = self._gateway.snapshot.catalogue.combos
-        sums = await self._figures.sums(name, since)
-        attempts = await self._figures.attempts(name, since, MAX_ATTEMPTS)
-        failed: dict[str, dict[str, _Count]] = {}
-        for combo, at, text in attempts:
-            for target, us, status in _rows(text):
-                count = failed.setdefault(combo, {}).setdefault(target, _Count())
-                count.add(failures=1, us=us, at=at, status=status)
         by_combo: dict[str, list[Figure]] = {}
-        for one in sums:
+        for one in await self._figures.sums(name, first_day(self._gateway.clock.now_us())):
             by_combo.setdefault(one.combo, []).append(one)
         return {
-            combo: _shown(combos.get(combo), figures, failed.get(combo, {}))
+            combo: _shown(combos.get(combo), figures)
             for combo, figures in sorted(by_combo.items())
             if combo not in combos or combos[combo].settings.get("trackMetrics", True)
         }
 
 
-def _rows(text: str) -> list[tuple[str, int, int]]:
-    """Target, duration (us) and status of each failed attempt in a record."""
-    found = []
-    for row in msgspec.json.decode(text):
-        if isinstance(row, list) and len(row) >= 4 and isinstance(row[0], str) and int(row[2] or 0) >= 400:
-            found.append((row[0], int(row[3] or 0), int(row[2] or 0)))
-    return found
-
-
-def _shown(combo: Combo | None, figures: list[Figure], failed: Mapping[str, _Count]) -> dict[str, Any]:
+def _shown(combo: Combo | None, figures: list[Figure]) -> dict[str, Any]:
     requests, successes = sum(one.requests for one in figures), sum(one.successes for one in figures)
     fallbacks, us = sum(one.fallbacks for one in figures), sum(one.duration for one in figures)
-    targets = dict(failed)
+    targets: dict[str, _Count] = {}
     for one in figures:
+        if one.failures:
+            count = targets.setdefault(one.target, _Count())
+            count.add(failures=one.failures, us=one.failed_duration, at=one.failed_at, status=one.failed_status)
         if one.successes and one.target:
             count = targets.setdefault(one.target, _Count())
             count.add(successes=one.successes, us=one.success_duration, at=one.last_at, status=one.last_status)

@@ -23,6 +23,12 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_SCANNED: Final = 2000  # newest calls among which translated ones are looked for
 _HIDDEN: Final = "(hidden)"
+# The wire APIs of dialects by their names in records; operations beside chat have none.
+_WIRES: Final = {
+    "openai.chat": "openai.chat", "openai.responses": "openai.responses", "anthropic.messages": "anthropic",
+    "gemini.generate_content": "gemini", "ollama.chat": "ollama", "ollama.generate": "ollama",
+    "openai.completions": "openai.completions",
+}  # fmt: skip
 
 
 class DetectRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,9 +73,13 @@ class Translator:
         async def history(request: Request[Any, Any, Any]) -> Response[bytes]:
             key = admit(request)
             limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
-            records = await self._requests.list_page(key.workspace_id, MAX_SCANNED)
+            ways = await self._requests.newest_ways(key.workspace_id, MAX_SCANNED)
+            kinds = {way[1:] for way in ways}  # few: each is looked at once
+            translating = {kind for kind in kinds if self._formats(*kind) is not None}
+            translated = [way.request_id for way in ways if way[1:] in translating]
+            records = await self._requests.load_many(translated[:limit]) if translated else ()
             events = [event for record in records if (event := self._event(record)) is not None]
-            return _json({"success": True, "events": events[:limit], "total": len(events)})
+            return _json({"success": True, "events": events, "total": len(translated)})
 
         return [detect_format, translate_request, history]
 
@@ -133,32 +143,30 @@ class Translator:
             raise GatewayError(Kind.INVALID_REQUEST, message, param="provider")
         return endpoint
 
+    def _formats(self, connection_id: str | None, dialect: str) -> tuple[str, str] | None:
+        """The names of the APIs between which a call is translated; None when there is nothing to translate."""
+        endpoint, source = self._gateway.snapshot.endpoints.get(connection_id or ""), _WIRES.get(dialect)
+        if endpoint is None or source is None or endpoint.wire == source:
+            return None
+        return name_of(source), name_of(endpoint.wire)
+
     def _event(self, record: RequestRecord) -> dict[str, Any] | None:
         """A call between two APIs, as the monitor shows it; None for one that needed no translation."""
-        endpoint = self._gateway.snapshot.endpoints.get(record.connection_id or "")
-        source = _wire_of(record.dialect)
-        if endpoint is None or source is None or endpoint.wire == source:
+        formats = self._formats(record.connection_id, record.dialect)
+        if formats is None:
             return None
         return {
             "id": "evt_" + record.request_id.removeprefix("req_"),
             "timestamp": _instant(record.created_at),
             "provider": record.provider or record.connection_id,
             "model": record.request_model,
-            "sourceFormat": name_of(source),
-            "targetFormat": name_of(endpoint.wire),
+            "sourceFormat": formats[0],
+            "targetFormat": formats[1],
             "status": record.outcome,
             "statusCode": record.status,
             "latency": record.duration_us // 1000,
             "endpoint": record.route,
         }
-
-
-def _wire_of(dialect: str) -> str | None:
-    """The wire API of a dialect's name in records (``anthropic.messages``); None for operations beside chat."""
-    known = {"openai.chat": "openai.chat", "openai.responses": "openai.responses", "anthropic.messages": "anthropic",
-             "gemini.generate_content": "gemini", "ollama.chat": "ollama", "ollama.generate": "ollama",
-             "openai.completions": "openai.completions"}  # fmt: skip
-    return known.get(dialect)
 
 
 def _shown(lines: bytes) -> dict[str, str]:
