@@ -1,5 +1,6 @@
 """What makes the guards on content of a server's snapshots."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -48,7 +49,8 @@ class GuardDesk:
             from pointsman.hub.guarding import Guarding, Tally  # half a megabyte of patterns, which few need
 
             self._last = Guarding((), self._hook, Tally())
-        self._last = self._last.swapped(guards)
+        # In a thread: patterns may take seconds to compile, and calls go on meanwhile.
+        self._last = await asyncio.to_thread(self._last.swapped, guards)
         return self._last
 
     def _hook(self, name: str, rule: GuardRuleSettings) -> "GuardHook":

@@ -122,6 +122,10 @@ def test_lists_have_pages(manager: openrouter.OpenRouter) -> None:
         ({"name": "n", "workspace_id": "acc_two"}, "workspace_id"),
         ({"name": "n", "content_filters": [{"pattern": "(?=a)", "action": "block"}]}, "content_filters[0].pattern"),
         ({"name": "n", "content_filters": [{"pattern": "a", "action": "melt"}]}, "content_filters"),
+        (
+            {"name": "n", "content_filters": [{"pattern": r"(\pL{1,100}){1,9}", "action": "flag"}]},  # 100 MB compiled
+            "content_filters[0].pattern",
+        ),
         ({"name": "n", "content_filter_builtins": [{"slug": "mood", "action": "flag"}]}, "content_filter_builtins"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pointsman.errors import ConfigError
 from pointsman.guards.findings import Detect, Finding
 
-MAX_MEMORY: Final = 32 * 1024 * 1024  # bytes that a compiled pattern may take; RE2's own default is 8 MB
+MAX_MEMORY: Final = 8 * 1024 * 1024  # bytes that a compiled pattern may take; RE2's own default
 
 
 def _compiled(pattern: str, *, any_case: bool) -> Any:

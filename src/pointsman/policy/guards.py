@@ -4,6 +4,7 @@ The configuration file's stand beside them, and can't be changed here. A stored 
 in effect. Secrets of webhooks are sealed with the master key, and never shown again.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,7 +80,7 @@ class GuardService:
 
         Raises GatewayError: INVALID_REQUEST that names the field at fault, with status 409 for a name that is taken.
         """
-        guard, secrets = checked(body, {})
+        guard, secrets = await asyncio.to_thread(checked, body, {})  # many patterns take a while to compile
         rows = await self._repository.list()
         if guard.name in self._declared or any(row.name == guard.name for row in rows):
             raise _conflict(f"there is a guard '{guard.name}' already")
@@ -100,7 +101,7 @@ class GuardService:
         if changes.get("name", name) != name:
             raise _invalid("name", "can't be changed")
         known = self._secrets_of(before)
-        guard, secrets = checked({**before.document, **changes}, known)
+        guard, secrets = await asyncio.to_thread(checked, {**before.document, **changes}, known)
         row = self._row(guard, secrets, before.created_at, max(self._clock.now_us(), before.updated_at + 1))
         revision = await self._repository.replace(row, before.updated_at)
         if revision is None:

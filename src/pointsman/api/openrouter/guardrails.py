@@ -1,5 +1,6 @@
 """``/api/v1/guardrails``: rules on the money, targets and content of an account's calls, and whom they bind."""
 
+import asyncio
 import re
 from typing import Any, Final
 
@@ -75,7 +76,7 @@ class GuardrailViews:
         @post(PATH, status_code=201)
         async def create_guardrail(request: HttpRequest) -> Response[bytes]:
             caller, body = caller_of(request), await read_body(request, NewGuardrailBody)
-            check_body(body)
+            await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
             workspace = None if body.workspace_id is None else short(body.workspace_id, "workspace_id")
             drawn = changed_row(self._guardrails.draw(caller, body.name, workspace), body, None)
             row, revision = await self._guardrails.create(caller, drawn)
@@ -89,7 +90,7 @@ class GuardrailViews:
         @patch(ONE)
         async def change_guardrail(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
             caller, body = caller_of(request), await read_body(request, GuardrailChangeBody)
-            check_body(body)
+            await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
             now = self._clock.now_us()
             row, revision = await self._guardrails.change(
                 caller, _id(guardrail_id), lambda row: changed_row(row, body, now)
