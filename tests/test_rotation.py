@@ -165,6 +165,20 @@ def test_everything_is_readable_with_the_new_key_and_nothing_with_the_old(tmp_pa
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_large_values_are_sealed_anew_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointsman.resealing.BATCH_BYTES", 150)
+    environment, batches = Environment(data_dir=tmp_path), list[int]()
+
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        done = await installation.rotation().run(None, lambda _, values: batches.append(values))
+        assert sum(batches) == done.resealed.values
+        assert max(batches) < 8  # of the connections' secrets there are so many
+        await check_readable(installation)
+
+    within(environment, test)
+
+
 def test_a_key_file_from_before_is_refused_with_the_reason(tmp_path: Path) -> None:
     environment = Environment(data_dir=tmp_path)
     within(environment, fill)

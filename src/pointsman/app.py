@@ -125,10 +125,10 @@ class Server:
         self.route_sharing = RouteSharing(RouteMemoryRepository(installation.database), self._clock, node_id)
         self.gateway: Gateway
         self.edge: Edge
-        self.late_keys: LateKeys
         self.responses: ResponseRoutes
         self.files: FileRoutes
-        self._snapshots: SnapshotMaker
+        self._snapshots = SnapshotMaker(installation, self._configured())
+        self.late_keys = LateKeys(self._snapshots.keys, installation.key_source, self._clock)
 
     async def start(self) -> Host:
         """Build the snapshot, listen, and begin the background work; gives the host to `Host.serve`."""
@@ -137,7 +137,6 @@ class Server:
         self.ticker.start()
         await self.combo_memory.share()
         await self.sharing.load()
-        self._snapshots = SnapshotMaker(self._installation, self._configured())
         self.gateway = self._open_gateway(await self._snapshots.make())
         await self._refresh_cache()
         self.route_sharing.of(self.gateway.planner.measurements, self.gateway.planner.sticky)
@@ -145,7 +144,6 @@ class Server:
         server = self._settings.server
         self.edge = Edge(server, self.ticker, self._clock, build_router(self, self._installation), error_dialect)
         self.edge.ip_filter = self.gateway.snapshot.ip_filter
-        self.late_keys = LateKeys(self._snapshots.keys, self._installation.key_source, self._clock)
         self.gateway.late_keys = self.edge.late_keys = self.late_keys
         identity = self._settings.identity
         window = identity.wrong_credentials_window_seconds
@@ -349,6 +347,9 @@ class Server:
                     await self._presence.beat(self.gateway.snapshot.revision)
             except (StorageError, ConfigError) as error:
                 log.warning("configuration not refreshed", reason=str(error))
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+            except Exception:  # what is revoked later would work here for ever if this ended
+                log.exception("configuration not refreshed")
                 await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _refresh_cache(self) -> None:

@@ -17,7 +17,7 @@ from pointsman.policy.cache_names import CacheName, asker_of, name_of
 from pointsman.policy.cache_wishes import MODE, CacheWish, cache_wish, is_forbidden
 from pointsman.policy.response_cache import Found, ResponseCache, cached_answer
 from pointsman.policy.semantic_cache import Question, is_askable, question_asked
-from pointsman.pursuit import Pursuit, pursue
+from pointsman.pursuit import Pursuit, check_key, pursue
 from pointsman.routing.targets import target_of
 
 
@@ -37,10 +37,7 @@ async def pursue_cached(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> Non
     steering = (pursuit.route, pursuit.wishes)
     snapshot, key = pursuit.snapshot, pursuit.key
     bound = snapshot.guards.of(key) if snapshot.guards is not None else None
-    guardrails = snapshot.guardrails.of(key) if snapshot.guardrails is not None else None
-    if guardrails is not None:
-        guardrails.check_region(entry.exchange.headers.get(b"host", b""))
-    who = (key, bound.identity if bound is not None else b"", guardrails)
+    who = (key, bound.identity if bound is not None else b"", check_key(entry, pursuit))
     asker = asker_of(who, cache.settings.scope == "key", steering, entry.exchange.headers)
     name = name_of(request, pursuit.call.model, asker, cache.secret)
     found, outcome = None if wish.refresh else await cache.find(name), CacheOutcome.HIT

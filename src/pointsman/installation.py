@@ -161,6 +161,7 @@ class Installation:
             clock,
             self._lockout("registration", most, WINDOW_SECONDS) if most else None,
             environment.resolve(registration, "identity.agent_registration_secret") if registration else None,
+            self._lockout("registration secret", identity.sign_in_failures, seconds),
         )
         self.ip_filter = IpFilterService(self.accounts, clock)
 

@@ -22,6 +22,7 @@ from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import AlteredDialect, CapturingDialect, OwnCall, examined
 from pointsman.identity.keys import PREFERRED, Key
 from pointsman.planning import Planned, describe_failure
+from pointsman.policy.guardrails import KeyGuardrails
 from pointsman.policy.key_conditions import check_conditions
 from pointsman.policy.sessions import session_planned
 from pointsman.races import Race
@@ -237,21 +238,29 @@ def _race(
     return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
 
 
-def asked_within(entry: Entry, pursuit: Pursuit) -> Asked:
-    """A request for routing to see what it asks, and what its key may use.
+def check_key(entry: Entry, pursuit: Pursuit) -> KeyGuardrails | None:
+    """The guardrails of a request's key, wherever its answer is to come from.
 
     Raises GatewayError(PERMISSION_DENIED) when the key may not be used now, for this, with this combo, or through this
     region.
     """
-    exchange, record, key = entry.exchange, entry.record, pursuit.key
-    asked = asked_of(pursuit.call, exchange.body, record.operation, exchange.headers, pursuit.wishes)
-    guardrails = pursuit.snapshot.guardrails
-    if guardrails is not None and (bound := guardrails.of(key)) is not None:
-        bound.check_region(exchange.headers.get(b"host", b""))
+    record, key, guardrails = entry.record, pursuit.key, pursuit.snapshot.guardrails
+    bound = guardrails.of(key) if guardrails is not None else None
+    if bound is not None:
+        bound.check_region(entry.exchange.headers.get(b"host", b""))
+    if key.restricted:
+        check_conditions(key, record.operation, pursuit.route.combo, record.created_at)
+    return bound
+
+
+def asked_within(entry: Entry, pursuit: Pursuit) -> Asked:
+    """A request for routing to see what it asks, and what its key may use. Raises GatewayError as `check_key`."""
+    exchange, key, bound = entry.exchange, pursuit.key, check_key(entry, pursuit)
+    asked = asked_of(pursuit.call, exchange.body, entry.record.operation, exchange.headers, pursuit.wishes)
+    if bound is not None:
         asked = msgspec.structs.replace(asked, bounds=bound.bounds)
     if not key.restricted:
         return asked
-    check_conditions(key, record.operation, pursuit.route.combo, record.created_at)
     return msgspec.structs.replace(
         asked,
         allowed_models=key.allowed_models,

@@ -4,7 +4,8 @@ Whatever is stored sealed stands in the table `COLUMNS`; a test holds the databa
 somebody changes meanwhile is left as it is: who writes now seals with the current key anyway.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,7 @@ from pointsman.upstream.engines import PURPOSE as ENGINES
 Values = Mapping[str, Any]
 Owner = Callable[[Values], str]
 BATCH_ROWS: Final = 200
+BATCH_BYTES: Final = 4 * 1024 * 1024  # of values that are in memory at once, while others wait to write; one at least
 MOST_NAMED: Final = 20
 
 
@@ -123,12 +125,13 @@ class Resealer:
         """Batch by batch in the order of the primary key: how many were sealed anew, and which can't be opened."""
         keys = tuple(spot.table.primary_key.columns)
         column = spot.table.c[spot.column]
-        query = select(*keys, column).where(self._is_other(column)).order_by(*keys).limit(BATCH_ROWS)
+        query = select(*keys, column).where(self._is_other(column)).order_by(*keys)
         names = [*(key.name for key in keys), spot.column]
         page = query
         while True:
             async with self._database.write() as connection:
-                found = (await connection.execute(page)).all()
+                sizes = await connection.execute(page.with_only_columns(func.length(column)).limit(BATCH_ROWS))
+                found = (await connection.execute(page.limit(_fitting(sizes.scalars())))).all()
                 rows = [dict(zip(names, row, strict=True)) for row in found]
                 opened = [(row, self._anew(spot, row)) for row in rows]
                 for row, sealed in opened:
@@ -155,3 +158,8 @@ class Resealer:
     def _is_other(self, column: Any) -> ColumnElement[bool]:
         prefix = self._master.prefix
         return func.substr(column, 1, len(prefix), type_=LargeBinary) != literal(prefix, LargeBinary)
+
+
+def _fitting(sizes: Iterable[int]) -> int:
+    """How many of the first values make a batch."""
+    return max(1, sum(total <= BATCH_BYTES for total in accumulate(sizes)))

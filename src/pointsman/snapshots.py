@@ -50,7 +50,17 @@ class SnapshotMaker:
     async def make(self) -> Snapshot:
         """The present one. Raises StorageError, ConfigError."""
         parts, installation = self._parts, self._installation
-        snapshot, news = await self._build()
+        revision = await installation.configuration.revision()
+        await installation.secrets.refresh()
+        is_fresh = installation.clock.monotonic() - self._looked_at < STALE_SECONDS
+        news = await installation.key_source.news(self.keys.revision if is_fresh else None, revision)
+        try:
+            snapshot = await self._build(news)
+        except Exception:
+            self.keys.forget(news.gone)  # no key outlives its revocation because something else can't be read
+            if is_fresh:
+                self.note_current()
+            raise
         resilience = await installation.resilience.current()
         parts.health.settings, parts.health.protected = resilience.settings, resilience.protection
         parts.unpriced.look(snapshot.catalogue, snapshot.endpoints)  # prices are looked up before the first call
@@ -62,22 +72,18 @@ class SnapshotMaker:
         return snapshot
 
     def note_current(self) -> None:
-        """The database was just asked, and the snapshot in use is the present one."""
+        """The database was just asked, and no key that is gone is known here."""
         self._looked_at = self._installation.clock.monotonic()
 
-    async def _build(self) -> tuple[Snapshot, KeyNews]:
+    async def _build(self, news: KeyNews) -> Snapshot:
         installation, parts, prices = self._installation, self._parts, self._parts.prices
-        revision = await installation.configuration.revision()
-        await installation.secrets.refresh()
-        is_fresh = installation.clock.monotonic() - self._looked_at < STALE_SECONDS
-        news = await installation.key_source.news(self.keys.revision if is_fresh else None, revision)
         installed = weights_status(installation.data_dir).installed
         connections, settings = installation.connections, installation.settings
         local, guardrails = parts.children is not None, await installation.guardrails.table()
         combos = await installation.combos.book()
         catalogue = await connections.catalogue(local=local, local_installed=installed, prices=prices, combos=combos)
-        snapshot = Snapshot(
-            revision=revision,
+        return Snapshot(
+            revision=news.revision,
             keys=self.keys,
             catalogue=catalogue,
             endpoints=await connections.endpoints(parts.children, prices, catalogue.facts),
@@ -91,4 +97,3 @@ class SnapshotMaker:
             ),
             guardrails=guardrails,
         )
-        return snapshot, news

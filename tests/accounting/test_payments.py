@@ -10,19 +10,21 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from databases import DatabasePlace
+from driven_clock import DrivenClock
 from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.payment_books import PaymentBooks
 from pointsman.accounting.payment_watch import PaymentWatch
-from pointsman.accounting.payments import PaymentDesk
+from pointsman.accounting.payments import Note, PaymentDesk
 from pointsman.canonical.ledger import TransactionKind
-from pointsman.canonical.payments import Offer, Payment, PaymentRefused, PaymentState
+from pointsman.canonical.payments import INSUFFICIENT_BALANCE, Offer, Payment, PaymentRefused, PaymentState
 from pointsman.clock import SystemClock
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.settings import UpstreamSettings
 from pointsman.storage.payments import PaymentRepository, PaymentRow
 from pointsman.ticker import Ticker
+from pointsman.upstream import evm_signatures
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.evm_chain import EvmChain as ChainReader
 from pointsman.upstream.evm_relayer import Relayer
@@ -311,5 +313,180 @@ def test_a_node_of_another_chain_is_not_believed(sqlite_place: DatabasePlace, ch
         with pytest.raises(GatewayError, match="the chain"):
             await parts.desk.pay(ACCOUNT, parts.shown(payer, authorization(payer)))
         assert await parts.rows.due(None, "", 10) == []
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_transfer_in_the_last_moment_of_its_authorization_is_not_given_up(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    """It arrives, and the authorization ends, between two looks at the chain."""
+
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(41)
+        last = chain.tester.get_block_by_number("latest")["timestamp"] + 60
+        told = authorization(payer, validBefore=str(last))
+        row = await parts.intend(payer, told)
+
+        def before(method: str) -> None:
+            if method == "eth_getBlockByNumber":
+                chain.before = lambda method: None
+                submit(chain, payer, told)
+                chain.tester.time_travel(last + 1)
+                chain.tester.mine_block()
+
+        chain.before = before
+        await parts.watch.step(everything=True)
+        assert (await parts.state(row), await parts.credit()) == (PaymentState.CREDITED, USD)
+
+    within(sqlite_place, chain, story)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("eth_getLogs", None),
+        ("eth_getLogs", [7]),
+        ("eth_getLogs", [{"topics": []}]),
+        ("eth_getTransactionReceipt", {"status": "0x1", "logs": [7]}),
+        ("eth_getTransactionReceipt", {"status": "0x1", "logs": 7}),
+    ],
+)
+def test_a_node_that_talks_nonsense_of_a_payment_keeps_nobody_else_from_credit(
+    sqlite_place: DatabasePlace, chain: EvmChain, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
+) -> None:
+    """A node's first answer about the first one; the others are as they should be."""
+    genuine = chain.answer
+
+    def first_wrong(called: str, params: list[Any]) -> Any:
+        if called != method:
+            return genuine(called, params)
+        monkeypatch.setattr(chain, "answer", genuine)
+        return answer
+
+    async def story(parts: Payments) -> None:
+        rows = []
+        for number in (42, 43):
+            payer = chain.payer(number)
+            told = authorization(payer)
+            rows.append(await parts.intend(payer, told))
+            submit(chain, payer, told)
+        monkeypatch.setattr(chain, "answer", first_wrong)
+        assert await parts.watch.step(everything=True) == 1
+        assert [await parts.state(row) for row in rows] == [PaymentState.INTENDED, PaymentState.CREDITED]
+        assert await parts.watch.step(everything=True) == 1
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_payment_that_cannot_be_credited_keeps_no_other_one_waiting(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    async def story(parts: Payments) -> None:
+        rows = []
+        for number in (44, 45):
+            payer = chain.payer(number)
+            told = authorization(payer)
+            rows.append(await parts.intend(payer, told))
+            submit(chain, payer, told)
+        other = Movement(account_id=ACCOUNT, nano_usd=5, key=rows[0].key, source="somebody")
+        draft = parts.ledger.drafted(other, TransactionKind.TOP_UP)  # takes the first one's place in the ledger
+        async with parts.database.write() as connection:
+            await parts.ledger.repository.post(connection, draft)
+        assert await parts.watch.step(everything=True) == 1
+        assert [await parts.state(row) for row in rows] == [PaymentState.SETTLED, PaymentState.CREDITED]
+
+    within(sqlite_place, chain, story)
+
+
+class LostAnswers:
+    """A facilitator: nobody knows what its first settlement did, and then it has another reason against each."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    async def verify(self, payment: Payment) -> None:
+        if self.settled:
+            raise PaymentRefused(INSUFFICIENT_BALANCE)
+
+    async def settle(self, row: PaymentRow, payment: Payment, note: Note) -> str:
+        self.settled += 1
+        raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the facilitator gave no answer")
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_settlement_of_which_nobody_knows_is_for_a_person_to_look_at_though_it_is_refused_later(
+    sqlite_place: DatabasePlace, chain: EvmChain, repeated: bool
+) -> None:
+    async def story(parts: Payments) -> None:
+        desk = PaymentDesk(parts.rows, parts.books, parts.clock, LostAnswers(), None, 20.0)
+        payer = chain.payer(46)
+        shown = parts.shown(payer, authorization(payer))
+        with pytest.raises(PaymentRefused, match="settlement_pending"):
+            await desk.pay(ACCOUNT, shown)
+        if repeated:
+            with pytest.raises(PaymentRefused, match="insufficient_balance"):
+                await desk.pay(ACCOUNT, shown)
+        [row] = await parts.rows.due(None, "", 10)
+        late = DrivenClock((row.valid_before + 1) * 1_000_000)
+        await PaymentWatch(parts.rows, parts.books, late, None).step(everything=True)
+        assert await parts.state(row) is PaymentState.UNCLEAR
+
+    within(sqlite_place, chain, story)
+
+
+def test_signatures_are_checked_one_after_another(
+    sqlite_place: DatabasePlace, chain: EvmChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By libraries in Python, which keep the process from other work as long as they are at it."""
+    genuine, running, most = evm_signatures.signer_of, threading.Semaphore(1), []
+
+    def watched(*asked: Any) -> str | None:
+        most.append(running.acquire(blocking=False))
+        try:
+            return genuine(*asked)
+        finally:
+            if most[-1]:
+                running.release()
+
+    async def story(parts: Payments) -> None:
+        monkeypatch.setattr(evm_signatures, "signer_of", watched)
+        payers = [chain.payer(50 + number) for number in range(4)]
+        shown = [parts.shown(payer, authorization(payer)) for payer in payers]
+        await asyncio.gather(*(parts.relayer.verify(one) for one in shown))
+        assert most == [True] * 4
+
+    within(sqlite_place, chain, story)
+
+
+def test_an_end_does_not_wait_for_the_chain(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(60)
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        submit(chain, payer, told)
+        reached = threading.Event()
+        chain.before = lambda method: reached.set() if method == "eth_getTransactionReceipt" else None
+        again = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.shown(payer, told)))
+        assert await asyncio.to_thread(reached.wait, 30)
+        chain.before = lambda method: None
+        async with asyncio.timeout(20):
+            await parts.desk.aclose()
+        with pytest.raises(PaymentRefused, match="settlement_pending"):
+            await again
+        assert await parts.state(row) is PaymentState.INTENDED
+
+    within(sqlite_place, chain, story, confirmations=10, seconds=40.0)
+
+
+def test_a_stop_does_not_wait_until_every_payment_was_looked_at(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
+    async def story(parts: Payments) -> None:
+        payer, stop = chain.payer(1), asyncio.Event()
+        told = authorization(payer)
+        row = await parts.intend(payer, told)
+        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        stop.set()
+        assert await parts.watch.step(stop, everything=True) == 0
+        assert await parts.watch.step(everything=True) == 1
 
     within(sqlite_place, chain, story)

@@ -158,6 +158,18 @@ def test_after_some_registrations_an_address_has_to_wait(tmp_path: Path) -> None
         assert ask("first", "").status_code == 200  # no new one
 
 
+def test_the_secret_of_registrations_cannot_be_guessed_for_long(tmp_path: Path) -> None:
+    settings = {"identity": {"sign_in_failures": 3, "agent_registration_secret": "open sesame"}}
+    with running_gateway(tmp_path, settings) as gateway, httpx.Client(base_url=gateway.address) as client:
+
+        def ask(secret: str) -> int:
+            headers = {"x-agent-registration-secret": secret}
+            return client.post("/api/agents/register", json={"agentId": "guesser"}, headers=headers).status_code
+
+        assert [ask(f"wrong {number}") for number in range(4)] == [401, 401, 401, 429]
+        assert ask("open sesame") == 429
+
+
 def test_a_key_with_a_quota_stops_at_it_and_a_stopped_key_is_unknown(
     gateway: RunningGateway, client: httpx.Client
 ) -> None:

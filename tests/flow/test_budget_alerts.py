@@ -30,6 +30,8 @@ class Received:
         self.calls: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
         self.port = 0
+        self.answers = threading.Event()  # nobody is answered while it is not set
+        self.answers.set()
 
 
 @contextmanager
@@ -41,6 +43,7 @@ def receiving() -> Iterator[Received]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             received.calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            received.answers.wait(20)
             self.send_response(received.statuses.pop(0) if received.statuses else 200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -142,3 +145,30 @@ def test_a_webhook_at_a_private_address_is_not_called_when_that_is_forbidden(
 def test_a_webhook_that_could_not_work_is_refused_at_the_start(budgets: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_settings({"budgets": budgets}, "test")
+
+
+def test_a_stop_waits_for_the_alert_in_hand_and_for_no_other(
+    simulator: RunningSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pointsman.upstream.budget_alerts.CALL_SECONDS", 0.5)
+    with receiving() as received:
+        received.answers.clear()
+        with telling(simulator, tmp_path, received) as gateway:
+            gateway.call(note_many(gateway, make_budget(gateway, CENT)))
+            wait_until(lambda: received.calls, "the first alert")
+        assert len(received.calls) == 1
+        received.answers.set()
+    with receiving() as received, telling(simulator, tmp_path, received):
+        wait_until(lambda: len(received.calls) == 5, "all alerts")
+
+
+async def note_many(gateway: RunningGateway, budget: str) -> None:
+    """Five alerts that are due."""
+    async with gateway.installation.database.write() as connection:
+        now = gateway.installation.clock.now_us()
+        for threshold in range(1, 6):
+            await connection.exec_driver_sql(
+                "INSERT INTO budget_alerts (budget_id, turn, threshold, spent_nano_usd, limit_nano_usd, created_at,"
+                " due_at) VALUES (?, 1, ?, 1, 1, ?, ?)",
+                (budget, threshold, now, now),
+            )

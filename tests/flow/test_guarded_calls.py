@@ -286,7 +286,11 @@ def test_a_webhook_may_write_other_texts(client: openai.OpenAI, hook: Hook, simu
     assert "a secret" not in sent(simulator)
 
 
-@pytest.mark.parametrize(("status", "answer"), [(500, b""), (200, b"no"), (200, b'{"action": "redact", "texts": []}')])
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [(500, b""), (200, b"no"), (200, b'{"action": "redact", "texts": []}'), (200, b'{"action": "\xff"}'),
+     (200, b'{"a": ' + b"[" * 100_000)],
+)  # fmt: skip
 def test_a_webhook_that_gives_no_judgement_closes_the_way(
     client: openai.OpenAI, hook: Hook, simulator: RunningSimulator, status: int, answer: bytes
 ) -> None:

@@ -1,6 +1,8 @@
 """With more keys than a process holds, every one of them works, is bound by its limits, and is refused once revoked."""
 
-from gateway import RunningGateway
+from pathlib import Path
+
+from gateway import RunningGateway, running_gateway
 from pointsman.canonical.limits import Limits
 from pointsman.identity.keys import NewKey
 from pointsman.storage.keys import insert_key
@@ -89,3 +91,15 @@ def test_a_key_in_the_query_is_looked_up_too(gateway: RunningGateway) -> None:
     body = b'{"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}'
     path = f"/v1beta/models/sim%2Fgpt-test:generateContent?key={secret}"
     assert ask(gateway.port, request("POST", path, body, key=None)).status in (200, 404)
+
+
+def test_an_upload_with_a_key_that_is_not_held_may_be_as_large_as_any(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "server": {"max_body_bytes": 65_536}}
+    with running_gateway(tmp_path, settings) as gateway:
+        crowd(gateway)
+        _, secret = issue(gateway)
+        body = bytes(300_000)
+        head = ("content-type: multipart/form-data; boundary=x",)
+        assert ask(gateway.port, request("POST", "/v1/files", body, *head, key=secret)).status not in (401, 413)
+        stranger = "sk-pm-" + "0" * 43
+        assert ask(gateway.port, request("POST", "/v1/files", body, *head, key=stranger)).status in (401, 413)

@@ -268,3 +268,13 @@ def test_a_stream_of_each_api_is_replayed(site: Site, path: str) -> None:
     assert len(site.simulator.requests) == 1
     assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
     assert b"replay" in answers[1].body
+
+
+def test_what_a_key_may_not_use_now_it_does_not_get_from_the_cache_either(site: Site) -> None:
+    key = new_key(site, "bounded", {"allowedEndpoints": ["chat"]})
+    kept = ask(site.port, chat("", ON, key=key, text="only here"))
+    again = ask(site.port, chat("", ON, key=key, text="only here"))
+    assert (kept.headers["x-pointsman-cache"], again.headers["x-pointsman-cache"]) == ("miss", "hit")
+    body = msgspec.json.encode({"model": "sim/sim-model", "prompt": "only here"})
+    other = ask(site.port, request("POST", "/v1/completions", body, ON, key=key))
+    assert (other.status, "x-pointsman-cache" in other.headers) == (403, False)

@@ -101,6 +101,25 @@ def test_many_who_present_the_same_new_key_cause_one_look_up(database_place: Dat
     within(database_place, story)
 
 
+def test_keys_that_are_looked_up_together_do_not_push_each_other_out(sqlite_place: DatabasePlace) -> None:
+    async def story(process: Process) -> None:
+        table = KeyTable(MASTER.derive(PEPPER_PURPOSE), most=3)
+        late = LateKeys(table, process.source, process.clock)
+        made = [(await process.keys.create(f"key {number}"))[1].reveal().encode() for number in range(8)]
+        revision = await ConfigurationRepository(process.database).revision()
+        table.apply(await process.source.news(None, revision))
+
+        async def call(presented: bytes) -> bool:
+            await late.learn(presented)
+            return table.find(presented) is not None
+
+        assert all(await asyncio.gather(*map(call, made)))
+        assert len(table) == 3
+        late.close()
+
+    within(sqlite_place, story)
+
+
 def test_a_key_revoked_while_it_is_looked_up_is_not_learnt(sqlite_place: DatabasePlace) -> None:
     async def story(process: Process) -> None:
         row, secret = await process.keys.create("three")

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
 from pointsman.identity.tokens import LEEWAY_SECONDS, Tokens, account_of, external_user_id
 from pointsman.identity_settings import IdentitySettings, IssuerSettings
-from pointsman.keyring import MasterKey, Secret
+from pointsman.keyring import MasterKey, Secret, key_id_of
 from pointsman.storage.accounts import AccountRow
 from pointsman.storage.database import Database
 from pointsman.storage.users import UserRepository, UserRow
@@ -91,6 +91,32 @@ def test_our_own_token_speaks_for_its_person_until_it_ends(users: UserRepository
     assert tokens.verify(secret.reveal().encode(), expires_at) is None
     other = Tokens(users, MasterKey(b"o" * 32), IdentitySettings(token_algorithm=algorithm))
     assert other.verify(secret.reveal().encode(), NOW_US) is None
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "Ed25519"])
+def test_a_change_of_the_master_key_changes_whose_tokens_are_good(users: UserRepository, algorithm: str) -> None:
+    master, old, new = MasterKey(b"m" * 32), b"m" * 32, b"n" * 32
+    ids = {key_id_of(old): old, key_id_of(new): new}
+    tokens = Tokens(users, master, IdentitySettings(token_algorithm=algorithm))  # type: ignore[arg-type]
+
+    def good(token: Secret) -> bool:
+        return tokens.verify(token.reveal().encode(), NOW_US) is not None
+
+    async def test() -> None:
+        await tokens.refresh()
+        before, _ = tokens.issue(USER, NOW_US)
+        assert good(before)
+        master.adopt(ids, key_id_of(new), {})
+        await tokens.refresh()
+        after, _ = tokens.issue(USER, NOW_US)
+        assert good(before)
+        assert good(after)
+        master.adopt({key_id_of(new): new}, key_id_of(new), {})
+        await tokens.refresh()
+        assert not good(before)
+        assert good(after)
+
+    finish(users, test())
 
 
 def test_an_administrators_token_says_so(users: UserRepository) -> None:

@@ -5,17 +5,25 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from node_tools import MASTER_KEY, command, configuration, ready_workers
+from sqlalchemy import func, select
 
 from gateway import UPSTREAM_KEY, wait_until
+from pointsman.canonical.windows import Window
 from pointsman.clock import SystemClock
 from pointsman.policy.budget_service import BudgetService, Standing
-from pointsman.storage.budgets import BudgetRepository
+from pointsman.storage.accounts import DEFAULT
+from pointsman.storage.budget_tables import budget_periods
+from pointsman.storage.budgets import BudgetRepository, BudgetRow
 from pointsman.storage.database import Database
+from pointsman.storage.guardrails import AssignmentRow, GuardrailRepository, GuardrailRow
+from pointsman.storage.tables import requests
 from pointsman.testing import RunningSimulator
 from raw_client import ask_async, chat
 from redis_server import running_redis
@@ -118,6 +126,53 @@ class Books:
         return wait_until(found, "settled budget", 15)[0]
 
 
+class GuardrailBooks(Books):
+    """What a guardrail that binds a whole account gives each of its keys; here there is one."""
+
+    ROW = GuardrailRow(
+        id="g1", account_id=DEFAULT, workspace_id=DEFAULT, name="a dollar", created_at=1, limit_nano_usd=FITS * CENT
+    )
+
+    def __init__(self, server: ServeProcess, url: str) -> None:
+        self._url = url
+        bound = AssignmentRow(
+            id="a1", account_id=DEFAULT, scope="account", subject=DEFAULT, guardrail_id=self.ROW.id, created_at=1
+        )
+
+        async def work(database: Database) -> None:
+            rows = GuardrailRepository(database)
+            await rows.add(self.ROW)
+            await rows.assign([bound])
+
+        self._with(work)
+        command(server, "budgets", "set", "tag", "another", "1")  # all servers know what was before when this is done
+
+    def _with(self, work: Callable[[Database], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            database = Database.open(self._url, Path())
+            try:
+                return await work(database)
+            finally:
+                await database.aclose()
+
+        return asyncio.run(run())
+
+    def look(self) -> tuple[Any, tuple[int, int]]:
+        """How the key's budget stands, and what is stored as spent beside what the requests add up to."""
+
+        async def work(database: Database) -> tuple[Any, tuple[int, int]]:
+            async with database.read() as connection:
+                ids = list((await connection.execute(select(budget_periods.c.budget_id).distinct())).scalars())
+                counted = (await connection.execute(select(func.sum(requests.c.cost_nano_usd)))).scalar_one()
+            [name] = [one for one in ids if one.startswith(f"guardrail:{self.ROW.id}:none:")]
+            row = BudgetRow(id=name, scope="guardrail", subject="", limit_nano_usd=0, window=Window())
+            found = (await BudgetRepository(database).spendings([row], 0))[name]
+            return found, (found.spent, int(counted or 0))
+
+        found: tuple[Any, tuple[int, int]] = self._with(work)
+        return found
+
+
 def spend_the_rest(ports: list[int]) -> Counter[int]:
     """Ask one after the other, at every port in turn, until nothing is left anywhere."""
     statuses: Counter[int] = Counter()
@@ -165,8 +220,9 @@ def test_a_thousand_calls_over_two_workers_spend_what_there_is_and_no_more(
         assert_spent_to_the_last_cent(books, [server.port])
 
 
+@pytest.mark.parametrize("kind", [Books, GuardrailBooks])
 def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
-    upstream: RunningSimulator, tmp_path: Path, database_url: str
+    upstream: RunningSimulator, tmp_path: Path, database_url: str, kind: type[Books]
 ) -> None:
     with running_redis() as shared, ExitStack() as stack:
         config = settings_of(upstream, storage={"database_url": database_url, "redis_url": shared.url})
@@ -175,7 +231,7 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
             return stack.enter_context(serving(tmp_path / name, config, secret_key=MASTER_KEY))
 
         nodes = [start("one"), start("two")]
-        books = Books(nodes[0], database_url)
+        books = kind(nodes[0], database_url)
         crowd = Crowd([node.port for node in nodes])
 
         async def killed_half_way() -> None:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from pointsman.canonical.windows import Window
 from pointsman.errors import GatewayError
-from pointsman.guard_settings import check_guards
+from pointsman.guard_settings import GuardRuleSettings, check_guards
+from pointsman.hub.guarding import Guarding, Tally
 from pointsman.identity.keys import Key
 from pointsman.policy.budgets import BudgetTable
 from pointsman.policy.guardrail_contents import guards_of
@@ -21,6 +23,7 @@ from pointsman.storage.guardrails import (
     GuardrailRow,
     GuardrailRules,
 )
+from pointsman.upstream.guard_hook import GuardHook
 
 KEY = Key(
     id="key_1", name="k", role="inference", workspace_id="ws", account_id="acc", kind="openrouter",
@@ -193,3 +196,21 @@ def test_content_filters_are_guards_that_any_configuration_could_hold() -> None:
     assert [rule.label for rule in guard.rules[:3]] == ["TICKET_NO", None, "EMAIL"]
     assert not any(rule.restore for rule in guard.rules)
     assert guards_of((one,), {}) == []
+
+
+def test_filters_of_a_member_look_at_its_calls_with_any_credential_but_for_other_accounts() -> None:
+    one = row("g", content_filters=(ContentFilter(pattern="x", action="block"),))
+    [guard] = guards_of((one,), {"g": (("member", "usr_1"),)})
+
+    def no_hook(name: str, rule: GuardRuleSettings) -> GuardHook:
+        raise AssertionError(name)
+
+    guarding = Guarding([guard], no_hook, Tally())
+    token = Key(
+        id="jwt_usr_1", name="usr_1", role="inference", workspace_id="acc", account_id="acc", kind="jwt",
+        user_id="usr_1",
+    )  # fmt: skip
+    assert guarding.of(KEY) is not None
+    assert guarding.of(token) is not None
+    assert guarding.of(msgspec.structs.replace(token, account_id="other")) is None
+    assert guarding.of(msgspec.structs.replace(token, user_id="usr_2")) is None

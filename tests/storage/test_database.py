@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from databases import DatabasePlace
+from databases import DatabasePlace, postgres_database
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
 from pointsman.storage import tables
@@ -355,6 +355,22 @@ def test_a_connection_that_the_server_ended_is_replaced(database_place: Database
             assert await ConfigurationRepository(database).revision() == 0
 
     asyncio.run(story())
+
+
+def test_a_command_that_takes_too_long_is_a_storage_error(
+    migrated_postgres: str, postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(url: str) -> None:
+        async with opened(url, tmp_path) as database:
+            for begin in (database.read, database.write):
+                with pytest.raises(StorageError, match=r"no answer within"):
+                    async with begin() as connection:
+                        await connection.execute(text("SELECT pg_sleep(60)"))
+            assert await ConfigurationRepository(database).revision() >= 0  # the pool is well
+
+    monkeypatch.setattr("pointsman.storage.database.COMMAND_SECONDS", 0.5)
+    with postgres_database(postgres_server, migrated_postgres) as url:
+        asyncio.run(run(url))
 
 
 async def change_and_lose_the_connection(database: Database) -> None:

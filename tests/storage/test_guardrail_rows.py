@@ -109,7 +109,7 @@ def test_an_assignment_replaces_the_one_before(database_place: DatabasePlace) ->
     run(database_place, work)
 
 
-def test_filters_reach_the_keys_of_members_and_the_workspaces_of_accounts(database_place: DatabasePlace) -> None:
+def test_filters_reach_members_and_the_workspaces_of_accounts(database_place: DatabasePlace) -> None:
     async def work(database: Database) -> None:
         rows = await furnish(database)
         await rows.add(msgspec.structs.replace(ROW, id="g2"))
@@ -120,7 +120,7 @@ def test_filters_reach_the_keys_of_members_and_the_workspaces_of_accounts(databa
         assert (await rows.member_assignments("acc", "g1", 10, 0)) == ((wanted[0],), 1)
         assert await rows.defaults("acc") == (wanted[1],)
         assert await rows.reach(wanted) == {
-            "g1": {("key", "key_1"), ("key", "key_2")},
+            "g1": {("member", "usr_1")},
             "g2": {("workspace", "acc"), ("workspace", "ws_2")},
         }
 
@@ -165,8 +165,8 @@ def test_a_budget_that_is_to_count_other_costs_counts_its_window_anew(database_p
         spent = {}
         for include in (False, True, True, False):
             stored, _ = await budgets.put(msgspec.structs.replace(row, id=f"b{len(spent)}", include_byok=include))
-            spent[len(spent)] = (stored.id, (await budgets.spending(stored.id, stored.window, 20)).spent)
+            spent[len(spent)] = (stored.id, (await budgets.spendings([stored], 20))[stored.id].spent)
         assert list(spent.values()) == [("b0", 5), ("b1", 105), ("b1", 105), ("b3", 5)]
-        assert len(await budgets.load_all()) == 1
+        assert len(await budgets.list_page(10)) == 1
 
     run(database_place, work)

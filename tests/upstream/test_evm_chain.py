@@ -30,13 +30,18 @@ ROW = PaymentRow(
 )
 
 
+def event(index: int, address: str, topics: list[str], data: str) -> dict[str, Any]:
+    place = {"logIndex": hex(index), "transactionHash": "0x" + "7" * 64}
+    return {"address": address, "topics": topics, "data": data, **place}
+
+
 def used(index: int, nonce: str = NONCE, address: str = ASSET) -> dict[str, Any]:
-    return {"address": address, "topics": [USED, "0x" + word(PAYER), nonce], "data": "0x", "logIndex": hex(index)}
+    return event(index, address, [USED, "0x" + word(PAYER), nonce], "0x")
 
 
 def moved(index: int, to: str = PAY_TO, amount: int = 7, address: str = ASSET) -> dict[str, Any]:
     topics = [TRANSFER, "0x" + word(PAYER), "0x" + word(to)]
-    return {"address": address, "topics": topics, "data": "0x" + word(amount), "logIndex": hex(index)}
+    return event(index, address, topics, "0x" + word(amount))
 
 
 def receipt(*logs: dict[str, Any], status: str = "0x1") -> dict[str, Any]:

@@ -59,6 +59,17 @@ def test_a_facilitator_is_told_the_payment_as_it_was_written(version: int) -> No
     assert told["paymentRequirements"][amount] == "1000000"
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_facilitator_is_told_of_no_other_payment_than_the_one_that_was_read(version: int) -> None:
+    """It settles what it reads: another way to pay, or another writing of the same names, would be credited wrongly."""
+    shown = SHOWN[version]
+    payload = {**shown["payload"], "permit2Authorization": {"from": "0x"}, "Authorization": {}}
+    told = json.loads(
+        facilitator_request(read_payment(version, packed({**shown, "payload": payload, "Payload": 1}), OFFER))
+    )
+    assert told["paymentPayload"] == shown
+
+
 def test_a_challenge_and_a_receipt_say_the_same_in_both_versions() -> None:
     body, header = challenge(OFFER, "why")
     new = json.loads(base64.b64decode(header))

@@ -13,7 +13,7 @@ from pointsman.accounting.payments import Chain, Sight
 from pointsman.canonical.payments import EXPIRED, TRANSACTION_FAILED, PaymentState
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
-from pointsman.storage.database import StorageError
+from pointsman.storage.database import AlreadyExistsError, StorageError
 from pointsman.storage.payments import PaymentRepository, PaymentRow
 
 WATCH_SECONDS: Final = 2.0
@@ -37,7 +37,7 @@ class PaymentWatch:
         first = True
         while not stop.is_set():
             try:
-                await self.step(everything=first)
+                await self.step(stop, everything=first)
                 first = False
             except StorageError as error:
                 log.warning("payments not looked at", reason=str(error))
@@ -47,13 +47,18 @@ class PaymentWatch:
             except TimeoutError:
                 pass
 
-    async def step(self, *, everything: bool = False) -> int:
-        """Look at the payments that are due; gives how many were credited. Raises StorageError."""
+    async def step(self, stop: asyncio.Event | None = None, *, everything: bool = False) -> int:
+        """Look at the payments that are due, until ``stop`` is set; gives how many were credited.
+
+        Raises StorageError.
+        """
         now, after, credited = None if everything else self._clock.now_us(), "", 0
         while rows := await self._rows.due(now, after, PAGE):
             for row in rows:
+                if stop is not None and stop.is_set():
+                    return credited
                 if await self._rows.look_again(row, self._next(row)):
-                    credited += await self._look(row)
+                    credited += await self._try_look(row)
             after = rows[-1].id
         return credited
 
@@ -62,19 +67,22 @@ class PaymentWatch:
         now = self._clock.now_us()
         return now + min(LONGEST_WAIT_US, max(SHORTEST_WAIT_US, (now - row.created_at) // 2))
 
-    async def _look(self, row: PaymentRow) -> bool:
-        """Whether it is credited now."""
+    async def _try_look(self, row: PaymentRow) -> bool:
+        """Whether it is credited now. What is wrong with one payment keeps no other one waiting."""
         try:
-            if row.state is PaymentState.SETTLED:
-                found = await self._books.arrived(row, row.transaction_hash or "")
-                return found.state is PaymentState.CREDITED
-            if self._chain is None:
-                await self._give_up(row)
-                return False
-            look = await self._chain.look(row)
-        except GatewayError as error:
-            log.warning("payment not looked at", payment=row.id, reason=error.message)
+            return await self._look(row)
+        except (GatewayError, StorageError, AlreadyExistsError) as error:
+            log.warning("payment not looked at", payment=row.id, reason=str(error))
             return False
+
+    async def _look(self, row: PaymentRow) -> bool:
+        if row.state is PaymentState.SETTLED:
+            found = await self._books.arrived(row, row.transaction_hash or "")
+            return found.state is PaymentState.CREDITED
+        if self._chain is None:
+            await self._give_up(row)
+            return False
+        look = await self._chain.look(row)
         if look.sight is Sight.ARRIVED:
             found = await self._books.arrived(row, look.transaction)
             return found.state is PaymentState.CREDITED

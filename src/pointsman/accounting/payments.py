@@ -108,6 +108,7 @@ class PaymentDesk:
         self._chain = chain
         self._seconds = seconds
         self._running: set[asyncio.Future[PaymentRow]] = set()
+        self._closing = False
 
     async def pay(self, account_id: str, payment: Payment) -> PaymentRow:
         """Take a payment for an account's credit; gives it credited.
@@ -127,7 +128,8 @@ class PaymentDesk:
             return known
         now = self._clock.now_us()
         if await self._rows.hold(known.id, now, now + self._hold_us):
-            return await self._whole(self._carry(known, payment, resumed=True))
+            held = await self._rows.get(known.id) or known  # as the one left it who had it before
+            return await self._whole(self._carry(held, payment, resumed=True))
         return await self._await_other(known)
 
     async def _find(self, payment: Payment) -> PaymentRow | None:
@@ -201,7 +203,9 @@ class PaymentDesk:
         except PaymentRefused as refused:
             found = await self._seen(row)
             if found is None or found.sight is not Sight.ARRIVED:
-                await self._let_go(row, refused.reason)
+                # Without a chain this says nothing of a settlement before, of which nobody knows what it did.
+                unknown = resumed and row.reason is None and self._chain is None
+                await self._let_go(row, None if unknown else refused.reason)
                 raise
             transaction = found.transaction  # somebody else was faster with the same authorization
         except GatewayError as error:
@@ -244,7 +248,7 @@ class PaymentDesk:
             found = await self._chain.look(row)
             if found.sight is not Sight.WAITING:
                 return found
-            if self._clock.monotonic() > deadline:
+            if self._closing or self._clock.monotonic() > deadline:
                 raise PaymentPending
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -289,7 +293,11 @@ class PaymentDesk:
             raise
 
     async def aclose(self) -> None:
-        """Wait for what is being settled, which a settler that is closed ends soon; then for what is written."""
+        """Wait for what is being settled, which a settler that is closed ends soon; then for what is written.
+
+        Nothing waits for the chain any more: what is on its way there is looked for at the next start.
+        """
+        self._closing = True
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._books.aclose()
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import structlog
 from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
@@ -20,6 +21,9 @@ from pointsman.api.services import ManagementServices
 from pointsman.api.shared_keys import SharedKeys
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
+from pointsman.storage.database import StorageError
+
+log = structlog.get_logger("pointsman.api")
 
 
 def build_management(services: ManagementServices) -> Litestar:
@@ -41,6 +45,8 @@ def build_management(services: ManagementServices) -> Litestar:
                 GatewayError: _gateway_error,
                 HTTPException: _http_error,
                 management.ManagementError: management.render,
+                StorageError: _storage_error,
+                Exception: _fault,
             },
             openapi_config=None,
             logging_config=None,
@@ -59,6 +65,23 @@ def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Resp
     if error.retry_after_seconds is not None:
         refusal.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     return refusal
+
+
+def _storage_error(request: Request[Any, Any, Any], error: StorageError) -> Response[bytes]:
+    """The database is away for a moment: told as such, not as a fault. What it refuses for good is a fault of ours."""
+    if error.refused:
+        return _fault(request, error)
+    log.warning("not answered for want of the database", path=request.scope["path_template"], reason=str(error))
+    message = "the database can't be reached now; try again"
+    return _gateway_error(request, GatewayError(Kind.NOT_READY, message, retry_after_seconds=2))
+
+
+def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    request_id = request.scope["state"].get("request_id")
+    log.error("request failed", request_id=request_id, exc_info=error)
+    return _gateway_error(
+        request, GatewayError(Kind.INTERNAL, "an internal error occurred; it was logged with this request id")
+    )
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -14,12 +14,14 @@ import msgspec
 
 from pointsman.api.audited_operations import SIGN_INS, Operation, operation_of
 from pointsman.canonical.audit import Entry, Outcome, field_names, plain
+from pointsman.errors import GatewayError
 from pointsman.gateway import Gateway
 from pointsman.identity.audit_trail import AuditTrail
 from pointsman.identity.credentials import COOKIE
 from pointsman.identity.keys import Key
 from pointsman.identity.users import ADMINISTRATOR
 from pointsman.policy.authorization import READING
+from pointsman.storage.database import StorageError
 from pointsman.storage.users import UserRepository
 
 Message = MutableMapping[str, Any]
@@ -69,8 +71,8 @@ class AuditedPlane:
     async def _entry(self, call: "_Call", operation: Operation, status: int) -> Entry:
         outcome, scope, body = outcome_of(status), call.scope, call.asked()
         signs_in = (scope["method"], scope.get("path_template")) in SIGN_INS
-        caller: Key | None = scope["state"].get("identity") or self._made_session(call)
-        action, object_id = operation.action, self._object_id(call, succeeded=outcome == "success")
+        caller: Key | None = scope["state"].get("identity") or await self._made_session(call)
+        action, object_id = operation.action, await self._object_id(call, succeeded=outcome == "success")
         if signs_in:
             action = f"{action}.{'success' if outcome == 'success' else _ENDINGS.get(status, 'error')}"
             object_id = caller.user_id if caller is not None else await self._person(body)
@@ -93,7 +95,7 @@ class AuditedPlane:
             digest=self.trail.digest(body) if body else None,
         )
 
-    def _made_session(self, call: "_Call") -> Key | None:
+    async def _made_session(self, call: "_Call") -> Key | None:
         """The session that the answer's cookie holds: who signs in has no other credential yet."""
         for name, value in call.headers:
             if name.lower() != b"set-cookie" or not value.startswith(COOKIE + b"="):
@@ -102,29 +104,44 @@ class AuditedPlane:
                 cookie = SimpleCookie(value.decode("latin-1"))[COOKIE.decode()].value
             except (CookieError, KeyError):
                 return None
-            return self._gateway.snapshot.keys.find(cookie.encode("latin-1"))
+            return await self._just_made(cookie.encode("latin-1"))
         return None
+
+    async def _just_made(self, secret: bytes) -> Key | None:
+        """The key that an answer holds; where not all are in memory, this process may have to look it up."""
+        keys, late = self._gateway.snapshot.keys, self._gateway.late_keys
+        found = keys.find_any(secret)
+        if found is None and late is not None and not keys.whole:
+            try:
+                await late.learn(secret)
+            except GatewayError:
+                return None
+            found = keys.find_any(secret)
+        return found
 
     async def _person(self, body: Any) -> str | None:
         """Whom somebody said to be, if there is such a person: never the words themselves."""
         email = body.get("email") if isinstance(body, dict) else None
         if not isinstance(email, str):
             return ADMINISTRATOR if isinstance(body, dict) and "password" in body and email is None else None
-        found = await self._users.find_by_email(email[:254].lower()) if "\0" not in email else None
+        try:
+            found = await self._users.find_by_email(email[:254].lower()) if "\0" not in email else None
+        except StorageError:
+            return None  # the answer tells it; the row is still written if it can be
         return found.id if found is not None else None
 
-    def _object_id(self, call: "_Call", *, succeeded: bool) -> str | None:
+    async def _object_id(self, call: "_Call", *, succeeded: bool) -> str | None:
         """What was changed. A caller's own word is believed when the operation succeeded, else it is but marked."""
         asked = call.word()
-        found = asked or (self._made(call.answered()) if succeeded else None)
+        found = asked or (await self._made(call.answered()) if succeeded else None)
         return self.trail.object_name(found, known=succeeded) if found is not None else None
 
-    def _made(self, answer: Any) -> str | None:
+    async def _made(self, answer: Any) -> str | None:
         """What was made: by the id that the answer tells, else by the credential in it."""
         found = _answered_id(answer)
         secret = answer.get("key") if isinstance(answer, dict) else None
         if found is None and isinstance(secret, str):
-            key = self._gateway.snapshot.keys.find_any(secret.encode("utf-8", "replace"))
+            key = await self._just_made(secret.encode("utf-8", "replace"))
             found = key.id if key is not None else None
         return found
 

@@ -17,7 +17,7 @@ from pointsman.hub.guarded_calls import GuardedDialect, Watch
 from pointsman.hub.judging import Judges
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import OwnCall
-from pointsman.identity.keys import GUARDS, Key
+from pointsman.identity.keys import GUARDS, Key, member_of
 from pointsman.policy.guard_rules import identity_of, make_rules
 from pointsman.upstream.guard_hook import GuardHook
 
@@ -102,7 +102,9 @@ class Guarding:
         for name in own:
             if name not in self._known:
                 raise GatewayError(Kind.PERMISSION_DENIED, f"this key is bound to a guard that there isn't: '{name}'")
-        bindings = (("workspace", key.workspace_id), ("key", key.id), ("member", key.user_id or ""))
+        bindings = [("workspace", key.workspace_id), ("key", key.id)]
+        if (owner := key.owner) is not None:
+            bindings += (("member", owner), ("member", member_of(key.account_id, owner)))
         names = self._everybody.union(own, *(self._of.get(binding, ()) for binding in bindings))
         return self._together(frozenset(names)) if names else None
 

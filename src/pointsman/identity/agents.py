@@ -9,7 +9,7 @@ import msgspec
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key, KeyService, NewKey
-from pointsman.identity.lockout import Lockout
+from pointsman.identity.lockout import Lockout, source_of
 from pointsman.keyring import Secret
 from pointsman.storage.accounts import AccountRepository, AccountRow, WorkspaceRow
 from pointsman.storage.database import AlreadyExistsError
@@ -45,7 +45,7 @@ class AgentService:
     """Registers agents and changes what they say of themselves.
 
     ``registrations``: how many may register from one address within `WINDOW_SECONDS`; None: none may. ``secret``:
-    what they must know.
+    what they must know; ``guesses`` counts wrong ones, of each address alone.
     """
 
     def __init__(
@@ -55,11 +55,13 @@ class AgentService:
         clock: Clock,
         registrations: Lockout | None,
         secret: Secret | None,
+        guesses: Lockout,
     ) -> None:
         self._accounts = accounts
         self._keys = keys
         self._clock = clock
         self._secret = secret
+        self._guesses = guesses
         self._registrations = registrations
 
     async def find(self, agent_id: str) -> AccountRow | None:
@@ -75,16 +77,24 @@ class AgentService:
 
     async def admit(self, presented: str | None, address: str) -> None:
         """Count a try. Raises GatewayError: UNAUTHENTICATED without the secret, RATE_LIMITED after too many."""
-        wanted = self._secret
-        if wanted is not None and not hmac.compare_digest(wanted.reveal().encode(), (presented or "").encode()):
-            raise GatewayError(Kind.UNAUTHENTICATED, "registration needs the header x-agent-registration-secret")
         registrations = self._registrations
+        if self._secret is not None:
+            await self._check_secret(self._secret, presented or "", address)
         wait = await registrations.try_once(address, "") if registrations is not None else int(WINDOW_SECONDS)
         if wait > 0:
             message = "too many agents were registered; try again later"
             if registrations is None:
                 message = "agents can't register here"
             raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
+
+    async def _check_secret(self, wanted: Secret, presented: str, address: str) -> None:
+        wait = await self._guesses.try_once(address, f"at {source_of(address)}")
+        if wait > 0:
+            message = "too many wrong secrets were sent; try again later"
+            raise GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=wait)
+        if not hmac.compare_digest(wanted.reveal().encode(), presented.encode()):
+            raise GatewayError(Kind.UNAUTHENTICATED, "registration needs the header x-agent-registration-secret")
+        await self._guesses.note_success(address, f"at {source_of(address)}")
 
     async def register(self, words: AgentWords) -> Registered | None:
         """Make an agent's account, workspace and key, all or none; None: somebody has this name already."""

@@ -42,7 +42,7 @@ class KeyNews(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyTable:
-    """Valid keys by digest, ``most`` of them. It changes only where `apply` and `learn` are called.
+    """Valid keys by digest, at most ``most`` of them. It changes only where `apply` and `learn` are called.
 
     ``tokens`` checks what is no key; ``public_origin`` is where browsers reach this server, when that is not what they
     say in ``Host``. While it is ``whole``, what it doesn't know is no key.
@@ -62,7 +62,7 @@ class KeyTable:
         block = pepper.ljust(hashlib.sha256().block_size, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-        self._most = most
+        self.most = most
         self._keys: dict[bytes, Key] = {}
         self._others: dict[bytes, Key] = {}  # those that may not call models, so that those that may pay nothing
         self._held: OrderedDict[str, Known] = OrderedDict()  # by id, oldest first
@@ -108,17 +108,21 @@ class KeyTable:
             for held in (self._keys, self._others, self._held, self._marks, self._seen):
                 held.clear()
             self.whole = news.whole
-        for key_id in news.gone:
-            self._forget(key_id)
+        self.forget(news.gone)
         for known in news.valid:
             if self.whole or known.key.id in self._held:  # others are looked up when somebody presents them
                 self._hold(known)
         self.revision = news.revision
 
+    def forget(self, key_ids: Iterable[str]) -> None:
+        """Know these keys no more."""
+        for key_id in key_ids:
+            self._forget(key_id)
+
     def may_name_guards(self, news: KeyNews) -> bool:
         """Whether any key may name guards once ``news`` are in effect; yes, where not all keys are known."""
         held: Iterable[Known] = () if news.anew else self._held.values()
-        whole = news.whole if news.anew else self.whole and len(self._held) + len(news.valid) <= self._most
+        whole = news.whole if news.anew else self.whole and len(self._held) + len(news.valid) <= self.most
         return not whole or any(GUARDS in known.key.settings for known in (*news.valid, *held))
 
     def learn(self, found: Iterable[Known]) -> None:
@@ -132,7 +136,7 @@ class KeyTable:
         calls = key.role != "management" and not key.disabled
         (self._keys if calls else self._others)[known.digest] = key
         self._held[key.id] = known
-        if len(self._held) > self._most:
+        if len(self._held) > self.most:
             self.whole = False
             self._forget(next(iter(self._held)))
 

@@ -70,6 +70,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return self.user_id or (self.creator_user_id if self.kind == "openrouter" else None)
 
 
+def member_of(account_id: str, user_id: str) -> str:
+    """The name of a person as a member of just this account; the same person's calls for another one have another."""
+    return f"{account_id}/{user_id}"
+
+
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     """What a new credential is to be. ``expires_at`` in us."""
 

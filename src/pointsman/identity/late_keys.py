@@ -61,6 +61,10 @@ class LateKeys:
 
         Raises GatewayError: OVERLOADED, and NOT_READY without a database.
         """
+        await asyncio.shield(self.begin(presented))
+
+    def begin(self, presented: bytes) -> asyncio.Future[None]:
+        """As `learn`, without waiting for it. Raises GatewayError(OVERLOADED)."""
         digest = self.table.digest(presented)
         future = self._waiting.get(digest)
         if future is None:
@@ -70,7 +74,7 @@ class LateKeys:
             future.add_done_callback(_retrieve)
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._run(), name="late keys")
-        await asyncio.shield(future)
+        return future
 
     async def by_id(self, key_id: str) -> Key | None:
         """The valid key with this id. Raises GatewayError(NOT_READY) without a database."""
@@ -97,7 +101,7 @@ class LateKeys:
     async def _run(self) -> None:
         began: dict[bytes, float] = {}
         while self._waiting:
-            batch = list(islice(self._waiting, BATCH))
+            batch = list(islice(self._waiting, min(BATCH, self.table.most)))  # more would push each other out
             revision = self.table.revision
             try:
                 found = await self._source.look_up(batch)

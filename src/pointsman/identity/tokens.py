@@ -68,12 +68,20 @@ class Tokens:
         self._issuers: dict[str, Issuer] = {}
         self._kept: dict[bytes, Kept] = {}
         self._revision: int | None = None  # of the people it knows
+        self._master_keys = master.ids
         self._void: Mapping[str, int | None] = {}
         self._logins: Mapping[tuple[str, str], LoginRow] = _NO_LOGINS
         self.wanted: set[str] = set()  # issuers one of whose tokens named a key that nobody has told yet
 
     async def refresh(self) -> None:
-        """Take note of who may not come in any more, and who is who at other issuers. Raises StorageError."""
+        """Take note of who may not come in any more, who is who at other issuers, and of the master keys.
+
+        Raises StorageError.
+        """
+        if self._master.ids != self._master_keys:  # tokens signed under one that is gone are none, under a new one are
+            self._master_keys = self._master.ids
+            self._issuers.pop(self._settings.token_issuer, None)
+            self._kept.clear()
         revision = await self._users.revision()
         if revision == self._revision:
             return
@@ -81,7 +89,6 @@ class Tokens:
         self._logins = {(row.issuer, row.subject): row for row in await self._users.load_logins()}
         self._kept.clear()
         self._revision = revision
-        self._issuers.pop(self._settings.token_issuer, None)  # the master key may be another one
 
     def set_keys(self, issuer: str, document: Mapping[str, Any]) -> int:
         """Use an issuer's public keys (a JSON Web Key Set, RFC 7517) from now on; gives how many there are.

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pointsman.guard_settings import GuardRuleSettings, GuardSettings
+from pointsman.identity.keys import member_of
 from pointsman.storage.guardrails import BuiltinFilter, ContentFilter, GuardrailRow
 
 PREFIX: Final = "guardrail-"  # before a guardrail's id: the name of its guard
@@ -22,7 +23,7 @@ _ODD: Final = re.compile(r"[^A-Z0-9]+")
 
 def guards_of(rows: Iterable[GuardrailRow], bound: Mapping[str, Iterable[tuple[str, str]]]) -> list[GuardSettings]:
     """A guard for each of these guardrails that has content filters. ``bound`` says by a guardrail's id whose calls it
-    looks at: ``("key", id)`` or ``("workspace", id)``.
+    looks at: ``("key", id)``, ``("member", id)`` or ``("workspace", id)``.
     """
     found = []
     for row in rows:
@@ -33,6 +34,7 @@ def guards_of(rows: Iterable[GuardrailRow], bound: Mapping[str, Iterable[tuple[s
                     name=PREFIX + row.id,
                     workspaces=sorted({subject for scope, subject in subjects if scope == "workspace"}),
                     keys=sorted({subject for scope, subject in subjects if scope == "key"}),
+                    members=sorted({member_of(row.account_id, one) for scope, one in subjects if scope == "member"}),
                     rules=rules,
                 )
             )

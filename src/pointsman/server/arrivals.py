@@ -27,6 +27,20 @@ def known_first(late: LateKeys, exchange: "Exchange", handler: "Handler") -> "Ha
     return arrive
 
 
+def is_looked_up(late: LateKeys | None, headers: dict[bytes, bytes], now_us: int) -> bool:
+    """Whether a head shows what nobody knows here: then a look-up begins, before the body has arrived.
+
+    Raises GatewayError(OVERLOADED).
+    """
+    if late is None or late.table.whole:
+        return False
+    presented = presented_by(headers)
+    if presented is None or late.is_known(presented, now_us):
+        return False
+    late.begin(presented)
+    return True
+
+
 async def stay_known(late: LateKeys | None, exchange: "Exchange", now_us: int) -> None:
     """Before each message of a long connection: its key may have made room for others meanwhile.
 

@@ -26,6 +26,7 @@ from pointsman.policy.limits import Reservation, Rules
 from pointsman.policy.stored_files import FileOwner, StoredFiles
 from pointsman.providers.files import FileFormat
 from pointsman.runner import in_task
+from pointsman.server.arrivals import is_looked_up
 from pointsman.server.exchange import Exchange, own_status
 from pointsman.server.inference import BASES, GEMINI_BASES, MAX_QUERY_MEMBERS, dialect_module, take_query_key
 from pointsman.server.routes import Handler, Router
@@ -137,11 +138,15 @@ class FileRoutes:
                 log.warning("files not swept", reason=str(error))
 
     def body_limit(self, headers: dict[bytes, bytes], query: bytes) -> int | None:
-        """Bytes that an upload may have; None for a stranger's, who gets no more than on any path."""
+        """Bytes that an upload may have; None for a stranger's, who gets no more than on any path.
+
+        A key that is not known here yet counts as good until it was looked up, which the next piece of the body finds.
+        """
+        now = self._gateway.clock.now_us()
         try:
-            authenticate(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us())
+            authenticate(headers, self._gateway.snapshot.keys, now)
         except GatewayError:
-            return None
+            return self.upload_bytes if is_looked_up(self._gateway.late_keys, headers, now) else None
         return self.upload_bytes
 
     def check_size(self, exchange: Exchange) -> None:

@@ -198,6 +198,7 @@ class WorkerLink:
         self._borrowed: dict[int, list[asyncio.Server]] = {}
         self._lending: set[asyncio.Task[None]] = set()
         self._drains: list[Drain] = []
+        self._talks = False
         self._ending = False
         self._host: Host | None = None
         self._channel: Channel
@@ -207,6 +208,7 @@ class WorkerLink:
         """Begin to talk; ``sums`` gives what this worker has counted."""
         self._sums = sums
         self._channel = await Channel.over(self._pair, self._receive, self._on_lost)
+        self._talks = True
 
     @property
     def first(self) -> bool:
@@ -275,7 +277,16 @@ class WorkerLink:
         self._channel.send(Leave())
 
     async def aclose(self) -> None:
-        """Report for the last time and end the talk."""
+        """Report for the last time and end the talk; nothing is said by one that could not even start."""
+        if self._talks:
+            await self._end_talk()
+        else:
+            self._pair.close()
+        for share in self._listeners:
+            for listener in share:
+                listener.close()
+
+    async def _end_talk(self) -> None:
         self._ending = True
         self._channel.send(Report(number=None, sums=self._sums()))
         self._channel.close()
@@ -284,9 +295,6 @@ class WorkerLink:
                 await self._channel.closed.wait()
         except TimeoutError:
             log.warning("the last report may be lost")
-        for share in self._listeners:
-            for listener in share:
-                listener.close()
 
     async def _ask(self, question: Callable[[int], AnyMessage]) -> AnyMessage | None:
         """The answer; None when the supervisor is gone."""

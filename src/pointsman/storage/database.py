@@ -155,7 +155,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             self._translate(error)
 
     @asynccontextmanager
@@ -185,11 +185,13 @@ class Database:
         try:
             async with self._immediate.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             self._translate(error)
 
-    def _translate(self, error: SQLAlchemyError) -> NoReturn:
+    def _translate(self, error: SQLAlchemyError | TimeoutError) -> NoReturn:
         """Raise what callers handle in place of the driver's error."""
+        if isinstance(error, TimeoutError):  # asyncpg's, which SQLAlchemy hands on as it is
+            raise StorageError(f"{self.name}: no answer within {COMMAND_SECONDS:.0f} s") from error
         if isinstance(error, IntegrityError) and _is_duplicate(error):
             raise AlreadyExistsError("a row with this id, name or digest is there already") from error
         refused = isinstance(error, (IntegrityError, DataError))

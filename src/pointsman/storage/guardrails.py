@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.windows import WindowKind
@@ -174,24 +174,14 @@ class GuardrailRepository:
             return {row.id: row for row in rows}, tuple(AssignmentRow(**row._mapping) for row in assigned)
 
     async def reach(self, assignments: Sequence[AssignmentRow]) -> dict[str, set[tuple[str, str]]]:
-        """By guardrail, the keys and workspaces that these assignments come to: ``("key", id)``, ``("workspace", id)``.
-
-        A member's are all keys that count for it, an account's all its workspaces; the first one has the account's id.
+        """By guardrail, whose calls these assignments come to: ``("key", id)``, ``("member", id)``,
+        ``("workspace", id)``. An account's are all its workspaces; the first one has the account's id.
         """
         found = {one.guardrail_id: set[tuple[str, str]]() for one in assignments}
         for one in assignments:
-            if one.scope in ("key", "workspace"):
-                found[one.guardrail_id].add((one.scope, one.subject))
-            elif one.scope == "account":
-                found[one.guardrail_id].add(("workspace", one.subject))
-        of_members = {(one.account_id, one.subject): one.guardrail_id for one in assignments if one.scope == "member"}
+            found[one.guardrail_id].add(("workspace" if one.scope == "account" else one.scope, one.subject))
         of_accounts = {one.subject: one.guardrail_id for one in assignments if one.scope == "account"}
         async with self._database.read() as connection:
-            for some in _parts([person for _, person in of_members]):
-                for row in await connection.execute(_keys_of(some)):
-                    owner = row.user_id or row.creator_user_id
-                    if (guardrail := of_members.get((row.account_id, owner))) is not None:
-                        found[guardrail].add(("key", row.id))
             for some in _parts(list(of_accounts)):
                 own = select(workspaces.c.id, workspaces.c.account_id).where(workspaces.c.account_id.in_(some))
                 for row in await connection.execute(own):
@@ -315,15 +305,6 @@ async def _find(connection: AsyncConnection, account_id: str, guardrail_id: str)
     query = select(guardrails).where(guardrails.c.id == guardrail_id, guardrails.c.account_id == account_id)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _row(row)
-
-
-def _keys_of(people: Sequence[str]) -> Select[Any]:
-    """The keys that count for these people (`identity.keys.Key.owner`)."""
-    keys = tables.keys.c
-    made = (keys.kind == "openrouter") & keys.user_id.is_(None) & keys.creator_user_id.in_(people)
-    return select(keys.id, keys.account_id, keys.user_id, keys.creator_user_id).where(
-        keys.revoked_at.is_(None), made | keys.user_id.in_(people)
-    )
 
 
 def _of(account_id: str, scope: Scope, subjects: Sequence[str]) -> tuple[ColumnElement[bool], ...]:

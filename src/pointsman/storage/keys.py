@@ -101,7 +101,7 @@ _VALID: Final = and_(
     ~exists().where(_ACCOUNTS.id == _TABLE.c.account_id, _ACCOUNTS.disabled),
     ~exists().where(_USERS.id == _TABLE.c.user_id, _USERS.disabled),
 )
-# A process that could not read the database for so long reads all keys anew (app.py).
+# A process that could not read the database for so long reads all keys anew (snapshots.py).
 _ENDED_US: Final = 3_600_000_000
 _MOST_ENDED: Final = 10_000
 _TOUCH: Final = (

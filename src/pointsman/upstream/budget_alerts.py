@@ -27,6 +27,7 @@ from pointsman.upstream.origins import Origin
 LOOK_SECONDS: Final = 0.5
 CALL_SECONDS: Final = 10.0
 CLAIM_US: Final = 60_000_000  # who dies with an alert in hand has it told by another a minute later
+MOST_IN_HAND: Final = 5  # all of them are told before others may take them, however late the webhook is
 FIRST_WAIT_US: Final = 1_000_000
 LONGEST_WAIT_US: Final = 3_600_000_000
 MOST_ATTEMPTS: Final = 30  # a day and more
@@ -65,7 +66,7 @@ class AlertSender:
         """Until ``stop`` is set; an alert in hand is finished, not cancelled."""
         while not stop.is_set():
             try:
-                await self.step()
+                await self.step(stop)
             except StorageError as error:
                 log.warning("budget alerts not sent", reason=str(error))
             try:
@@ -74,10 +75,13 @@ class AlertSender:
             except TimeoutError:
                 pass
 
-    async def step(self) -> int:
-        """Send what is due; gives how many were taken. Raises StorageError."""
+    async def step(self, stop: asyncio.Event | None = None) -> int:
+        """Send what is due, until ``stop`` is set; gives how many were taken. Raises StorageError."""
         now, taken = self._clock.now_us(), 0
-        for row in await self._alerts.claim(now, now + CLAIM_US):
+        for row in await self._alerts.claim(now, now + CLAIM_US, MOST_IN_HAND):
+            if stop is not None and stop.is_set():
+                await self._alerts.end(row, sent_at=None, due_at=now)  # the next start tells it, or another node
+                continue
             if now - row.created_at > STALE_US:
                 self.results["given_up"] += 1
                 await self._alerts.end(row, sent_at=None, due_at=None)

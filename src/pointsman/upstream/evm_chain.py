@@ -43,6 +43,19 @@ class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: _Fault | None = None
 
 
+class _Event(msgspec.Struct, frozen=True, kw_only=True):
+    address: str
+    topics: list[str]
+    data: str
+    index: str = msgspec.field(name="logIndex")
+    transaction_hash: str = msgspec.field(name="transactionHash")
+
+    @property
+    def kind(self) -> list[str]:
+        """Its topics, as they are compared: which event it is, and of whom."""
+        return [topic.lower() for topic in self.topics]
+
+
 class EvmChain:
     """One chain. ``confirmations``: how many blocks, its own included, must stand on a transaction to be believed.
 
@@ -119,9 +132,11 @@ class EvmChain:
             found = await self._by_transaction(row, row.transaction_hash)
             if found is not None:
                 return found
+        # The time first: what is unused in a block from beyond its end stays so.
+        is_over = number((await self.newest()).get("timestamp")) >= row.valid_before
         if await self.is_used(row.asset, row.payer, row.nonce):
             return await self._by_events(row)
-        if number((await self.newest()).get("timestamp")) >= row.valid_before:
+        if is_over:
             return Look(sight=Sight.GONE, reason=EXPIRED)
         return Look(sight=Sight.OPEN)
 
@@ -146,11 +161,12 @@ class EvmChain:
         while first <= newest:
             span = {"fromBlock": hex(first), "toBlock": hex(min(newest, first + MOST_BLOCKS - 1))}
             topics = [[USED, CANCELED], "0x" + word(row.payer), row.nonce]
-            for event in await self.read("eth_getLogs", {"address": row.asset, "topics": topics, **span}):
-                receipt = await self.receipt(str(event["transactionHash"]))
+            wanted = {"address": row.asset, "topics": topics, **span}
+            for event in _events(await self.read("eth_getLogs", wanted)):
+                receipt = await self.receipt(event.transaction_hash)
                 if receipt is not None and has_arrived(receipt, row):
                     return await self._believed(row, receipt)
-                cancelled = event["topics"][0].lower() == CANCELED
+                cancelled = event.kind[:1] == [CANCELED]
                 return Look(sight=Sight.GONE, reason=NONCE_USED if cancelled else TRANSFER_MISMATCH)
             first += MOST_BLOCKS
         return Look(sight=Sight.WAITING)  # this node has the state already, and not yet the events
@@ -165,21 +181,26 @@ def has_arrived(receipt: dict[str, Any], row: PaymentRow) -> bool:
     """Whether a transaction moved just this payment: the authorization's use and, right behind it, the transfer.
 
     Right behind it: in between nothing else could be slipped, so one transfer can't stand for two authorizations.
+    Raises GatewayError for a receipt that is none.
     """
     if number(receipt.get("status")) != 1:
         return False
-    events = [event for event in receipt.get("logs") or () if str(event.get("address")).lower() == row.asset]
+    events = [event for event in _events(receipt.get("logs")) if event.address.lower() == row.asset]
     used = [USED, "0x" + word(row.payer), row.nonce]
     moved = [TRANSFER, "0x" + word(row.payer), "0x" + word(row.pay_to)]
     for event, following in pairwise(events):
-        if _topics(event) == used and _topics(following) == moved:
-            adjacent = number(following.get("logIndex")) == number(event.get("logIndex")) + 1
-            return adjacent and number(following.get("data")) == row.amount_atomic
+        if event.kind == used and following.kind == moved:
+            adjacent = number(following.index) == number(event.index) + 1
+            return adjacent and number(following.data) == row.amount_atomic
     return False
 
 
-def _topics(event: dict[str, Any]) -> list[str]:
-    return [str(topic).lower() for topic in event.get("topics") or ()]
+def _events(told: object) -> list[_Event]:
+    """The events that a node tells. Raises GatewayError when they are none."""
+    try:
+        return msgspec.convert(told, list[_Event])
+    except msgspec.ValidationError:
+        raise GatewayError(Kind.UPSTREAM_ERROR, "the chain's node gave something else than events") from None
 
 
 def node_trouble(error: NodeError) -> GatewayError:

@@ -48,6 +48,8 @@ class Relayer:
         self._clock = clock
         self._seconds = seconds
         self._turn = asyncio.Lock()
+        # One signature at a time: some 10 ms of Python each, and anybody may send wrong ones.
+        self._check = asyncio.Lock()
         self._closing = False
         self._address: str | None = None
 
@@ -60,7 +62,9 @@ class Relayer:
         offer, signed = payment.offer, payment.authorization
         if signed.signature.endswith(evm_signatures.UNDEPLOYED):
             raise PaymentRefused(UNDEPLOYED_WALLET)
-        if await asyncio.to_thread(evm_signatures.signer_of, offer, signed) != signed.payer:
+        async with self._check:
+            signer = await asyncio.to_thread(evm_signatures.signer_of, offer, signed)
+        if signer != signed.payer:
             raise PaymentRefused(INVALID_SIGNATURE)
         asset = offer.asset.lower()
         used, balance = await asyncio.gather(

@@ -71,7 +71,7 @@ class GuardHook:
             raise HookFailed(f"status {answer.status}")
         try:
             judgement = msgspec.json.decode(answer.body, type=Judgement)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise HookFailed("its answer is no judgement") from None
         if judgement.action == "redact" and (judgement.texts is None or len(judgement.texts) != len(texts)):
             raise HookFailed("it redacts, and does not give as many texts as it got")

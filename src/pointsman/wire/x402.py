@@ -35,6 +35,7 @@ MOST_AMOUNT: Final = 2**256
 
 Address = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-fA-F]{40}$")]
 Digits = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,78}$")]
+_MEMBERS: Final = ("x402Version", "scheme", "network", "accepted", "resource", "payload", "extensions")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -123,7 +124,14 @@ def read_payment(version: int, text: str, offer: Offer) -> Payment:
     if shown.x402_version != version:
         raise GatewayError(Kind.INVALID_REQUEST, f"{header}: x402Version must be {version}", param="x402Version")
     _check_choice(shown, offer)
-    return Payment(version=version, offer=offer, authorization=_authorization(shown.payload), document=document)
+    told = _encode(_read_only(document, shown.payload))
+    return Payment(version=version, offer=offer, authorization=_authorization(shown.payload), document=told)
+
+
+def _read_only(document: bytes, payload: ExactPayload) -> dict[str, Any]:
+    """The payment with what was read of it and no more: who settles it must find no other one in it."""
+    told: dict[str, Any] = msgspec.json.decode(document)
+    return {name: payload if name == "payload" else told[name] for name in _MEMBERS if name in told}
 
 
 def _check_choice(shown: PaymentV1 | PaymentV2, offer: Offer) -> None:
@@ -199,7 +207,7 @@ def receipt(payment: Payment, transaction: str, reason: str | None = None) -> st
 
 
 def facilitator_request(payment: Payment) -> bytes:
-    """The body of both of a facilitator's calls; the payment is told as the payer wrote it."""
+    """The body of both of a facilitator's calls."""
     return _encode(
         {
             "x402Version": payment.version,
