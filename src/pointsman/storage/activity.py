@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import func, literal, or_, select
+from sqlalchemy import BigInteger, cast, func, literal, or_, select
 
 from pointsman.storage import tables
 from pointsman.storage.database import Database
@@ -66,7 +66,7 @@ class ActivityRepository:
         """
         async with self._database.read() as connection:
             rows = (await connection.execute(sums_query(wanted, span))).all()
-        return tuple(Activity(*row[:5], *map(int, row[5:])) for row in rows)  # PostgreSQL's sums are decimals
+        return tuple(map(Activity._make, rows))
 
 
 def sums_query(wanted: ActivityFilter, span: Span) -> Any:
@@ -75,7 +75,8 @@ def sums_query(wanted: ActivityFilter, span: Span) -> Any:
     columns = (key_usage_days if by_key else usage_days).c
     groups = [columns.day, columns.model, columns.provider, columns.connection_id]
     workspace = columns.workspace_id if wanted.by_workspace else literal("")
-    query = select(*groups, workspace.label("workspace_id"), *(func.sum(columns[name]) for name in _SUMMED)).where(
+    summed = (cast(func.sum(columns[name]), BigInteger) for name in _SUMMED)  # else PostgreSQL's are decimals
+    query = select(*groups, workspace.label("workspace_id"), *summed).where(
         columns.account_id == wanted.account_id, columns.day >= span.first, columns.day < span.end
     )
     for name in ("key_id", "workspace_id"):
