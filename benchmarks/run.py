@@ -17,7 +17,10 @@ from benchmarks.machine import BenchError
 from benchmarks.measure import Meter, memory_mb, wait_until_settled
 from benchmarks.report import Report, append_record
 from benchmarks.scenarios import Effort, Field
-from benchmarks.targets import Target, require_free_ports, start_mock, start_target, start_tls, targets
+from benchmarks.targets import Target, pointsman, require_free_ports, start_mock, start_target, start_tls, targets
+
+GROWN = "pointsman-grown"
+GROWN_PORT = 23409
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -29,6 +32,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="S", help="seconds of every run")
     parser.add_argument("--only", metavar="A,B", help=f"scenarios: {', '.join(plan.NAMES)}; streams means all of them")
     parser.add_argument("--targets", metavar="A,B", help=f"targets: {', '.join(targets())}, and those of --peers")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="also Pointsman on this data directory, which grows")
     parser.add_argument("--connections", metavar="A,B", help="connections of the requests scenario")
     parser.add_argument("--cores", metavar="A,B", default="0,1", help="core of the target, core of load and upstream")
     parser.add_argument("--favour", action="store_true", help="raise the priority on a busy machine; needs root")
@@ -110,6 +114,8 @@ def _prepare(options: argparse.Namespace, stack: ExitStack) -> tuple[list[Target
     rows = targets()
     if options.peers:
         rows |= peers.install()
+    if options.data is not None:
+        rows[GROWN] = pointsman(GROWN, GROWN_PORT, ("--data-dir", str(options.data.absolute())))
     chosen = [rows[name] for name in _chosen(options.targets, list(rows), list(rows), "target")]
     require_free_ports(chosen)
     scratch = machine.SCRATCH / "run"

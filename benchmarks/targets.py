@@ -130,7 +130,8 @@ def _pointsman_command(scratch: Path, port: int, options: Sequence[str], further
     config = scratch / "pointsman.toml"
     config.write_text("\n".join(parts))
     command = [pointsman_program(), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    return [*command, "--data-dir", str(scratch / f"data-{port}"), "--config", str(config), *options]
+    place = () if "--data-dir" in options else ("--data-dir", str(scratch / f"data-{port}"))
+    return [*command, *place, "--config", str(config), *options]
 
 
 def pointsman(

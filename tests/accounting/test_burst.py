@@ -1,6 +1,7 @@
 """Projection at a high rate: another process does it, each record once, and it ends with its parent."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,13 +127,54 @@ def test_what_the_process_logs_is_not_among_its_reports(sqlite_place: DatabasePl
 def test_a_line_that_is_no_report_ends_nothing(sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     report = msgspec.json.encode(Report(counts=ProjectorCounts(projected=7), lag_bytes=0)).decode()
     lines = ("2026-11-22 12:00:00 [warning] said by somebody", "[]", report, "", "{")
-    program = f"import sys; sys.stdin.readline(); [print(line) for line in {lines!r}]"
-    monkeypatch.setattr(burst, "IN_BACKGROUND", program)
+    program = f"import sys; sys.stdin.readline(); [print(line) for line in {lines!r}]  # %r"
+    monkeypatch.setattr(burst, "PROGRAM", program)
 
     async def story() -> ProjectorCounts:
         return await Burst(sqlite_place.data_dir, None).run(asyncio.Event())
 
     assert asyncio.run(story()) == ProjectorCounts(projected=7)
+
+
+def test_a_process_that_gets_few_turns_goes_on_while_records_wait(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(burst, "ROWS_PER_BATCH", 100)
+    monkeypatch.setattr(burst, "LOW_RATE", 1e9)  # so every rate is low
+    monkeypatch.setattr(burst, "LOW_SECONDS", 0.0)
+    fill(sqlite_place.data_dir / "journal", COUNT).close()
+    order = Order(data_dir=str(sqlite_place.data_dir), database_url=None)
+
+    async def story() -> int:
+        await burst.project(order, asyncio.Event(), background=False)
+        database = sqlite_place.open()
+        try:
+            return len(await stored(database))
+        finally:
+            await database.aclose()
+
+    assert asyncio.run(story()) == COUNT
+
+
+def test_the_process_is_in_the_idle_class_before_its_first_line(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "(__import__('os').sched_getscheduler(0), __import__('os').getpriority(0, 0))"
+    monkeypatch.setattr(burst, "PROGRAM", f"print({told}, flush=True); __import__('sys').stdin.read()  # %r")
+    heard: list[bytes] = []
+    monkeypatch.setattr(burst, "_read_report", heard.append)
+
+    async def story() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(Burst(sqlite_place.data_dir, None).run(stop))
+        async with asyncio.timeout(30):
+            while not heard:  # noqa: ASYNC110 - another process says it
+                await asyncio.sleep(0.01)
+            stop.set()
+            await running
+
+    asyncio.run(story())
+    assert heard == [f"({os.SCHED_IDLE}, 19)\n".encode()]
 
 
 def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ projectors do each other no harm, so nothing depends on the hand-over being clea
 """
 
 import asyncio
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
-from pointsman.accounting.idle import GivingWay, give_way
+from pointsman.accounting.idle import GivingWay, give_way, step_back
 from pointsman.accounting.projector import Projector, ProjectorCounts
 from pointsman.clock import SystemClock
 from pointsman.logs import configure_logging
@@ -25,13 +27,9 @@ INTERVAL_SECONDS: Final = 0.1
 REPORT_SECONDS: Final = 0.25
 ROWS_PER_BATCH: Final = 1000
 LOW_RATE: Final = 500.0  # rows a second below which the serving process does it beside its work
-LOW_SECONDS: Final = 2.0
-# Its imports take half a second of a core: it steps back before them.
-MAIN: Final = "from pointsman.accounting.burst import main; main()"
-IN_BACKGROUND: Final = (
-    "from pointsman.accounting.idle import yield_processor; yield_processor(); "
-    "from pointsman.accounting.burst import main; main(background=True)"
-)
+# Its start takes half a second of a core, which requests feel in the processor's caches: no load needs two of them.
+LOW_SECONDS: Final = 20.0
+PROGRAM: Final = "from pointsman.accounting.burst import main; main(background=%r)"
 STEPS_BETWEEN_TURNS: Final = 500  # of SQLite's machine, some 40 us: then it gives way
 URGENT_BYTES: Final = 256 * 1024 * 1024  # of waiting journal: from here on projecting is as important as serving
 log = structlog.get_logger(__name__)
@@ -65,34 +63,54 @@ class Burst:
         Raises OSError when it can't start.
         """
         urgent, self._urgent = self._urgent, False
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", MAIN if urgent else IN_BACKGROUND),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        process = _start(background=not urgent)
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipes to the projecting process")
-        process.stdin.write(msgspec.json.encode(self._order) + b"\n")
+        orders, counts = process.stdin, ProjectorCounts()
+        orders.write(msgspec.json.encode(self._order) + b"\n")
+        orders.flush()
+        lines = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), process.stdout
+        )
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: process.stdin.close() if process.stdin is not None else None)
-        counts = ProjectorCounts()
+        stopping.add_done_callback(lambda _: orders.close())
         try:
-            async for line in process.stdout:
+            async for line in lines:
                 report = _read_report(line)
                 if report is None:
                     continue
                 counts, self.lag_bytes = report.counts, report.lag_bytes
                 if not urgent and report.lag_bytes > URGENT_BYTES:
                     self._urgent = True  # the next process, at once: this one can't raise itself
-                    process.stdin.close()
-            await process.wait()
+                    orders.close()
+        except BaseException:
+            process.kill()
+            raise
         finally:
             stopping.cancel()
-            process.stdin.close()
+            orders.close()
+            pipe.close()
             self.lag_bytes = None
-            if process.returncode is None:
-                process.kill()
         return counts
+
+
+def _start(*, background: bool) -> subprocess.Popen[bytes]:
+    """The process, with its priority; a thread of its own takes note of its end. Raises OSError.
+
+    Not by the event loop, which would give the new process some turns before it could be told to step back. And the
+    loop must not wait for its end either, not even for a moment: Linux clears away an ended process' entries in /proc
+    while its parent asks for it, together with its threads, which may be of the idle class and get no turn meanwhile.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", PROGRAM % background],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    if background:
+        step_back(process.pid)
+    threading.Thread(target=process.wait, name="end of the projecting process", daemon=True).start()
+    return process
 
 
 def _read_report(line: bytes) -> Report | None:
@@ -122,7 +140,8 @@ async def project(order: Order, ended: asyncio.Event, *, background: bool) -> No
                 await asyncio.sleep(INTERVAL_SECONDS)
             now = clock.monotonic()
             rate += (rows / max(now - begin, 1e-3) - rate) * min(1.0, now - begin)  # a mean over about a second
-            low_since = low_since if rate < LOW_RATE else now
+            if rate >= LOW_RATE or rows == ROWS_PER_BATCH:  # it may be slow since it gets no turn
+                low_since = now
             if now - reported > REPORT_SECONDS:
                 reported = now
                 _report(projector)

@@ -35,8 +35,8 @@ _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
 _PLANS_AT_ONCE: Final = 5_000
 _BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requests a second
-# What waits behind a full batch at a few thousand a second, some 400 records. The first batches of such a rate were
-# the longest waits that its requests had: each takes 7 ms of the event loop, in slices, and its thread's turns beside.
+# What waits at a few thousand a second, some 400 records. The first batches of such a rate were the longest waits that
+# its requests had: each takes 7 ms of the event loop, in slices, and its thread's turns beside.
 FAR_BEHIND_BYTES: Final = 192 * 1024
 _REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
@@ -146,10 +146,16 @@ class Projector:
         After a full batch it rests four times as long as the batch took: requests come first, the journal can wait.
         """
         pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
+        begun = False  # a batch comes first, which tells whether the database can be written at all
         while not self._stopping.is_set():
             begin = self._clock.monotonic()
             try:
+                if self._high_rate is not None and begun and self._is_behind():
+                    begun = False
+                    await self._hand_over(self._high_rate)
+                    continue
                 batch = await self._project()
+                begun = True
                 if self.budgets.ended and batch.room() > 0:
                     await self.release()
                 if self._clock.monotonic() >= prune_at:
@@ -162,17 +168,12 @@ class Projector:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
-                if self._high_rate is not None and self._is_behind(batch):
-                    await self._hand_over(self._high_rate)
-                    continue
+                self._full_batches = 0 if batch.room() > 0 else self._full_batches + 1
                 spent = self._clock.monotonic() - begin
                 await rest(self._stopping, interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
 
-    def _is_behind(self, batch: _Batch) -> bool:
+    def _is_behind(self) -> bool:
         """Whether records come faster than they should be projected beside requests."""
-        self._full_batches = 0 if batch.room() > 0 else self._full_batches + 1
-        if not self._full_batches:
-            return False
         return self._full_batches >= _BURST_BATCHES or self.lag().bytes > FAR_BEHIND_BYTES
 
     async def _hand_over(self, high_rate: HighRate) -> None:
