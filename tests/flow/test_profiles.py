@@ -13,6 +13,7 @@ import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.testing import Behaviour, NotDiamond, OpenAIChat, RunningSimulator, running_simulator
+from scripted_upstream import running_upstream
 
 SIMPLE = "What is the capital of France?"
 MEDIUM = "Write a short email to my landlord that asks for a repair of the heating."
@@ -330,6 +331,22 @@ def test_a_silent_or_failing_notdiamond_costs_its_deadline_and_then_rests(
             assert len(service.requests) == 3
             site.chat("cheap", SIMPLE)
             assert len(service.requests) == 3, "it rests"
+
+
+@pytest.mark.parametrize("odd", [b'{"session_id":"\xff"}', b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", b"", b"[]"])
+def test_an_answer_of_notdiamond_that_can_not_be_read_costs_nothing_but_its_choice(
+    upstream: RunningSimulator, tmp_path: Path, odd: bytes
+) -> None:
+    with running_upstream() as service:
+        service.script = lambda number, sent: [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(odd) + odd]
+        profiles = {
+            "notdiamond": {"api_key": "nd-key", "base_url": service.base_url.removesuffix("/v1"), "timeout_ms": 5000}
+        }
+        document = settings(upstream, profiles=profiles)
+        document["facts"] = [dict(row, prompt=0.1, completion=0.1) for row in FACTS]
+        with running_gateway(tmp_path, document) as gateway:
+            assert Site(gateway, upstream).chat("cheap", SIMPLE).headers[P + "routing-intelligence"] == "local"
+            assert "an answer that can't be read" in gateway.log_text()
 
 
 def test_openais_sdk_takes_the_answers(site: Site) -> None:

@@ -77,6 +77,16 @@ def part(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
+@pytest.mark.parametrize("place", [0, 1], ids=["header", "claims"])
+@pytest.mark.parametrize(
+    "odd", [b"[" * 3000 + b"]" * 3000, b'{"alg":' + b"[" * 3000 + b"]" * 3000 + b"}", b'"\xff"', b'{"iss":"\xff"}']
+)
+def test_a_token_of_odd_json_is_no_token_and_no_fault(users: UserRepository, place: int, odd: bytes) -> None:
+    parts = [part({"alg": "RS256", "kid": "rsa-1"}), part(CLAIMS), "c2ln"]
+    parts[place] = base64.urlsafe_b64encode(odd).rstrip(b"=").decode()
+    assert checker(users).verify(".".join(parts).encode(), NOW_US) is None
+
+
 @pytest.mark.parametrize("algorithm", ["HS256", "Ed25519"])
 def test_our_own_token_speaks_for_its_person_until_it_ends(users: UserRepository, algorithm: str) -> None:
     tokens = checker(users, token_algorithm=algorithm, token_seconds=60)

@@ -123,7 +123,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         name, _, value = pair.partition("=")
         try:
             found[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             found[name] = value
     return found
 

@@ -136,7 +136,7 @@ class AuditTrail:
         """What this data directory knows of the log's end; None when nothing was written from here. Raises OSError."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=KnownEnd)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def _link(self, sequence: int, previous: bytes, entry: Entry) -> tuple[Link, Head]:

@@ -374,7 +374,7 @@ class _Child:
             )
         try:
             announcement = msgspec.json.decode(line, type=Announcement)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _StartFailed(_Failure(f"{self._program.noun}'s process announced something unreadable.")) from error
         if announcement.refusal is not None:
             raise _StartFailed(_Failure(self._program.remedies[announcement.refusal], waiting_helps=False))

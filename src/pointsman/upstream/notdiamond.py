@@ -119,7 +119,7 @@ class NotDiamond:
             raise _UnfitError(f"status {answer.status}")
         try:
             selected = _decode(answer.body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _UnfitError("an answer that can't be read") from None
         request_id = answer.headers.get(b"x-request-id")
         return selected, request_id.decode("latin-1") if request_id is not None else None

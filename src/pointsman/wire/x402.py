@@ -6,7 +6,7 @@ Version 1 has the challenge in the body and ``X-PAYMENT``; version 2 has base64 
 
 import base64
 import binascii
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from pointsman.canonical.payments import (
 )
 from pointsman.errors import GatewayError, Kind
 from pointsman.wire.json_faults import describe
+
+Form = TypeVar("Form")
 
 REQUEST_HEADERS: Final = {1: "x-payment", 2: "payment-signature"}
 RESPONSE_HEADERS: Final = {1: "x-payment-response", 2: "payment-response"}
@@ -112,25 +114,27 @@ def read_payment(version: int, text: str, offer: Offer) -> Payment:
         document = b""
     if not document:
         raise GatewayError(Kind.INVALID_REQUEST, f"{header} must be base64 of a JSON object", param=header)
+    shown: PaymentV1 | PaymentV2
+    shown = _decoded(document, PaymentV1, header) if version == 1 else _decoded(document, PaymentV2, header)
+    if shown.x402_version != version:
+        raise GatewayError(Kind.INVALID_REQUEST, f"{header}: x402Version must be {version}", param="x402Version")
+    _check_choice(shown, offer)
+    told = _encode(_read_only(_decoded(document, dict[str, Any], header), shown.payload))
+    return Payment(version=version, offer=offer, authorization=_authorization(shown.payload), document=told)
+
+
+def _decoded(document: bytes, form: type[Form], header: str) -> Form:
+    """A payment's JSON as one of its forms. Raises GatewayError(INVALID_REQUEST) for what can't be read."""
     try:
-        if version == 1:
-            shown: PaymentV1 | PaymentV2 = msgspec.json.decode(document, type=PaymentV1)
-        else:
-            shown = msgspec.json.decode(document, type=PaymentV2)
+        return msgspec.json.decode(document, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = describe(error, document)
         message = f"{header}: {fault.message}"
         raise GatewayError(Kind.INVALID_REQUEST, message, param=fault.param or header) from None
-    if shown.x402_version != version:
-        raise GatewayError(Kind.INVALID_REQUEST, f"{header}: x402Version must be {version}", param="x402Version")
-    _check_choice(shown, offer)
-    told = _encode(_read_only(document, shown.payload))
-    return Payment(version=version, offer=offer, authorization=_authorization(shown.payload), document=told)
 
 
-def _read_only(document: bytes, payload: ExactPayload) -> dict[str, Any]:
+def _read_only(told: dict[str, Any], payload: ExactPayload) -> dict[str, Any]:
     """The payment with what was read of it and no more: who settles it must find no other one in it."""
-    told: dict[str, Any] = msgspec.json.decode(document)
     return {name: payload if name == "payload" else told[name] for name in _MEMBERS if name in told}
 
 
