@@ -112,5 +112,5 @@ def test_anything_else_is_refused_in_words_of_ours(version: int, text: str) -> N
 @pytest.mark.parametrize("odd", [b'"\xff"', b"[" * 2000 + b"]" * 2000], ids=["no_utf8", "deep"])
 def test_a_payment_that_can_not_be_read_whole_is_refused_in_what_it_adds_too(version: int, odd: bytes) -> None:
     document = json.dumps(SHOWN[version]).encode()[:-1] + b',"resource":' + odd + b"}"
-    with pytest.raises(GatewayError, match="payment|PAYMENT"):
+    with pytest.raises(GatewayError, match=r"(?i)payment"):
         read_payment(version, base64.b64encode(document).decode(), OFFER)
