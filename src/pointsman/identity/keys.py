@@ -18,8 +18,9 @@ from pointsman.identity.credentials import fingerprint_of, hint_of, kind_of, new
 from pointsman.keyring import MasterKey, Secret
 from pointsman.storage.accounts import DEFAULT
 from pointsman.storage.budgets import BudgetRow
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.database import AlreadyExistsError
-from pointsman.storage.keys import NO_SETTINGS, CredentialKind, KeyFilter, KeyRepository, KeyRow, Role
+from pointsman.storage.keys import NO_SETTINGS, CredentialKind, KeyFilter, KeyRepository, KeyRoom, KeyRow, Role
 
 PEPPER_PURPOSE: Final = "api-key-pepper"
 MINIMUM_LENGTH: Final = 32
@@ -150,9 +151,9 @@ class KeyService:
         row, secret = self.draw(new, secret)
         return await self.store(row), secret
 
-    async def store(self, row: KeyRow) -> KeyRow:
-        """Store what `draw` gave, with its revision. Raises AlreadyExistsError."""
-        return msgspec.structs.replace(row, revision=await self._keys.add(row))
+    async def store(self, row: KeyRow, room: KeyRoom | None = None) -> KeyRow:
+        """Store what `draw` gave, with its revision, if there is ``room``. Raises AlreadyExistsError, TooManyError."""
+        return msgspec.structs.replace(row, revision=await self._keys.add(row, room))
 
     def draw(self, new: NewKey, secret: Secret | None = None) -> tuple[KeyRow, Secret]:
         """A new credential that is not stored yet: for who stores it together with something else. As `issue`."""
@@ -283,9 +284,14 @@ class KeyService:
                 except AlreadyExistsError:
                     pass  # another node that starts at the same time was first
             return None
-        if await self._keys.has_admin(self._clock.now_us()):
+        now = self._clock.now_us()
+        if await self._keys.has_admin(now):
             return None
-        row, secret = await self.create(BOOTSTRAP_NAME, "admin")
+        row, secret = self.draw(NewKey(name=BOOTSTRAP_NAME, role="admin"))
+        try:
+            await self.store(row, KeyRoom(among=KeyFilter(roles=("admin",), valid_at=now), most=1))
+        except TooManyError:
+            return None  # another process that starts at the same time was first, and shows its key
         self.first_made = row.id
         return secret
 

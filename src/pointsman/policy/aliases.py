@@ -7,6 +7,7 @@ import msgspec
 from pointsman.clock import Clock
 from pointsman.settings import ModelSettings
 from pointsman.storage.aliases import AliasRepository, AliasRow
+from pointsman.storage.configuration import TooManyError
 
 MAX_ALIASES: Final = 2000
 MAX_NAME: Final = 200
@@ -65,10 +66,11 @@ class AliasService:
             raise AliasRefusedError("target", "is the name itself")
         if name in self._file:
             raise AliasRefusedError("name", "is declared in the configuration file; change it there")
-        rows = await self._repository.list()
-        if len(rows) >= MAX_ALIASES and name not in {row.name for row in rows}:
-            raise AliasRefusedError("name", f"there are {MAX_ALIASES} aliases already")
-        return await self._repository.put(AliasRow(name=name, target=target, created_at=self._clock.now_us()))
+        row = AliasRow(name=name, target=target, created_at=self._clock.now_us())
+        try:
+            return await self._repository.put(row, MAX_ALIASES)
+        except TooManyError:
+            raise AliasRefusedError("name", f"there are {MAX_ALIASES} aliases already") from None
 
     async def remove(self, name: str) -> int:
         """Delete an alias; gives the configuration revision. Raises AliasNotFoundError, AliasRefusedError."""

@@ -14,6 +14,7 @@ from pointsman.routing.combo_shapes import InvalidFieldsError, check_chain, docu
 from pointsman.routing.combos import REF, Combo, ComboBook, Entry, nesting_problem
 from pointsman.settings import ComboSettings
 from pointsman.storage.combos import ChainRow, ComboRepository, ComboRow
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.database import AlreadyExistsError
 
 DEFAULTS: Final = "comboDefaults"
@@ -71,15 +72,15 @@ class ComboService:
         """
         document = document_of(body)
         rows = await self._repository.list()
-        if len(rows) >= MAX_COMBOS:
-            raise ComboRefusedError(f"there are {MAX_COMBOS} combos already")
         now = self._clock.now_us()
         row = _row_of(str(uuid.uuid4()), document, now, now)
         await self._check(row, rows)
         try:
-            revision = await self._repository.add(row)
+            revision = await self._repository.add(row, MAX_COMBOS)
         except AlreadyExistsError:
             raise ComboRefusedError("Combo name already exists") from None
+        except TooManyError:
+            raise ComboRefusedError(f"there are {MAX_COMBOS} combos already") from None
         return await self.find(row.id), revision
 
     async def change(self, combo_id: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -148,11 +149,11 @@ class ComboService:
     async def set_chain(self, body: Mapping[str, Any]) -> int:
         """Store a model's chain. Raises InvalidFieldsError, ComboRefusedError."""
         chain = check_chain(body)
-        known = await self.chains()
-        if body["model"] not in known and len(known) >= MAX_CHAINS:
-            raise ComboRefusedError(f"there are {MAX_CHAINS} fallback chains already")
         row = ChainRow(model=body["model"], chain=chain, updated_at=self._clock.now_us())
-        return await self._repository.set_chain(row)
+        try:
+            return await self._repository.set_chain(row, MAX_CHAINS)
+        except TooManyError:
+            raise ComboRefusedError(f"there are {MAX_CHAINS} fallback chains already") from None
 
     async def remove_chain(self, model: str) -> int | None:
         """Delete a model's chain. None: it has none."""

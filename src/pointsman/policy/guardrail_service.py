@@ -11,6 +11,7 @@ from pointsman.identity.keys import Key
 from pointsman.policy.guardrail_contents import guards_of
 from pointsman.policy.guardrails import GuardrailTable
 from pointsman.storage.accounts import AccountRepository
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.guardrails import (
     AssignmentRow,
     Change,
@@ -39,10 +40,10 @@ class GuardrailService:
         """
         if row.workspace_id is not None and row.workspace_id != caller.workspace_id:
             await self._check_workspace(row.account_id, row.workspace_id)
-        _, total = await self._rows.list_page(row.account_id, None, 1, 0)
-        if total >= MAX_GUARDRAILS:
-            raise _wrong("name", f"can't be given: there are {MAX_GUARDRAILS} guardrails already")
-        return row, await self._rows.add(row)
+        try:
+            return row, await self._rows.add(row, MAX_GUARDRAILS)
+        except TooManyError:
+            raise _wrong("name", f"can't be given: there are {MAX_GUARDRAILS} guardrails already") from None
 
     def draw(self, caller: Key, name: str, workspace_id: str | None = None) -> GuardrailRow:
         """A guardrail of the caller's account that says nothing yet, and is not stored."""

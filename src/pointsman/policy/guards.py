@@ -15,6 +15,8 @@ from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.guard_settings import GuardRuleSettings, GuardSettings
 from pointsman.keyring import MasterKey, Secret
 from pointsman.settings import Environment
+from pointsman.storage.configuration import TooManyError
+from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.guards import GuardRepository, GuardRow
 from pointsman.wire.json_faults import describe
 
@@ -81,14 +83,16 @@ class GuardService:
         Raises GatewayError: INVALID_REQUEST that names the field at fault, with status 409 for a name that is taken.
         """
         guard, secrets = await asyncio.to_thread(checked, body, {})  # many patterns take a while to compile
-        rows = await self._repository.list()
-        if guard.name in self._declared or any(row.name == guard.name for row in rows):
-            raise _conflict(f"there is a guard '{guard.name}' already")
-        if len(rows) >= MAX_GUARDS:
-            raise _invalid("name", f"there are {MAX_GUARDS} guards already")
         now = self._clock.now_us()
         row = self._row(guard, secrets, now, now)
-        return self._shown(row), await self._repository.add(row)
+        try:
+            if guard.name in self._declared:
+                raise AlreadyExistsError
+            return self._shown(row), await self._repository.add(row, MAX_GUARDS)
+        except AlreadyExistsError:
+            raise _conflict(f"there is a guard '{guard.name}' already") from None
+        except TooManyError:
+            raise _invalid("name", f"there are {MAX_GUARDS} guards already") from None
 
     async def change(self, name: str, changes: Mapping[str, Any]) -> tuple[Shown, int]:
         """Replace some members of a stored guard. A webhook that is given without a secret keeps the one that the rule

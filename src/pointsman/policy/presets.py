@@ -10,6 +10,7 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.presets import CHAT, PARAMETERS, Preset, Presets
 from pointsman.routing.wishes import read_wishes
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.presets import PresetRepository, PresetRow
 
 MAX_PRESETS: Final = 1000
@@ -58,13 +59,14 @@ class PresetService:
             raise _invalid("slug", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last")
         preset = checked(body)
         rows = {row.slug: row for row in await self._repository.list()}
-        if slug not in rows and len(rows) >= MAX_PRESETS:
-            raise _invalid("slug", f"there are {MAX_PRESETS} presets already")
         now = self._clock.now_us()
         created = rows[slug].created_at if slug in rows else now
         document = msgspec.to_builtins(preset)
         row = PresetRow(slug=slug, document=document, created_at=created, updated_at=now)
-        return row, await self._repository.put(row)
+        try:
+            return row, await self._repository.put(row, MAX_PRESETS)
+        except TooManyError:
+            raise _invalid("slug", f"there are {MAX_PRESETS} presets already") from None
 
     async def remove(self, slug: str) -> int:
         """Delete a preset; gives the configuration revision. Raises GatewayError(NOT_FOUND)."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
@@ -32,12 +32,18 @@ class AliasRepository:
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
             return await configuration.bump(connection)
 
-    async def put(self, row: AliasRow) -> int:
-        """Store an alias in place of one of its name; gives the new configuration revision. Raises StorageError."""
+    async def put(self, row: AliasRow, most: int | None = None) -> int:
+        """Store an alias in place of one of its name; gives the new configuration revision.
+
+        Raises StorageError, TooManyError for a new one when there are ``most``.
+        """
         async with self._database.write() as connection:
-            await connection.execute(delete(_TABLE).where(_TABLE.c.name == row.name))
+            gone = await connection.execute(delete(_TABLE).where(_TABLE.c.name == row.name))
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            if not gone.rowcount:
+                await configuration.keep_within(connection, select(func.count()).select_from(_TABLE), most)
+            return revision
 
     async def list(self) -> tuple[AliasRow, ...]:
         """Every alias by name."""

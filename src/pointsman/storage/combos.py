@@ -40,13 +40,17 @@ class ComboRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: ComboRow) -> int:
-        """Store a new combo behind all others. Raises AlreadyExistsError for a known id or name."""
+    async def add(self, row: ComboRow, most: int | None = None) -> int:
+        """Store a new combo behind all others. Raises AlreadyExistsError for a known id or name, TooManyError for more
+        than ``most``.
+        """
         async with self._database.write() as connection:
             last = select(func.coalesce(func.max(_COMBOS.c.sort_order), 0))
             place = int((await connection.execute(last)).scalar_one()) + 1
             await connection.execute(insert(_COMBOS), _values(msgspec.structs.replace(row, sort_order=place)))
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            await configuration.keep_within(connection, select(func.count()).select_from(_COMBOS), most)
+            return revision
 
     async def replace(self, row: ComboRow) -> int | None:
         """Change everything but the id and ``created_at``. None: no such combo. Raises AlreadyExistsError."""
@@ -107,13 +111,16 @@ class ComboRepository:
                 for row in found
             )
 
-    async def set_chain(self, row: ChainRow) -> int:
-        """Store a chain in place of the model's older one."""
+    async def set_chain(self, row: ChainRow, most: int | None = None) -> int:
+        """Store a chain in place of the model's older one. Raises TooManyError for a new one beside ``most``."""
         async with self._database.write() as connection:
-            await connection.execute(delete(_CHAINS).where(_CHAINS.c.model == row.model))
+            gone = await connection.execute(delete(_CHAINS).where(_CHAINS.c.model == row.model))
             values = {**msgspec.structs.asdict(row), "chain": msgspec.json.encode(row.chain).decode()}
             await connection.execute(insert(_CHAINS), values)
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            if not gone.rowcount:
+                await configuration.keep_within(connection, select(func.count()).select_from(_CHAINS), most)
+            return revision
 
     async def remove_chain(self, model: str) -> int | None:
         """Delete a chain. None: the model has none."""

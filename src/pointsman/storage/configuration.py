@@ -1,8 +1,8 @@
 """The configuration's revision: one number that tells every process whether its snapshot in memory is old."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.storage import tables
@@ -11,6 +11,10 @@ from pointsman.storage.database import Database
 Part = Literal["people_revision", "budgets_revision"]
 _TABLE: Final = tables.configuration
 _NEXT: Final = _TABLE.c.revision + 1
+
+
+class TooManyError(Exception):
+    """There are as many rows of a kind as there may be."""
 
 
 class ConfigurationRepository:
@@ -37,3 +41,14 @@ async def bump(connection: AsyncConnection, part: Part | None = None) -> int:
 async def revision_of(connection: AsyncConnection, part: Part) -> int:
     """The revision at which a part changed last."""
     return int((await connection.execute(select(_TABLE.c[part]))).scalar_one())
+
+
+async def keep_within(connection: AsyncConnection, count: Select[Any], most: int | None) -> None:
+    """Raises TooManyError, which rolls the caller's transaction back, when ``count`` gives more than ``most``. None: any
+    number is well.
+
+    Exact for any number of processes if it is called behind `bump` and what was added: whoever adds waits there for
+    the other's commit.
+    """
+    if most is not None and int((await connection.execute(count)).scalar_one()) > most:
+        raise TooManyError

@@ -109,11 +109,14 @@ class GuardrailRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: GuardrailRow) -> int:
-        """Store a new one."""
+    async def add(self, row: GuardrailRow, most: int | None = None) -> int:
+        """Store a new one. Raises TooManyError when its account has ``most`` already."""
+        count = select(func.count()).select_from(guardrails).where(guardrails.c.account_id == row.account_id)
         async with self._database.write() as connection:
             await connection.execute(insert(guardrails), _values(row))
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            await configuration.keep_within(connection, count, most)
+            return revision
 
     async def find(self, account_id: str, guardrail_id: str) -> GuardrailRow | None:
         """The account's guardrail with this id; another account's is not found."""

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, insert, select, update
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, func, insert, select, update
 
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
@@ -47,11 +47,13 @@ class GuardRepository:
             found = await connection.execute(select(_TABLE).order_by(_TABLE.c.name))
             return tuple(GuardRow(**{**row._mapping, "document": msgspec.json.decode(row.document)}) for row in found)
 
-    async def add(self, row: GuardRow) -> int:
-        """Store a new guard. Raises AlreadyExistsError for a name that is taken."""
+    async def add(self, row: GuardRow, most: int | None = None) -> int:
+        """Store a new guard. Raises AlreadyExistsError for a name that is taken, TooManyError beside ``most``."""
         async with self._database.write() as connection:
             await connection.execute(insert(_TABLE), _values(row))
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            await configuration.keep_within(connection, select(func.count()).select_from(_TABLE), most)
+            return revision
 
     async def replace(self, row: GuardRow, known_at: int) -> int | None:
         """Change a guard. None: there is none of its name that was changed last at ``known_at``."""

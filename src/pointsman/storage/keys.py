@@ -91,6 +91,13 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
     valid_at: int | None = None
 
 
+class KeyRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of these there may be at most, with the one that is added."""
+
+    among: KeyFilter
+    most: int
+
+
 _TABLE: Final = tables.keys
 _JSON_COLUMNS: Final = ("scopes", "settings")
 # Neither revoked nor of a disabled account or user.
@@ -118,10 +125,16 @@ class KeyRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: KeyRow) -> int:
-        """Store a new one; gives the new configuration revision. Raises AlreadyExistsError for a known id or digest."""
+    async def add(self, row: KeyRow, room: KeyRoom | None = None) -> int:
+        """Store a new one if there is room for it; gives the new configuration revision.
+
+        Raises AlreadyExistsError for a known id or digest, TooManyError.
+        """
         async with self._database.write() as connection:
-            return await insert_key(connection, row)
+            revision = await insert_key(connection, row)
+            if room is not None:
+                await configuration.keep_within(connection, count_query(room.among), room.most)
+            return revision
 
     async def count_all(self) -> int:
         """How many credentials but sessions there are, also revoked and expired ones."""

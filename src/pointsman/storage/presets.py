@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
@@ -41,13 +41,16 @@ class PresetRepository:
                 for row in found
             )
 
-    async def put(self, row: PresetRow) -> int:
-        """Store a preset in place of one of its slug."""
+    async def put(self, row: PresetRow, most: int | None = None) -> int:
+        """Store a preset in place of one of its slug. Raises TooManyError for a new one when there are ``most``."""
         values = {**msgspec.structs.asdict(row), "document": msgspec.json.encode(row.document).decode()}
         async with self._database.write() as connection:
-            await connection.execute(delete(_TABLE).where(_TABLE.c.slug == row.slug))
+            gone = await connection.execute(delete(_TABLE).where(_TABLE.c.slug == row.slug))
             await connection.execute(insert(_TABLE), values)
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            if not gone.rowcount:
+                await configuration.keep_within(connection, select(func.count()).select_from(_TABLE), most)
+            return revision
 
     async def remove(self, slug: str) -> int | None:
         """Delete a preset. None: there is none."""

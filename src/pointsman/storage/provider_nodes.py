@@ -3,7 +3,7 @@
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from pointsman.storage import configuration, tables
 from pointsman.storage.database import Database
@@ -33,11 +33,16 @@ class ProviderNodeRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: ProviderNodeRow) -> int:
-        """Store a new node; gives the new revision. Raises AlreadyExistsError for a known id or prefix."""
+    async def add(self, row: ProviderNodeRow, most: int | None = None) -> int:
+        """Store a new node; gives the new revision.
+
+        Raises AlreadyExistsError for a known id or prefix, TooManyError beside ``most``.
+        """
         async with self._database.write() as connection:
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
-            return await configuration.bump(connection)
+            revision = await configuration.bump(connection)
+            await configuration.keep_within(connection, select(func.count()).select_from(_TABLE), most)
+            return revision
 
     async def replace(self, row: ProviderNodeRow) -> int | None:
         """Change everything but id and ``created_at``; None: no such node. Raises AlreadyExistsError for a prefix."""

@@ -9,6 +9,7 @@ import msgspec
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.settings import check_connection
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.provider_nodes import ProviderNodeRepository, ProviderNodeRow
 from pointsman.upstream.connections import ConnectionInfo, ConnectionService
@@ -64,9 +65,10 @@ class ProviderNodeService:
         row = ProviderNodeRow(id=new_id(fields["type"], fields["api_type"]), created_at=now, updated_at=now, **fields)
         check_node(row, allow_private=allow_private)
         await self._refuse_taken(row)
-        if len(await self._repository.list()) >= MAX_NODES:
-            raise ConfigError(f"node: there are {MAX_NODES} already; remove one first")
-        return row, await self._repository.add(row)
+        try:
+            return row, await self._repository.add(row, MAX_NODES)
+        except TooManyError:
+            raise ConfigError(f"node: there are {MAX_NODES} already; remove one first") from None
 
     async def update(self, node_id: str, fields: dict[str, Any], *, allow_private: bool) -> tuple[ProviderNodeRow, int]:
         """Change a node and every connection of it; gives it with the new revision.

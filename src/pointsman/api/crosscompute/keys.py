@@ -19,7 +19,8 @@ from pointsman.keyring import Secret
 from pointsman.policy.authorization import check_subset
 from pointsman.policy.budget_service import MAX_NANO, BudgetService
 from pointsman.storage.budgets import BudgetRow
-from pointsman.storage.keys import KeyFilter, KeyRow
+from pointsman.storage.configuration import TooManyError
+from pointsman.storage.keys import KeyFilter, KeyRoom, KeyRow
 
 DEFAULT_LABEL: Final = "Default"
 MAX_LABEL: Final = 100  # of a key's name
@@ -66,17 +67,25 @@ class CrossComputeKeys:
         if quota is not None and (nano is None or nano > MOST_QUOTA):
             message = "'quotaCredits' must be a number from 0 with at most five decimals"
             raise GatewayError(Kind.INVALID_REQUEST, message, param="quotaCredits")
-        if await self.count(key.account_id) >= MAX_KEYS:
-            raise GatewayError(Kind.INVALID_REQUEST, f"an account has at most {MAX_KEYS} keys")
-        shown, secret = await self.make(key, label, nano)
+        try:
+            shown, secret = await self.make(key, label, nano)
+        except TooManyError:
+            raise GatewayError(Kind.INVALID_REQUEST, f"an account has at most {MAX_KEYS} keys") from None
         return tell({"key": shown, "apiKey": secret.reveal()})
 
     async def count(self, account_id: str) -> int:
         """How many keys of this kind an account has, stopped ones too."""
         return await self._keys.count(_mine(account_id))
 
-    async def make(self, creator: Key, label: str, quota: int | None) -> tuple[dict[str, Any], Secret]:
-        """A new key of the creator's account, as it is shown, and its secret. ``quota`` in nano-USD."""
+    async def make(
+        self, creator: Key, label: str, quota: int | None, most: int = MAX_KEYS
+    ) -> tuple[dict[str, Any], Secret]:
+        """A new key of the creator's account, as it is shown, and its secret. ``quota`` in nano-USD.
+
+        Raises TooManyError when the account has ``most`` already, whoever asks at the same time.
+        """
+        if await self.count(creator.account_id) >= most:
+            raise TooManyError
         wanted = NewKey(
             name=label,
             kind="crosscompute",
@@ -89,8 +98,12 @@ class CrossComputeKeys:
         row, secret = self._keys.draw(wanted)
         # The budget first: a key without it would have no bound until it came.
         limit, hard = (NO_QUOTA, False) if quota is None else (quota, True)
-        await self._budgets.set("key", row.id, limit, hard=hard, source=SOURCE)
-        stored = await self._keys.store(row)
+        budget, _ = await self._budgets.set("key", row.id, limit, hard=hard, source=SOURCE)
+        try:
+            stored = await self._keys.store(row, KeyRoom(among=_mine(creator.account_id), most=most))
+        except TooManyError:  # others were faster
+            await self._budgets.remove(budget.id)
+            raise
         await self._apply(stored.revision)
         return (await self._shown((stored,)))[0], secret
 

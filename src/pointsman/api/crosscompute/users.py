@@ -1,6 +1,5 @@
 """``/api/config``, ``/api/me`` and ``/api/bootstrap-account``: people and what they have."""
 
-import asyncio
 from typing import Any, Final
 
 from litestar import Response, get, post
@@ -14,6 +13,7 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
 from pointsman.storage.accounts import DEFAULT, AccountRepository, AccountRow, WorkspaceRow
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.ledger import LedgerRepository
 from pointsman.storage.users import UserRepository, UserRow
@@ -38,7 +38,6 @@ class UserViews:
         self._users = users
         self._ledger = ledger
         self._clock = clock
-        self._founding = asyncio.Lock()
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """The routes for Litestar."""
@@ -76,13 +75,13 @@ class UserViews:
         }
 
     async def _bootstrap(self, key: Key) -> Response[bytes]:
-        """Make what is missing; a second call finds all of it and gives no secret."""
-        async with self._founding:  # two calls at once make one key, as long as they reach one process
-            if key.account_id != DEFAULT and await self._accounts.find(key.account_id) is None:
-                await self._found(key)
-            if await self._keys.count(key.account_id):
-                return tell({"created": False, **await self._profile(key), "apiKey": None})
-            made, secret = await self._keys.make(key, DEFAULT_LABEL, None)
+        """Make what is missing; a second call, be it at the same time, finds all of it and gives no secret."""
+        if key.account_id != DEFAULT and await self._accounts.find(key.account_id) is None:
+            await self._found(key)
+        try:
+            made, secret = await self._keys.make(key, DEFAULT_LABEL, None, most=1)
+        except TooManyError:
+            return tell({"created": False, **await self._profile(key), "apiKey": None})
         return tell({"created": True, **await self._profile(key), "key": made, "apiKey": secret.reveal()})
 
     async def _found(self, key: Key) -> None:
