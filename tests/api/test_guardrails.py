@@ -10,7 +10,10 @@ import pytest
 from openrouter import errors
 
 from gateway import KEY, RunningGateway, wait_until
+from pointsman.guards.patterns import size_of
 from pointsman.identity.users import NewUser
+from pointsman.policy import guardrail_service
+from pointsman.storage.guardrails import Quota
 from router_accounts import ACCOUNTS, HELLO, MODEL, chat, client_of, raw, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
@@ -386,6 +389,34 @@ def test_filters_that_nothing_here_can_find_are_refused(gateway: RunningGateway)
     refused = raw(gateway, secret, "POST", "/guardrails", body)
     assert refused.status_code == 400
     assert "content_filter_builtins[0].slug" in refused.text
+
+
+@pytest.mark.parametrize(
+    "quota", [{"patterns": 3}, {"size": size_of("one") + 2 * size_of("three words here")}], ids=["number", "size"]
+)
+def test_an_account_has_so_many_patterns_and_no_more(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, quota: dict[str, int]
+) -> None:
+    bounds = {"guardrails": 1000, "patterns": 1000, "size": 100_000} | quota
+    monkeypatch.setattr(guardrail_service, "QUOTA", Quota(**bounds))
+    secret = secret_of(gateway, ACCOUNTS[1], role="management")
+
+    def filters(*patterns: str) -> dict[str, Any]:
+        return {"name": "n", "content_filters": [{"pattern": one, "action": "flag"} for one in patterns]}
+
+    first = raw(gateway, secret, "POST", "/guardrails", filters("one", "three words here"))
+    second = raw(gateway, secret, "POST", "/guardrails", filters("three words here"))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert "pattern_size" not in first.text
+    place = f"/guardrails/{second.json()['data']['id']}"
+    for path, method in ("/guardrails", "POST"), (place, "PATCH"):
+        refused = raw(gateway, secret, method, path, filters("three words here", "four"))
+        assert (refused.status_code, refused.json()["error"]["message"][:17]) == (400, "'content_filters'")
+    assert raw(gateway, secret, "PATCH", place, {"name": "other"}).status_code == 200
+    assert raw(gateway, secret, "PATCH", place, {"content_filters": None}).status_code == 200
+    assert raw(gateway, secret, "PATCH", place, filters("three words here")).status_code == 200
+    for one in (first, second):
+        raw(gateway, secret, "DELETE", f"/guardrails/{one.json()['data']['id']}")
 
 
 def test_an_end_takes_the_spending_along(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:

@@ -14,7 +14,7 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.combos import ChainRow, ComboRepository, ComboRow
 from pointsman.storage.configuration import ConfigurationRepository, TooManyError
 from pointsman.storage.database import Database
-from pointsman.storage.guardrails import GuardrailRepository, GuardrailRow
+from pointsman.storage.guardrails import ContentFilter, GuardrailRepository, GuardrailRow, GuardrailRules, Quota
 from pointsman.storage.guards import GuardRepository, GuardRow
 from pointsman.storage.keys import KeyFilter, KeyRepository, KeyRoom, KeyRow
 from pointsman.storage.presets import PresetRepository, PresetRow
@@ -35,7 +35,19 @@ def key(database: Database, number: int) -> Awaitable[int]:
 
 def guardrail(database: Database, number: int) -> Awaitable[int]:
     row = GuardrailRow(id=f"g{number}", account_id="default", workspace_id=None, name="g", created_at=1)
-    return GuardrailRepository(database).add(row, MOST)
+    return GuardrailRepository(database).add(row, Quota(guardrails=MOST, patterns=0, size=0))
+
+
+def patterns(database: Database, number: int) -> Awaitable[int]:
+    rules = GuardrailRules(content_filters=(ContentFilter(pattern="a", action="flag"),), pattern_size=5)
+    row = GuardrailRow(id=f"g{number}", account_id="default", workspace_id=None, name="g", created_at=1, rules=rules)
+    return GuardrailRepository(database).add(row, Quota(guardrails=99, patterns=MOST, size=100))
+
+
+def size(database: Database, number: int) -> Awaitable[int]:
+    rules = GuardrailRules(content_filters=(ContentFilter(pattern="a", action="flag"),), pattern_size=30)
+    row = GuardrailRow(id=f"g{number}", account_id="default", workspace_id=None, name="g", created_at=1, rules=rules)
+    return GuardrailRepository(database).add(row, Quota(guardrails=99, patterns=99, size=30 * MOST + 29))
 
 
 def guard(database: Database, number: int) -> Awaitable[int]:
@@ -68,7 +80,7 @@ def node(database: Database, number: int) -> Awaitable[int]:
     return ProviderNodeRepository(database).add(row, MOST)
 
 
-@pytest.mark.parametrize("add", [key, guardrail, guard, preset, alias, combo, chain, node])
+@pytest.mark.parametrize("add", [key, guardrail, patterns, size, guard, preset, alias, combo, chain, node])
 def test_of_many_that_are_added_by_two_processes_at_once_as_many_stay_as_may(
     database_place: DatabasePlace, add: Add
 ) -> None:

@@ -23,6 +23,13 @@ def _compiled(pattern: str, *, any_case: bool) -> Any:
         raise ConfigError(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from None
 
 
+def size_of(pattern: str) -> int:
+    """How large a pattern is: the instructions of RE2's program, to which the time to compile it and the memory that it
+    takes are in proportion. Raises ConfigError for one that is none.
+    """
+    return int(_compiled(pattern, any_case=False).programsize)
+
+
 def find_pattern(patterns: Iterable[str], label: str, *, any_case: bool) -> Detect:
     """A detector of regular expressions in RE2's syntax. Raises ConfigError for one that is none."""
     compiled = [_compiled(pattern, any_case=any_case) for pattern in patterns]

@@ -18,10 +18,13 @@ from pointsman.storage.guardrails import (
     GuardrailRepository,
     GuardrailRow,
     KeyAssignment,
+    Quota,
     Scope,
+    TooManyPatternsError,
 )
 
-MAX_GUARDRAILS: Final = 1000  # of an account
+# Of an account. Patterns of this size take about a second to compile and some 20 MB in each worker.
+QUOTA: Final = Quota(guardrails=1000, patterns=1000, size=500_000)
 Assignee = Literal["key", "member"]
 
 
@@ -36,14 +39,16 @@ class GuardrailService:
     async def create(self, caller: Key, row: GuardrailRow) -> tuple[GuardrailRow, int]:
         """Store a new guardrail (`draw`); gives it and the configuration revision.
 
-        Raises GatewayError(INVALID_REQUEST) when the account has too many, or no such workspace.
+        Raises GatewayError(INVALID_REQUEST) when the account has too many, or too many patterns, or no such workspace.
         """
         if row.workspace_id is not None and row.workspace_id != caller.workspace_id:
             await self._check_workspace(row.account_id, row.workspace_id)
         try:
-            return row, await self._rows.add(row, MAX_GUARDRAILS)
+            return row, await self._rows.add(row, QUOTA)
+        except TooManyPatternsError:
+            raise _too_many_patterns() from None
         except TooManyError:
-            raise _wrong("name", f"can't be given: there are {MAX_GUARDRAILS} guardrails already") from None
+            raise _wrong("name", f"can't be given: there are {QUOTA.guardrails} guardrails already") from None
 
     def draw(self, caller: Key, name: str, workspace_id: str | None = None) -> GuardrailRow:
         """A guardrail of the caller's account that says nothing yet, and is not stored."""
@@ -69,10 +74,14 @@ class GuardrailService:
         return await self._rows.list_page(caller.account_id, workspace_id, limit, offset)
 
     async def change(self, caller: Key, guardrail_id: str, changed: Change) -> tuple[GuardrailRow, int]:
-        """Change a guardrail; gives it and the configuration revision. Raises GatewayError(NOT_FOUND), and what
-        ``changed`` does.
+        """Change a guardrail; gives it and the configuration revision.
+
+        Raises GatewayError: NOT_FOUND, INVALID_REQUEST for too many patterns of the account, and what ``changed`` does.
         """
-        found = await self._rows.change(caller.account_id, guardrail_id, changed)
+        try:
+            found = await self._rows.change(caller.account_id, guardrail_id, changed, QUOTA)
+        except TooManyPatternsError:
+            raise _too_many_patterns() from None
         if found is None:
             raise unknown()
         return found
@@ -200,6 +209,11 @@ class GuardrailService:
 def unknown() -> GatewayError:
     """404 for a guardrail that the caller's account has not."""
     return GatewayError(Kind.NOT_FOUND, "Guardrail not found")
+
+
+def _too_many_patterns() -> GatewayError:
+    most = f"at most {QUOTA.patterns} patterns, of {QUOTA.size} RE2 instructions together"
+    return _wrong("content_filters", f"can't be stored: the guardrails of an account have {most}")
 
 
 def _wrong(name: str, what: str) -> GatewayError:

@@ -44,11 +44,12 @@ async def revision_of(connection: AsyncConnection, part: Part) -> int:
 
 
 async def keep_within(connection: AsyncConnection, count: Select[Any], most: int | None) -> None:
-    """Raises TooManyError, which rolls the caller's transaction back, when ``count`` gives more than ``most``. None: any
-    number is well.
+    """Raises TooManyError, which rolls the caller's transaction back, when ``count`` gives more than ``most``.
 
-    Exact for any number of processes if it is called behind `bump` and what was added: whoever adds waits there for
-    the other's commit.
+    None: any number is well.
+
+    Exact for any number of processes if it is called behind `bump` and what was added: whoever adds waits there for the
+    other's commit.
     """
     if most is not None and int((await connection.execute(count)).scalar_one()) > most:
         raise TooManyError

@@ -11,6 +11,7 @@ from pointsman.canonical.windows import WindowKind
 from pointsman.storage import configuration, tables
 from pointsman.storage.budget_leases import GUARDRAIL, lock_budgets
 from pointsman.storage.budget_tables import budget_leases, budget_periods
+from pointsman.storage.configuration import TooManyError
 from pointsman.storage.database import Database
 from pointsman.storage.guardrail_tables import guardrail_assignments, guardrails
 from pointsman.storage.identity_tables import members, workspaces
@@ -62,6 +63,7 @@ class GuardrailRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed_data_regions: tuple[Region, ...] | None = None
     content_filters: tuple[ContentFilter, ...] | None = None
     content_filter_builtins: tuple[BuiltinFilter, ...] | None = None
+    pattern_size: int = 0  # of all ``content_filters`` (guards/patterns.py); ours, no member of the API
 
 
 class GuardrailRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +102,20 @@ class KeyAssignment(msgspec.Struct, frozen=True, kw_only=True):
     label: str
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account may have: guardrails, and patterns in all of them, by number and by size (guards/patterns.py)."""
+
+    guardrails: int
+    patterns: int
+    size: int
+
+
+class TooManyPatternsError(TooManyError):
+    """The patterns of an account's guardrails would be too many, or too large."""
+
+
 Change = Callable[[GuardrailRow], GuardrailRow]
+_WITH_PATTERNS: Final = guardrails.c.rules.contains('"content_filters":', autoescape=True)
 
 
 class GuardrailRepository:
@@ -109,13 +124,15 @@ class GuardrailRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: GuardrailRow, most: int | None = None) -> int:
-        """Store a new one. Raises TooManyError when its account has ``most`` already."""
+    async def add(self, row: GuardrailRow, quota: Quota | None = None) -> int:
+        """Store a new one. Raises TooManyError, TooManyPatternsError beyond the account's ``quota``."""
         count = select(func.count()).select_from(guardrails).where(guardrails.c.account_id == row.account_id)
         async with self._database.write() as connection:
             await connection.execute(insert(guardrails), _values(row))
             revision = await configuration.bump(connection)
-            await configuration.keep_within(connection, count, most)
+            if quota is not None:
+                await configuration.keep_within(connection, count, quota.guardrails)
+                await _check_patterns(connection, row, GuardrailRules(), quota)
             return revision
 
     async def find(self, account_id: str, guardrail_id: str) -> GuardrailRow | None:
@@ -136,8 +153,13 @@ class GuardrailRepository:
             rows = await connection.execute(query.limit(limit).offset(offset))
             return tuple(map(_row, rows)), int((await connection.execute(total)).scalar_one())
 
-    async def change(self, account_id: str, guardrail_id: str, changed: Change) -> tuple[GuardrailRow, int] | None:
-        """Put what ``changed`` makes of a guardrail in its place, no change in between. None: there is none."""
+    async def change(
+        self, account_id: str, guardrail_id: str, changed: Change, quota: Quota | None = None
+    ) -> tuple[GuardrailRow, int] | None:
+        """Put what ``changed`` makes of a guardrail in its place, no change in between. None: there is none.
+
+        Raises TooManyPatternsError beyond the account's ``quota``.
+        """
         if await self.find(account_id, guardrail_id) is None:
             return None  # without a new revision, for which all would make their snapshots anew
         async with self._database.write() as connection:
@@ -145,8 +167,10 @@ class GuardrailRepository:
             row = await _find(connection, account_id, guardrail_id)
             if row is None:
                 return None
-            row = changed(row)
+            before, row = row.rules, changed(row)
             await connection.execute(update(guardrails).where(guardrails.c.id == row.id).values(_values(row)))
+            if quota is not None:
+                await _check_patterns(connection, row, before, quota)
             return row, revision
 
     async def remove(self, account_id: str, guardrail_id: str) -> int | None:
@@ -308,6 +332,22 @@ async def _find(connection: AsyncConnection, account_id: str, guardrail_id: str)
     query = select(guardrails).where(guardrails.c.id == guardrail_id, guardrails.c.account_id == account_id)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _row(row)
+
+
+async def _check_patterns(connection: AsyncConnection, row: GuardrailRow, before: GuardrailRules, quota: Quota) -> None:
+    """Raises TooManyPatternsError when an account whose patterns became more or larger has too many. Call it behind the
+    change: then nobody else's comes in between (`configuration.keep_within`).
+    """
+    if row.rules.pattern_size <= before.pattern_size and _patterns(row.rules) <= _patterns(before):
+        return
+    query = select(guardrails.c.rules).where(guardrails.c.account_id == row.account_id, _WITH_PATTERNS)
+    found = [msgspec.json.decode(text, type=GuardrailRules) for text in (await connection.execute(query)).scalars()]
+    if sum(map(_patterns, found)) > quota.patterns or sum(rules.pattern_size for rules in found) > quota.size:
+        raise TooManyPatternsError
+
+
+def _patterns(rules: GuardrailRules) -> int:
+    return len(rules.content_filters or ())
 
 
 def _of(account_id: str, scope: Scope, subjects: Sequence[str]) -> tuple[ColumnElement[bool], ...]:

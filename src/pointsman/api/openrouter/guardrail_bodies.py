@@ -67,8 +67,8 @@ class NewGuardrailBody(GuardrailChangeBody, frozen=True, kw_only=True):
     workspace_id: str | None = None
 
 
-def check_body(body: GuardrailChangeBody) -> None:
-    """Raises GatewayError(INVALID_REQUEST) that names the field at fault."""
+def check_body(body: GuardrailChangeBody) -> int:
+    """Gives the size of its patterns. Raises GatewayError(INVALID_REQUEST) that names the field at fault."""
     if body.name is not UNSET and not (1 <= len(body.name) <= MAX_NAME and body.name.isprintable()):
         raise wrong("name", f"must be 1 to {MAX_NAME} printable characters")
     if isinstance(body.description, str) and len(body.description) > MAX_DESCRIPTION:
@@ -77,13 +77,14 @@ def check_body(body: GuardrailChangeBody) -> None:
         raise wrong("limit_usd", "must be above 0; null takes the limit away")
     for name in _LISTS:
         _check_names(getattr(body, name), name)
-    for name in _FILTERS:
-        _check_filters(getattr(body, name), name)
+    return sum(_check_filters(getattr(body, name), name) for name in _FILTERS)
 
 
-def changed_row(row: GuardrailRow, body: GuardrailChangeBody, now: int | None) -> GuardrailRow:
-    """The row with what a checked body says; ``now`` is when it is changed (us), None when it is new."""
-    values: dict[str, Any] = {"rules": _changed_rules(row.rules, body), "updated_at": now}
+def changed_row(row: GuardrailRow, body: GuardrailChangeBody, size: int, now: int | None) -> GuardrailRow:
+    """The row with what a body says that `check_body` gave this ``size``; ``now`` is when it is changed (us), None when
+    it is new.
+    """
+    values: dict[str, Any] = {"rules": _changed_rules(row.rules, body, size), "updated_at": now}
     if body.name is not UNSET:
         values["name"] = body.name
     if body.description is not UNSET:
@@ -99,6 +100,7 @@ def shown(row: GuardrailRow) -> dict[str, Any]:
     """A guardrail as the API shows it."""
     rules = {name: getattr(row.rules, name) for name in GuardrailRules.__struct_fields__}
     builtins = rules.pop("content_filter_builtins")
+    del rules["pattern_size"]
     return {
         "id": row.id,
         "name": row.name,
@@ -117,8 +119,10 @@ def _shown_builtin(one: BuiltinFilter) -> dict[str, Any]:
     return {**msgspec.to_builtins(one), "label": f"[{label_of(one)}]"}
 
 
-def _changed_rules(rules: GuardrailRules, body: GuardrailChangeBody) -> GuardrailRules:
-    values = {name: getattr(body, name) for name in GuardrailRules.__struct_fields__}
+def _changed_rules(rules: GuardrailRules, body: GuardrailChangeBody, size: int) -> GuardrailRules:
+    values = {name: getattr(body, name, UNSET) for name in GuardrailRules.__struct_fields__}
+    if body.content_filters is not UNSET:
+        values["pattern_size"] = size
     if body.enforce_zdr is not UNSET:  # the older member, which speaks for all groups that are not named
         for group in ZDR_GROUPS:
             if values[f"enforce_zdr_{group}"] is UNSET:
@@ -145,28 +149,31 @@ def _check_names(names: Any, member: str) -> None:
             raise wrong(f"{member}[{index}]", f"must be 1 to {MAX_NAME} printable characters")
 
 
-def _check_filters(filters: Any, member: str) -> None:
+def _check_filters(filters: Any, member: str) -> int:
+    """The size of the patterns among these filters."""
     if filters is UNSET or filters is None:
-        return
+        return 0
+    size = 0
     if not 1 <= len(filters) <= MAX_FILTERS:
         raise wrong(member, f"must have 1 to {MAX_FILTERS} entries; null takes the rule away")
     for index, one in enumerate(filters):
         if isinstance(one, ContentFilter):
-            _check_pattern(one, f"{member}[{index}]")
+            size += _size_of_pattern(one, f"{member}[{index}]")
         elif one.slug in UNKNOWN:
             raise wrong(f"{member}[{index}].slug", f"can't be {one.slug}: these words are not found here")
         elif one.scan_scope is not None and one.slug != INJECTION:
             raise wrong(f"{member}[{index}].scan_scope", f"is for {INJECTION} only")
+    return size
 
 
-def _check_pattern(one: ContentFilter, place: str) -> None:
-    from pointsman.guards.patterns import find_pattern  # half a megabyte that most gateways never need
+def _size_of_pattern(one: ContentFilter, place: str) -> int:
+    from pointsman.guards.patterns import size_of  # half a megabyte that most gateways never need
 
     if one.label is not None and not (1 <= len(one.label) <= MAX_LABEL and one.label.isprintable()):
         raise wrong(f"{place}.label", f"must be 1 to {MAX_LABEL} printable characters")
     if not 1 <= len(one.pattern) <= MAX_PATTERN:
         raise wrong(f"{place}.pattern", f"must have 1 to {MAX_PATTERN} characters")
     try:
-        find_pattern([one.pattern], "REDACTED", any_case=False)
+        return size_of(one.pattern)
     except ConfigError as error:
         raise wrong(f"{place}.pattern", f"is no pattern (invalid_regex_pattern): {error}") from None

@@ -76,9 +76,9 @@ class GuardrailViews:
         @post(PATH, status_code=201)
         async def create_guardrail(request: HttpRequest) -> Response[bytes]:
             caller, body = caller_of(request), await read_body(request, NewGuardrailBody)
-            await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
+            size = await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
             workspace = None if body.workspace_id is None else short(body.workspace_id, "workspace_id")
-            drawn = changed_row(self._guardrails.draw(caller, body.name, workspace), body, None)
+            drawn = changed_row(self._guardrails.draw(caller, body.name, workspace), body, size, None)
             row, revision = await self._guardrails.create(caller, drawn)
             await self._apply(revision)
             return answer({"data": shown(row)})
@@ -90,10 +90,10 @@ class GuardrailViews:
         @patch(ONE)
         async def change_guardrail(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
             caller, body = caller_of(request), await read_body(request, GuardrailChangeBody)
-            await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
+            size = await asyncio.to_thread(check_body, body)  # many patterns take a while to compile
             now = self._clock.now_us()
             row, revision = await self._guardrails.change(
-                caller, _id(guardrail_id), lambda row: changed_row(row, body, now)
+                caller, _id(guardrail_id), lambda row: changed_row(row, body, size, now)
             )
             await self._apply(revision)
             return answer({"data": shown(row)})
