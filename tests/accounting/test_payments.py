@@ -14,7 +14,7 @@ from driven_clock import DrivenClock
 from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.payment_books import PaymentBooks
-from pointsman.accounting.payment_watch import PaymentWatch
+from pointsman.accounting.payment_watch import LONGEST_VALID_US, PATIENCE_US, PaymentWatch
 from pointsman.accounting.payments import Note, PaymentDesk
 from pointsman.canonical.ledger import TransactionKind
 from pointsman.canonical.payments import INSUFFICIENT_BALANCE, Offer, Payment, PaymentRefused, PaymentState
@@ -22,7 +22,7 @@ from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.settings import UpstreamSettings
-from pointsman.storage.payments import PaymentRepository, PaymentRow
+from pointsman.storage.payments import PaymentRepository, PaymentRow, payments
 from pointsman.ticker import Ticker
 from pointsman.upstream import evm_signatures
 from pointsman.upstream.client import UpstreamClient
@@ -218,6 +218,76 @@ def test_what_is_over_is_looked_at_no_more(sqlite_place: DatabasePlace, chain: E
         row = await parts.intend(payer, authorization(payer, validBefore="1700000000"))
         await parts.watch.step(everything=True)
         assert await parts.state(row) is PaymentState.FAILED
+        assert await parts.rows.due(None, "", 10) == []
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_transaction_that_no_block_takes_is_waited_for_no_longer_than_its_authorization_is_valid(
+    sqlite_place: DatabasePlace, chain: EvmChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node has it, and has no receipt of it."""
+    genuine = chain.answer
+
+    def answer(called: str, params: list[Any]) -> Any:
+        return {} if called == "eth_getTransactionByHash" else genuine(called, params)
+
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(50)
+        last = chain.tester.get_block_by_number("latest")["timestamp"] + 60
+        row = await parts.intend(payer, authorization(payer, validBefore=str(last)))
+        await parts.rows.sent(row.id, "0x" + "12" * 32, 1)
+        monkeypatch.setattr(chain, "answer", answer)
+        await parts.watch.step(everything=True)
+        assert await parts.state(row) is PaymentState.INTENDED
+        chain.tester.time_travel(last + 1)
+        chain.tester.mine_block()
+        await parts.watch.step(everything=True)
+        assert await parts.state(row) is PaymentState.FAILED
+
+    within(sqlite_place, chain, story)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state"),
+    [
+        ("no answers", PaymentState.UNCLEAR),
+        ("no events", PaymentState.UNCLEAR),
+        ("other chain", PaymentState.UNCLEAR),
+        ("for ever", PaymentState.FAILED),
+    ],
+)
+def test_a_payment_that_nobody_can_decide_on_has_its_end(
+    sqlite_place: DatabasePlace,
+    chain: EvmChain,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    state: PaymentState,
+) -> None:
+    genuine = chain.answer
+
+    def answer(called: str, params: list[Any]) -> Any:
+        if trouble == "no answers" and called == "eth_call":
+            return None
+        return [] if trouble == "no events" and called == "eth_getLogs" else genuine(called, params)
+
+    async def story(parts: Payments) -> None:
+        payer = chain.payer(51)
+        told = authorization(payer, **({"validBefore": str(2**256 - 1)} if trouble == "for ever" else {}))
+        row = await parts.intend(payer, told)
+        if trouble == "no events":
+            submit(chain, payer, told)
+        if trouble == "other chain":
+            await parts.rows._change((payments.c.id == row.id,), network="eip155:1")
+        monkeypatch.setattr(chain, "answer", answer)
+        valid_until = row.created_at + LONGEST_VALID_US if trouble == "for ever" else row.valid_before * 1_000_000
+        clock = DrivenClock(valid_until + PATIENCE_US - 1_000_000)
+        watch = PaymentWatch(parts.rows, parts.books, clock, parts.reader)
+        await watch.step(everything=True)
+        assert await parts.state(row) is PaymentState.INTENDED
+        clock.advance(2)
+        await watch.step(everything=True)
+        assert await parts.state(row) is state
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)

@@ -20,6 +20,9 @@ WATCH_SECONDS: Final = 2.0
 PAGE: Final = 50
 SHORTEST_WAIT_US: Final = 2_000_000
 LONGEST_WAIT_US: Final = 3_600_000_000
+DAY_US: Final = 86_400_000_000
+LONGEST_VALID_US: Final = 30 * DAY_US  # of authorizations that are signed for longer, the time that is waited for them
+PATIENCE_US: Final = 7 * DAY_US  # with a chain that says nothing of a payment whose time is over
 log = structlog.get_logger("pointsman.payments")
 
 
@@ -73,6 +76,8 @@ class PaymentWatch:
             return await self._look(row)
         except (GatewayError, StorageError, AlreadyExistsError) as error:
             log.warning("payment not looked at", payment=row.id, reason=str(error))
+            if isinstance(error, GatewayError) and self._over_since(row) > PATIENCE_US:
+                await self._close(row, PaymentState.UNCLEAR, TRANSACTION_FAILED)
             return False
 
     async def _look(self, row: PaymentRow) -> bool:
@@ -86,20 +91,35 @@ class PaymentWatch:
         if look.sight is Sight.ARRIVED:
             found = await self._books.arrived(row, look.transaction)
             return found.state is PaymentState.CREDITED
-        if look.sight is Sight.GONE and await self._rows.end(
-            row.id, PaymentState.FAILED, look.reason, self._clock.now_us()
-        ):
-            log.info("payment came to nothing", payment=row.id, reason=look.reason)
+        if look.sight is Sight.GONE:
+            await self._close(row, PaymentState.FAILED, look.reason)
+        elif self._over_since(row) > PATIENCE_US:
+            unused = look.sight is Sight.OPEN
+            state, reason = (PaymentState.FAILED, EXPIRED) if unused else (PaymentState.UNCLEAR, TRANSACTION_FAILED)
+            await self._close(row, state, reason)
         return False
+
+    def _over_since(self, row: PaymentRow) -> int:
+        """For how long (us) nobody waits for a payment any more; below 0 while somebody does."""
+        now = self._clock.now_us()
+        return now - max(min(row.valid_before * 1_000_000, row.created_at + LONGEST_VALID_US), row.held_until)
 
     async def _give_up(self, row: PaymentRow) -> None:
         """Without a chain: when its time is over, it either was refused or nobody knows."""
-        now = self._clock.now_us()
-        if row.valid_before * 1_000_000 > now or row.held_until > now:
+        if self._over_since(row) < 0:
             return
         if row.reason is not None:
-            await self._rows.end(row.id, PaymentState.FAILED, EXPIRED, now)
-        elif await self._rows.end(row.id, PaymentState.UNCLEAR, TRANSACTION_FAILED, now):
+            await self._close(row, PaymentState.FAILED, EXPIRED)
+        else:
+            await self._close(row, PaymentState.UNCLEAR, TRANSACTION_FAILED)
+
+    async def _close(self, row: PaymentRow, state: PaymentState, reason: str) -> None:
+        """Nothing more is waited for. What has arrived stays open until it is credited."""
+        if not await self._rows.end(row.id, state, reason, self._clock.now_us()):
+            return
+        if state is PaymentState.UNCLEAR:
             log.error(
                 "nobody can say whether a payment arrived; look at the chain, and credit it by hand", payment=row.id
             )
+        else:
+            log.info("payment came to nothing", payment=row.id, reason=reason)

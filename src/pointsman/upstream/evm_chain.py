@@ -127,26 +127,26 @@ class EvmChain:
         return number(found[:66])
 
     async def look(self, row: PaymentRow) -> Look:
-        """How a payment stands: first by its own transaction, then by the authorization's state and its events."""
+        """How a payment stands: first by its own transaction, then by the authorization's state and its events.
+
+        Raises GatewayError for a payment of another chain, of which this one knows nothing.
+        """
+        if row.network != f"eip155:{self._chain_id}":
+            raise GatewayError(Kind.UPSTREAM_ERROR, f"the payment is of {row.network}, and {self._node.name} is not")
+        under_way = False
         if row.transaction_hash is not None:
-            found = await self._by_transaction(row, row.transaction_hash)
-            if found is not None:
-                return found
+            receipt = await self.receipt(row.transaction_hash)
+            if receipt is not None and has_arrived(receipt, row):
+                return await self._believed(row, receipt)
+            if receipt is None:
+                under_way = await self.read("eth_getTransactionByHash", row.transaction_hash) is not None
         # The time first: what is unused in a block from beyond its end stays so.
         is_over = number((await self.newest()).get("timestamp")) >= row.valid_before
         if await self.is_used(row.asset, row.payer, row.nonce):
             return await self._by_events(row)
         if is_over:
-            return Look(sight=Sight.GONE, reason=EXPIRED)
-        return Look(sight=Sight.OPEN)
-
-    async def _by_transaction(self, row: PaymentRow, transaction: str) -> Look | None:
-        """None: it is not known, or it failed; the authorization may have been used by another one."""
-        receipt = await self.receipt(transaction)
-        if receipt is None:
-            known = await self.read("eth_getTransactionByHash", transaction)
-            return Look(sight=Sight.WAITING) if known is not None else None
-        return await self._believed(row, receipt) if has_arrived(receipt, row) else None
+            return Look(sight=Sight.GONE, reason=EXPIRED)  # also when no block has taken its transaction: none can now
+        return Look(sight=Sight.WAITING if under_way else Sight.OPEN)
 
     async def _believed(self, row: PaymentRow, receipt: dict[str, Any]) -> Look:
         if self._confirmations > 1:
