@@ -7,7 +7,7 @@ those that were seen.
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,7 +45,7 @@ class KeyTable:
     """Valid keys by digest, at most ``most`` of them. It changes only where `apply` and `learn` are called.
 
     ``tokens`` checks what is no key; ``public_origin`` is where browsers reach this server, when that is not what they
-    say in ``Host``. While it is ``whole``, what it doesn't know is no key.
+    say in ``Host``. While it is ``whole``, what it doesn't know is no key, and no good token.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class KeyTable:
         self._seen: dict[bytes, Key] = {}  # by a cheaper digest, which is worth nothing outside of this table
         self._quick = hashlib.blake2s(key=secrets.token_bytes(hashlib.blake2s.MAX_KEY_SIZE))
         self.revision = 0
+        self._all_keys = True
         self.whole = True
         valid = tuple(Known(row.digest, key_of(row)) for row in rows if row.revoked_at is None)
         self.apply(KeyNews(revision=0, valid=valid, anew=True, whole=True))
@@ -107,11 +108,12 @@ class KeyTable:
         if news.anew:
             for held in (self._keys, self._others, self._held, self._marks, self._seen):
                 held.clear()
-            self.whole = news.whole
+            self._all_keys = news.whole
         self.forget(news.gone)
         for known in news.valid:
-            if self.whole or known.key.id in self._held:  # others are looked up when somebody presents them
+            if self._all_keys or known.key.id in self._held:  # others are looked up when somebody presents them
                 self._hold(known)
+        self.whole = self._all_keys and (self._tokens is None or self._tokens.whole)
         self.revision = news.revision
 
     def forget(self, key_ids: Iterable[str]) -> None:
@@ -122,8 +124,13 @@ class KeyTable:
     def may_name_guards(self, news: KeyNews) -> bool:
         """Whether any key may name guards once ``news`` are in effect; yes, where not all keys are known."""
         held: Iterable[Known] = () if news.anew else self._held.values()
-        whole = news.whole if news.anew else self.whole and len(self._held) + len(news.valid) <= self.most
+        whole = news.whole if news.anew else self._all_keys and len(self._held) + len(news.valid) <= self.most
         return not whole or any(GUARDS in known.key.settings for known in (*news.valid, *held))
+
+    async def learn_people(self, presented: Sequence[bytes], now_us: int) -> None:
+        """Know whom these tokens speak for. Raises StorageError."""
+        if self._tokens is not None:
+            await self._tokens.learn(presented, now_us)
 
     def learn(self, found: Iterable[Known]) -> None:
         """Know keys that were looked up; the oldest ones make room for them."""
@@ -137,7 +144,7 @@ class KeyTable:
         (self._keys if calls else self._others)[known.digest] = key
         self._held[key.id] = known
         if len(self._held) > self.most:
-            self.whole = False
+            self._all_keys = self.whole = False
             self._forget(next(iter(self._held)))
 
     def _forget(self, key_id: str) -> None:

@@ -107,10 +107,16 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verifier(Protocol):
-    """Whom a signed token speaks for (identity/tokens.py); None for anything that is not a good one."""
+    """Whom a signed token speaks for (identity/tokens.py); None for anything that is not a good one.
 
+    While it is not ``whole``, nor for one of a person whom it has not learnt.
+    """
+
+    @property
+    def whole(self) -> bool: ...
     def verify(self, presented: bytes, now_us: int) -> Key | None: ...
     async def refresh(self) -> None: ...
+    async def learn(self, presented: Sequence[bytes], now_us: int) -> None: ...
 
 
 class KeyService:

@@ -44,6 +44,7 @@ class LateKeys:
         self._unknown: OrderedDict[bytes, float] = OrderedDict()  # digests of what is no key, and until when
         self._revision = 0  # of the configuration in which these are none
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        self._tokens: dict[bytes, bytes] = {}  # of those that wait, what may be a token and no key
         self._work: asyncio.Task[None] | None = None
 
     def is_known(self, presented: bytes, now_us: int) -> bool:
@@ -51,8 +52,7 @@ class LateKeys:
         table = self.table
         if table.find(presented) is not None or table.find_any(presented) is not None:
             return True
-        # A token has three parts (RFC 7519); it says itself what it is good for.
-        if presented.count(b".") == 2 and table.verify(presented, now_us) is not None:
+        if is_like_token(presented) and table.verify(presented, now_us) is not None:
             return True
         return self._is_unknown(table.digest(presented))
 
@@ -72,6 +72,8 @@ class LateKeys:
                 raise GatewayError(Kind.OVERLOADED, "too many new keys at once", retry_after_seconds=1)
             future = self._waiting[digest] = asyncio.get_running_loop().create_future()
             future.add_done_callback(_retrieve)
+            if is_like_token(presented):
+                self._tokens[digest] = presented
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._run(), name="late keys")
         return future
@@ -105,6 +107,7 @@ class LateKeys:
             revision = self.table.revision
             try:
                 found = await self._source.look_up(batch)
+                people = await self._learn_people(batch)
             except StorageError as error:
                 self._end(batch, _away(error))
                 continue
@@ -112,10 +115,19 @@ class LateKeys:
                 continue  # what was read may be older than what is in effect
             early = {one.known.digest for one in found if one.revision > revision}
             self.table.learn(one.known for one in found if one.known.digest not in early)
-            self._note_unknown(set(batch) - {one.known.digest for one in found})
+            self._note_unknown(set(batch) - people - {one.known.digest for one in found})
             self._end([digest for digest in batch if digest not in early], None)
             if early:
                 await self._await_effect(early, began)
+
+    async def _learn_people(self, batch: list[bytes]) -> set[bytes]:
+        """Have the table know whom the tokens among these speak for; gives the good ones. Raises StorageError."""
+        tokens = {digest: self._tokens[digest] for digest in batch if digest in self._tokens}
+        if not tokens:
+            return set()
+        now = self._clock.now_us()
+        await self.table.learn_people(list(tokens.values()), now)
+        return {digest for digest, presented in tokens.items() if self.table.verify(presented, now) is not None}
 
     async def _await_effect(self, early: set[bytes], began: dict[bytes, float]) -> None:
         """Others get their turn while a change makes its way to here; for one that never comes nobody waits."""
@@ -129,6 +141,7 @@ class LateKeys:
     def _end(self, digests: list[bytes], error: GatewayError | None) -> None:
         for digest in digests:
             future = self._waiting.pop(digest)
+            self._tokens.pop(digest, None)
             if future.done():
                 continue
             if error is None:
@@ -153,6 +166,11 @@ class LateKeys:
         if self._revision != self.table.revision:
             self._revision = self.table.revision
             self._unknown.clear()
+
+
+def is_like_token(presented: bytes) -> bool:
+    """Whether this could be a signed token, which has three parts (RFC 7519), and what it is good for in one."""
+    return presented.count(b".") == 2
 
 
 def _away(error: StorageError) -> GatewayError:

@@ -9,7 +9,7 @@ joserfc is imported when the first token comes, or in a thread as soon as there 
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,17 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pointsman.identity.credentials import is_token
 from pointsman.identity.keys import Key
+from pointsman.identity.logins import Logins
 from pointsman.identity_settings import IdentitySettings, IssuerSettings
 from pointsman.keyring import MasterKey, Secret
 from pointsman.storage.accounts import DEFAULT
-from pointsman.storage.users import LoginRow, UserRepository, UserRow
+from pointsman.storage.users import LoginName, UserRepository, UserRow
 
 PURPOSE: Final = "user-tokens"
 LEEWAY_SECONDS: Final = 30  # of clocks that differ
 MAX_SUBJECT: Final = 255
 MAX_KEPT: Final = 4096
 ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
-_NO_LOGINS: Final[Mapping[tuple[str, str], LoginRow]] = {}
 
 
 class Issuer(NamedTuple):
@@ -70,7 +70,7 @@ class Tokens:
         self._revision: int | None = None  # of the people it knows
         self._master_keys = master.ids
         self._void: Mapping[str, int | None] = {}
-        self._logins: Mapping[tuple[str, str], LoginRow] = _NO_LOGINS
+        self._logins = Logins(users)
         self.wanted: set[str] = set()  # issuers one of whose tokens named a key that nobody has told yet
 
     async def refresh(self) -> None:
@@ -86,7 +86,7 @@ class Tokens:
         if revision == self._revision:
             return
         self._void = await self._users.load_void()
-        self._logins = {(row.issuer, row.subject): row for row in await self._users.load_logins()}
+        await self._logins.refresh()
         self._kept.clear()
         self._revision = revision
 
@@ -147,6 +147,19 @@ class Tokens:
             self._kept[mark] = kept
         return kept.key if self._holds(kept, now_us) else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether every good token is known to be one without a look-up (`learn`)."""
+        return self._logins.whole
+
+    async def learn(self, presented: Sequence[bytes], now_us: int) -> None:
+        """Look up whom these tokens speak for, if they are of other issuers. Raises StorageError."""
+        checked = [self._claims(one, now_us) for one in presented]
+        await self._logins.learn([_name(*one) for one in checked if one is not None and not self._is_own(one[0])])
+
+    def _is_own(self, issuer: Issuer) -> bool:
+        return issuer.name == self._settings.token_issuer
+
     def _holds(self, kept: Kept, now_us: int) -> bool:
         void_before = 0
         user = kept.key.user_id
@@ -164,6 +177,11 @@ class Tokens:
         )
 
     def _check(self, presented: bytes, now_us: int) -> Kept | None:
+        found = self._claims(presented, now_us)
+        return self._kept_of(*found) if found is not None else None
+
+    def _claims(self, presented: bytes, now_us: int) -> tuple[Issuer, Mapping[str, Any]] | None:
+        """What a good token says, and whose it is."""
         text = presented.decode("ascii", "replace")
         issuer = self._issuer(_claimed_issuer(text)) if is_token(text) else None
         if issuer is None:
@@ -188,17 +206,20 @@ class Tokens:
             return None
         except (JoseError, ValueError, TypeError, KeyError, OverflowError):
             return None
-        return self._kept_of(issuer, claims)
+        subject, numbers = claims["sub"], (claims["exp"], claims["iat"], claims.get("nbf", 0))
+        if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT:
+            return None
+        return (issuer, claims) if all(_is_instant(number) for number in numbers) else None
 
     def _kept_of(self, issuer: Issuer, claims: Mapping[str, Any]) -> Kept | None:
+        """None: it is not known here who that is (`learn`)."""
         subject, expires, issued = claims["sub"], claims["exp"], claims["iat"]
-        numbers = (expires, issued, claims.get("nbf", 0))
-        if not 1 <= len(subject) <= MAX_SUBJECT or not all(_is_instant(number) for number in numbers):
-            return None
-        if issuer.name == self._settings.token_issuer:
+        if self._is_own(issuer):
             user_id, account_id, admin = subject, claims.get("account"), claims.get("role") == "admin"
+        elif self._logins.knows(_name(issuer, claims)):
+            user_id, account_id, admin = self._person(_name(issuer, claims))
         else:
-            user_id, account_id, admin = self._person(issuer.name, subject)
+            return None
         if not isinstance(account_id, str):
             return None
         key = Key(
@@ -213,12 +234,12 @@ class Tokens:
         )
         return Kept(key, round(issued * 1e6), round(claims.get("nbf", 0) * 1e6))
 
-    def _person(self, issuer: str, subject: str) -> tuple[str, str, bool]:
+    def _person(self, name: LoginName) -> tuple[str, str, bool]:
         """User, account, and whether an administrator: as was noted, else what such a person gets when it is noted."""
-        login = self._logins.get((issuer, subject))
+        login = self._logins.find(name)
         if login is not None:
             return login.user_id, login.account_id, login.role == "admin"
-        user_id = external_user_id(issuer, subject)
+        user_id = external_user_id(*name)
         return user_id, account_of(user_id), False
 
     def _issuer(self, name: str | None) -> Issuer | None:
@@ -272,6 +293,10 @@ def external_user_id(issuer: str, subject: str) -> str:
 def account_of(user_id: str) -> str:
     """The id of a person's own account, and of its first workspace."""
     return "acc_" + user_id.removeprefix("usr_") if user_id != DEFAULT else DEFAULT
+
+
+def _name(issuer: Issuer, claims: Mapping[str, Any]) -> LoginName:
+    return issuer.name, claims["sub"]
 
 
 def _claimed_issuer(text: str) -> str | None:

@@ -1,10 +1,10 @@
 """People who sign in, and who they are at other issuers. Passwords are argon2id hashes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import Select, func, insert, or_, select, tuple_, update
 
 from pointsman.storage import configuration
 from pointsman.storage import identity_tables as tables
@@ -41,6 +41,9 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
         return f"UserRow(id={self.id!r})"
 
 
+LoginName = tuple[str, str]  # an issuer, and what it calls a person
+
+
 class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
     """Who a person is at another issuer."""
 
@@ -49,6 +52,12 @@ class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     account_id: str
     role: UserRole
+
+
+_AT_ONCE: Final = 500  # names in one query
+_WHO: Final = select(_LOGINS.c.issuer, _LOGINS.c.subject, _LOGINS.c.user_id, _USERS.c.account_id, _USERS.c.role).join(
+    _USERS, _USERS.c.id == _LOGINS.c.user_id
+)
 
 
 class UserRepository:
@@ -100,15 +109,20 @@ class UserRepository:
         async with self._database.read() as connection:
             return await configuration.revision_of(connection, "people_revision")
 
-    async def load_logins(self) -> tuple[LoginRow, ...]:
-        """Every login of a person who is not disabled: for the snapshot in memory."""
-        query = (
-            select(_LOGINS.c.issuer, _LOGINS.c.subject, _LOGINS.c.user_id, _USERS.c.account_id, _USERS.c.role)
-            .join(_USERS, _USERS.c.id == _LOGINS.c.user_id)
-            .where(_USERS.c.disabled.is_(False))
-        )
+    async def load_logins(self, limit: int) -> tuple[LoginRow, ...]:
+        """Up to ``limit`` logins, also of people who are disabled."""
         async with self._database.read() as connection:
-            return tuple(LoginRow(**row._mapping) for row in await connection.execute(query))
+            return tuple(LoginRow(**row._mapping) for row in await connection.execute(_WHO.limit(limit)))
+
+    async def logins_among(self, names: Sequence[LoginName]) -> dict[LoginName, LoginRow]:
+        """Those of these names that were noted."""
+        found = {}
+        async with self._database.read() as connection:
+            for start in range(0, len(names), _AT_ONCE):
+                some = tuple_(_LOGINS.c.issuer, _LOGINS.c.subject).in_(names[start : start + _AT_ONCE])
+                for row in await connection.execute(_WHO.where(some)):
+                    found[row.issuer, row.subject] = LoginRow(**row._mapping)
+        return found
 
     async def load_void(self) -> dict[str, int | None]:
         """By id, the people some of whose tokens are void: those issued before an instant (us), or (None) all."""
