@@ -1,9 +1,11 @@
 """Secrets can't be printed; what is sealed opens only for its purpose, owner and key; the key file is made once."""
 
 import copy
+import importlib
 import json
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -17,8 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pointsman
 from pointsman.errors import ConfigError
-from pointsman.keyring import KEY_BYTES, MasterKey, Secret, load_master_key
+from pointsman.identity.tokens import PURPOSE as TOKENS
+from pointsman.keyring import KEY_BYTES, LASTING, MasterKey, Secret, key_id_of, load_master_key
+from pointsman.policy.kept_answers import PURPOSE as KEPT_ANSWERS
+from pointsman.policy.response_cache import PURPOSE as CACHED_ANSWERS
+from pointsman.policy.state_store import PURPOSE as STATES
 
 TEXT = "sk-very-secret-0123456789"
 KEY = MasterKey(bytes(range(KEY_BYTES)))
@@ -153,6 +160,31 @@ def test_each_purpose_has_a_key_of_its_own() -> None:
     assert len(set(keys)) == len(keys)
     assert all(len(key) == KEY_BYTES for key in keys)
     assert KEY.derive("a") == MasterKey(bytes(range(KEY_BYTES))).derive("a")
+
+
+def test_what_is_looked_up_by_name_is_named_with_the_first_key_and_all_else_with_the_current_one() -> None:
+    first, second, third = (bytes([number]) * KEY_BYTES for number in (1, 2, 3))
+    purposes = [*LASTING, "connection-secret", TOKENS]
+    at_first = {purpose: MasterKey(first).derive(purpose) for purpose in purposes}
+    master = MasterKey(second)
+    for key in (second, third):
+        kept = {purpose: ((key_id_of(first), at_first[purpose]),) for purpose in LASTING}
+        master.adopt({key_id_of(key): key}, key_id_of(key), kept)
+        assert all(master.derive(purpose) == at_first[purpose] for purpose in LASTING)
+        assert all(master.derive(purpose) == MasterKey(key).derive(purpose) for purpose in purposes[len(LASTING) :])
+    assert master.mark("connection-mark", "a") == MasterKey(first).mark("connection-mark", "a")
+
+
+def test_each_purpose_that_digests_or_names_is_lasting_and_no_other() -> None:
+    """Whatever derives a key or a mark in the sources. Signed tokens are made anew by their people."""
+    found = {f"{purpose}-names" for purpose in (STATES, KEPT_ANSWERS, CACHED_ANSWERS)}  # state_store.py
+    sources = Path(pointsman.__file__).parent
+    for path in sources.rglob("*.py"):
+        names = re.findall(r"master\.(?:derive|mark)\(([A-Z_]+)", path.read_text(encoding="utf-8"))
+        if names:
+            module = importlib.import_module(".".join(("pointsman", *path.relative_to(sources).with_suffix("").parts)))
+            found |= {getattr(module, name) for name in names}
+    assert found - {TOKENS} == LASTING
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33])

@@ -266,6 +266,65 @@ def test_a_process_outlives_the_operator_s_old_key(tmp_path: Path) -> None:
     within(Environment(data_dir=tmp_path, secret_key=CHOSEN), test)
 
 
+def test_a_command_that_began_before_another_one_had_changed_the_key_changes_nothing(tmp_path: Path) -> None:
+    """It does not know the key that is current, which alone may seal what comes next."""
+
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        assert (await asyncio.to_thread(rotate, Environment(data_dir=tmp_path))).finished
+        with pytest.raises(ConfigError, match="was replaced"):
+            await installation.rotation().run(None, nothing)
+        rows, _ = await installation.secrets.repository.load()
+        assert [row.state for row in rows] == ["retired", "current"]
+
+    within(Environment(data_dir=tmp_path), test)
+    within(Environment(data_dir=tmp_path), check_readable)
+
+
+def test_commands_at_the_same_time_change_the_key_together_or_one_after_the_other(tmp_path: Path) -> None:
+    environment = Environment(data_dir=tmp_path)
+    within(environment, fill)
+
+    async def change() -> Rotated | str:
+        async with open_installation(Settings(), environment) as installation:
+            try:
+                return await installation.rotation().run(None, nothing)
+            except ConfigError as error:
+                return str(error)
+
+    async def several() -> list[Rotated | str]:
+        return await asyncio.gather(*(change() for _ in range(4)))
+
+    ends = asyncio.run(several())
+    done = [one for one in ends if not isinstance(one, str)]
+    assert done, ends
+    assert all(one.finished for one in done)
+    refused = [one for one in ends if isinstance(one, str)]
+    assert all("is being changed" in one or "was replaced" in one for one in refused), refused
+
+    async def after(installation: Installation) -> None:
+        await check_readable(installation)
+        rows, _ = await installation.secrets.repository.load()
+        assert {row.state for row in rows[:-1]} == {"retired"}
+        assert (rows[-1].state, rows[-1].id) == ("current", installation.master.id)
+        assert len(rows) - 1 <= len(done)
+
+    within(environment, after)
+
+
+def test_a_step_of_a_change_that_is_over_does_nothing(tmp_path: Path) -> None:
+    async def test(installation: Installation) -> None:
+        old = installation.master.id
+        new = (await installation.rotation().run(None, nothing)).key_id
+        before = (await installation.secrets.repository.load())[0]
+        await installation.secrets.repository.promote(new, old)
+        await installation.secrets.repository.retire(old, new, 1)
+        assert (await installation.secrets.repository.load())[0] == before
+        assert await installation.secrets.repository.announce(before[0], [], old) is None
+
+    within(Environment(data_dir=tmp_path), test)
+
+
 def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:
     environment = Environment(data_dir=tmp_path)
     broken = b"\x01" + bytes(40)

@@ -51,12 +51,12 @@ class Rotation:
             if new_key is None and not self._keys.from_file:
                 raise ConfigError("POINTSMAN_SECRET_KEY is the operator's to choose: say the new key with --new-key")
             await self._keys.announce(new_key)
-        await self._confirm()
-        rows, _ = await self._keys.repository.load()
+            rows, _ = await self._keys.repository.load()
+        # Of before it is confirmed: another command may finish this change meanwhile, and yet another begin the next.
         old, new = rows[-2].id, rows[-1].id
-        if rows[-1].state == "announced":
-            await self._keys.repository.promote(new, old)
-            await self._confirm()
+        await self._confirm()
+        await self._keys.repository.promote(new, old)
+        await self._confirm()
         resealed = await self._reseal(progress)
         finished = self._keys.opened_with == new
         if finished:

@@ -86,6 +86,7 @@ class MasterKeys:
 
         Raises ConfigError when another change is under way, or the key was used before.
         """
+        await self.refresh()  # somebody else may have finished a change since this process began
         rows, _ = await self.repository.load()
         if is_under_way(rows):
             raise ConfigError("the master key is being changed already")
@@ -102,10 +103,10 @@ class MasterKeys:
             forward=self.master.seal_with(old, PURPOSE, new, key),
             backward=fresh.seal_bytes(PURPOSE, old, self.master.raw(old)),
         )
-        try:
-            return await self.repository.announce(row, self._to_keep(fresh, rows))
-        except AlreadyExistsError:
-            raise ConfigError("the master key is being changed by somebody else") from None
+        revision = await self.repository.announce(row, self._to_keep(fresh, rows), old)
+        if revision is None:
+            raise ConfigError("the master key is being changed by somebody else")
+        return revision
 
     def _to_keep(self, fresh: MasterKey, rows: Sequence[MasterKeyRow]) -> list[KeptKeyRow]:
         """What the new key must have of the generations so far."""

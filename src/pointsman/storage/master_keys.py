@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.storage.configuration import bump
 from pointsman.storage.database import Database
@@ -80,31 +81,42 @@ class MasterKeyRepository:
         async with self._database.write() as connection:
             await connection.execute(insert(master_keys), msgspec.structs.asdict(row))
 
-    async def announce(self, row: MasterKeyRow, kept: Sequence[KeptKeyRow]) -> int:
-        """Add a generation that is to follow, with what is kept of those before, sealed with it; gives the revision.
-
-        Raises AlreadyExistsError when somebody else announces one at the same time.
+    async def announce(self, row: MasterKeyRow, kept: Sequence[KeptKeyRow], old: str) -> int | None:
+        """Add a generation that is to follow ``old``, with what is kept of those before, sealed with it; gives the
+        revision. None: ``old`` is not the only one in use, since somebody else has begun a change, or finished one.
         """
         async with self._database.write() as connection:
+            revision = await bump(connection)  # its lock keeps others out until the commit
+            if await self._in_use(connection) != {old: "current"}:
+                return None
             await connection.execute(insert(master_keys), msgspec.structs.asdict(row))
             if kept:
                 await connection.execute(insert(kept_keys), [msgspec.structs.asdict(one) for one in kept])
-            return await bump(connection)
+            return revision
 
-    async def promote(self, new: str, old: str) -> int:
-        """From now on everything is sealed with ``new``; gives the revision."""
+    async def promote(self, new: str, old: str) -> None:
+        """From now on everything is sealed with ``new``; nothing happens unless it is announced."""
         async with self._database.write() as connection:
-            await self._set(connection, old, {"state": "retiring"})
-            await self._set(connection, new, {"state": "current"})
-            return await bump(connection)
+            await bump(connection)
+            if await self._in_use(connection) == {old: "current", new: "announced"}:
+                await self._set(connection, old, {"state": "retiring"})
+                await self._set(connection, new, {"state": "current"})
 
-    async def retire(self, new: str, old: str, at: int) -> int:
-        """Nothing needs ``old`` any more: the links are cut, it opens nothing from now on. Gives the revision."""
+    async def retire(self, new: str, old: str, at: int) -> None:
+        """Nothing needs ``old`` any more: the links are cut, it opens nothing from now on. Nothing happens unless it is
+        what ``new`` replaces.
+        """
         async with self._database.write() as connection:
-            await self._set(connection, old, {"state": "retired", "finished_at": at})
-            await self._set(connection, new, {"forward": None, "backward": None})
-            await connection.execute(delete(kept_keys).where(kept_keys.c.holder == old))
-            return await bump(connection)
+            await bump(connection)
+            if await self._in_use(connection) == {old: "retiring", new: "current"}:
+                await self._set(connection, old, {"state": "retired", "finished_at": at})
+                await self._set(connection, new, {"forward": None, "backward": None})
+                await connection.execute(delete(kept_keys).where(kept_keys.c.holder == old))
 
-    async def _set(self, connection: Any, key_id: str, values: dict[str, Any]) -> None:
+    async def _in_use(self, connection: AsyncConnection) -> dict[str, str]:
+        """The states of all generations that are not retired, by id."""
+        query = select(master_keys.c.id, master_keys.c.state).where(master_keys.c.state != "retired")
+        return {row.id: row.state for row in await connection.execute(query)}
+
+    async def _set(self, connection: AsyncConnection, key_id: str, values: dict[str, Any]) -> None:
         await connection.execute(update(master_keys).where(master_keys.c.id == key_id).values(**values))
