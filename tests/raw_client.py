@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from gateway import KEY
+from gateway import KEY, PATIENCE_S
 
 CHAT = "/v1/chat/completions"
-READ_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = PATIENCE_S
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

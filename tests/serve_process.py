@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gateway import KEY, JournalView
+from gateway import KEY, PATIENCE_S, JournalView
 from raw_client import ask, request
 
 IMPORTS = "import pointsman.api, pointsman.app, pointsman.accounting.price_lookup, genai_prices.data_snapshot, uvloop"
@@ -41,7 +41,7 @@ class ServeProcess:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 5.0) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         """The exit code, once it has ended."""
         return self.process.wait(seconds)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from gateway import PATIENCE_S, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.canonical.windows import Window
 from pointsman.errors import ConfigError
 from pointsman.settings import parse_settings
@@ -81,7 +81,7 @@ def make_budget(gateway: RunningGateway, limit: int, *alerts: int) -> str:
         row, revision = await gateway.installation.budgets.set(
             "workspace", "default", limit, Window("day"), alerts=alerts, hard=False
         )
-        assert await gateway.installation.await_revision(revision)
+        assert await gateway.installation.await_revision(revision, PATIENCE_S)
         return row.id
 
     return gateway.call(work())

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from node_tools import configuration, ready_workers, recorded
 
-from gateway import UPSTREAM_KEY, wait_until
+from gateway import PATIENCE_S, UPSTREAM_KEY, wait_until
 from pointsman.errors import ConfigError
 from pointsman.server.listeners import bind_listeners
 from pointsman.testing import RunningSimulator
@@ -25,6 +25,7 @@ from serve_process import PROGRAM, ServeProcess, serving
 from steady_load import Load, until
 
 CLIENTS = 24
+ROUND_S = 60.0  # for two new workers beside all this load, where others use the machine too
 REQUESTS = "gen_ai_server_request_duration_seconds_count"
 
 
@@ -48,7 +49,7 @@ def counted(server: ServeProcess) -> int:
 
 @contextmanager
 def knocking(port: int) -> Iterator[list[str]]:
-    """Connects, asks for /health and reads the answer in a tight loop; gives what went wrong, and at last the count."""
+    """Connects, asks for /health and reads the answer in a tight loop, a hundred times and more. Gives what was wrong."""
     wrong: list[str] = []
     stop = threading.Event()
     count = 0
@@ -59,7 +60,7 @@ def knocking(port: int) -> Iterator[list[str]]:
         while not stop.is_set():
             count += 1
             try:
-                with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection:
                     connection.sendall(message)
                     if not connection.recv(65536).startswith(b"HTTP/1.1 200 "):
                         wrong.append("closed without an answer")
@@ -71,11 +72,11 @@ def knocking(port: int) -> Iterator[list[str]]:
         thread.start()
     try:
         yield wrong
+        wait_until(lambda: count > 100, "hundred knocks")
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
-    assert count > 100
+            thread.join(PATIENCE_S)
 
 
 def test_a_connection_that_was_made_over_the_api_serves_at_every_worker_at_once(
@@ -101,6 +102,7 @@ def test_workers_share_the_port_and_each_has_a_journal(pair: ServeProcess) -> No
     assert sorted(recorded(pair.data_dir)) == sorted(answer.request_id for answer in answers)
 
 
+@pytest.mark.timeout(240)
 def test_a_rolling_restart_under_load_refuses_and_breaks_nothing(pair: ServeProcess) -> None:
     load = Load([pair.port], CLIENTS)
 
@@ -108,7 +110,7 @@ def test_a_rolling_restart_under_load_refuses_and_breaks_nothing(pair: ServeProc
         for round_ in range(1, 4):
             await load.answered(50)
             pair.signal(signal.SIGHUP)
-            await until(lambda n=round_: pair.log.count("rolling restart done") == n, "end of the rolling restart")
+            await until(lambda n=round_: pair.log.count("rolling restart done") == n, "end of the restart", ROUND_S)
         await load.answered(50)
         load.stop()
 
@@ -151,12 +153,12 @@ def test_kill_9_of_a_worker_breaks_only_what_it_had_in_flight(pair: ServeProcess
 
 def test_while_a_worker_fails_again_and_again_the_other_takes_its_connections(pair: ServeProcess) -> None:
     for dead in range(2, 5):
-        wait_until(lambda dead=dead: len(ready_workers(pair)) == dead, "next worker", 10)
+        wait_until(lambda dead=dead: len(ready_workers(pair)) == dead, "next worker")
         os.kill(ready_workers(pair)[0 if dead == 2 else -1], signal.SIGKILL)
     wait_until(lambda: "worker restarts after a pause" in pair.log, "pause")
     answers = [ask(pair.port, chat()) for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
-    wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery", 10)
+    wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery")
     assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
 
 
@@ -176,10 +178,10 @@ def test_metrics_are_those_of_all_workers_and_never_go_back(pair: ServeProcess) 
         ask(pair.port, chat())
     assert {counted(pair) for _ in range(10)} == {30}
     pair.signal(signal.SIGHUP)
-    wait_until(lambda: "rolling restart done" in pair.log, "rolling restart", 10)
+    wait_until(lambda: "rolling restart done" in pair.log, "rolling restart")
     assert {counted(pair) for _ in range(10)} == {30}
     os.kill(ready_workers(pair)[-1], signal.SIGKILL)
-    wait_until(lambda: len(ready_workers(pair)) == 5, "new worker", 10)
+    wait_until(lambda: len(ready_workers(pair)) == 5, "new worker")
     assert counted(pair) == 30
     ask(pair.port, chat())
     assert counted(pair) == 31
@@ -187,7 +189,7 @@ def test_metrics_are_those_of_all_workers_and_never_go_back(pair: ServeProcess) 
 
 def test_a_worker_that_an_operator_ends_is_replaced(pair: ServeProcess) -> None:
     os.kill(ready_workers(pair)[0], signal.SIGTERM)
-    wait_until(lambda: len(ready_workers(pair)) == 3, "new worker", 10)
+    wait_until(lambda: len(ready_workers(pair)) == 3, "new worker")
     assert {ask(pair.port, chat()).status for _ in range(10)} == {200}
 
 
@@ -238,7 +240,7 @@ def test_a_restart_with_a_broken_configuration_keeps_the_workers(upstream: Runni
     with serving(tmp_path, config) as server:
         (tmp_path / "test.toml").write_text(config + "\n[nonsense]\n")
         server.signal(signal.SIGHUP)
-        wait_until(lambda: "rolling restart given up" in server.log, "end of the attempt", 10)
+        wait_until(lambda: "rolling restart given up" in server.log, "end of the attempt")
         assert {ask(server.port, chat()).status for _ in range(10)} == {200}
         assert server.gauge("pointsman_workers") == 2
 
@@ -299,7 +301,7 @@ def test_refusals_of_workers_that_have_ended_stay_counted(tmp_path: Path, upstre
         assert refused == 18
         assert refusals() == refused
         server.signal(signal.SIGHUP)
-        wait_until(lambda: "rolling restart done" in server.log, "rolling restart", 10)
+        wait_until(lambda: "rolling restart done" in server.log, "rolling restart")
         wait_until(lambda: sum(map(alive, ready_workers(server))) == 2, "end of the old workers")
         assert refusals() == refused
 
@@ -308,10 +310,22 @@ def test_refusals_of_workers_that_have_ended_stay_counted(tmp_path: Path, upstre
 def test_without_redis_workers_share_every_limit_exactly_and_a_dead_one_takes_nothing_along(
     tmp_path: Path, upstream: RunningSimulator, limit: int
 ) -> None:
+    """A worker that hears nothing from the supervisor for half a second says so, and goes on alone: where the machine
+    was that busy, nothing is shown, and it is tried anew.
+    """
     config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_day": limit})
-    with serving(tmp_path, config) as server:
+
+    def call(server: ServeProcess) -> tuple[list[int], set[int]]:
         statuses = [ask(server.port, chat()).status for _ in range(limit + 15)]
-        assert statuses == [200] * limit + [429] * 15
         os.kill(ready_workers(server)[0], signal.SIGKILL)
-        wait_until(lambda: len(ready_workers(server)) == 3, "new worker", 10)
-        assert {ask(server.port, chat()).status for _ in range(15)} == {429}
+        wait_until(lambda: len(ready_workers(server)) == 3, "new worker")
+        return statuses, {ask(server.port, chat()).status for _ in range(15)}
+
+    for number in range(5):
+        with serving(tmp_path / str(number), config) as server:
+            statuses, later = call(server)
+        if "limits' store does not answer" not in server.log:
+            assert statuses == [200] * limit + [429] * 15
+            assert later == {429}
+            return
+    pytest.fail("this machine is too busy: in none of five tries did the supervisor always answer in time")

@@ -179,7 +179,7 @@ def test_every_word_of_the_tables_has_a_row() -> None:
 
 def test_the_patterns_take_no_time_on_hostile_bodies() -> None:
     hostile = [b"model" * 900, b"account " * 600, b'"code":"' * 600, b"try again in " + b"1" * 4000, b"1 " * 2000]
-    begun = time.perf_counter()
+    begun = time.thread_time()  # what others do with this machine meanwhile does not count
     for body in hostile:
         refused(429, body)
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
