@@ -49,7 +49,7 @@ def counted(server: ServeProcess) -> int:
 
 @contextmanager
 def knocking(port: int) -> Iterator[list[str]]:
-    """Connects, asks for /health and reads the answer in a tight loop, a hundred times and more. Gives what was wrong."""
+    """Connects, asks for /health and reads the answer in a tight loop, a hundred times and more. Gives what failed."""
     wrong: list[str] = []
     stop = threading.Event()
     count = 0
