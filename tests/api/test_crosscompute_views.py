@@ -2,7 +2,9 @@
 
 import datetime
 import re
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,26 @@ def test_a_second_bootstrap_makes_nothing_and_tells_no_secret(gateway: RunningGa
     assert first["apiKey"].startswith("cc_live_")
     assert second["apiKey"] is None
     assert len(client.get("/api/keys", headers=headers).json()["keys"]) == 1
+
+
+def test_bootstraps_at_the_same_time_make_one_key(gateway: RunningGateway, client: httpx.Client) -> None:
+    headers = person(gateway, "atonce")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: client.post("/api/bootstrap-account", headers=headers), range(4)))
+    assert [one.status_code for one in found] == [200] * 4
+    assert len([one for one in found if one.json()["apiKey"] is not None]) == 1
+    assert client.get("/api/keys", headers=headers).json()["total"] == 1
+
+
+def test_an_account_has_so_many_keys_and_no_more(
+    gateway: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["pointsman.api.crosscompute.keys"], "MAX_KEYS", 2)
+    headers = person(gateway, "many")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: client.post("/api/keys", json={"quotaCredits": 1}, headers=headers), range(5)))
+    assert sorted(one.status_code for one in found) == [200, 200, 400, 400, 400]
+    assert client.get("/api/keys", headers=headers).json()["total"] == 2
 
 
 def test_a_key_of_another_kind_is_answered_401_and_never_403(client: httpx.Client) -> None:

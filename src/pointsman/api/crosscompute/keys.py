@@ -68,7 +68,7 @@ class CrossComputeKeys:
             message = "'quotaCredits' must be a number from 0 with at most five decimals"
             raise GatewayError(Kind.INVALID_REQUEST, message, param="quotaCredits")
         try:
-            shown, secret = await self.make(key, label, nano)
+            shown, secret = await self.make(key, label, nano, MAX_KEYS)
         except TooManyError:
             raise GatewayError(Kind.INVALID_REQUEST, f"an account has at most {MAX_KEYS} keys") from None
         return tell({"key": shown, "apiKey": secret.reveal()})
@@ -77,9 +77,7 @@ class CrossComputeKeys:
         """How many keys of this kind an account has, stopped ones too."""
         return await self._keys.count(_mine(account_id))
 
-    async def make(
-        self, creator: Key, label: str, quota: int | None, most: int = MAX_KEYS
-    ) -> tuple[dict[str, Any], Secret]:
+    async def make(self, creator: Key, label: str, quota: int | None, most: int) -> tuple[dict[str, Any], Secret]:
         """A new key of the creator's account, as it is shown, and its secret. ``quota`` in nano-USD.
 
         Raises TooManyError when the account has ``most`` already, whoever asks at the same time.
