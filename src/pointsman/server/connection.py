@@ -25,6 +25,7 @@ from pointsman.server.http_faults import (
     must_wait,
     no_upgrade,
     refuse_address,
+    too_many_pipelined,
 )
 from pointsman.server.routes import Handler
 from pointsman.server.targets import check_host, read_target
@@ -43,6 +44,9 @@ LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
+MAX_PIPELINED: Final = (
+    1024  # requests that wait behind one in flight; reading stops at the first, but a packet has many
+)
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset(
     (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
@@ -197,8 +201,11 @@ class EdgeConnection(asyncio.Protocol):
         """The client has caught up."""
         self._paused = False
         if not self._closing:
-            self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
-            self.watch()
+            if self._exchange is None:
+                self._go_on()
+            if self._exchange is not None:
+                self.deadline = NEVER
+                self.watch()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(False)
 
@@ -278,7 +285,7 @@ class EdgeConnection(asyncio.Protocol):
         if b"content-encoding" in headers:
             encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
             self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
-        if self._exchange is None:
+        if self._exchange is None and not self._paused:
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
@@ -358,11 +365,13 @@ class EdgeConnection(asyncio.Protocol):
         self._begin()
         if self._closing:
             return
-        if self._exchange is None:
+        if self._exchange is None and not self._paused:
             self._serve(exchange)
             return
         if self._queue is None:
             self._queue = deque()
+        elif len(self._queue) == MAX_PIPELINED:
+            raise too_many_pipelined()
         self._queue.append(exchange)
         self._transport.pause_reading()  # no more than what was already read
 
@@ -409,17 +418,8 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.active -= 1
         if not exchange.keep:
             self._close()
-        elif self._queue:
-            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
-            self.edge.ticker.loop.call_soon(self._serve_queued)
-        elif self._fault is not None:
-            self._refuse(self._fault)
-        elif self._eof:
-            self._close()
-        elif not self._paused:
-            self.deadline = self._idle_deadline()
-            if self._wants_continue and not self._in_head:
-                self._transport.write(CONTINUE)  # its head came while the last request was in flight
+        elif not self._paused:  # else no answer is made until the client has read those before it
+            self._go_on()
 
     def _close(self) -> None:
         """Close behind the last answer, the sending side first: see `_refuse`."""
@@ -435,6 +435,20 @@ class EdgeConnection(asyncio.Protocol):
         self.deadline = self.edge.ticker.now + LINGER_SECONDS
         if self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def _go_on(self) -> None:
+        """Nothing is in flight, and the client reads: what comes next."""
+        if self._queue:
+            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
+            self.edge.ticker.loop.call_soon(self._serve_queued)
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        elif self._eof:
+            self._close()
+        else:
+            self.deadline = self._idle_deadline()
+            if self._wants_continue and not self._in_head:
+                self._transport.write(CONTINUE)  # its head came while nothing more could be taken
 
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -458,7 +472,7 @@ class EdgeConnection(asyncio.Protocol):
         """
         if self._closing:
             return
-        if self._exchange is not None:
+        if self._exchange is not None or self._queue:
             self._fault = error
             return
         exchange = Exchange(self, b"", b"", self._headers)
@@ -495,7 +509,7 @@ class EdgeConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.drain()
             return
-        if self._exchange is not None or self._closing or self._begun:
+        if self._exchange is not None or self._queue or self._closing or self._begun:
             return
         if last_request_seconds > 0:
             self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)
