@@ -44,9 +44,7 @@ LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
-MAX_PIPELINED: Final = (
-    1024  # requests that wait behind one in flight; reading stops at the first, but a packet has many
-)
+MAX_PIPELINED: Final = 1024  # requests behind one in flight: reading stops at the first, but one read may hold many
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset(
     (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
@@ -137,13 +135,12 @@ class EdgeConnection(asyncio.Protocol):
     def _probe(self, exchange: Exchange) -> None:
         """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
 
-        A harmless piece is sent: an interim answer, or an empty comment in a stream. Who is gone answers it with RST,
-        which nobody reads any more after the end of input, so the socket's state is looked at until the answer is out.
+        A harmless piece is sent: an interim answer, or in a stream a zero, with which the size of any chunk may begin
+        (RFC 9112 7.1). Who is gone answers it with RST, which nobody reads any more after the end of input, so the
+        socket's state is looked at until the answer is out.
         """
-        if exchange.state == STREAMING:
-            self._transport.write(b"3\r\n:\n\n\r\n" if exchange.http11 else b":\n\n")
-        elif exchange.http11:
-            self._transport.write(CONTINUE)
+        if exchange.http11:
+            self._transport.write(b"0" if exchange.state == STREAMING else CONTINUE)
         self.edge.ticker.loop.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
 
     def _look(self, delay: float) -> None:
