@@ -9,6 +9,8 @@ import pytest
 
 from gateway import RunningGateway, wait_until
 from pointsman.canonical.record import RequestRecord
+from pointsman.runner import in_task
+from pointsman.server.exchange import Exchange
 from pointsman.testing import RunningSimulator
 from raw_client import Connection, chat, request
 
@@ -174,3 +176,19 @@ def test_leaving_a_stream_of_lines_that_stalls_ends_the_upstream_call(
     received = simulator.wait_for_disconnect(timeout_s=3)
     assert received.ended_at is not None
     assert received.ended_at - left_at <= 2 * AT_ONCE_S + stall_s(gateway)
+
+
+def test_a_client_lost_between_two_pipelined_requests_is_counted_once(gateway: RunningGateway) -> None:
+    edge = gateway.server.edge
+
+    async def lose_it(exchange: Exchange) -> None:
+        await in_task()
+        exchange._connection._transport.abort()  # as when the reset is read in the turn that brings the answer
+        exchange.respond(200, b"{}")
+
+    gateway.read(lambda: edge.router.add("GET", "/lost", lose_it))
+    with Connection(gateway.port) as connection:
+        connection.send(request("GET", "/lost") * 2)
+        assert connection.is_closed()
+    wait_until(lambda: not gateway.read(lambda: len(edge.connections)), "end of the connection")
+    assert gateway.read(lambda: edge.active) == 0

@@ -117,8 +117,8 @@ class EdgeConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.state = DONE
             exchange.throttle = None
-            self.edge.active -= 1
-            if runner is not None:
+            if runner is not None:  # else it was the next one, and had not begun
+                self.edge.active -= 1
                 runner.cancel()
 
     def eof_received(self) -> bool:
