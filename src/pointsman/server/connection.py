@@ -25,7 +25,6 @@ from pointsman.server.http_faults import (
     must_wait,
     no_upgrade,
     refuse_address,
-    too_many_pipelined,
 )
 from pointsman.server.routes import Handler
 from pointsman.server.targets import check_host, read_target
@@ -44,7 +43,8 @@ LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
-MAX_PIPELINED: Final = 1024  # requests behind one in flight: reading stops at the first, but one read may hold many
+MANY_HEADS: Final = 128  # in one read: then it is taken in pieces, until one has to wait
+PIECE_BYTES: Final = 4096
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset(
     (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
@@ -57,8 +57,8 @@ class EdgeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport", "_tunnel",
-        "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_rest", "_runner", "_size", "_transport",
+        "_tunnel", "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -70,6 +70,7 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
+        self._rest = b""  # what was read behind those that wait
         self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._fault: GatewayError | None = None  # what to say once those before it are answered
@@ -109,7 +110,7 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = True
         self.edge.connections.discard(self)
         self.edge.ticker.members.discard(self)
-        self._queue = None
+        self._queue, self._rest = None, b""
         exchange, self._exchange = self._exchange, None
         runner, self._runner = self._runner, None
         if self._tunnel is not None:
@@ -160,6 +161,9 @@ class EdgeConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.received(data)
             return
+        if len(data) > PIECE_BYTES and data.count(b"\r\n\r\n") > MANY_HEADS:
+            self._take_many(data)
+            return
         self._unframed += len(data)
         body = self._body if self._chunked else None
         try:
@@ -181,6 +185,15 @@ class EdgeConnection(asyncio.Protocol):
                 self._raw += len(data)
                 if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
                     self._refuse(head_too_large())
+
+    def _take_many(self, data: bytes) -> None:
+        """A read that holds many requests: what is behind one that has to wait stays as it came, for its size."""
+        for start in range(0, len(data), PIECE_BYTES):
+            end = start + PIECE_BYTES
+            self.data_received(data[start:end])
+            if self._queue:
+                self._rest = data[end:]
+                return
 
     def _received_early(self, data: bytes) -> None:
         """What came behind a request to change to a WebSocket, in its packet."""
@@ -367,8 +380,6 @@ class EdgeConnection(asyncio.Protocol):
             return
         if self._queue is None:
             self._queue = deque()
-        elif len(self._queue) == MAX_PIPELINED:
-            raise too_many_pipelined()
         self._queue.append(exchange)
         self._transport.pause_reading()  # no more than what was already read
 
@@ -450,9 +461,17 @@ class EdgeConnection(asyncio.Protocol):
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None and not self._closing:
-            if not self._queue:
+            if not self._queue and not self._rest:
                 self._transport.resume_reading()
             self._serve(exchange)
+            if self._rest and not self._queue:
+                self._take_rest()
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        self.data_received(rest)
+        if not self._queue and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _idle_deadline(self) -> float:
         limits = self.edge.settings

@@ -27,12 +27,6 @@ def body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
     return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
 
 
-def too_many_pipelined() -> GatewayError:
-    """More requests came behind one that is being answered than are kept."""
-    message = "too many requests were sent before the first was answered; send the rest again"
-    return GatewayError(Kind.OVERLOADED, message, retry_after_seconds=1)
-
-
 def must_wait(seconds: int) -> Callable[[object], Coroutine[Any, Any, None]]:
     """The handler of every request from an address that has shown too many wrong credentials."""
 
