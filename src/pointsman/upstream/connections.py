@@ -11,14 +11,8 @@ from pointsman.accounting.price_lookup import Question
 from pointsman.canonical.limits import Limits
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
-from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import azure_openai, openai
-from pointsman.providers.departures import departures_of, quirks_of
-from pointsman.providers.formats import NO_CHAT, provider_format
-from pointsman.providers.hosts import Host, effective_host
-from pointsman.providers.openai_paths import OpenAIAt
-from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
-from pointsman.providers.operation_table import operations_of
+from pointsman.keyring import MasterKey
+from pointsman.providers.hosts import effective_host
 from pointsman.routing.catalogue import Ambiguous, Catalogue
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
@@ -40,22 +34,14 @@ from pointsman.upstream.declared import (
     from_table,
     read_proxy,
 )
-from pointsman.upstream.endpoints import (
-    Endpoint,
-    LocalChildren,
-    LocalEndpoint,
-    Place,
-    Prices,
-    RawFormat,
-    RemoteEndpoint,
-    Speech,
-)
+from pointsman.upstream.declared_endpoints import endpoint_of_host, local_endpoints, remote_endpoint
+from pointsman.upstream.endpoints import LocalChildren, Prices
 from pointsman.upstream.keyed_endpoints import EndpointTable
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
 from pointsman.upstream.model_facts import FactSources, own_prices
 from pointsman.upstream.origins import Proxy, TlsFiles
-from pointsman.upstream.probes import API_KEY, Finding, Probe, Ways, probe
+from pointsman.upstream.probes import Finding, Probe, Ways, probe
 
 MARK_PURPOSE: Final = "connection-mark"
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
@@ -291,19 +277,19 @@ class ConnectionService:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off. Prices
         in ``book`` win over the price data's.
         """
-        found = EndpointTable(lambda host, secret: _of_host(host, secret, prices, self._clock))
+        found = EndpointTable(lambda host, secret: endpoint_of_host(host, secret, prices, self._clock))
         for one in await self._all(local=children is not None):
             problem = _problem(one)
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                endpoint = _remote(one, one.row.base_url, prices, self._clock)
+                endpoint = remote_endpoint(one, one.row.base_url, prices, self._clock)
                 connection = _connection(one.row)
                 if book is not None and connection is not None:
                     endpoint.own_price = own_prices(book, connection)
                 found[one.row.id] = endpoint
             elif children is not None:
-                found.update(_local_endpoints(one.row.id, children))
+                found.update(local_endpoints(one.row.id, children))
         return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
@@ -381,53 +367,6 @@ def _problem(declared: Declared) -> str | None:
     except ConfigError as error:
         return str(error)
     return None
-
-
-def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, Endpoint]:
-    chat = LocalEndpoint(connection_id, children.chat, openai, provider_format("openai.chat"))
-    embedder = LocalEndpoint(connection_id, children.embedder, openai, provider_format(NO_CHAT), LOCAL_OPERATIONS)
-    return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
-
-
-def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> RemoteEndpoint:
-    row = declared.row
-    host = effective_host(row.kind, base_url)
-    quirks = quirks_of(host, row.options)
-    place = Place(
-        base_url=base_url,
-        allow_private=row.allow_private,
-        max_concurrent=row.max_concurrent,
-        proxy=declared.proxy,
-        tls=declared.tls,
-        headers=declared.header_lines(),
-    )
-    speech = Speech(
-        raw=_raw_format(host, row),
-        hub=provider_format(host.format),
-        operations=operations_of(host),
-        provider=row.provider,
-        quirks=quirks,
-        options=row.options,
-        departures=departures_of(host, quirks),
-        stream_usage=host.quirks.stream_usage,
-    )
-    first = () if declared.secret is None else (declared.secret,)
-    return RemoteEndpoint(row.id, place, speech, (*first, *declared.extra), prices, clock)
-
-
-def _of_host(host: Host, secret: Secret, prices: Prices, clock: Clock) -> RemoteEndpoint:
-    """A host of the table at its own address, for whoever has a key for it."""
-    row = ConnectionRow(
-        id=host.id, kind=host.id, base_url=host.base_url, provider=host.pricing, created_at=0, updated_at=0
-    )
-    return _remote(Declared(row=row, secret=secret, source="request"), host.base_url or "", prices, clock)
-
-
-def _raw_format(host: Host, row: ConnectionRow) -> RawFormat:
-    if host.auth == API_KEY:
-        return azure_openai.AzureOpenAI(host)
-    path = row.options.get("chat_path")
-    return OpenAIAt(path) if path is not None else openai
 
 
 def _connection(row: ConnectionRow) -> Connection | None:
