@@ -9,20 +9,9 @@ from litestar import Response, delete, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import MAX_OFFSET, MAX_TEXT, HttpRequest, answer, line, number, read_body, short, wrong
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.api.openrouter.exchange import (
-    MAX_OFFSET,
-    MAX_TEXT,
-    HttpRequest,
-    answer,
-    caller_of,
-    number,
-    read_body,
-    short,
-    text,
-    words_of,
-    wrong,
-)
+from pointsman.api.openrouter.exchange import caller_of, words_of
 from pointsman.api.openrouter.guardrail_bodies import (
     GuardrailChangeBody,
     NewGuardrailBody,
@@ -69,7 +58,7 @@ class GuardrailViews:
         @get(PATH)
         async def list_guardrails(request: HttpRequest) -> Response[bytes]:
             limit, offset = _page(request)
-            workspace = text(request, "workspace_id")
+            workspace = line(request, "workspace_id")
             rows, total = await self._guardrails.list_page(caller_of(request), workspace, limit, offset)
             return answer({"data": [shown(row) for row in rows], "total_count": total})
 
