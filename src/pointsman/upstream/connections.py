@@ -1,7 +1,7 @@
 """Connections: where they come from (file or database), how they are changed, and what is built of them."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -13,24 +13,24 @@ from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey
 from pointsman.providers.hosts import effective_host
-from pointsman.routing.catalogue import Ambiguous, Catalogue
+from pointsman.routing.catalogue import Catalogue, Naming
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.strategies.openrouter import OWN, OWN_LAST
 from pointsman.routing.targets import Connection
-from pointsman.routing.words import WORDS, RouteMaker
-from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.settings import check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow, ConnectionTest
+from pointsman.storage.database import Database
 from pointsman.upstream.declared import (
     LOCAL_KIND,
     Declared,
+    FileConnections,
     NewConnection,
     Sealer,
     check_fields,
     check_kept_secrets,
     completed,
-    from_file,
     from_table,
     read_proxy,
 )
@@ -98,27 +98,22 @@ class ConnectionService:
 
     def __init__(
         self,
-        repository: ConnectionRepository,
-        aliases: AliasRepository,
+        database: Database,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
-        environment: Environment,
+        file: FileConnections,
         *,
         facts: FactSources | None = None,
-        ambiguous: Ambiguous = "refuse",
-        words: Mapping[str, RouteMaker] = WORDS,
+        naming: Naming = Naming(),  # noqa: B008 - immutable
     ) -> None:
         self._facts = facts
-        self._words = words
-        self._ambiguous = ambiguous
-        self._repository = repository
-        self._aliases = aliases
+        self._naming = naming
+        self._repository = ConnectionRepository(database)
+        self._aliases = AliasRepository(database)
         self._master = master
         self._sealer = Sealer(master)
         self._clock = clock
-        self._file_models = declared[1]
-        self._file = [from_file(row, index, environment) for index, row in enumerate(declared[0])]
+        self._file = file
 
     async def add(self, new: NewConnection) -> int:
         """Check and store a connection, its secrets sealed; gives the new configuration revision.
@@ -173,13 +168,13 @@ class ConnectionService:
         return row
 
     def _refuse_declared(self, connection_id: str) -> None:
-        if any(declared.row.id == connection_id for declared in self._file):
+        if connection_id in self._file.ids:
             raise DeclaredInFileError(
                 f"'{connection_id}' is declared in the configuration file: change or remove it there"
             )
 
     def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
-        if any(declared.row.id == connection_id for declared in self._file):
+        if connection_id in self._file.ids:
             raise ConfigError(f"connection.id: '{connection_id}' is declared in the configuration file")
         if connection_id in stored:
             raise ConfigError(f"connection.id: '{connection_id}' exists already; remove it first")
@@ -252,7 +247,7 @@ class ConnectionService:
                 if prices is not None:
                     tables[row.id] = prices.table(row.provider, row.base_url)
         book = await self._facts.book(served, tables) if self._facts is not None else None
-        return Catalogue(connections, aliases, combos, book, ambiguous=self._ambiguous, words=self._words)
+        return Catalogue(connections, aliases, combos, book, self._naming)
 
     async def price_questions(self, catalogue: Catalogue) -> list[Question]:
         """What to ask the price data about the offered models; it knows nothing of this machine's own."""
@@ -311,13 +306,12 @@ class ConnectionService:
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
-        table.update({alias.name: alias.target for alias in self._file_models})
+        table.update({alias.name: alias.target for alias in self._file.models})
         return table
 
     async def _all(self, *, local: bool = False, disabled: bool = False) -> list[Declared]:
         """Every connection, those of the file first, those turned off when asked for; some may have a problem."""
-        result = list(self._file)
-        taken = {declared.row.id for declared in result}
+        result, taken = list(self._file.declared), self._file.ids
         rows = [row for row in await self._repository.list() if row.id not in taken and (row.enabled or disabled)]
         result += [self._sealer.open(row) for row in rows]
         if local and not any(one.row.kind == LOCAL_KIND for one in result):
