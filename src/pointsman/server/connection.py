@@ -18,6 +18,7 @@ from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
     body_too_large,
     head_too_large,
@@ -159,6 +160,11 @@ class EdgeConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.received(data)
             return
+        sighting = None
+        if self._exchange is None and not self._begun and not self._unframed:
+            sighting = self.edge.heads.look(data)
+            if sighting is not None and self._served_known(data, sighting):
+                return
         self._unframed += len(data)
         body = self._body if self._chunked else None
         try:
@@ -180,6 +186,19 @@ class EdgeConnection(asyncio.Protocol):
                 self._raw += len(data)
                 if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
                     self._refuse(head_too_large())
+            elif sighting is not None and not self._begun and not self._closing:
+                self.edge.heads.learn(data, sighting)
+
+    def _served_known(self, data: bytes, sighting: Sighting) -> bool:
+        """Serve a request whose head is known. The parser does not see it: it stands where the next request begins."""
+        end, digits, _, known = sighting
+        if known is None or len(data) > self.edge.settings.max_body_bytes:
+            return False
+        start, stop = known.target
+        exchange = Exchange(self, known.method, data[start:stop], headers_of(data, end, digits, known))
+        exchange.body = data[end + len(END_OF_HEAD) :]
+        self._serve(exchange)
+        return True
 
     def _received_early(self, data: bytes) -> None:
         """What came behind a request to change to a WebSocket, in its packet."""
