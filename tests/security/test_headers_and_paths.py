@@ -7,6 +7,7 @@ import pytest
 from gateway import KEY, RunningGateway, running_gateway
 from pointsman.errors import ConfigError
 from pointsman.server.peers import TrustedProxies
+from pointsman.server.targets import read_target
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
 from raw_client import CHAT, Connection, ask, chat, chat_body, request
@@ -20,7 +21,7 @@ def test_an_underscore_is_no_hyphen(gateway: RunningGateway, simulator: RunningS
     assert simulator.requests == ()
 
 
-@pytest.mark.parametrize("name", ["authorization", "x-api-key", "host", "content-type"])
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "x-goog-api-key", "api-key", "host", "content-type"])
 def test_a_header_that_decides_given_twice(gateway: RunningGateway, simulator: RunningSimulator, name: str) -> None:
     value = {"host": "gateway", "authorization": f"Bearer {KEY}"}.get(name, KEY)
     lines = [f"{name}: {value}", f"{name.upper()}: {value}"]
@@ -123,6 +124,12 @@ def test_no_host_and_two_hosts(gateway: RunningGateway) -> None:
 )
 def test_absolute_targets_and_odd_ones(gateway: RunningGateway, target: str, status: int) -> None:
     assert ask(gateway.port, request("GET", target)).status == status
+
+
+def test_the_host_of_an_absolute_target_stands_for_the_header() -> None:
+    headers = {b"host": b"gateway"}
+    assert read_target(b"GET", b"http://any.example:80/health?x", headers) == b"/health?x"
+    assert headers == {b"host": b"any.example:80"}
 
 
 def test_neither_host_nor_target_change_who_must_show_a_key(gateway: RunningGateway) -> None:

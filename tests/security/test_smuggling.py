@@ -100,6 +100,17 @@ def test_bare_lf_ends_no_line(gateway: RunningGateway, simulator: RunningSimulat
     refused(gateway, simulator, data + BODY)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_bare_cr_ends_no_line(gateway: RunningGateway, simulator: RunningSimulator, place: int) -> None:
+    parts = (HEAD + b"content-length: %d\r\n\r\n" % len(BODY)).split(b"\r\n")
+    data = b"".join(part + (b"\r" if at == place else b"\r\n") for at, part in enumerate(parts[:-1]))
+    refused(gateway, simulator, data + BODY)
+
+
+def test_a_bare_cr_ends_no_head(gateway: RunningGateway, simulator: RunningSimulator) -> None:
+    refused(gateway, simulator, HEAD + b"content-length: %d\r\n\r" % len(BODY) + BODY)
+
+
 @pytest.mark.parametrize("where", ["name", "value", "target", "method"])
 @pytest.mark.parametrize("byte", [b"\x00", b"\x01", b"\x7f", b"\r"])
 def test_nul_and_other_controls(gateway: RunningGateway, simulator: RunningSimulator, where: str, byte: bytes) -> None:
@@ -124,6 +135,14 @@ def test_nul_and_other_controls(gateway: RunningGateway, simulator: RunningSimul
         b"1;a\rb\r\nx\r\n0\r\n\r\n",
         b"1;\x00\r\nx\r\n0\r\n\r\n",
         b"ffffffffffffffff1\r\nx\r\n0\r\n\r\n",
+        b"1 \r\nx\r\n0\r\n\r\n",
+        b"1\t\r\nx\r\n0\r\n\r\n",
+        b"1\rx\r\n0\r\n\r\n",
+        b"1\r\nx0\r\n\r\n",
+        b"1\r\nx\r0\r\n\r\n",
+        b"1\r\nx\n0\r\n\r\n",
+        b"1\r\nx\r\n0\r\n\n",
+        b"1\r\nx\r\n0\r\n\r",
         b"\r\nx\r\n0\r\n\r\n",
     ],
 )

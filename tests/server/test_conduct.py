@@ -117,11 +117,31 @@ def test_expect_100_continue_behind_another_request_is_answered_too(gateway: Run
         assert connection.answer().status == 200
 
 
-def test_a_body_that_is_too_large_is_refused_instead_of_continued(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("content-length: 5000000", 413),
+        ("content-length: 5\r\ncontent-encoding: lzma", 415),
+        ("transfer-encoding: gzip", 400),
+        ("content-length: 5\r\nhost: y", 400),
+    ],
+)
+def test_a_body_that_would_be_refused_is_refused_instead_of_continued(
+    gateway: RunningGateway, line: str, status: int
+) -> None:
     with Connection(gateway.port) as connection:
+        connection.send(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\n{line}\r\nexpect: 100-continue\r\n\r\n".encode())
+        assert connection.read_until(b"\r\n").startswith(b"HTTP/1.1 %d " % status)  # and no interim answer before it
+
+
+def test_a_refused_body_behind_another_request_is_not_continued_either(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(chat("first_token_ms=60"))
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n"
         connection.send(head.encode())
-        assert connection.answer().status == 413
+        assert connection.answer().status == 200
+        assert connection.read_until(b"\r\n").startswith(b"HTTP/1.1 413 ")
+        assert connection.read_until(b"\r\n\r\n").endswith(b"connection: close\r\n\r\n")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -68,6 +68,30 @@ def test_a_head_beyond_the_limit_is_refused(gateway: RunningGateway, headers: tu
     assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: ",
+        request("GET", "/health") + b"GET /",
+        request("POST", CHAT, b"", "transfer-encoding: chunked") + b"1;",
+        request("POST", CHAT, b"", "transfer-encoding: chunked") + b"1\r\nx\r\n0\r\nx-trailer: ",
+    ],
+    ids=["target", "lines", "value", "second", "extension", "trailer"],
+)
+def test_what_grows_without_end_is_refused(gateway: RunningGateway, begin: bytes) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(begin)
+        more = b"x-a: b\r\n" if begin.endswith(b"host: x\r\n") else b"y"
+        connection.send(more * (300_000 // len(more)))  # more than one read: in its first it may be behind something
+        statuses = [connection.answer().status]
+        if begin.startswith(b"GET /health HTTP/1.1\r\nhost: gateway"):
+            statuses.append(connection.answer().status)
+        assert statuses[-1] == 431
+        assert connection.is_closed()
+
+
 def test_a_target_beyond_the_limit_is_refused(gateway: RunningGateway) -> None:
     assert ask(gateway.port, request("GET", "/" + "a" * 9000)).status in (414, 431)
 

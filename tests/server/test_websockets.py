@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError, Kind
+from pointsman.server.connection import WRITE_HIGH_WATER
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
@@ -246,6 +248,25 @@ def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() ->
         connection.expired()
         assert await reader.read() == b""
         writer.close()
+
+    on_edge(story)
+
+
+def test_pings_of_a_client_that_reads_nothing_are_not_answered_without_end() -> None:
+    async def story(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", served.port))
+            await loop.sock_sendall(client, handshake(GOOD_KEY))
+            assert (await loop.sock_recv(client, 13)).startswith(b"HTTP/1.1 101 ")
+            (connection,) = served.edge.connections
+            flood = (b"\x89\xfd\0\0\0\0" + bytes(125)) * 500
+            for _ in range(130):  # 8 MB, more than the kernel holds of the answers
+                await loop.sock_sendall(client, flood)
+            await until(lambda: connection._paused)
+            assert connection._transport.get_write_buffer_size() < 3 * WRITE_HIGH_WATER
 
     on_edge(story)
 

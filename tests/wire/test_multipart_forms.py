@@ -84,6 +84,11 @@ def test_only_our_errors_come_out(noise: bytes, boundary: bytes) -> None:
         b"multipart/form-data",
         b"multipart/form-data; boundary=",
         b"multipart/mixed; boundary=x",
+        b"multipart/form-data; boundary=" + b"x" * 71,
+        b'multipart/form-data; boundary="x "',
+        b'multipart/form-data; boundary="x\xe9"',
+        b'multipart/form-data; boundary="x;y"',
+        b'multipart/form-data; boundary="x\ry"',
     ],
 )
 def test_what_is_no_form_is_refused_by_its_type(content_type: bytes) -> None:
@@ -104,6 +109,23 @@ def test_a_huge_header_and_a_huge_field_are_refused() -> None:
         parse_form(b"multipart/form-data; boundary=b", head + b"X-A: " + b"y" * 9000 + b"\r\n\r\n1\r\n--b--")
     with pytest.raises(GatewayError, match="a field of the form"):
         parse_form(b"multipart/form-data; boundary=b", head + b"\r\n" + b"y" * (1 << 20) + b"y\r\n--b--")
+
+
+def test_many_headers_of_a_part_and_a_header_with_a_line_break_are_refused() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="a"\r\n'
+    few = head + b"X-A: y\r\n" * 7 + b"\r\n1\r\n--b--"
+    assert len(parse_form(b"multipart/form-data; boundary=b", few).parts[0].headers) == 8
+    for lines in (b"X-A: y\r\n" * 8, b"X-A: y\r\n z\r\n", b"X-A: y\rX-B: z\r\n", b"X-A: y\nX-B: z\r\n"):
+        with pytest.raises(GatewayError):
+            parse_form(b"multipart/form-data; boundary=b", head + lines + b"\r\n1\r\n--b--")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..\\x", "C:\\x", "a\u202eb"])
+def test_the_name_of_a_file_is_a_word_and_no_place(name: str) -> None:
+    content_type, body = sent_by_httpx({"file": (name, b"x", "text/plain")}, {})
+    [part] = parse_form(content_type, body).parts
+    assert parse_form(content_type, write_form(parse_form(content_type, body))).parts == (part,)
+    assert part.filename is not None
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40, 60])

@@ -5,7 +5,6 @@ to the client's pace, and every wait has a deadline on the shared ticker.
 """
 
 import asyncio
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,11 +12,11 @@ import httptools
 import structlog
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.policy import shared_calls
 from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
-from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.exchange import CONTINUE, DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
     check_size,
@@ -29,22 +28,21 @@ from pointsman.server.http_faults import (
     refuse_address,
 )
 from pointsman.server.routes import Handler
-from pointsman.server.targets import check_host, read_target
+from pointsman.server.switching import may_switch, switch
+from pointsman.server.targets import is_http11, read_target
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
     from pointsman.server.edge import Edge
     from pointsman.server.websockets import WebSocket
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
-FIRST_LOOK_SECONDS: Final = 0.005
-LONGEST_LOOK_SECONDS: Final = 0.25
 LAST_LOOK_SECONDS: Final = 0.01
 LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
 # Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
 MAX_CHUNK_OVERHEAD: Final = 16
+MANY_HEADS: Final = 128  # in one read: then it is taken in pieces, until one has to wait
+PIECE_BYTES: Final = 4096
 # Given twice, these would let two readers of one request disagree about who asks for what.
 SINGULAR: Final = frozenset(
     (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
@@ -57,8 +55,8 @@ class EdgeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_runner", "_size", "_transport", "_tunnel",
-        "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_rest", "_runner", "_size", "_transport",
+        "_tunnel", "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -70,6 +68,7 @@ class EdgeConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
         self._queue: deque[Exchange] | None = None
+        self._rest = b""  # what was read behind those that wait
         self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._fault: GatewayError | None = None  # what to say once those before it are answered
@@ -109,7 +108,7 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = True
         self.edge.connections.discard(self)
         self.edge.ticker.members.discard(self)
-        self._queue = None
+        self._queue, self._rest = None, b""
         exchange, self._exchange = self._exchange, None
         runner, self._runner = self._runner, None
         if self._tunnel is not None:
@@ -117,8 +116,8 @@ class EdgeConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.state = DONE
             exchange.throttle = None
-            self.edge.active -= 1
-            if runner is not None:
+            if runner is not None:  # else it was the next one, and had not begun
+                self.edge.active -= 1
                 runner.cancel()
 
     def eof_received(self) -> bool:
@@ -129,30 +128,8 @@ class EdgeConnection(asyncio.Protocol):
         self._eof = True
         if self._exchange is None or self._lingering or self._tunnel or not self._transport.can_write_eof():
             return False
-        self._probe(self._exchange)
+        probe(self._transport, self._exchange, self.edge.ticker.loop, lambda: self._exchange is not None)
         return True
-
-    def _probe(self, exchange: Exchange) -> None:
-        """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
-
-        A harmless piece is sent: an interim answer, or an empty comment in a stream. Who is gone answers it with RST,
-        which nobody reads any more after the end of input, so the socket's state is looked at until the answer is out.
-        """
-        if exchange.state == STREAMING:
-            self._transport.write(b"3\r\n:\n\n\r\n" if exchange.http11 else b":\n\n")
-        elif exchange.http11:
-            self._transport.write(CONTINUE)
-        self.edge.ticker.loop.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
-
-    def _look(self, delay: float) -> None:
-        if self._exchange is None:
-            return
-        sock = self._transport.get_extra_info("socket")
-        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
-            self._transport.abort()
-        else:
-            delay = min(delay * 2, LONGEST_LOOK_SECONDS)
-            self.edge.ticker.loop.call_later(delay, self._look, delay)
 
     def data_received(self, data: bytes) -> None:
         """Parses what arrived; faults are answered and the connection closed."""
@@ -162,10 +139,13 @@ class EdgeConnection(asyncio.Protocol):
             self._tunnel.received(data)
             return
         sighting = None
-        if self._exchange is None and not self._begun and not self._unframed:
+        if self._exchange is None and not (self._begun or self._unframed or self._paused or self._queue):
             sighting = self.edge.heads.look(data)
             if sighting is not None and self._served_known(data, sighting):
                 return
+        if sighting is None and len(data) > PIECE_BYTES and self._may_be_many(data):
+            self._take_many(data)
+            return
         self._unframed += len(data)
         body = self._body if self._chunked else None
         try:
@@ -201,6 +181,22 @@ class EdgeConnection(asyncio.Protocol):
         self._serve(exchange)
         return True
 
+    def _may_be_many(self, data: bytes) -> bool:
+        """Whether a read holds many requests: looked for only where it is more than the body that is awaited."""
+        length = self._headers.get(b"content-length") if not self._in_head else None
+        if length is not None and len(data) <= int(length) - self._size:
+            return False
+        return data.count(END_OF_HEAD) > MANY_HEADS
+
+    def _take_many(self, data: bytes) -> None:
+        """A read that holds many requests: what is behind one that has to wait stays as it came, for its size."""
+        for start in range(0, len(data), PIECE_BYTES):
+            end = start + PIECE_BYTES
+            self.data_received(data[start:end])
+            if self._queue:
+                self._rest = data[end:]
+                return
+
     def _received_early(self, data: bytes) -> None:
         """What came behind a request to change to a WebSocket, in its packet."""
         if self._tunnel is not None and data:
@@ -217,8 +213,11 @@ class EdgeConnection(asyncio.Protocol):
         """The client has caught up."""
         self._paused = False
         if not self._closing:
-            self.deadline = NEVER if self._exchange is not None else self._idle_deadline()
-            self.watch()
+            if self._exchange is None:
+                self._go_on()
+            if self._exchange is not None:
+                self.deadline = NEVER
+                self.watch()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(False)
 
@@ -284,10 +283,15 @@ class EdgeConnection(asyncio.Protocol):
         if b"expect" in headers:
             self._wants_continue = headers[b"expect"].lower() == b"100-continue"
         if b"connection" in headers or not self._parser.should_keep_alive():
-            self._check_version()
+            self._http11 = is_http11(self._parser.get_http_version(), headers.get(b"host"), edge.check_host)
+            self._wants_continue = self._wants_continue and self._http11
         elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
             edge.check_host(headers.get(b"host"))
-        if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
+        if self._parser.should_upgrade() and not (  # CONNECT, or Upgrade that Connection names
+            self._http11
+            and self._exchange is None
+            and may_switch(edge.router, self._parser.get_method(), self._url, headers)
+        ):
             raise no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
@@ -299,39 +303,10 @@ class EdgeConnection(asyncio.Protocol):
         if b"content-encoding" in headers:
             encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
             self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
-        if self._exchange is None:
+        if self._exchange is None and not self._paused:
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
-
-    def _may_switch(self) -> bool:
-        """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
-        headers = self._headers
-        known = self.edge.router.native_path(self._url.partition(b"?")[0]) in self.edge.router.websockets
-        plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
-        bare = b"content-length" not in headers and b"transfer-encoding" not in headers
-        return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
-
-    def _switch(self, exchange: Exchange) -> None:
-        """From now on all bytes are the WebSocket's."""
-        from pointsman.server.websockets import WebSocket, WebSocketLimits  # wsproto: imported by the first of them
-
-        exchange.keep = False
-        limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
-        for name in shared_calls.HEADERS:  # they are about one call, and a socket has many
-            exchange.headers.pop(name, None)
-        self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
-
-    def _check_version(self) -> None:
-        version = self._parser.get_http_version()
-        host = self._headers.get(b"host")
-        if version == "1.1":
-            self.edge.check_host(host)
-        elif version == "1.0":
-            self._http11 = self._wants_continue = False
-            check_host(host or b"")
-        else:
-            raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
 
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
@@ -358,11 +333,11 @@ class EdgeConnection(asyncio.Protocol):
         exchange.keep = self._http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         if parser.should_upgrade():
-            self._switch(exchange)
+            self._tunnel = switch(self, exchange)
         self._begin()
         if self._closing:
             return
-        if self._exchange is None:
+        if self._exchange is None and not self._paused:
             self._serve(exchange)
             return
         if self._queue is None:
@@ -413,17 +388,8 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.active -= 1
         if not exchange.keep:
             self._close()
-        elif self._queue:
-            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
-            self.edge.ticker.loop.call_soon(self._serve_queued)
-        elif self._fault is not None:
-            self._refuse(self._fault)
-        elif self._eof:
-            self._close()
-        elif not self._paused:
-            self.deadline = self._idle_deadline()
-            if self._wants_continue and not self._in_head:
-                self._transport.write(CONTINUE)  # its head came while the last request was in flight
+        elif not self._paused:  # else no answer is made until the client has read those before it
+            self._go_on()
 
     def _close(self) -> None:
         """Close behind the last answer, the sending side first: see `_refuse`."""
@@ -440,12 +406,34 @@ class EdgeConnection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
+    def _go_on(self) -> None:
+        """Nothing is in flight, and the client reads: what comes next."""
+        if self._queue:
+            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
+            self.edge.ticker.loop.call_soon(self._serve_queued)
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        elif self._eof:
+            self._close()
+        else:
+            self.deadline = self._idle_deadline()
+            if self._wants_continue and not self._in_head:
+                self._transport.write(CONTINUE)  # its head came while nothing more could be taken
+
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None and not self._closing:
-            if not self._queue:
+            if not self._queue and not self._rest:
                 self._transport.resume_reading()
             self._serve(exchange)
+            if self._rest and not self._queue:
+                self._take_rest()
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        self.data_received(rest)
+        if not self._queue and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _idle_deadline(self) -> float:
         limits = self.edge.settings
@@ -462,7 +450,7 @@ class EdgeConnection(asyncio.Protocol):
         """
         if self._closing:
             return
-        if self._exchange is not None:
+        if self._exchange is not None or self._queue:
             self._fault = error
             return
         exchange = Exchange(self, b"", b"", self._headers)
@@ -499,7 +487,7 @@ class EdgeConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.drain()
             return
-        if self._exchange is not None or self._closing or self._begun:
+        if self._exchange is not None or self._queue or self._closing or self._begun:
             return
         if last_request_seconds > 0:
             self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)

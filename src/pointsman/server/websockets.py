@@ -162,7 +162,8 @@ class WebSocket:
             case BytesMessage():
                 self.close(UNACCEPTABLE, "messages are JSON in text frames")
             case Ping():
-                self._write(event.response())
+                if self._drain is None:  # who reads nothing gets no more to read
+                    self._write(event.response())
             case CloseConnection():
                 self._write(event.response())
                 self._end()

@@ -1,0 +1,111 @@
+"""Clients that ask and ask and never read: no answer is made before those in front of it are taken."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.server.connection import MANY_HEADS, PIECE_BYTES, WRITE_HIGH_WATER
+from pointsman.testing import RunningSimulator
+from raw_client import READ_TIMEOUT_S, Connection, chat, request
+
+HASTY = {"write_timeout_seconds": 0.8}
+MOST_BYTES = WRITE_HIGH_WATER + 64 * 1024  # the mark, and the answer that went beyond it
+TEXT = "x" * 8000
+
+
+def held_bytes(gateway: RunningGateway) -> int:
+    """What waits in the gateway for slow readers."""
+    connections = gateway.server.edge.connections
+    return gateway.read(lambda: sum(c._transport.get_write_buffer_size() for c in connections))
+
+
+@pytest.fixture(scope="module")
+def hasty(shared_simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway that does not wait long for those who do not read."""
+    row = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
+    with running_gateway(tmp_path_factory.mktemp("hasty"), {"server": HASTY, "connections": [row]}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("message", [request("GET", "/metrics"), chat(text=TEXT)], ids=["at once", "later"])
+def test_requests_behind_unread_answers_wait_and_the_client_is_cut(hasty: RunningGateway, message: bytes) -> None:
+    with Connection(hasty.port, receive_buffer=4096) as connection:
+        connection.socket.settimeout(0.05)
+        started = time.monotonic()
+        most = 0
+        flood = message * 100
+        while hasty.read(lambda: len(hasty.server.edge.connections)):
+            try:
+                connection.socket.send(flood)
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+            most = max(most, held_bytes(hasty))
+            assert most < MOST_BYTES, "answers that nobody reads pile up"
+            assert time.monotonic() - started < 15, "nobody ends it"
+        assert most > 0, "the kernel held all of it: the flood was too small"
+
+
+def test_a_reader_that_comes_back_gets_every_answer_in_order(gateway: RunningGateway) -> None:
+    count = 900
+    flood = b"".join(chat(text=f"{number} {TEXT}") for number in range(count))
+    with Connection(gateway.port, receive_buffer=4096) as connection:
+        sender = threading.Thread(target=connection.send, args=(flood,))
+        sender.start()
+        wait_until(lambda: held_bytes(gateway) > 0, "reader that lags")
+        assert [connection.answer().text.split()[1] for _ in range(count)] == [str(number) for number in range(count)]
+        sender.join()
+
+
+def test_a_fault_behind_unread_answers_is_told_when_they_are_read(gateway: RunningGateway) -> None:
+    count = 1000
+    flood = request("GET", "/metrics") * count + b"\x00 garbage\r\n\r\n"
+    with Connection(gateway.port, receive_buffer=4096) as connection:
+        sender = threading.Thread(target=connection.send, args=(flood,))
+        sender.start()
+        wait_until(lambda: held_bytes(gateway) > 0, "reader that lags")
+        assert [connection.answer().status for _ in range(count)] == [200] * count
+        assert connection.answer().status == 400
+        assert connection.is_closed()
+        sender.join()
+
+
+def test_few_of_many_pipelined_requests_are_kept_apart_and_all_are_served(gateway: RunningGateway) -> None:
+    health = request("GET", "/health", key=None)
+    most = 0
+
+    def queued() -> int:
+        return sum(len(connection._queue or ()) for connection in gateway.server.edge.connections)
+
+    with Connection(gateway.port) as connection:
+        connection.send(chat("first_token_ms=300") + health * 2000)
+        sender = threading.Thread(target=connection.send, args=(health * 3000 + chat() + health,))
+        sender.start()
+        while not connection._unread:
+            most = max(most, gateway.read(queued))
+            connection._unread = received_now(connection)
+        answers = [connection.answer() for _ in range(5003)]
+        sender.join()
+    assert {answer.status for answer in answers} == {200}
+    assert [number for number, answer in enumerate(answers) if "choices" in answer.json()] == [0, 5001]
+    assert 0 < most <= MANY_HEADS + PIECE_BYTES // 25  # the shortest request has 25 bytes
+
+
+def received_now(connection: Connection) -> bytes:
+    """What has come, if anything."""
+    connection.socket.settimeout(0.01)
+    try:
+        return connection.socket.recv(65536)
+    except TimeoutError:
+        return b""
+    finally:
+        connection.socket.settimeout(READ_TIMEOUT_S)
+
+
+def test_after_all_this_nothing_is_held(gateway: RunningGateway) -> None:
+    wait_until(lambda: not gateway.read(lambda: len(gateway.server.edge.connections)), "end of every connection")
+    assert gateway.read(lambda: gateway.server.edge.active) == 0
