@@ -49,7 +49,7 @@ USES: Final = {
     "server/listeners.py": {"socket"},  # takes connections
     "server/worker_link.py": {"socket"},  # inherited from the supervisor
     "server/workers.py": {"socket"},
-    "server/connection.py": {"socket"},
+    "server/half_close.py": {"socket"},
     "server/host.py": {"socket"},
     "server/tls.py": {"ssl"},
     "server/websockets.py": {"wsproto"},  # framing alone
