@@ -107,16 +107,24 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verifier(Protocol):
-    """Whom a signed token speaks for (identity/tokens.py); None for anything that is not a good one.
-
-    While it is not ``whole``, nor for one of a person whom it has not learnt.
-    """
+    """Whom a signed token speaks for (identity/tokens.py)."""
 
     @property
-    def whole(self) -> bool: ...
-    def verify(self, presented: bytes, now_us: int) -> Key | None: ...
-    async def refresh(self) -> None: ...
-    async def learn(self, presented: Sequence[bytes], now_us: int) -> None: ...
+    def whole(self) -> bool:
+        """Whether it knows all people; else those only whom it has learnt."""
+        ...
+
+    def verify(self, presented: bytes, now_us: int) -> Key | None:
+        """None for anything that is not a good token at ``now_us``, or of a person who is not known."""
+        ...
+
+    async def refresh(self) -> None:
+        """Take note of who may not come in any more. Raises StorageError."""
+        ...
+
+    async def learn(self, presented: Sequence[bytes], now_us: int) -> None:
+        """Know whom these tokens speak for. Raises StorageError."""
+        ...
 
 
 class KeyService:
