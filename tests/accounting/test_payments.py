@@ -254,17 +254,16 @@ def test_a_transaction_that_no_block_takes_is_waited_for_no_longer_than_its_auth
         return {} if called == "eth_getTransactionByHash" else genuine(called, params)
 
     async def story(parts: Payments) -> None:
-        payer = chain.payer(50)
         last = chain.tester.get_block_by_number("latest")["timestamp"] + 60
-        row = await parts.intend(payer, authorization(payer, validBefore=str(last)))
-        await parts.rows.sent(row.id, "0x" + "12" * 32, 1)
+        one = await parts.begun(50, validBefore=str(last))
+        await parts.rows.sent(one.row.id, "0x" + "12" * 32, 1)
         monkeypatch.setattr(chain, "answer", answer)
         await parts.watch.step(everything=True)
-        assert await parts.state(row) is PaymentState.INTENDED
+        assert await one.state() is PaymentState.INTENDED
         chain.tester.time_travel(last + 1)
         chain.tester.mine_block()
         await parts.watch.step(everything=True)
-        assert await parts.state(row) is PaymentState.FAILED
+        assert await one.state() is PaymentState.FAILED
 
     within(sqlite_place, chain, story)
 
@@ -293,11 +292,10 @@ def test_a_payment_that_nobody_can_decide_on_has_its_end(
         return [] if trouble == "no events" and called == "eth_getLogs" else genuine(called, params)
 
     async def story(parts: Payments) -> None:
-        payer = chain.payer(51)
-        told = authorization(payer, **({"validBefore": str(2**256 - 1)} if trouble == "for ever" else {}))
-        row = await parts.intend(payer, told)
+        one = await parts.begun(51, **({"validBefore": str(2**256 - 1)} if trouble == "for ever" else {}))
+        row = one.row
         if trouble == "no events":
-            submit(chain, payer, told)
+            submit(chain, one.payer, one.told)
         if trouble == "other chain":
             await parts.rows._change((payments.c.id == row.id,), network="eip155:1")
         monkeypatch.setattr(chain, "answer", answer)
@@ -305,10 +303,10 @@ def test_a_payment_that_nobody_can_decide_on_has_its_end(
         clock = DrivenClock(valid_until + PATIENCE_US - 1_000_000)
         watch = PaymentWatch(parts.rows, parts.books, clock, parts.reader)
         await watch.step(everything=True)
-        assert await parts.state(row) is PaymentState.INTENDED
+        assert await one.state() is PaymentState.INTENDED
         clock.advance(2)
         await watch.step(everything=True)
-        assert await parts.state(row) is state
+        assert await one.state() is state
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)
