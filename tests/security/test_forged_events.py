@@ -50,7 +50,9 @@ def completions(text: str) -> tuple[str, Any]:
 
 TEXTS: dict[Callable[[str], tuple[str, Any]], Callable[[Any], str]] = {
     anthropic: lambda event: event["delta"].get("text", "") if event["type"] == "content_block_delta" else "",
-    gemini: lambda event: "".join(part.get("text", "") for part in event["candidates"][0].get("content", {}).get("parts", [])),
+    gemini: lambda event: "".join(
+        part.get("text", "") for part in event["candidates"][0].get("content", {}).get("parts", [])
+    ),
     responses: lambda event: event["delta"] if event["type"] == "response.output_text.delta" else "",
     ollama: lambda event: event["message"]["content"],
     completions: lambda event: "".join(choice["text"] for choice in event["choices"]),
