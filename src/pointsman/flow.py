@@ -39,7 +39,7 @@ from pointsman.routing.keyed import keyed_route
 from pointsman.routing.plan import Route, RoutePlan
 from pointsman.routing.presets import MARK as PRESET_MARK
 from pointsman.routing.presets import MEMBER as PRESET
-from pointsman.routing.presets import filled_in, preset_of
+from pointsman.routing.presets import Presets, filled_in, preset_of
 from pointsman.routing.steering import CONNECTION
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import MEMBERS as WISHES
@@ -192,9 +192,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         call = _parse_unnamed(gateway, dialect, exchange, error)
     wishes = None
     if PRESET_MARK in call.model or PRESET in call.members:
-        entry.preset = preset_of(exchange.body, call.model, snapshot.presets)
-        exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, snapshot.presets)
-        call = dialect.parse_request(exchange.body)
+        call = _fill_in(entry, dialect, call, snapshot.presets)
     if not WISHES.isdisjoint(call.members):
         dialect = entry.speak(told_by(dialect, call))
         wishes = read_wishes(exchange.body, dialect.WIRE)
@@ -239,6 +237,14 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     await in_task()
     pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
     await persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
+
+
+def _fill_in(entry: Entry, dialect: Dialect, call: Call, presets: Presets) -> Call:
+    """The call with what its preset says of it. Raises GatewayError when there is none of that name."""
+    exchange = entry.exchange
+    entry.preset = preset_of(exchange.body, call.model, presets)
+    exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, presets)
+    return dialect.parse_request(exchange.body)
 
 
 async def _heed(entry: Entry, key: Key) -> None:

@@ -6,6 +6,7 @@ conventions and OpenTelemetry's GenAI terms where there is one.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -35,7 +36,12 @@ _BUCKETS_US: Final = tuple(int(bound * 1e6) for bound in DURATION_BUCKETS)
 
 Labels = tuple[str, str | None, int, Outcome]
 LABEL_NAMES: Final = ("operation", "connection", "status", "outcome")
-
+_LABELS: Final = attrgetter("operation", "connection_id", "status", "outcome")
+_DURATION: Final = attrgetter("duration_us")
+_INPUT: Final = attrgetter("input_tokens")
+_OUTPUT: Final = attrgetter("output_tokens")
+_ESTIMATED: Final = attrgetter("usage_estimated")
+_COST: Final = attrgetter("cost_nano_usd")
 
 Merge = Literal["sum", "max", "min"]
 _MERGES: Final[dict[str, Callable[[tuple[float, float]], float]]] = {"sum": sum, "max": max, "min": min}
@@ -159,32 +165,37 @@ class Meter:
 
     def _count_pending(self) -> None:
         records, self._pending = self._pending, []
+        groups: dict[Labels, list[RequestRecord]] = {}
         for record in records:
-            self._count(record)
+            labels = _LABELS(record)
+            group = groups.get(labels)
+            if group is None:
+                groups[labels] = [record]
+            else:
+                group.append(record)
+        for labels, group in groups.items():
+            self._count(labels, group)
         for listener in self._listeners:
             listener(records)
 
-    def _count(self, record: RequestRecord) -> None:
-        labels = (record.operation, record.connection_id, record.status, record.outcome)
+    def _count(self, labels: Labels, group: list[RequestRecord]) -> None:
+        operation, connection, status, outcome = labels
         series = self._series.get(labels)
         if series is None:
-            series = self._series[labels] = Series(
-                operation=record.operation,
-                connection=record.connection_id,
-                status=record.status,
-                outcome=record.outcome,
-            )
-        series.count += 1
-        series.duration_us += record.duration_us
-        series.buckets[bisect_left(_BUCKETS_US, record.duration_us)] += 1
-        if record.connection_id is not None:
-            series.input_tokens += record.input_tokens
-            series.output_tokens += record.output_tokens
-            series.estimated += record.usage_estimated
-            if record.cost_nano_usd is None:
-                series.unpriced += 1
-            else:
-                series.cost_nano_usd += record.cost_nano_usd
+            series = Series(operation=operation, connection=connection, status=status, outcome=outcome)
+            self._series[labels] = series
+        durations, buckets = list(map(_DURATION, group)), series.buckets
+        series.count += len(group)
+        series.duration_us += sum(durations)
+        for duration in durations:
+            buckets[bisect_left(_BUCKETS_US, duration)] += 1
+        if connection is not None:
+            costs = list(map(_COST, group))
+            series.input_tokens += sum(map(_INPUT, group))
+            series.output_tokens += sum(map(_OUTPUT, group))
+            series.estimated += sum(map(_ESTIMATED, group))
+            series.unpriced += costs.count(None)
+            series.cost_nano_usd += sum(filter(None, costs))
 
     def gauge(self, name: str, text: str, read: Callable[[], float], merge: Merge = "sum") -> None:
         """Show ``read()`` as the gauge ``name`` at every scrape; ``merge`` is for several workers."""

@@ -18,8 +18,10 @@ from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
 from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
-    body_too_large,
+    check_size,
+    check_transfer,
     head_too_large,
     malformed,
     must_wait,
@@ -161,7 +163,12 @@ class EdgeConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.received(data)
             return
-        if len(data) > PIECE_BYTES and data.count(b"\r\n\r\n") > MANY_HEADS:
+        sighting = None
+        if self._exchange is None and not self._begun and not self._unframed and not self._paused:
+            sighting = self.edge.heads.look(data)
+            if sighting is not None and self._served_known(data, sighting):
+                return
+        if sighting is None and len(data) > PIECE_BYTES and data.count(END_OF_HEAD) > MANY_HEADS:
             self._take_many(data)
             return
         self._unframed += len(data)
@@ -185,6 +192,19 @@ class EdgeConnection(asyncio.Protocol):
                 self._raw += len(data)
                 if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
                     self._refuse(head_too_large())
+            elif sighting is not None and not self._begun and not self._closing:
+                self.edge.heads.learn(data, sighting)
+
+    def _served_known(self, data: bytes, sighting: Sighting) -> bool:
+        """Serve a request whose head is known. The parser does not see it: it stands where the next request begins."""
+        end, digits, _, known = sighting
+        if known is None or len(data) > self.edge.settings.max_body_bytes:
+            return False
+        start, stop = known.target
+        exchange = Exchange(self, known.method, data[start:stop], headers_of(data, end, digits, known))
+        exchange.body = data[end + len(END_OF_HEAD) :]
+        self._serve(exchange)
+        return True
 
     def _take_many(self, data: bytes) -> None:
         """A read that holds many requests: what is behind one that has to wait stays as it came, for its size."""
@@ -288,10 +308,11 @@ class EdgeConnection(asyncio.Protocol):
             raise no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
-            self._check_size(int(length))
+            check_size(edge.router, self._url, headers, int(length), limits.max_body_bytes)
         coding = headers.get(b"transfer-encoding")
         if coding is not None:
-            self._check_transfer(coding)
+            check_transfer(coding, http11=self._http11)
+            self._chunked = True
         if b"content-encoding" in headers:
             encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
             self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
@@ -329,32 +350,15 @@ class EdgeConnection(asyncio.Protocol):
         else:
             raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
 
-    def _check_transfer(self, coding: bytes) -> None:
-        """One ``chunked`` and nothing else, and not in HTTP/1.0: whatever else, two readers may frame differently."""
-        if coding.lower() != b"chunked" or not self._http11:
-            raise GatewayError(
-                Kind.INVALID_REQUEST, "the only transfer coding is 'chunked', in HTTP/1.1", param="transfer-encoding"
-            )
-        self._chunked = True
-
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
         self._size += len(body)
         self._unframed = 0
         if self._size > self.edge.settings.max_body_bytes:
-            self._check_size(self._size)
+            check_size(self.edge.router, self._url, self._headers, self._size, self.edge.settings.max_body_bytes)
         if self._decoder is not None:
             body = self._decoder.decode(body)
         self._body.append(body)
-
-    def _check_size(self, size: int) -> None:
-        """Refuse a body that is larger than any other, unless its path takes it."""
-        path, _, query = self._url.partition(b"?")
-        more = self.edge.router.body_limits.get(self.edge.router.native_path(path))
-        limit = more(self._headers, query) if more is not None else None
-        usual = self.edge.settings.max_body_bytes
-        if limit is None or size > max(limit, usual):
-            raise body_too_large(max(limit or 0, usual), "files.max_bytes" if limit is not None else None)
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""

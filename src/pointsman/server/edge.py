@@ -13,6 +13,7 @@ from pointsman.identity.late_keys import LateKeys
 from pointsman.policy.ip_filter import IpFilter
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
+from pointsman.server.heads import KnownHeads
 from pointsman.server.peers import TrustedProxies
 from pointsman.server.routes import Router
 from pointsman.server.targets import check_host
@@ -49,6 +50,7 @@ class Edge:
         self.ip_filter: IpFilter | None = None  # of the configuration that is in effect
         self.guessing = Guessing(clock, 0, 60.0)  # nobody has to wait until the settings say so
         self.known_hosts: set[bytes] = set()  # Host values that were found sound
+        self.heads = KnownHeads()
         self.connections: set[EdgeConnection] = set()
         self.active = 0
         self.draining = False

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.server.routes import Router
 
 
 def no_upgrade() -> GatewayError:
@@ -21,10 +22,29 @@ def head_too_large() -> GatewayError:
     return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
 
 
-def body_too_large(limit_bytes: int, setting: str | None) -> GatewayError:
-    """``setting`` names the limit, where the operator can raise it."""
-    named = f" ({setting})" if setting is not None else ""
-    return GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {limit_bytes} bytes{named}")
+def check_size(router: Router, target: bytes, headers: dict[bytes, bytes], size: int, usual: int) -> None:
+    """Refuse a body that is larger than ``usual``, unless its path takes it; sizes in bytes.
+
+    Raises GatewayError(TOO_LARGE), which names the setting where the operator can raise the limit.
+    """
+    path, _, query = target.partition(b"?")
+    more = router.body_limits.get(router.native_path(path))
+    limit = more(headers, query) if more is not None else None
+    most = max(limit or 0, usual)
+    if limit is None or size > most:
+        named = " (files.max_bytes)" if limit is not None else ""
+        raise GatewayError(Kind.TOO_LARGE, f"the request body is larger than the limit of {most} bytes{named}")
+
+
+def check_transfer(coding: bytes, *, http11: bool) -> None:
+    """One ``chunked`` and nothing else, and not in HTTP/1.0: whatever else, two readers may frame differently.
+
+    Raises GatewayError(INVALID_REQUEST).
+    """
+    if coding.lower() != b"chunked" or not http11:
+        raise GatewayError(
+            Kind.INVALID_REQUEST, "the only transfer coding is 'chunked', in HTTP/1.1", param="transfer-encoding"
+        )
 
 
 def must_wait(seconds: int) -> Callable[[object], Coroutine[Any, Any, None]]:

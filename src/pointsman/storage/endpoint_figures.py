@@ -4,7 +4,8 @@ Counts by target and slot of time, so that a question costs the same however man
 histograms stand in slots of a minute for an hour, attempts in slots of five minutes for a day.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,9 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.canonical.record import RequestRecord
-from pointsman.canonical.samples import Histogram, place_of, samples
+from pointsman.canonical.samples import Histogram, Sample, place_of, samples
 from pointsman.storage import tables
 from pointsman.storage.database import Database
+from pointsman.storage.slices import in_slices
 
 MINUTE: Final = 60_000_000  # us
 FIVE_MINUTES: Final = 5 * MINUTE
@@ -30,6 +32,7 @@ _TABLE: Final = tables.endpoint_figures
 _COUNT: Final = func.sum(_TABLE.c.count)
 
 Key = tuple[str, int, int, int]  # target, what is counted, slot, place in the histogram
+Place = tuple[str, int, bool, int | None, int | None]  # target, minute, answered, places in the two histograms
 
 
 class EndpointCounts(msgspec.Struct, kw_only=True):
@@ -55,14 +58,16 @@ class EndpointFigures:
             set_={"count": _TABLE.c.count + insert.excluded.count},
         )
 
-    async def add(self, connection: AsyncConnection, records: Iterable[RequestRecord], now: int) -> None:
+    async def add(self, connection: AsyncConnection, records: Sequence[RequestRecord], now: int) -> None:
         """Count records that were just stored, inside the caller's transaction. Those older than a day say nothing."""
+        places: Counter[Place] = Counter()
+        async for some in in_slices(records):
+            for record in some:
+                places.update([_place(target, sample) for target, sample in samples(record) if now - sample.at < DAY])
         counts: dict[Key, int] = {}
-        for record in records:
-            for target, sample in samples(record):
-                if now - sample.at < DAY:
-                    for key in _keys(target, sample.at, sample.ok, sample.first_token, sample.throughput):
-                        counts[key] = counts.get(key, 0) + 1
+        for place, count in places.items():
+            for key in _keys(*place):
+                counts[key] = counts.get(key, 0) + count
         if counts:
             rows = [
                 {"target": target, "measure": measure, "slot": slot, "place": place, "count": count}
@@ -93,16 +98,27 @@ class EndpointFigures:
             await connection.execute(delete(_TABLE).where(old))
 
 
-def _keys(target: str, at: int, ok: bool, first_token: float | None, throughput: float | None) -> list[Key]:
+def _place(target: str, sample: Sample) -> Place:
+    first, speed = sample.first_token, sample.throughput
+    return (
+        target,
+        sample.at // MINUTE,
+        sample.ok,
+        place_of(first) if first else None,
+        place_of(speed) if speed else None,
+    )
+
+
+def _keys(target: str, minute: int, ok: bool, first_token: int | None, throughput: int | None) -> list[Key]:
     target = target[:MOST_NAME].replace("\0", "\ufffd")  # which PostgreSQL's texts can't hold
-    minute, long = at // MINUTE, at // FIVE_MINUTES
+    long = minute // (FIVE_MINUTES // MINUTE)
     keys = [(target, ATTEMPTS, minute, 0), (target, LONG_ATTEMPTS, long, 0)]
     if ok:
         keys += [(target, ANSWERED, minute, 0), (target, LONG_ANSWERED, long, 0)]
-    if first_token:
-        keys.append((target, FIRST_TOKEN, minute, place_of(first_token)))
-    if throughput:
-        keys.append((target, THROUGHPUT, minute, place_of(throughput)))
+    if first_token is not None:
+        keys.append((target, FIRST_TOKEN, minute, first_token))
+    if throughput is not None:
+        keys.append((target, THROUGHPUT, minute, throughput))
     return keys
 
 

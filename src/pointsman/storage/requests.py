@@ -1,6 +1,5 @@
 """The record of every inference request: written in batches by the projector, read by logs and accounts."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pointsman.canonical.record import Exemption, Outcome, RequestRecord
 from pointsman.storage import tables
 from pointsman.storage.database import Database
+from pointsman.storage.slices import in_slices
 from pointsman.storage.usage_sums import workspace_days
 
 
@@ -87,7 +87,6 @@ _NEWEST: Final = "SELECT max(sequence) FROM requests"
 _LAST: Final = select(func.coalesce(func.max(_TABLE.c.sequence), 0))
 
 _READ_OVER: Final = 500  # rows that a page may leave out without a look at how many each day has
-_SLICE_ROWS: Final = 50  # prepared at a stretch, some 0.1 ms; then requests get their turn
 _LARGEST: Final = 2**63 - 1
 _SMALLEST: Final = -(2**63)
 
@@ -108,9 +107,8 @@ class RequestRepository:
         if not records:
             return Stored(records=(), first=0, last=0)
         rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(records), _SLICE_ROWS):
-            rows += _rows(records[start : start + _SLICE_ROWS])
-            await asyncio.sleep(0)
+        async for some in in_slices(records):
+            rows += _rows(some)
         plans = [(record.request_id, record.created_at, record.plan) for record in records if record.plan is not None]
         await self._database.in_order(connection)
         if self._database.kind == "sqlite":

@@ -2,7 +2,8 @@
 requests there were. Amounts in nano-USD; ``day`` is the instant (us) at which a UTC day begins.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Table, Text, case
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pointsman.canonical.record import SHADOW, Outcome, RequestRecord
 from pointsman.canonical.windows import DAY_US
 from pointsman.storage.database import Database
+from pointsman.storage.slices import in_slices
 from pointsman.storage.tables import metadata
 
 MOST_NAME: Final = 300  # characters of a model's or a provider's name; an index of PostgreSQL holds no long ones
@@ -57,6 +59,17 @@ workspace_days: Final = Table(
     Column("day", BigInteger, primary_key=True, autoincrement=False),
     Column("requests", BigInteger, nullable=False),
 )
+# What decides where a record counts, and the amounts of it.
+_WHOSE: Final = attrgetter("workspace_id", "account_id")
+_WHERE: Final = attrgetter("key_id", "target", "request_model", "response_model", "connection_id", "provider",
+                           "outcome", "route", "byok")  # fmt: skip
+_CHARGED: Final = attrgetter("cost_nano_usd")
+_UPSTREAM: Final = attrgetter("upstream_cost_nano_usd")
+_INPUT: Final = attrgetter("input_tokens")
+_OUTPUT: Final = attrgetter("output_tokens")
+_REASONING: Final = attrgetter("reasoning_tokens")
+_CACHED: Final = attrgetter("cache_read_tokens")
+_INSTANT: Final = attrgetter("created_at")
 _TABLES: Final = (usage_days, key_usage_days, model_totals, workspace_days)
 Sums = dict[tuple[str | int, ...], list[int]]
 
@@ -67,28 +80,28 @@ class UsageSums:
     def __init__(self, database: Database) -> None:
         self._upserts = {table.name: adding_to(table, database.kind) for table in _TABLES}
 
-    async def add(self, connection: AsyncConnection, records: Iterable[RequestRecord]) -> None:
+    async def add(self, connection: AsyncConnection, records: Sequence[RequestRecord]) -> None:
         """Count records that were just stored, inside the caller's transaction."""
         days: Sums = {}
         key_days: Sums = {}
         totals: Sums = {}
         counts: Sums = {}
-        for record in records:
-            workspace, account, day = fitted_name(record.workspace_id), fitted_name(record.account_id), _day(record)
-            _count(counts, (workspace, day), (1,))
-            if record.connection_id is not None:
-                model = fitted_name(record.target if record.target is not None else record.request_model)
-                connection_id, provider = fitted_name(record.connection_id), fitted_name(record.provider)
-                place, amounts = (day, workspace, model, provider, connection_id), (1, *_amounts(record))
+        for (day, *told), group in (await _alike(records)).items():
+            whose, key_id, target, asked, told_model, connection_id, provider, outcome, route, byok = told
+            workspace, account = fitted_name(whose[0]), fitted_name(whose[1])
+            _count(counts, (workspace, day), (len(group),))
+            if connection_id is not None:
+                model = fitted_name(target if target is not None else asked)
+                place = (day, workspace, model, fitted_name(provider), fitted_name(connection_id))
+                amounts = _amounts(group, byok)
                 _count(days, (account, *place), amounts)
-                if record.key_id is not None:
-                    _count(key_days, (account, fitted_name(record.key_id), *place), amounts)
-            if record.outcome is Outcome.SUCCESS and record.route != SHADOW:
-                model = fitted_name(
-                    record.response_model if record.response_model is not None else record.request_model
-                )
-                found = _count(totals, (account, fitted_name(record.provider), model), _used(record))
-                found[3] = max(found[3], record.created_at)
+                if key_id is not None:
+                    _count(key_days, (account, fitted_name(key_id), *place), amounts)
+            if outcome is Outcome.SUCCESS and route != SHADOW:
+                model = fitted_name(told_model if told_model is not None else asked)
+                used = (*_totals(group, _INPUT, _OUTPUT), len(group), 0)
+                found = _count(totals, (account, fitted_name(provider), model), used)
+                found[3] = max(found[3], *map(_INSTANT, group))
         for table, sums in zip(_TABLES, (days, key_days, totals, counts), strict=True):
             if sums:
                 names = table.columns.keys()
@@ -123,18 +136,30 @@ def _count(sums: Sums, place: tuple[str | int, ...], amounts: Sequence[int]) -> 
     return found
 
 
-def _amounts(record: RequestRecord) -> tuple[int, ...]:
-    byok = (record.upstream_cost_nano_usd or 0) if record.byok else 0
-    tokens = (record.input_tokens, record.output_tokens, record.reasoning_tokens, record.cache_read_tokens)
-    return tuple(min(amount, _LARGEST) for amount in (record.cost_nano_usd or 0, byok, *tokens))
+async def _alike(records: Sequence[RequestRecord]) -> dict[tuple[Any, ...], list[RequestRecord]]:
+    """Records by all that decides where they count: there are few groups, and their sums are taken in one go each."""
+    groups: dict[tuple[Any, ...], list[RequestRecord]] = {}
+    async for some in in_slices(records):
+        for record in some:
+            alike = (record.created_at - record.created_at % DAY_US, _WHOSE(record), *_WHERE(record))
+            group = groups.get(alike)
+            if group is None:
+                groups[alike] = [record]
+            else:
+                group.append(record)
+    return groups
 
 
-def _used(record: RequestRecord) -> tuple[int, ...]:
-    return min(record.input_tokens, _LARGEST), min(record.output_tokens, _LARGEST), 1, 0
+def _amounts(group: list[RequestRecord], byok: bool) -> tuple[int, ...]:
+    """What `_SUMMED` names."""
+    (charged,) = _totals(group, _CHARGED)
+    own = _totals(group, _UPSTREAM)[0] if byok else 0
+    return len(group), charged, own, *_totals(group, _INPUT, _OUTPUT, _REASONING, _CACHED)
 
 
-def _day(record: RequestRecord) -> int:
-    return record.created_at - record.created_at % DAY_US
+def _totals(group: list[RequestRecord], *amounts: Callable[[RequestRecord], int | None]) -> tuple[int, ...]:
+    """Sums of what is there, none larger than the databases' numbers."""
+    return tuple([min(sum(filter(None, map(amount, group))), _LARGEST) for amount in amounts])
 
 
 def fitted_name(name: str | None) -> str:
