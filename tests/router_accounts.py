@@ -1,5 +1,6 @@
 """A gateway with two organizations behind OpenRouter's API, and clients of it: for tests of its management."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ import openrouter
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.identity.keys import NewKey
-from pointsman.storage.accounts import AccountRow, WorkspaceRow
+from pointsman.identity.users import NewUser
+from pointsman.storage.accounts import AccountRow, MemberRole, WorkspaceRow
 from pointsman.testing import OpenAIChat, running_simulator
 
 HELLO: list[Any] = [{"role": "user", "content": "hello there"}]
@@ -48,6 +50,20 @@ def secret_of(gateway: RunningGateway, account: str, **more: Any) -> str:
         row, secret = await work.keys.issue(new)
         assert await work.await_revision(row.revision)
         return secret.reveal()
+
+    return gateway.call(make())
+
+
+def member_of(
+    gateway: RunningGateway, account: str = ACCOUNTS[0], role: MemberRole = "org:member", email: str | None = None
+) -> str:
+    """The id of a new person who belongs to an organization."""
+
+    async def make() -> str:
+        work = gateway.installation
+        user = await work.users.create(NewUser(email=email or f"{uuid.uuid4()}@example.org"))
+        await work.accounts.put_member(account, user.id, role, work.clock.now_us())
+        return user.id
 
     return gateway.call(make())
 

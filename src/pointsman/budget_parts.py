@@ -6,11 +6,14 @@ from pointsman.accounting.budget_books import holder_name, home_of
 from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.journal import Journal
 from pointsman.installation import Installation
+from pointsman.keyring import Secret
 from pointsman.policy.budgets import Budgets
 from pointsman.storage.budget_alerts import AlertRepository
 from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
+from pointsman.upstream.json_posts import JsonPost
+from pointsman.upstream.webhooks import Webhook
 
 Counters = dict[str, tuple[str, str, Callable[[], dict[str, int]]]]
 
@@ -33,14 +36,14 @@ def alert_sender(installation: Installation, client: UpstreamClient) -> AlertSen
     settings = installation.settings.budgets
     if settings.webhook_url is None or settings.webhook_secret is None:
         return None
+    secret = installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret")
+    url = Secret(settings.webhook_url)
+    post = JsonPost("the webhook", client, url, allow_private=settings.webhook_allow_private)
     return AlertSender(
         AlertRepository(installation.database),
         installation.budget_rows,
-        client,
+        Webhook(post, secret, installation.clock),
         installation.clock,
-        url=settings.webhook_url,
-        secret=installation.environment.resolve(settings.webhook_secret, "budgets.webhook_secret"),
-        allow_private=settings.webhook_allow_private,
     )
 
 

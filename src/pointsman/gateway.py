@@ -134,20 +134,33 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(Protocol):
-    """Takes records in: durable when `write` returns. ``closed_reason`` tells why no request can be taken now."""
+    """Takes records in (accounting/ledger.py). ``closed_reason`` tells why no request can be taken now."""
 
     closed_reason: str | None
 
-    def write(self, record: RequestRecord, *, quiet: bool = False) -> None: ...
-    def note(self, record: RequestRecord) -> None: ...
+    def write(self, record: RequestRecord, *, quiet: bool = False) -> None:
+        """Keep a record, durable when this returns; never fails. ``quiet``: the log is not told."""
+        ...
+
+    def note(self, record: RequestRecord) -> None:
+        """Log a record of nobody's, without keeping it."""
+        ...
 
 
 class Admission(Protocol):
     """Lets calls in, or has them wait (server/admission.py)."""
 
-    def try_enter(self, priority: int) -> bool: ...
-    async def enter(self, priority: int) -> None: ...
-    def leave(self) -> None: ...
+    def try_enter(self, priority: int) -> bool:
+        """Take a place if one is free. Raises GatewayError(OVERLOADED) for low priority while the loop lags."""
+        ...
+
+    async def enter(self, priority: int) -> None:
+        """Wait for a place. Raises GatewayError(OVERLOADED) when too many wait, or for too long."""
+        ...
+
+    def leave(self) -> None:
+        """Give a place back."""
+        ...
 
 
 class Gateway:

@@ -40,6 +40,7 @@ from pointsman.policy.router_keys import RouterKeys
 from pointsman.policy.state_store import StateBounds, StateStore
 from pointsman.policy.stored_files import StoredFiles
 from pointsman.policy.stored_responses import ResponseBounds, StoredResponses
+from pointsman.routing.catalogue import Naming
 from pointsman.routing.profiles.making import profile_words
 from pointsman.settings import Environment, Settings
 from pointsman.storage.accounts import AccountRepository
@@ -50,7 +51,6 @@ from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.cache_clearings import CacheClearings
 from pointsman.storage.combos import ComboRepository
 from pointsman.storage.configuration import ConfigurationRepository
-from pointsman.storage.connections import ConnectionRepository
 from pointsman.storage.database import Database, StorageError
 from pointsman.storage.files import FileRepository
 from pointsman.storage.guardrails import GuardrailRepository
@@ -71,6 +71,7 @@ from pointsman.storage.routing_engines import EngineRepository
 from pointsman.storage.sign_in_failures import SignInFailures
 from pointsman.storage.users import UserRepository
 from pointsman.upstream.connections import ConnectionService
+from pointsman.upstream.declared import FileConnections
 from pointsman.upstream.engines import EngineService
 from pointsman.upstream.model_facts import FactSources
 from pointsman.upstream.model_words import ModelWords
@@ -180,15 +181,12 @@ class Installation:
             EngineRepository(database), master, clock, settings.profiles.notdiamond, environment
         )
         self.connections = ConnectionService(
-            ConnectionRepository(database),
-            AliasRepository(database),
+            database,
             master,
             clock,
-            (settings.connections, settings.models),
-            environment,
+            FileConnections(settings.connections, settings.models, environment),
             facts=FactSources(self.model_lists, self.model_words),
-            ambiguous=settings.routing.ambiguous,
-            words=profile_words(book_of(settings.profiles)),
+            naming=Naming(settings.routing.ambiguous, profile_words(book_of(settings.profiles))),
         )
         self.aliases = AliasService(AliasRepository(database), clock, settings.models)
         self.guards = GuardService(GuardRepository(database), master, clock, settings.guards, environment)

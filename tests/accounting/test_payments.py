@@ -15,7 +15,7 @@ from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.payment_books import PaymentBooks
 from pointsman.accounting.payment_watch import PaymentWatch
-from pointsman.accounting.payments import Note, PaymentDesk
+from pointsman.accounting.payments import Note, PaymentDesk, Settler
 from pointsman.canonical.ledger import TransactionKind
 from pointsman.canonical.payments import INSUFFICIENT_BALANCE, Offer, Payment, PaymentRefused, PaymentState
 from pointsman.clock import SystemClock
@@ -34,6 +34,7 @@ from x402_payments import authorization, cancel, payment, submit
 
 ACCOUNT = "agent-1"
 USD = 10**9
+RELAYER_KEY = Secret(RELAYER.key.hex())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ class Payments:
         self.client = UpstreamClient(loop, UpstreamSettings(), self.ticker)
         node = JsonPost("the node", self.client, Secret(chain.url), allow_private=True)
         self.reader = ChainReader(node, CHAIN_ID, confirmations)
-        self.relayer = Relayer(self.reader, Secret(RELAYER.key.hex()), self.clock, seconds)
+        self.relayer = Relayer(self.reader, RELAYER_KEY, self.clock, seconds)
         self.desk = PaymentDesk(self.rows, self.books, self.clock, self.relayer, self.reader, seconds)
         self.watch = PaymentWatch(self.rows, self.books, self.clock, self.reader)
 
@@ -80,20 +81,57 @@ class Payments:
         [value] = payment(self.chain, payer, 2, told).values()
         return read_payment(2, value, self.offer(int(told["value"])))
 
-    async def intend(self, payer: LocalAccount, told: dict[str, Any]) -> PaymentRow:
-        """A payment that somebody began and nobody goes on with."""
+    def fresh(self, number: int) -> Payment:
+        """A payment of payer ``number`` that nobody has seen yet."""
+        payer = self.chain.payer(number)
+        return self.shown(payer, authorization(payer))
+
+    async def begun(self, number: int, **more: Any) -> "Begun":
+        """A payment of payer ``number`` that somebody began and nobody goes on with."""
+        payer = self.chain.payer(number)
+        told = authorization(payer, **more)
         row = self.desk._intend(ACCOUNT, self.shown(payer, told), await self.reader.height())
         row = msgspec.structs.replace(row, held_until=0)
         await self.rows.add(row)
-        return row
+        return Begun(self, payer, told, row)
 
-    async def state(self, row: PaymentRow) -> PaymentState:
-        found = await self.rows.get(row.id)
-        assert found is not None
-        return found.state
+    async def settled(self, number: int) -> "Begun":
+        """One that had settled when its server died."""
+        one = await self.begun(number)
+        assert await self.rows.settled(one.row.id, one.submit(), self.clock.now_us())
+        return one
+
+    async def take_place(self, row: PaymentRow) -> None:
+        """Post another movement where the payment's credit belongs in the ledger."""
+        other = Movement(account_id=ACCOUNT, nano_usd=5, key=row.key, source="somebody")
+        async with self.database.write() as connection:
+            await self.ledger.repository.post(connection, self.ledger.drafted(other, TransactionKind.TOP_UP))
+
+    def other_desk(self, settler: Settler, chain: ChainReader | None) -> PaymentDesk:
+        """Another server's, on the same database."""
+        return PaymentDesk(self.rows, self.books, self.clock, settler, chain, 20.0)
 
     async def credit(self) -> int:
         return await self.ledger.credit(ACCOUNT)
+
+
+class Begun:
+    """A payment in the database, and what its payer signed."""
+
+    def __init__(self, parts: Payments, payer: LocalAccount, told: dict[str, Any], row: PaymentRow) -> None:
+        self.parts, self.payer, self.told, self.row = parts, payer, told, row
+
+    def shown(self) -> Payment:
+        return self.parts.shown(self.payer, self.told)
+
+    def submit(self, **more: Any) -> str:
+        """Made on the chain by somebody else; gives the transaction."""
+        return submit(self.parts.chain, self.payer, {**self.told, **more})
+
+    async def state(self) -> PaymentState:
+        found = await self.parts.rows.get(self.row.id)
+        assert found is not None
+        return found.state
 
 
 Story = Callable[[Payments], Awaitable[None]]
@@ -122,15 +160,12 @@ def test_a_payment_that_had_settled_when_its_server_died_is_credited_once(
     database_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(1)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        one = await parts.settled(1)
         assert await parts.credit() == 0
         assert [await parts.watch.step(everything=True) for _ in range(2)] == [1, 0]
-        assert (await parts.credit(), await parts.state(row)) == (USD, PaymentState.CREDITED)
-        again = await parts.desk.pay(ACCOUNT, parts.shown(payer, told))
-        assert (again.id, await parts.credit()) == (row.id, USD)
+        assert (await parts.credit(), await one.state()) == (USD, PaymentState.CREDITED)
+        again = await parts.desk.pay(ACCOUNT, one.shown())
+        assert (again.id, await parts.credit()) == (one.row.id, USD)
 
     within(database_place, chain, story)
 
@@ -139,13 +174,11 @@ def test_everybody_who_notices_at_once_that_a_payment_arrived_credits_it_once(
     database_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(2)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        made = submit(chain, payer, told)
+        one = await parts.begun(2)
+        made = one.submit()
         await asyncio.gather(
-            *(parts.books.arrived(row, made) for _ in range(4)),
-            *(parts.desk.pay(ACCOUNT, parts.shown(payer, told)) for _ in range(3)),
+            *(parts.books.arrived(one.row, made) for _ in range(4)),
+            *(parts.desk.pay(ACCOUNT, one.shown()) for _ in range(3)),
             parts.watch.step(everything=True),
         )
         assert await parts.credit() == USD
@@ -155,16 +188,11 @@ def test_everybody_who_notices_at_once_that_a_payment_arrived_credits_it_once(
 
 def test_credit_and_state_change_together_or_not_at_all(database_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(3)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        other = Movement(account_id=ACCOUNT, nano_usd=5, key=row.key, source="somebody")
-        draft = parts.ledger.drafted(other, TransactionKind.TOP_UP)  # takes the payment's place in the ledger
-        async with parts.database.write() as connection:
-            await parts.ledger.repository.post(connection, draft)
+        one = await parts.begun(3)
+        await parts.take_place(one.row)
         with pytest.raises(Exception, match="another transaction"):
-            await parts.books.arrived(row, submit(chain, payer, told))
-        assert (await parts.credit(), await parts.state(row)) == (5, PaymentState.SETTLED)
+            await parts.books.arrived(one.row, one.submit())
+        assert (await parts.credit(), await one.state()) == (5, PaymentState.SETTLED)
 
     within(database_place, chain, story)
 
@@ -173,13 +201,11 @@ def test_a_transfer_that_somebody_else_sent_is_found_by_its_events(
     database_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(4)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
+        one = await parts.begun(4)
         assert await parts.watch.step(everything=True) == 0
-        made = submit(chain, payer, told)
+        made = one.submit()
         assert await parts.watch.step(everything=True) == 1
-        found = await parts.rows.get(row.id)
+        found = await parts.rows.get(one.row.id)
         assert found is not None
         assert (found.transaction_hash, await parts.credit()) == (made, USD)
 
@@ -188,36 +214,31 @@ def test_a_transfer_that_somebody_else_sent_is_found_by_its_events(
 
 def test_an_authorization_that_was_cancelled_is_no_payment(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(5)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        cancel(chain, payer, told["nonce"])
+        one = await parts.begun(5)
+        cancel(chain, one.payer, one.told["nonce"])
         assert await parts.watch.step(everything=True) == 0
-        assert (await parts.credit(), await parts.state(row)) == (0, PaymentState.FAILED)
+        assert (await parts.credit(), await one.state()) == (0, PaymentState.FAILED)
         with pytest.raises(PaymentRefused, match="nonce_already_used"):
-            await parts.desk.pay(ACCOUNT, parts.shown(payer, told))
+            await parts.desk.pay(ACCOUNT, one.shown())
 
     within(sqlite_place, chain, story)
 
 
 def test_an_authorization_that_paid_somebody_else_is_no_payment(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(6)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        submit(chain, payer, {**told, "to": "0x" + "33" * 20})
+        one = await parts.begun(6)
+        one.submit(to="0x" + "33" * 20)
         await parts.watch.step(everything=True)
-        assert (await parts.credit(), await parts.state(row)) == (0, PaymentState.FAILED)
+        assert (await parts.credit(), await one.state()) == (0, PaymentState.FAILED)
 
     within(sqlite_place, chain, story)
 
 
 def test_what_is_over_is_looked_at_no_more(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(7)
-        row = await parts.intend(payer, authorization(payer, validBefore="1700000000"))
+        one = await parts.begun(7, validBefore="1700000000")
         await parts.watch.step(everything=True)
-        assert await parts.state(row) is PaymentState.FAILED
+        assert await one.state() is PaymentState.FAILED
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)
@@ -225,22 +246,19 @@ def test_what_is_over_is_looked_at_no_more(sqlite_place: DatabasePlace, chain: E
 
 def test_a_transfer_is_believed_when_enough_blocks_stand_on_it(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(8)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        submit(chain, payer, told)
+        one = await parts.begun(8)
+        one.submit()
         await parts.watch.step(everything=True)
-        assert await parts.state(row) is PaymentState.INTENDED
+        assert await one.state() is PaymentState.INTENDED
         chain.tester.mine_blocks(2)
         await parts.watch.step(everything=True)
-        assert (await parts.credit(), await parts.state(row)) == (USD, PaymentState.CREDITED)
+        assert (await parts.credit(), await one.state()) == (USD, PaymentState.CREDITED)
 
     within(sqlite_place, chain, story, confirmations=3)
 
 
 def test_a_caller_who_goes_away_is_credited_all_the_same(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(9)
         reached, opened = threading.Event(), threading.Event()
 
         def before(method: str) -> None:
@@ -250,7 +268,7 @@ def test_a_caller_who_goes_away_is_credited_all_the_same(sqlite_place: DatabaseP
 
         chain.before = before
         try:
-            caller = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.shown(payer, authorization(payer))))
+            caller = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.fresh(9)))
             assert await asyncio.to_thread(reached.wait, 30)
             caller.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -278,11 +296,9 @@ def test_a_payment_that_settles_elsewhere_while_it_is_checked_here_is_not_refuse
     sqlite_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        late = LateRelayer(parts.reader, Secret(RELAYER.key.hex()), parts.clock, 20.0)
+        late = LateRelayer(parts.reader, RELAYER_KEY, parts.clock, 20.0)
         late.opened = asyncio.Event()
-        other = PaymentDesk(parts.rows, parts.books, parts.clock, late, parts.reader, 20.0)
-        payer = chain.payer(40)
-        shown = parts.shown(payer, authorization(payer))
+        other, shown = parts.other_desk(late, parts.reader), parts.fresh(40)
         second = asyncio.ensure_future(other.pay(ACCOUNT, shown))
         first = await parts.desk.pay(ACCOUNT, shown)
         late.opened.set()
@@ -295,11 +311,9 @@ def test_two_relayers_with_one_key_do_not_stand_in_each_others_way(
     sqlite_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        second = Relayer(parts.reader, Secret(RELAYER.key.hex()), parts.clock, 20.0)
-        other = PaymentDesk(parts.rows, parts.books, parts.clock, second, parts.reader, 20.0)
+        other = parts.other_desk(Relayer(parts.reader, RELAYER_KEY, parts.clock, 20.0), parts.reader)
         desks = (parts.desk, other, parts.desk, other)
-        payers = [chain.payer(20 + number) for number in range(4)]
-        shown = [parts.shown(payer, authorization(payer)) for payer in payers]
+        shown = [parts.fresh(20 + number) for number in range(4)]
         await asyncio.gather(*(desk.pay(ACCOUNT, one) for desk, one in zip(desks, shown, strict=True)))
         assert await parts.credit() == 4 * USD
 
@@ -309,9 +323,8 @@ def test_two_relayers_with_one_key_do_not_stand_in_each_others_way(
 def test_a_node_of_another_chain_is_not_believed(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
         parts.reader._chain_id = 8453
-        payer = chain.payer(30)
         with pytest.raises(GatewayError, match="the chain"):
-            await parts.desk.pay(ACCOUNT, parts.shown(payer, authorization(payer)))
+            await parts.desk.pay(ACCOUNT, parts.fresh(30))
         assert await parts.rows.due(None, "", 10) == []
 
     within(sqlite_place, chain, story)
@@ -323,21 +336,19 @@ def test_a_transfer_in_the_last_moment_of_its_authorization_is_not_given_up(
     """It arrives, and the authorization ends, between two looks at the chain."""
 
     async def story(parts: Payments) -> None:
-        payer = chain.payer(41)
         last = chain.tester.get_block_by_number("latest")["timestamp"] + 60
-        told = authorization(payer, validBefore=str(last))
-        row = await parts.intend(payer, told)
+        one = await parts.begun(41, validBefore=str(last))
 
         def before(method: str) -> None:
             if method == "eth_getBlockByNumber":
                 chain.before = lambda method: None
-                submit(chain, payer, told)
+                one.submit()
                 chain.tester.time_travel(last + 1)
                 chain.tester.mine_block()
 
         chain.before = before
         await parts.watch.step(everything=True)
-        assert (await parts.state(row), await parts.credit()) == (PaymentState.CREDITED, USD)
+        assert (await one.state(), await parts.credit()) == (PaymentState.CREDITED, USD)
 
     within(sqlite_place, chain, story)
 
@@ -365,15 +376,12 @@ def test_a_node_that_talks_nonsense_of_a_payment_keeps_nobody_else_from_credit(
         return answer
 
     async def story(parts: Payments) -> None:
-        rows = []
-        for number in (42, 43):
-            payer = chain.payer(number)
-            told = authorization(payer)
-            rows.append(await parts.intend(payer, told))
-            submit(chain, payer, told)
+        both = [await parts.begun(number) for number in (42, 43)]
+        for one in both:
+            one.submit()
         monkeypatch.setattr(chain, "answer", first_wrong)
         assert await parts.watch.step(everything=True) == 1
-        assert [await parts.state(row) for row in rows] == [PaymentState.INTENDED, PaymentState.CREDITED]
+        assert [await one.state() for one in both] == [PaymentState.INTENDED, PaymentState.CREDITED]
         assert await parts.watch.step(everything=True) == 1
 
     within(sqlite_place, chain, story)
@@ -383,18 +391,12 @@ def test_a_payment_that_cannot_be_credited_keeps_no_other_one_waiting(
     sqlite_place: DatabasePlace, chain: EvmChain
 ) -> None:
     async def story(parts: Payments) -> None:
-        rows = []
-        for number in (44, 45):
-            payer = chain.payer(number)
-            told = authorization(payer)
-            rows.append(await parts.intend(payer, told))
-            submit(chain, payer, told)
-        other = Movement(account_id=ACCOUNT, nano_usd=5, key=rows[0].key, source="somebody")
-        draft = parts.ledger.drafted(other, TransactionKind.TOP_UP)  # takes the first one's place in the ledger
-        async with parts.database.write() as connection:
-            await parts.ledger.repository.post(connection, draft)
+        both = [await parts.begun(number) for number in (44, 45)]
+        for one in both:
+            one.submit()
+        await parts.take_place(both[0].row)
         assert await parts.watch.step(everything=True) == 1
-        assert [await parts.state(row) for row in rows] == [PaymentState.SETTLED, PaymentState.CREDITED]
+        assert [await one.state() for one in both] == [PaymentState.SETTLED, PaymentState.CREDITED]
 
     within(sqlite_place, chain, story)
 
@@ -419,9 +421,7 @@ def test_a_settlement_of_which_nobody_knows_is_for_a_person_to_look_at_though_it
     sqlite_place: DatabasePlace, chain: EvmChain, repeated: bool
 ) -> None:
     async def story(parts: Payments) -> None:
-        desk = PaymentDesk(parts.rows, parts.books, parts.clock, LostAnswers(), None, 20.0)
-        payer = chain.payer(46)
-        shown = parts.shown(payer, authorization(payer))
+        desk, shown = parts.other_desk(LostAnswers(), None), parts.fresh(46)
         with pytest.raises(PaymentRefused, match="settlement_pending"):
             await desk.pay(ACCOUNT, shown)
         if repeated:
@@ -430,7 +430,9 @@ def test_a_settlement_of_which_nobody_knows_is_for_a_person_to_look_at_though_it
         [row] = await parts.rows.due(None, "", 10)
         late = DrivenClock((row.valid_before + 1) * 1_000_000)
         await PaymentWatch(parts.rows, parts.books, late, None).step(everything=True)
-        assert await parts.state(row) is PaymentState.UNCLEAR
+        found = await parts.rows.get(row.id)
+        assert found is not None
+        assert found.state is PaymentState.UNCLEAR
 
     within(sqlite_place, chain, story)
 
@@ -451,8 +453,7 @@ def test_signatures_are_checked_one_after_another(
 
     async def story(parts: Payments) -> None:
         monkeypatch.setattr(evm_signatures, "signer_of", watched)
-        payers = [chain.payer(50 + number) for number in range(4)]
-        shown = [parts.shown(payer, authorization(payer)) for payer in payers]
+        shown = [parts.fresh(50 + number) for number in range(4)]
         await asyncio.gather(*(parts.relayer.verify(one) for one in shown))
         assert most == [True] * 4
 
@@ -461,30 +462,26 @@ def test_signatures_are_checked_one_after_another(
 
 def test_an_end_does_not_wait_for_the_chain(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer = chain.payer(60)
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        submit(chain, payer, told)
+        one = await parts.begun(60)
+        one.submit()
         reached = threading.Event()
         chain.before = lambda method: reached.set() if method == "eth_getTransactionReceipt" else None
-        again = asyncio.ensure_future(parts.desk.pay(ACCOUNT, parts.shown(payer, told)))
+        again = asyncio.ensure_future(parts.desk.pay(ACCOUNT, one.shown()))
         assert await asyncio.to_thread(reached.wait, 30)
         chain.before = lambda method: None
         async with asyncio.timeout(20):
             await parts.desk.aclose()
         with pytest.raises(PaymentRefused, match="settlement_pending"):
             await again
-        assert await parts.state(row) is PaymentState.INTENDED
+        assert await one.state() is PaymentState.INTENDED
 
     within(sqlite_place, chain, story, confirmations=10, seconds=40.0)
 
 
 def test_a_stop_does_not_wait_until_every_payment_was_looked_at(sqlite_place: DatabasePlace, chain: EvmChain) -> None:
     async def story(parts: Payments) -> None:
-        payer, stop = chain.payer(1), asyncio.Event()
-        told = authorization(payer)
-        row = await parts.intend(payer, told)
-        assert await parts.rows.settled(row.id, submit(chain, payer, told), parts.clock.now_us())
+        stop = asyncio.Event()
+        await parts.settled(1)
         stop.set()
         assert await parts.watch.step(stop, everything=True) == 0
         assert await parts.watch.step(everything=True) == 1

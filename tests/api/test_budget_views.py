@@ -62,7 +62,10 @@ def test_what_is_wrong_with_a_budget_is_named(gateway: RunningGateway, wrong: di
     assert field in answer.error["message"]
 
 
-@pytest.mark.parametrize("query", ["?limit=0", "?limit=201", "?limit=x", "?after=", f"?scope={'x' * 300}"])
+@pytest.mark.parametrize(
+    "query",
+    ["?limit=0", "?limit=201", "?limit=0000000011000", "?limit=x", "?after=", "?after=%00", f"?scope={'x' * 300}"],
+)
 def test_a_list_is_bounded(gateway: RunningGateway, query: str) -> None:
     assert call(gateway, "GET", query).status == 400
 

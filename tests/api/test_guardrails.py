@@ -10,8 +10,7 @@ import pytest
 from openrouter import errors
 
 from gateway import KEY, RunningGateway, wait_until
-from pointsman.identity.users import NewUser
-from router_accounts import ACCOUNTS, HELLO, MODEL, chat, client_of, raw, router_gateway, secret_of
+from router_accounts import ACCOUNTS, HELLO, MODEL, chat, client_of, member_of, raw, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
 PLACES = ("sim", "quiet")
@@ -24,20 +23,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
         headers = {"authorization": f"Bearer {KEY}"}
         assert httpx.post(f"{running.address}/api/combos", json=COMBO, headers=headers, timeout=30).status_code == 201
         yield running
-
-
-@pytest.fixture(scope="module")
-def manager(gateway: RunningGateway) -> Iterator[openrouter.OpenRouter]:
-    """A client with a management key of the first organization."""
-    with client_of(gateway, secret_of(gateway, ACCOUNTS[0], role="management")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def stranger(gateway: RunningGateway) -> Iterator[openrouter.OpenRouter]:
-    """The same of the second one."""
-    with client_of(gateway, secret_of(gateway, ACCOUNTS[1], role="management")) as client:
-        yield client
 
 
 class Bound:
@@ -59,18 +44,6 @@ class Bound:
         record = self.gateway.journal.the(answered.id.removeprefix("gen-"))
         assert work is not None
         return str(record.connection_id)
-
-
-def member(gateway: RunningGateway, account: str = ACCOUNTS[0]) -> str:
-    """A new person of an organization."""
-    work = gateway.installation
-
-    async def make() -> str:
-        user = await work.users.create(NewUser(email=f"{uuid.uuid4()}@example.org"), None)
-        await work.accounts.put_member(account, user.id, "org:member", work.clock.now_us())
-        return user.id
-
-    return gateway.call(make())
 
 
 def test_a_guardrail_lives_from_its_making_to_its_end(manager: openrouter.OpenRouter) -> None:
@@ -173,7 +146,7 @@ def test_keys_are_assigned_to_one_guardrail_at_a_time(manager: openrouter.OpenRo
 
 
 def test_members_are_assigned_and_strangers_are_not(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:
-    person, other = member(gateway), member(gateway, ACCOUNTS[1])
+    person, other = member_of(gateway), member_of(gateway, ACCOUNTS[1])
     rule = manager.guardrails.create(name="people").data.id
     assert manager.guardrails.bulk_assign_members(id=rule, member_user_ids=[person, other]).assigned_count == 1
     [row] = manager.guardrails.list_guardrail_member_assignments(id=rule).result.data
@@ -254,7 +227,7 @@ def test_a_request_can_t_widen_its_guardrail(gateway: RunningGateway, manager: o
 def test_lists_of_several_guardrails_intersect_and_unite(
     gateway: RunningGateway, manager: openrouter.OpenRouter
 ) -> None:
-    person = member(gateway)
+    person = member_of(gateway)
     made = manager.api_keys.create(name="owned", creator_user_id=person)
     of_person = manager.guardrails.create(
         name="person", allowed_providers=["sim", "quiet"], ignored_models=["x/y"]
@@ -306,7 +279,7 @@ def test_a_key_s_budget_is_its_own_and_403(gateway: RunningGateway, manager: ope
 def test_a_member_s_budget_counts_all_keys_of_the_member(
     gateway: RunningGateway, manager: openrouter.OpenRouter
 ) -> None:
-    person = member(gateway)
+    person = member_of(gateway)
     first, second = (manager.api_keys.create(name=name, creator_user_id=person) for name in ("first", "second"))
     rule = manager.guardrails.create(name="people", limit_usd=0.015, reset_interval="weekly").data.id
     manager.guardrails.bulk_assign_members(id=rule, member_user_ids=[person])
@@ -318,7 +291,7 @@ def test_a_member_s_budget_counts_all_keys_of_the_member(
 
 
 def test_a_default_binds_every_call_of_its_workspace(gateway: RunningGateway, stranger: openrouter.OpenRouter) -> None:
-    person = member(gateway, ACCOUNTS[1])
+    person = member_of(gateway, ACCOUNTS[1])
     made = stranger.api_keys.create(name="default", creator_user_id=person)
     rule = stranger.guardrails.create(name="default", limit_usd=0.015, allowed_providers=["sim"]).data.id
     secret = secret_of(gateway, ACCOUNTS[1], role="management")

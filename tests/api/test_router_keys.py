@@ -13,11 +13,9 @@ from openrouter import errors
 from gateway import KEY, RunningGateway, wait_until
 from pointsman.accounting.ledger_service import Movement
 from pointsman.canonical.record import Outcome, RequestRecord
-from pointsman.identity.users import NewUser
-from pointsman.keyring import Secret
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.usage_sums import UsageSums
-from router_accounts import ACCOUNTS, HELLO, chat, client_of, raw, router_gateway, secret_of
+from router_accounts import ACCOUNTS, HELLO, chat, client_of, member_of, raw, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
 DAY_US = 86_400_000_000
@@ -27,20 +25,6 @@ DAY_US = 86_400_000_000
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     with router_gateway(tmp_path_factory.mktemp("router")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def manager(gateway: RunningGateway) -> Iterator[openrouter.OpenRouter]:
-    """A client with a management key of the first organization."""
-    with client_of(gateway, secret_of(gateway, ACCOUNTS[0], role="management")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def stranger(gateway: RunningGateway) -> Iterator[openrouter.OpenRouter]:
-    """The same of the second one."""
-    with client_of(gateway, secret_of(gateway, ACCOUNTS[1], role="management")) as client:
-        yield client
 
 
 def test_a_key_lives_from_its_making_to_its_end(gateway: RunningGateway, manager: openrouter.OpenRouter) -> None:
@@ -228,17 +212,10 @@ def test_credits_are_what_was_paid_in_and_what_calls_took(gateway: RunningGatewa
 def test_the_people_of_an_organization_are_listed(
     gateway: RunningGateway, manager: openrouter.OpenRouter, stranger: openrouter.OpenRouter
 ) -> None:
-    work = gateway.installation
-
-    async def fill() -> list[str]:
-        ids = []
-        for name, role in (("ada", "org:admin"), ("bob", "org:member"), ("cyd", "org:member")):
-            user = await work.users.create(NewUser(email=f"{name}@example.org"), Secret("a long password"))
-            await work.accounts.put_member(ACCOUNTS[0], user.id, role, work.clock.now_us())  # type: ignore[arg-type]
-            ids.append(user.id)
-        return ids
-
-    ids = gateway.call(fill())
+    ids = [
+        member_of(gateway, ACCOUNTS[0], "org:admin" if name == "ada" else "org:member", f"{name}@example.org")
+        for name in ("ada", "bob", "cyd")
+    ]
     page = manager.organization.list_members(limit=2)
     assert page is not None
     assert [(row.id, row.role) for row in page.result.data] == [(ids[0], "org:admin"), (ids[1], "org:member")]

@@ -12,8 +12,7 @@ import pytest
 from openrouter import errors
 
 from gateway import KEY, RunningGateway, wait_until
-from pointsman.identity.users import NewUser
-from router_accounts import ACCOUNTS, chat, client_of, router_gateway, secret_of
+from router_accounts import ACCOUNTS, chat, client_of, member_of, router_gateway, secret_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
 # Calls of models: tests/flow and tests/translation make them.
@@ -128,7 +127,7 @@ def _keys(manager: Any) -> None:
 
 def _guardrails(gateway: RunningGateway, manager: Any) -> None:
     rules, key = manager.guardrails, manager.api_keys.create(name="bound").data
-    person = _member(gateway)
+    person = member_of(gateway, ACCOUNTS[0], "org:admin", "ada@example.org")
     made = rules.create(name="rule", limit_usd=1, reset_interval="daily").data
     assert rules.get(id=made.id).data == made
     assert rules.update(id=made.id, name="other").data.name == "other"
@@ -142,17 +141,6 @@ def _guardrails(gateway: RunningGateway, manager: Any) -> None:
     assert rules.bulk_unassign_keys(id=made.id, key_hashes=[key.hash]).unassigned_count == 1
     assert rules.bulk_unassign_members(id=made.id, member_user_ids=[person]).unassigned_count == 1
     assert rules.delete(id=made.id).DELETED is True
-
-
-def _member(gateway: RunningGateway) -> str:
-    work = gateway.installation
-
-    async def make() -> str:
-        user = await work.users.create(NewUser(email="ada@example.org"), None)
-        await work.accounts.put_member(ACCOUNTS[0], user.id, "org:admin", work.clock.now_us())
-        return user.id
-
-    return gateway.call(make())
 
 
 def _account(gateway: RunningGateway, manager: Any, caller: Any) -> None:

@@ -5,7 +5,7 @@ import pytest
 from pointsman.errors import GatewayError, Kind
 from pointsman.routing.alias_patterns import AliasPatterns
 from pointsman.routing.capabilities import capabilities
-from pointsman.routing.catalogue import Ambiguous, Catalogue
+from pointsman.routing.catalogue import Ambiguous, Catalogue, Naming
 from pointsman.routing.combos import Combo, ComboBook, Entry
 from pointsman.routing.facts import FactBook, ListedModel, Override
 from pointsman.routing.plan import Route, Step
@@ -38,7 +38,7 @@ def catalogue(ambiguous: Ambiguous = "refuse", **aliases: str) -> Catalogue:
     ]
     combos = [Combo(name="smart", entries=(Entry(target="home/gpt-5.2"), Entry(target="anthropic/claude-opus-4.5")))]
     book = FactBook(known=capabilities, listed={"router": ROUTER})
-    return Catalogue(connections, aliases, ComboBook(combos=tuple(combos)), book, ambiguous=ambiguous)
+    return Catalogue(connections, aliases, ComboBook(combos=tuple(combos)), book, Naming(ambiguous))
 
 
 def ids(route: Route) -> list[str]:
@@ -134,7 +134,7 @@ def test_a_word_is_made_into_a_route_by_whoever_knows_it() -> None:
     def cheapest(found: Catalogue, name: str) -> Route:
         return Route(name=name, kind="auto", steps=(Step(target=found.targets[0]),))
 
-    found = Catalogue([connection("one", "m", "auto")], {"auto": "one/m"}, words={"auto": cheapest})
+    found = Catalogue([connection("one", "m", "auto")], {"auto": "one/m"}, naming=Naming(words={"auto": cheapest}))
     assert found.route("auto").kind == "auto", "before an alias and a bare name"
     assert found.route("one/auto").kind == "model"
 

@@ -8,7 +8,7 @@ import pytest
 from pointsman.canonical.parts import TextPart
 from pointsman.canonical.request import Message, Request
 from pointsman.errors import GatewayError
-from pointsman.routing.catalogue import Catalogue
+from pointsman.routing.catalogue import Catalogue, Naming
 from pointsman.routing.facts import FactBook, ListedModel
 from pointsman.routing.plan import Condition, Memory, Problem, Route, plan
 from pointsman.routing.profiles.book import Pins, ProfileBook
@@ -39,7 +39,7 @@ def catalogue(models: dict[str, ModelFacts], book: ProfileBook | None = None, **
         connection, _, model = name.partition("/")
         lists.setdefault(connection, []).append(ListedModel(name=model, facts=known))
     connections = [Connection(id=name, kind="openai", priority=priorities.get(name, 0)) for name in lists]
-    return Catalogue(connections, {}, None, FactBook(listed=lists), words=profile_words(book or ProfileBook()))
+    return Catalogue(connections, {}, None, FactBook(listed=lists), Naming(words=profile_words(book or ProfileBook())))
 
 
 def judged(budget: str = "medium", tier: str = "MEDIUM", **rest: Any) -> Judged:

@@ -49,11 +49,12 @@ USES: Final = {
     "server/listeners.py": {"socket"},  # takes connections
     "server/worker_link.py": {"socket"},  # inherited from the supervisor
     "server/workers.py": {"socket"},
-    "server/connection.py": {"socket"},
+    "server/half_close.py": {"socket"},
     "server/host.py": {"socket"},
     "server/tls.py": {"ssl"},
     "server/websockets.py": {"wsproto"},  # framing alone
     "upstream/local_weights.py": {"subprocess"},  # pip, for pinned weights, when the local model is wanted
+    "accounting/burst.py": {"subprocess"},  # this program itself, to project records
     "accounting/redis_store.py": {"redis"},  # POINTSMAN_REDIS_URL, the operator's
     "storage/database.py": {"asyncpg"},  # POINTSMAN_DATABASE_URL, the operator's
     "storage/sqlite_driver.py": {"aiosqlite"},  # a file
@@ -64,11 +65,8 @@ CONNECTS: Final = {"upstream/dialing.py", "storage/database.py", "storage/sqlite
 # Where an `Origin`, without which the client sends nothing, is made, and what says whether it may be private.
 ORIGINS: Final = {
     ("hub/fetching.py", "allow_private"),  # False in lane.py: addresses in clients' requests
-    ("upstream/budget_alerts.py", "allow_private"),  # budgets.webhook of the file
-    ("upstream/guard_hook.py", "settings.allow_private"),  # a rule's own
     ("upstream/identity_documents.py", "allow_private"),  # a provider's own; declared issuers are the operator's
-    ("upstream/json_posts.py", "allow_private"),  # a facilitator of payments or a chain's node: the file's, as it says
-    ("upstream/notdiamond.py", "settings.allow_private"),  # an engine's own
+    ("upstream/json_posts.py", "allow_private"),  # webhooks, engines, facilitators, nodes of chains: their own
     ("upstream/probes.py", "allow_private"),  # a connection's
     ("upstream/endpoints.py", "self.allow_private"),  # a connection's
     ("upstream/endpoints.py", "True"),  # the local model: a child of this process

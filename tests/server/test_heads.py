@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.clock import SystemClock
-from pointsman.server.connection import CONTINUE
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
-from pointsman.server.exchange import Exchange
+from pointsman.server.exchange import CONTINUE, Exchange
 from pointsman.server.heads import MOST_HEADS, KnownHeads
 from pointsman.server.operations import not_found
 from pointsman.server.routes import Router

@@ -17,7 +17,7 @@ from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow
 from pointsman.storage.database import FILE_NAME, Database
 from pointsman.upstream.connections import LOCAL_MODEL, ConnectionService
-from pointsman.upstream.declared import NewConnection, refuse_private_literal
+from pointsman.upstream.declared import FileConnections, NewConnection, refuse_private_literal
 from pointsman.upstream.endpoints import LocalChildren
 from pointsman.upstream.origins import TlsFiles
 from pointsman.upstream.proxies import parse_proxy
@@ -41,12 +41,10 @@ class Place:
         """A service; ``rows`` and ``models`` stand in the file."""
         environment = Environment(data_dir=self.directory, variables=more.get("variables", {}))
         return ConnectionService(
-            ConnectionRepository(self.database),
-            AliasRepository(self.database),
+            self.database,
             more.get("master", MASTER),
             SystemClock(),
-            (rows or [], models or [], []),
-            environment,
+            FileConnections(rows or [], models or [], environment),
         )
 
     def run(self, test: Callable[[], Awaitable[None]]) -> None:

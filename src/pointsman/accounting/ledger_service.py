@@ -4,14 +4,14 @@ Usage is posted by the projector, not here. Every movement carries an idempotenc
 the same amounts changes nothing and answers as the first time, also over a crash and on another node.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pointsman.accounting.carrying import Carrier
 from pointsman.accounting.usage_postings import charge
 from pointsman.canonical.ledger import (
     MOST_NANO_USD,
@@ -55,7 +55,7 @@ class LedgerService:
         self._database = database
         self._clock = clock
         self._requests = RequestRepository(database)
-        self._running: set[asyncio.Future[Posted]] = set()
+        self._carrier = Carrier()
         self.repository: Final = LedgerRepository(database)
 
     async def top_up(self, movement: Movement) -> Posted:
@@ -95,7 +95,7 @@ class LedgerService:
         record = await self._requests.find(request_id)
         if record is None:
             raise GatewayError(Kind.NOT_FOUND, f"there is no request {request_id}", param="request_id")
-        return await self._whole(self._refund_once(record, key, nano_usd, note))
+        return await self._carrier.whole(self._refund_once(record, key, nano_usd, note))
 
     async def _refund_once(self, record: RequestRecord, key: str, nano_usd: int | None, note: str) -> Posted:
         request_id = record.request_id
@@ -158,19 +158,8 @@ class LedgerService:
             subject=subject,
         )
 
-    async def _whole(self, work: Coroutine[Any, Any, Posted]) -> Posted:
-        """Carry a transaction through though its caller goes away: one that is left open would lock out the others."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_forget)
-            raise
-
     async def _post(self, draft: Draft, payer: str | None = None, least: int = 0) -> Posted:
-        return await self._whole(self._post_once(draft, payer, least))
+        return await self._carrier.whole(self._post_once(draft, payer, least))
 
     async def _post_once(self, draft: Draft, payer: str | None, least: int) -> Posted:
         """Post, if ``payer`` has ``least``."""
@@ -189,12 +178,6 @@ class LedgerService:
                 yield connection
         except AlreadyExistsError as error:
             raise GatewayError(Kind.INVALID_REQUEST, str(error), param="idempotency_key", status=409) from error
-
-
-def _forget(task: asyncio.Future[Posted]) -> None:
-    """Nobody waits for it any more: its caller comes again with the same key, and hears of it then."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _check(movement: Movement, *, signed: bool) -> None:

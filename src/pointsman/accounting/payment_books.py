@@ -1,11 +1,8 @@
 """Brings a payment that has arrived into the ledger: once, whoever noticed it and however often."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
 import structlog
 
+from pointsman.accounting.carrying import Carrier
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.canonical.ledger import TransactionKind
 from pointsman.canonical.payments import PaymentState
@@ -25,14 +22,14 @@ class PaymentBooks:
         self._rows = rows
         self._ledger = ledger
         self._clock = clock
-        self._running: set[asyncio.Future[PaymentRow]] = set()
+        self._carrier = Carrier()
 
     async def arrived(self, row: PaymentRow, transaction: str) -> PaymentRow:
         """The money of ``row`` came with this transaction of the chain: credit it. Raises StorageError.
 
         It is carried through though the caller goes away: a transaction left open would lock out all others.
         """
-        return await self._whole(self._arrived(row, transaction))
+        return await self._carrier.whole(self._arrived(row, transaction))
 
     async def _arrived(self, row: PaymentRow, transaction: str) -> PaymentRow:
         await self._rows.settled(row.id, transaction, self._clock.now_us())
@@ -56,12 +53,6 @@ class PaymentBooks:
                 log.info("payment credited", payment=row.id, account=row.account_id, nano_usd=row.amount_nano_usd)
         return await self._rows.get(payment_id) or row
 
-    async def _whole(self, work: Coroutine[Any, Any, PaymentRow]) -> PaymentRow:
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
-
     async def aclose(self) -> None:
         """Wait for what is being written."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._carrier.aclose()

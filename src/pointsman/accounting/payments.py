@@ -6,13 +6,14 @@ presented again goes on where it stood, or is answered as the first time. Whoeve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
+from pointsman.accounting.carrying import Carrier
 from pointsman.accounting.payment_books import PaymentBooks
 from pointsman.canonical.payments import (
     EXPIRED,
@@ -107,7 +108,7 @@ class PaymentDesk:
         self._settler = settler
         self._chain = chain
         self._seconds = seconds
-        self._running: set[asyncio.Future[PaymentRow]] = set()
+        self._carrier = Carrier()
         self._closing = False
 
     async def pay(self, account_id: str, payment: Payment) -> PaymentRow:
@@ -120,7 +121,7 @@ class PaymentDesk:
         if known is None:
             row = await self._begin(account_id, payment)
             if row is not None:
-                return await self._whole(self._carry(row, payment, resumed=False))
+                return await self._carrier.whole(self._carry(row, payment, resumed=False))
             known = await self._find(payment)
         if known is None or not _is_same(known, account_id, payment):
             raise PaymentRefused(NONCE_USED)
@@ -129,7 +130,7 @@ class PaymentDesk:
         now = self._clock.now_us()
         if await self._rows.hold(known.id, now, now + self._hold_us):
             held = await self._rows.get(known.id) or known  # as the one left it who had it before
-            return await self._whole(self._carry(held, payment, resumed=True))
+            return await self._carrier.whole(self._carry(held, payment, resumed=True))
         return await self._await_other(known)
 
     async def _find(self, payment: Payment) -> PaymentRow | None:
@@ -281,33 +282,16 @@ class PaymentDesk:
                 raise PaymentPending
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _whole(self, work: Coroutine[Any, Any, PaymentRow]) -> PaymentRow:
-        """Carry it through though the caller goes away: he comes again with the same payment, and hears of it then."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_forget)
-            raise
-
     async def aclose(self) -> None:
         """Wait for what is being settled, which a settler that is closed ends soon; then for what is written.
 
         Nothing waits for the chain any more: what is on its way there is looked for at the next start.
         """
         self._closing = True
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._carrier.aclose()
         await self._books.aclose()
 
 
 def _is_same(row: PaymentRow, account_id: str, payment: Payment) -> bool:
     signed = payment.authorization
     return (row.account_id, row.pay_to, row.amount_atomic) == (account_id, signed.pay_to, signed.value)
-
-
-def _forget(task: asyncio.Future[PaymentRow]) -> None:
-    """Nobody waits for it any more."""
-    if not task.cancelled():
-        task.exception()

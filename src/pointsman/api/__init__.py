@@ -4,13 +4,14 @@ import math
 from typing import Any
 
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Response
 from litestar.config.app import AppConfig
 from litestar.exceptions import HTTPException
 
 from pointsman.api.access import Guard
 from pointsman.api.crosscompute import views as crosscompute
 from pointsman.api.crosscompute.keys import CrossComputeKeys
+from pointsman.api.exchange import HttpRequest
 from pointsman.api.hardcarrx.request_logs import RequestLogs
 from pointsman.api.omniroute import management
 from pointsman.api.omniroute import views as omniroute
@@ -55,7 +56,7 @@ def build_management(services: ManagementServices) -> Litestar:
     )
 
 
-def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:
+def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
     """In the words of the contract that the path or the client belongs to; the mount of the views has found it out."""
     state = request.scope["state"]
     dialect: Any = state.get("errors", openai_chat)
@@ -67,7 +68,7 @@ def _gateway_error(request: Request[Any, Any, Any], error: GatewayError) -> Resp
     return refusal
 
 
-def _storage_error(request: Request[Any, Any, Any], error: StorageError) -> Response[bytes]:
+def _storage_error(request: HttpRequest, error: StorageError) -> Response[bytes]:
     """The database is away for a moment: told as such, not as a fault. What it refuses for good is a fault of ours."""
     if error.refused:
         return _fault(request, error)
@@ -76,7 +77,7 @@ def _storage_error(request: Request[Any, Any, Any], error: StorageError) -> Resp
     return _gateway_error(request, GatewayError(Kind.NOT_READY, message, retry_after_seconds=2))
 
 
-def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _fault(request: HttpRequest, error: Exception) -> Response[bytes]:
     request_id = request.scope["state"].get("request_id")
     log.error("request failed", request_id=request_id, exc_info=error)
     return _gateway_error(
@@ -84,7 +85,7 @@ def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     )
 
 
-def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
     kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
     kind = kinds.get(error.status_code, Kind.INVALID_REQUEST if error.status_code < 500 else Kind.INTERNAL)
     messages = {Kind.NOT_FOUND: "there is no such path here", Kind.METHOD_NOT_ALLOWED: "this path has no such method"}

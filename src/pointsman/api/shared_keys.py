@@ -4,8 +4,9 @@ and administrators those of OmniRoute's clients."""
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.crosscompute.client import HttpRequest, is_its_client
+from pointsman.api.crosscompute.client import is_its_client
 from pointsman.api.crosscompute.keys import CrossComputeKeys
+from pointsman.api.exchange import HttpRequest
 from pointsman.api.omniroute.keys import OmniRouteKeys
 
 

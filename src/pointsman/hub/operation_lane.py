@@ -47,8 +47,13 @@ class OperationDialect(Protocol):
     WIRE: str
     OPERATION: str
 
-    def write_response(self, response: Any, request: Any, identity: Identity, fidelity: Fidelity) -> bytes: ...
-    def render_stream_error(self, error: GatewayError, request_id: str) -> bytes: ...
+    def write_response(self, response: Any, request: Any, identity: Identity, fidelity: Fidelity) -> bytes:
+        """The body of a whole answer; what of it the API can't say is noted in ``fidelity``."""
+        ...
+
+    def render_stream_error(self, error: GatewayError, request_id: str) -> bytes:
+        """The frames of an error that ends a stream which has begun."""
+        ...
 
 
 class OperationLane:

@@ -106,10 +106,15 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verifier(Protocol):
-    """Whom a signed token speaks for (identity/tokens.py); None for anything that is not a good one."""
+    """Whom a signed token speaks for (identity/tokens.py)."""
 
-    def verify(self, presented: bytes, now_us: int) -> Key | None: ...
-    async def refresh(self) -> None: ...
+    def verify(self, presented: bytes, now_us: int) -> Key | None:
+        """None for anything that is not a good token at ``now_us``."""
+        ...
+
+    async def refresh(self) -> None:
+        """Take note of who may not come in any more. Raises StorageError."""
+        ...
 
 
 class KeyService:

@@ -41,9 +41,9 @@ class OperationFormat(Protocol, Generic[R, A]):
         """Raises GatewayError(UPSTREAM_ERROR) when the answer isn't whole."""
         ...
 
-    def parse_error(
-        self, status: int, headers: Mapping[bytes, bytes], body: bytes, secret: str | None
-    ) -> GatewayError: ...
+    def parse_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes, secret: str | None) -> GatewayError:
+        """What an answer that isn't 200 means to the client. Nothing in it holds ``secret``."""
+        ...
 
 
 def texts_of(request: EmbeddingRequest, api: str) -> list[str]:

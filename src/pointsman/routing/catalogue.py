@@ -9,7 +9,7 @@ import difflib
 import heapq
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -38,6 +38,17 @@ _WORDS: Final = re.compile(r"[^a-z0-9]+")
 Ambiguous = Literal["refuse", "route"]
 
 
+class Naming(NamedTuple):
+    """How names are read that are no target's id.
+
+    ``ambiguous``: whether a bare name of models that have nothing to do with each other is refused. ``words`` stand for
+    ways to choose, not for models.
+    """
+
+    ambiguous: Ambiguous = "refuse"
+    words: Mapping[str, RouteMaker] = WORDS
+
+
 class Catalogue:
     """Resolves model ids."""
 
@@ -47,17 +58,14 @@ class Catalogue:
         aliases: Mapping[str, str],
         book: ComboBook | None = None,
         facts: FactBook | None = None,
-        *,
-        ambiguous: Ambiguous = "refuse",
-        words: Mapping[str, RouteMaker] = WORDS,
+        naming: Naming = Naming(),  # noqa: B008 - immutable
     ) -> None:
-        """``ambiguous``: whether a bare name of models that have nothing to do with each other is refused."""
         self.connections = {connection.id: connection for connection in connections}
         self.aliases = {name: meaning for name, meaning in aliases.items() if "*" not in name}
         self.patterns = AliasPatterns({name: meaning for name, meaning in aliases.items() if "*" in name})
         self.facts = facts or FactBook()
-        self._ambiguous = ambiguous
-        self._words = words
+        self._ambiguous = naming.ambiguous
+        self._words = naming.words
         self._prefixes: dict[str, Connection] = {}
         for connection in sorted(self.connections.values(), key=lambda one: -one.priority):
             if connection.prefix is not None:

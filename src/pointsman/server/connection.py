@@ -5,7 +5,6 @@ to the client's pace, and every wait has a deadline on the shared ticker.
 """
 
 import asyncio
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,11 +12,11 @@ import httptools
 import structlog
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.policy import shared_calls
 from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
-from pointsman.server.exchange import DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.exchange import CONTINUE, DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
     check_size,
@@ -29,17 +28,14 @@ from pointsman.server.http_faults import (
     refuse_address,
 )
 from pointsman.server.routes import Handler
-from pointsman.server.targets import check_host, read_target
+from pointsman.server.switching import may_switch, switch
+from pointsman.server.targets import is_http11, read_target
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
     from pointsman.server.edge import Edge
     from pointsman.server.websockets import WebSocket
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-TCP_CLOSE: Final = 7  # linux/include/net/tcp_states.h
-FIRST_LOOK_SECONDS: Final = 0.005
-LONGEST_LOOK_SECONDS: Final = 0.25
 LAST_LOOK_SECONDS: Final = 0.01
 LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
@@ -132,29 +128,8 @@ class EdgeConnection(asyncio.Protocol):
         self._eof = True
         if self._exchange is None or self._lingering or self._tunnel or not self._transport.can_write_eof():
             return False
-        self._probe(self._exchange)
+        probe(self._transport, self._exchange, self.edge.ticker.loop, lambda: self._exchange is not None)
         return True
-
-    def _probe(self, exchange: Exchange) -> None:
-        """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
-
-        A harmless piece is sent: an interim answer, or in a stream a zero, with which the size of any chunk may begin
-        (RFC 9112 7.1). Who is gone answers it with RST, which nobody reads any more after the end of input, so the
-        socket's state is looked at until the answer is out.
-        """
-        if exchange.http11:
-            self._transport.write(b"0" if exchange.state == STREAMING else CONTINUE)
-        self.edge.ticker.loop.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
-
-    def _look(self, delay: float) -> None:
-        if self._exchange is None:
-            return
-        sock = self._transport.get_extra_info("socket")
-        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
-            self._transport.abort()
-        else:
-            delay = min(delay * 2, LONGEST_LOOK_SECONDS)
-            self.edge.ticker.loop.call_later(delay, self._look, delay)
 
     def data_received(self, data: bytes) -> None:
         """Parses what arrived; faults are answered and the connection closed."""
@@ -164,11 +139,11 @@ class EdgeConnection(asyncio.Protocol):
             self._tunnel.received(data)
             return
         sighting = None
-        if self._exchange is None and not self._begun and not self._unframed and not self._paused:
+        if self._exchange is None and not (self._begun or self._unframed or self._paused or self._queue):
             sighting = self.edge.heads.look(data)
             if sighting is not None and self._served_known(data, sighting):
                 return
-        if sighting is None and len(data) > PIECE_BYTES and data.count(END_OF_HEAD) > MANY_HEADS:
+        if sighting is None and len(data) > PIECE_BYTES and self._may_be_many(data):
             self._take_many(data)
             return
         self._unframed += len(data)
@@ -205,6 +180,13 @@ class EdgeConnection(asyncio.Protocol):
         exchange.body = data[end + len(END_OF_HEAD) :]
         self._serve(exchange)
         return True
+
+    def _may_be_many(self, data: bytes) -> bool:
+        """Whether a read holds many requests: looked for only where it is more than the body that is awaited."""
+        length = self._headers.get(b"content-length") if not self._in_head else None
+        if length is not None and len(data) <= int(length) - self._size:
+            return False
+        return data.count(END_OF_HEAD) > MANY_HEADS
 
     def _take_many(self, data: bytes) -> None:
         """A read that holds many requests: what is behind one that has to wait stays as it came, for its size."""
@@ -301,10 +283,15 @@ class EdgeConnection(asyncio.Protocol):
         if b"expect" in headers:
             self._wants_continue = headers[b"expect"].lower() == b"100-continue"
         if b"connection" in headers or not self._parser.should_keep_alive():
-            self._check_version()
+            self._http11 = is_http11(self._parser.get_http_version(), headers.get(b"host"), edge.check_host)
+            self._wants_continue = self._wants_continue and self._http11
         elif headers.get(b"host") not in edge.known_hosts:  # HTTP/1.1: what else stays open without being asked to
             edge.check_host(headers.get(b"host"))
-        if self._parser.should_upgrade() and not self._may_switch():  # CONNECT, or Upgrade that Connection names
+        if self._parser.should_upgrade() and not (  # CONNECT, or Upgrade that Connection names
+            self._http11
+            and self._exchange is None
+            and may_switch(edge.router, self._parser.get_method(), self._url, headers)
+        ):
             raise no_upgrade()
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
@@ -320,35 +307,6 @@ class EdgeConnection(asyncio.Protocol):
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
-
-    def _may_switch(self) -> bool:
-        """True for a request without a body to change to a WebSocket, where there is one and nothing in flight."""
-        headers = self._headers
-        known = self.edge.router.native_path(self._url.partition(b"?")[0]) in self.edge.router.websockets
-        plain = self._parser.get_method() == b"GET" and self._http11 and self._exchange is None
-        bare = b"content-length" not in headers and b"transfer-encoding" not in headers
-        return known and plain and bare and headers.get(b"upgrade", b"").lower() == b"websocket"
-
-    def _switch(self, exchange: Exchange) -> None:
-        """From now on all bytes are the WebSocket's."""
-        from pointsman.server.websockets import WebSocket, WebSocketLimits  # wsproto: imported by the first of them
-
-        exchange.keep = False
-        limits = WebSocketLimits(max_message_bytes=self.edge.settings.max_body_bytes)
-        for name in shared_calls.HEADERS:  # they are about one call, and a socket has many
-            exchange.headers.pop(name, None)
-        self._tunnel = exchange.websocket = WebSocket(self, exchange, limits)
-
-    def _check_version(self) -> None:
-        version = self._parser.get_http_version()
-        host = self._headers.get(b"host")
-        if version == "1.1":
-            self.edge.check_host(host)
-        elif version == "1.0":
-            self._http11 = self._wants_continue = False
-            check_host(host or b"")
-        else:
-            raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
 
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
@@ -375,7 +333,7 @@ class EdgeConnection(asyncio.Protocol):
         exchange.keep = self._http11 and parser.should_keep_alive()
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         if parser.should_upgrade():
-            self._switch(exchange)
+            self._tunnel = switch(self, exchange)
         self._begin()
         if self._closing:
             return

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON: Final = b"application/json"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Of a client that waits for a stream: its content type, the comment, and further header lines.
 Waiting = tuple[bytes, bytes, Callable[[], bytes] | None]
 log = structlog.get_logger("pointsman.edge")

@@ -63,11 +63,13 @@ class KnownHeads:
     def look(self, data: bytes) -> Sighting | None:
         """What is known of ``data``; None when it is not one whole request whose body has a length."""
         end = data.find(END_OF_HEAD, 0, MOST_BYTES)
-        at = data.find(_LENGTHS[0], 0, MOST_BYTES)
-        if at < 0:
-            at = data.find(_LENGTHS[1], 0, MOST_BYTES)
-        if not 0 < at < end:
+        if end < 0:
             return None
+        at = data.find(_LENGTHS[0], 0, end)
+        if at < 0:
+            at = data.find(_LENGTHS[1], 0, end)
+            if at < 0:
+                return None
         start = at + len(_LENGTHS[0])
         stop = data.find(b"\r", start)
         digits = data[start:stop]

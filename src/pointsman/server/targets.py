@@ -1,6 +1,7 @@
 """Request targets and Host: what a request is about, without any doubt (RFC 9112 3.2)."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
@@ -18,6 +19,20 @@ def check_host(host: bytes | None) -> None:
         raise GatewayError(Kind.INVALID_REQUEST, "the request has no Host header", param="host")
     if _HOST.fullmatch(host) is None:
         raise GatewayError(Kind.INVALID_REQUEST, "the Host header is not a host name or address", param="host")
+
+
+def is_http11(version: str, host: bytes | None, check_named: Callable[[bytes | None], None]) -> bool:
+    """Whether a request is HTTP/1.1, which must have a Host (``check_named``), or HTTP/1.0, which may.
+
+    Raises GatewayError(INVALID_REQUEST).
+    """
+    if version == "1.1":
+        check_named(host)
+    elif version == "1.0":
+        check_host(host or b"")
+    else:
+        raise GatewayError(Kind.INVALID_REQUEST, "the request is not HTTP/1.1 or HTTP/1.0")
+    return version == "1.1"
 
 
 def read_target(method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bytes:

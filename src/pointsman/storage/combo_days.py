@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.windows import DAY_US
 from pointsman.storage import tables
+from pointsman.storage.combo_tables import combo_resets
 from pointsman.storage.database import Database
 from pointsman.storage.usage_sums import adding_to, fitted_name
 
@@ -49,7 +50,7 @@ class ComboDays:
         named = [record for record in records if record.combo]
         if not named:
             return
-        resets = {row.combo: row.reset_at for row in await connection.execute(select(tables.combo_resets))}
+        resets = {row.combo: row.reset_at for row in await connection.execute(select(combo_resets))}
         sums: dict[Place, list[int]] = {}
         for record in named:
             if record.created_at > max(resets.get(ALL, 0), resets.get(record.combo or "", 0)):

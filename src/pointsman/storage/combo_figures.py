@@ -5,8 +5,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import delete, func, select
 
-from pointsman.storage import tables
 from pointsman.storage.combo_days import ALL, STATUSES, combo_days
+from pointsman.storage.combo_tables import combo_resets
 from pointsman.storage.database import Database
 from pointsman.storage.usage_sums import fitted_name
 
@@ -51,10 +51,10 @@ class ComboFigureRepository:
         """Count a combo, or all (None), anew from ``at`` (us) on. The records stay. Raises StorageError."""
         async with self._database.write() as connection:
             await self._database.in_order(connection)  # no projector is just adding records from before
-            for table, now in ((tables.combo_resets, tables.combo_resets.c.combo), (combo_days, combo_days.c.combo)):
+            for table, now in ((combo_resets, combo_resets.c.combo), (combo_days, combo_days.c.combo)):
                 gone = delete(table)
                 await connection.execute(gone if combo is None else gone.where(now == combo))
-            await connection.execute(tables.combo_resets.insert(), {"combo": combo or ALL, "reset_at": at})
+            await connection.execute(combo_resets.insert(), {"combo": combo or ALL, "reset_at": at})
 
 
 def sums_query(combo: str | None, first_day: int) -> Any:

@@ -5,11 +5,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from pointsman.storage import tables
+from pointsman.storage import combo_tables
 from pointsman.storage.database import Database
 
-_MEMORIES: Final = tables.combo_memories
-_CONVERSATIONS: Final = tables.combo_conversations
+_MEMORIES: Final = combo_tables.combo_memories
+_CONVERSATIONS: Final = combo_tables.combo_conversations
 _GONE: Final = delete(_CONVERSATIONS).where(
     _CONVERSATIONS.c.combo == bindparam("of"), _CONVERSATIONS.c.conversation == bindparam("named")
 )

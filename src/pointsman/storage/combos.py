@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Row, Table, delete, func, insert, select, update
 
-from pointsman.storage import configuration, tables
+from pointsman.storage import combo_tables, configuration
 from pointsman.storage.database import Database
 
 
@@ -29,9 +29,9 @@ class ChainRow(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
 
 
-_COMBOS: Final = tables.combos
-_OPTIONS: Final = tables.combo_options
-_CHAINS: Final = tables.fallback_chains
+_COMBOS: Final = combo_tables.combos
+_OPTIONS: Final = combo_tables.combo_options
+_CHAINS: Final = combo_tables.fallback_chains
 
 
 class ComboRepository:

@@ -1,4 +1,5 @@
-"""Every table. Ids are text, instants are microseconds since 1970 UTC, money is integer nano-USD.
+"""Tables, but for those with a module of their own (schema.py). Ids are text, instants are us since 1970 UTC, money is
+integer nano-USD.
 
 A change here needs a new file in ``migrations/versions``; a test compares the two.
 """
@@ -319,65 +320,6 @@ files: Final = Table(
 Index(None, files.c.wire, files.c.id)
 Index(None, files.c.expires_at)
 Index(None, files.c.workspace_id, files.c.created_at)
-
-# Names for several targets. ``document`` is the combo as the API shows it, in JSON.
-combos: Final = Table(
-    "combos",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("document", Text, nullable=False),
-    Column("sort_order", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-)
-
-# What holds for all combos, by name (``comboDefaults`` ...), in JSON.
-combo_options: Final = Table(
-    "combo_options",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
-# Where a model's requests go when its own target fails, in JSON: a list of {provider, priority, enabled}.
-fallback_chains: Final = Table(
-    "fallback_chains",
-    metadata,
-    Column("model", Text, primary_key=True),
-    Column("chain", Text, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-)
-
-# What requests of a combo have left behind: whose turn it is, who answered last. ``state`` is JSON.
-combo_memories: Final = Table(
-    "combo_memories",
-    metadata,
-    Column("combo", Text, primary_key=True),
-    Column("turn", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-)
-Index(None, combo_memories.c.updated_at)
-
-# Which target a conversation stays with. ``conversation`` is a digest, no word of it can be read.
-combo_conversations: Final = Table(
-    "combo_conversations",
-    metadata,
-    Column("combo", Text, primary_key=True),
-    Column("conversation", Text, primary_key=True),
-    Column("target", Text, nullable=False),
-    Column("used_at", BigInteger, nullable=False),
-)
-Index(None, combo_conversations.c.used_at)
-
-# From when on a combo's figures count; an empty name stands for all.
-combo_resets: Final = Table(
-    "combo_resets",
-    metadata,
-    Column("combo", Text, primary_key=True),
-    Column("reset_at", BigInteger, nullable=False),
-)
 
 # Upstreams' own lists of models (upstream/model_lists.py). ``models`` is JSON.
 model_lists: Final = Table(

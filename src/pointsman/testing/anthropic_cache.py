@@ -40,17 +40,16 @@ class _Prefix(msgspec.Struct, frozen=True):
 
 
 class PromptCache:
-    """Remembers marked prefixes for as long as their marks say; those of fewer than ``least`` tokens are not kept."""
+    """Remembers marked prefixes for as long as their marks say, however short (Anthropic: from 1024 tokens on)."""
 
-    def __init__(self, least: int) -> None:
-        self._least = least
+    def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
 
     def take(self, request: Json) -> PromptTokens:
         """The buckets of ``request``'s tokens; what it marks can be read by the requests after it."""
         prefixes = _prefixes(request)
         total = prompt_tokens(request)
-        marks = [at for at, one in enumerate(prefixes) if one.lifetime and one.tokens >= self._least]
+        marks = [at for at, one in enumerate(prefixes) if one.lifetime and one.tokens]
         if not marks:
             return PromptTokens(uncached=total)
         now = time.monotonic()

@@ -54,8 +54,7 @@ class AnthropicMessages:
     ``api_key``: when set, any other key gets 401. ``models``: what the list shows; with ``only_listed`` any other
     model gets 404. ``strict``: refuse wrong requests as Anthropic does; else unknown members, a missing version or
     ``max_tokens``, wrong signatures and what is wrong between well-shaped members pass. ``signing_key``: thinking
-    signed with another key is refused. ``context_tokens``: a longer prompt is refused. ``least_cached_tokens``:
-    shorter prefixes are not cached (Anthropic: 1024 and more, by model).
+    signed with another key is refused. ``context_tokens``: a longer prompt is refused.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class AnthropicMessages:
         strict: bool = True,
         signing_key: bytes = b"simulated",
         context_tokens: int = 200_000,
-        least_cached_tokens: int = 1,
     ) -> None:
         self._api_key = api_key
         self._models = models
@@ -75,7 +73,7 @@ class AnthropicMessages:
         self._strict = strict
         self._signer = Signer(signing_key)
         self._context_tokens = context_tokens
-        self._cache = PromptCache(least_cached_tokens)
+        self._cache = PromptCache()
         self.files = AnthropicFiles()
         self._numbers = count(1)
         self._run = os.urandom(12).hex()

@@ -1,28 +1,20 @@
-"""Tells a webhook that budgets have passed thresholds: each once, again until it was taken, signed.
+"""Tells a webhook that budgets have passed thresholds: each once, again until it was taken, signed (webhooks.py).
 
-The signature is ``t=SECONDS,v1=HEX`` in ``X-Pointsman-Signature``: HMAC-SHA-256 under the shared secret of the seconds
-since 1970, a full stop and the body. ``X-Pointsman-Delivery`` is the same in every attempt for one alert.
+``X-Pointsman-Delivery`` is the same in every attempt for one alert.
 """
 
 import asyncio
-import hmac
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import msgspec
 import structlog
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
-from pointsman.keyring import Secret
 from pointsman.policy.budgets import NANO, moment, reset_of
 from pointsman.storage.budget_alerts import AlertRepository, AlertRow
 from pointsman.storage.budgets import BudgetRepository
 from pointsman.storage.database import StorageError
-from pointsman.upstream.answers import CollectedAnswer
-from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.webhooks import Webhook
 
 LOOK_SECONDS: Final = 0.5
 CALL_SECONDS: Final = 10.0
@@ -36,30 +28,13 @@ log = structlog.get_logger("pointsman.budgets")
 
 
 class AlertSender:
-    """Sends what `AlertRepository` has noted. Raises ValueError for a URL without a host."""
+    """Sends what `AlertRepository` has noted."""
 
-    def __init__(
-        self,
-        alerts: AlertRepository,
-        budgets: BudgetRepository,
-        client: UpstreamClient,
-        clock: Clock,
-        *,
-        url: str,
-        secret: Secret,
-        allow_private: bool,
-    ) -> None:
+    def __init__(self, alerts: AlertRepository, budgets: BudgetRepository, webhook: Webhook, clock: Clock) -> None:
         self._alerts = alerts
         self._budgets = budgets
-        self._client = client
+        self._webhook = webhook
         self._clock = clock
-        self._secret = secret
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        host = parts.hostname or ""
-        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
-        self._host = host_header(parts.scheme, host, port)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.results = {"sent": 0, "failed": 0, "given_up": 0}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -102,23 +77,9 @@ class AlertSender:
 
     async def _tell(self, row: AlertRow) -> str | None:
         """One attempt; None: it was taken, else what was wrong."""
-        body = msgspec.json.encode(await self._payload(row))
-        seconds = self._clock.now_us() // 1_000_000
-        signature = hmac.digest(self._secret.reveal().encode(), b"%d.%b" % (seconds, body), "sha256").hex()
-        headers = (
-            ("content-type", "application/json"),
-            ("x-pointsman-delivery", _delivery(row)),
-            ("x-pointsman-signature", f"t={seconds},v1={signature}"),
-        )
-        message = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            self._target.encode("ascii"), header_lines(self._host, headers), len(body), body
-        )  # fmt: skip
-        answer = CollectedAnswer()
+        delivery = (("x-pointsman-delivery", _delivery(row)),)
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                await self._client.send(self._origin, message, answer)
-        except TimeoutError:
-            return f"no answer within {CALL_SECONDS:g} s"
+            answer = await self._webhook.tell(await self._payload(row), CALL_SECONDS, delivery)
         except GatewayError as error:
             return error.message
         return None if 200 <= answer.status < 300 else f"status {answer.status}"

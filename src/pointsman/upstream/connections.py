@@ -1,7 +1,7 @@
 """Connections: where they come from (file or database), how they are changed, and what is built of them."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -11,51 +11,37 @@ from pointsman.accounting.price_lookup import Question
 from pointsman.canonical.limits import Limits
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
-from pointsman.keyring import MasterKey, Secret
-from pointsman.providers import azure_openai, openai
-from pointsman.providers.departures import departures_of, quirks_of
-from pointsman.providers.formats import NO_CHAT, provider_format
-from pointsman.providers.hosts import Host, effective_host
-from pointsman.providers.openai_paths import OpenAIAt
-from pointsman.providers.operation_table import LOCAL as LOCAL_OPERATIONS
-from pointsman.providers.operation_table import operations_of
-from pointsman.routing.catalogue import Ambiguous, Catalogue
+from pointsman.keyring import MasterKey
+from pointsman.providers.hosts import effective_host
+from pointsman.routing.catalogue import Catalogue, Naming
 from pointsman.routing.combos import ComboBook
 from pointsman.routing.facts import FactBook, Served
 from pointsman.routing.strategies.openrouter import OWN, OWN_LAST
 from pointsman.routing.targets import Connection
-from pointsman.routing.words import WORDS, RouteMaker
-from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
+from pointsman.settings import check_connection
 from pointsman.storage.aliases import AliasRepository
 from pointsman.storage.connections import ConnectionRepository, ConnectionRow, ConnectionTest
+from pointsman.storage.database import Database
 from pointsman.upstream.declared import (
     LOCAL_KIND,
     Declared,
+    FileConnections,
     NewConnection,
     Sealer,
     check_fields,
     check_kept_secrets,
     completed,
-    from_file,
     from_table,
     read_proxy,
 )
-from pointsman.upstream.endpoints import (
-    Endpoint,
-    LocalChildren,
-    LocalEndpoint,
-    Place,
-    Prices,
-    RawFormat,
-    RemoteEndpoint,
-    Speech,
-)
+from pointsman.upstream.declared_endpoints import endpoint_of_host, local_endpoints, remote_endpoint
+from pointsman.upstream.endpoints import LocalChildren, Prices
 from pointsman.upstream.keyed_endpoints import EndpointTable
 from pointsman.upstream.minilm import MODEL_NAME as MINILM
 from pointsman.upstream.minilm import installed as embedder_installed
 from pointsman.upstream.model_facts import FactSources, own_prices
 from pointsman.upstream.origins import Proxy, TlsFiles
-from pointsman.upstream.probes import API_KEY, Finding, Probe, Ways, probe
+from pointsman.upstream.probes import Finding, Probe, Ways, probe
 
 MARK_PURPOSE: Final = "connection-mark"
 LOCAL_MODEL: Final = "smollm2-135m-instruct"
@@ -112,27 +98,22 @@ class ConnectionService:
 
     def __init__(
         self,
-        repository: ConnectionRepository,
-        aliases: AliasRepository,
+        database: Database,
         master: MasterKey,
         clock: Clock,
-        declared: tuple[list[ConnectionSettings], list[ModelSettings]],
-        environment: Environment,
+        file: FileConnections,
         *,
         facts: FactSources | None = None,
-        ambiguous: Ambiguous = "refuse",
-        words: Mapping[str, RouteMaker] = WORDS,
+        naming: Naming = Naming(),  # noqa: B008 - immutable
     ) -> None:
         self._facts = facts
-        self._words = words
-        self._ambiguous = ambiguous
-        self._repository = repository
-        self._aliases = aliases
+        self._naming = naming
+        self._repository = ConnectionRepository(database)
+        self._aliases = AliasRepository(database)
         self._master = master
         self._sealer = Sealer(master)
         self._clock = clock
-        self._file_models = declared[1]
-        self._file = [from_file(row, index, environment) for index, row in enumerate(declared[0])]
+        self._file = file
 
     async def add(self, new: NewConnection) -> int:
         """Check and store a connection, its secrets sealed; gives the new configuration revision.
@@ -187,13 +168,13 @@ class ConnectionService:
         return row
 
     def _refuse_declared(self, connection_id: str) -> None:
-        if any(declared.row.id == connection_id for declared in self._file):
+        if connection_id in self._file.ids:
             raise DeclaredInFileError(
                 f"'{connection_id}' is declared in the configuration file: change or remove it there"
             )
 
     def _refuse_taken(self, connection_id: str, stored: Iterable[str]) -> None:
-        if any(declared.row.id == connection_id for declared in self._file):
+        if connection_id in self._file.ids:
             raise ConfigError(f"connection.id: '{connection_id}' is declared in the configuration file")
         if connection_id in stored:
             raise ConfigError(f"connection.id: '{connection_id}' exists already; remove it first")
@@ -266,7 +247,7 @@ class ConnectionService:
                 if prices is not None:
                     tables[row.id] = prices.table(row.provider, row.base_url)
         book = await self._facts.book(served, tables) if self._facts is not None else None
-        return Catalogue(connections, aliases, combos, book, ambiguous=self._ambiguous, words=self._words)
+        return Catalogue(connections, aliases, combos, book, self._naming)
 
     async def price_questions(self, catalogue: Catalogue) -> list[Question]:
         """What to ask the price data about the offered models; it knows nothing of this machine's own."""
@@ -291,19 +272,19 @@ class ConnectionService:
         """What calls are sent to, by `Target.endpoint`. ``children`` run on this machine, None when turned off. Prices
         in ``book`` win over the price data's.
         """
-        found = EndpointTable(lambda host, secret: _of_host(host, secret, prices, self._clock))
+        found = EndpointTable(lambda host, secret: endpoint_of_host(host, secret, prices, self._clock))
         for one in await self._all(local=children is not None):
             problem = _problem(one)
             if problem is not None:
                 log.error("connection left out", connection=one.row.id, reason=problem)
             elif one.row.base_url is not None:
-                endpoint = _remote(one, one.row.base_url, prices, self._clock)
+                endpoint = remote_endpoint(one, one.row.base_url, prices, self._clock)
                 connection = _connection(one.row)
                 if book is not None and connection is not None:
                     endpoint.own_price = own_prices(book, connection)
                 found[one.row.id] = endpoint
             elif children is not None:
-                found.update(_local_endpoints(one.row.id, children))
+                found.update(local_endpoints(one.row.id, children))
         return found
 
     async def find(self, connection_id: str) -> ConnectionInfo:
@@ -325,13 +306,12 @@ class ConnectionService:
 
     async def _alias_table(self) -> dict[str, str]:
         table = {alias.name: alias.target for alias in await self._aliases.list()}
-        table.update({alias.name: alias.target for alias in self._file_models})
+        table.update({alias.name: alias.target for alias in self._file.models})
         return table
 
     async def _all(self, *, local: bool = False, disabled: bool = False) -> list[Declared]:
         """Every connection, those of the file first, those turned off when asked for; some may have a problem."""
-        result = list(self._file)
-        taken = {declared.row.id for declared in result}
+        result, taken = list(self._file.declared), self._file.ids
         rows = [row for row in await self._repository.list() if row.id not in taken and (row.enabled or disabled)]
         result += [self._sealer.open(row) for row in rows]
         if local and not any(one.row.kind == LOCAL_KIND for one in result):
@@ -381,53 +361,6 @@ def _problem(declared: Declared) -> str | None:
     except ConfigError as error:
         return str(error)
     return None
-
-
-def _local_endpoints(connection_id: str, children: LocalChildren) -> dict[str, Endpoint]:
-    chat = LocalEndpoint(connection_id, children.chat, openai, provider_format("openai.chat"))
-    embedder = LocalEndpoint(connection_id, children.embedder, openai, provider_format(NO_CHAT), LOCAL_OPERATIONS)
-    return {connection_id: chat, f"{connection_id}/{MINILM}": embedder}
-
-
-def _remote(declared: Declared, base_url: str, prices: Prices, clock: Clock) -> RemoteEndpoint:
-    row = declared.row
-    host = effective_host(row.kind, base_url)
-    quirks = quirks_of(host, row.options)
-    place = Place(
-        base_url=base_url,
-        allow_private=row.allow_private,
-        max_concurrent=row.max_concurrent,
-        proxy=declared.proxy,
-        tls=declared.tls,
-        headers=declared.header_lines(),
-    )
-    speech = Speech(
-        raw=_raw_format(host, row),
-        hub=provider_format(host.format),
-        operations=operations_of(host),
-        provider=row.provider,
-        quirks=quirks,
-        options=row.options,
-        departures=departures_of(host, quirks),
-        stream_usage=host.quirks.stream_usage,
-    )
-    first = () if declared.secret is None else (declared.secret,)
-    return RemoteEndpoint(row.id, place, speech, (*first, *declared.extra), prices, clock)
-
-
-def _of_host(host: Host, secret: Secret, prices: Prices, clock: Clock) -> RemoteEndpoint:
-    """A host of the table at its own address, for whoever has a key for it."""
-    row = ConnectionRow(
-        id=host.id, kind=host.id, base_url=host.base_url, provider=host.pricing, created_at=0, updated_at=0
-    )
-    return _remote(Declared(row=row, secret=secret, source="request"), host.base_url or "", prices, clock)
-
-
-def _raw_format(host: Host, row: ConnectionRow) -> RawFormat:
-    if host.auth == API_KEY:
-        return azure_openai.AzureOpenAI(host)
-    path = row.options.get("chat_path")
-    return OpenAIAt(path) if path is not None else openai
 
 
 def _connection(row: ConnectionRow) -> Connection | None:

@@ -10,7 +10,7 @@ import msgspec
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
 from pointsman.providers.hosts import address_of, effective_host, find_host
-from pointsman.settings import ConnectionSettings, Environment, check_connection
+from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.connections import ConnectionRow
 from pointsman.upstream.egress import is_public
 from pointsman.upstream.origins import Proxy, TlsFiles
@@ -246,6 +246,17 @@ def refuse_private_literal(base_url: str) -> None:
 def fits_a_header(secret: str) -> bool:
     """Whether a credential can be sent at all."""
     return bool(secret) and all("!" <= character <= "~" for character in secret)
+
+
+class FileConnections:
+    """The configuration file's connections, and its names for models. Raises ConfigError that names a place in it."""
+
+    def __init__(
+        self, connections: list[ConnectionSettings], models: list[ModelSettings], environment: Environment
+    ) -> None:
+        self.declared = [from_file(row, index, environment) for index, row in enumerate(connections)]
+        self.models = models
+        self.ids = frozenset(one.row.id for one in self.declared)
 
 
 def from_file(row: ConnectionSettings, index: int, environment: Environment) -> Declared:

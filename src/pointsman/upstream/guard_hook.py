@@ -4,23 +4,20 @@ egress guard.
 It gets ``{"type": "guard.request", "request_id", "rule", "model", "texts": [{"role", "text"}]}``, of an answer
 ``guard.answer``, and answers
 ``{"action": "allow" | "flag" | "redact" | "block"}``, with ``texts`` (as many strings) when it redacts. Where there is
-a secret the call is signed like those about budgets (budget_alerts.py): ``X-Pointsman-Signature``.
+a secret the call is signed (webhooks.py).
 """
 
-import asyncio
-import hmac
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 import msgspec
 
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError
 from pointsman.guard_settings import GuardRuleSettings
-from pointsman.upstream.answers import CollectedAnswer
+from pointsman.keyring import Secret
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.json_posts import JsonPost
+from pointsman.upstream.webhooks import Webhook
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,27 +41,17 @@ class GuardHook:
         self.answers = settings.where != "request"
         self.closed = settings.on_failure == "closed"
         self._seconds = settings.timeout_seconds
-        self._secret = settings.secret
-        self._client = client
-        self._clock = clock
-        parts = urlsplit(settings.url or "")
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=settings.allow_private)
-        self._host = host_header(parts.scheme, host, port)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        post = JsonPost("its webhook", client, Secret(settings.url or ""), allow_private=settings.allow_private)
+        self._webhook = Webhook(post, settings.secret, clock)
 
     async def judge(self, of: tuple[str, str], model: str, texts: list[dict[str, str]]) -> Judgement:
         """Ask it about the ``request`` or ``answer`` ``of`` a request's id. Raises HookFailed."""
         what, request_id = of
-        told: dict[str, Any] = {
+        told = {
             "type": f"guard.{what}", "request_id": request_id, "rule": self.name, "model": model, "texts": texts
         }  # fmt: skip
-        answer = CollectedAnswer()
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._client.send(self._origin, self._message(msgspec.json.encode(told)), answer)
-        except TimeoutError:
-            raise HookFailed(f"no answer within {self._seconds:g} s") from None
+            answer = await self._webhook.tell(told, self._seconds)
         except GatewayError as error:
             raise HookFailed(error.message) from None
         if answer.status != 200:
@@ -76,13 +63,3 @@ class GuardHook:
         if judgement.action == "redact" and (judgement.texts is None or len(judgement.texts) != len(texts)):
             raise HookFailed("it redacts, and does not give as many texts as it got")
         return judgement
-
-    def _message(self, body: bytes) -> bytes:
-        headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
-        if self._secret is not None:
-            seconds = self._clock.now_us() // 1_000_000
-            signature = hmac.digest(self._secret.reveal().encode(), b"%d.%b" % (seconds, body), "sha256").hex()
-            headers += (("x-pointsman-signature", f"t={seconds},v1={signature}"),)
-        return b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            self._target.encode("ascii"), header_lines(self._host, headers), len(body), body
-        )  # fmt: skip

@@ -39,11 +39,17 @@ class JsonPost:
         self._path = parts.path
         self._query = f"?{parts.query}" if parts.query else ""
 
-    async def ask(self, body: bytes, seconds: float, path: str = "") -> CollectedAnswer:
-        """The whole answer, whatever its status. Raises GatewayError, UPSTREAM_TIMEOUT after ``seconds``."""
+    async def ask(
+        self, body: bytes, seconds: float, path: str = "", headers: tuple[tuple[str, str], ...] = ()
+    ) -> CollectedAnswer:
+        """The whole answer, whatever its status. Raises GatewayError, UPSTREAM_TIMEOUT after ``seconds``.
+
+        ``path`` is added to the URL's; ``headers`` are plain words of ours.
+        """
         target = ((self._path.rstrip("/") + path if path else self._path) or "/") + self._query
-        message = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            target.encode("ascii"), self._lines, len(body), body
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
+        message = b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            target.encode("ascii"), self._lines, more, len(body), body
         )  # fmt: skip
         answer = CollectedAnswer()
         try:

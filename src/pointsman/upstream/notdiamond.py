@@ -4,10 +4,8 @@ A call that fails or comes late costs its request the deadline and nothing more.
 left alone for a while, so that a service that is down does not slow every request.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -15,16 +13,14 @@ import structlog
 from pointsman.canonical.parts import TextPart
 from pointsman.canonical.request import Message, Request
 from pointsman.clock import Clock
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.profile_settings import StoredEngine
 from pointsman.routing.plan import Problem
 from pointsman.routing.targets import Target
 from pointsman.runner import in_task
-from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.json_posts import JsonPost
 from pointsman.wire.notdiamond import OPENROUTER, PATH, Candidate, Selected, Selecting
 
 TRADEOFF: Final = {"cheap": 10, "medium": 5, "premium": 0}  # cost against quality, by budget
@@ -53,18 +49,10 @@ class NotDiamond:
     NAME: Final = "notdiamond"
 
     def __init__(self, client: UpstreamClient, clock: Clock, settings: StoredEngine, secret: Secret) -> None:
-        parts = urlsplit(settings.base_url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        self._client = client
+        url = Secret(settings.base_url)
+        self._post = JsonPost("NotDiamond", client, url, secret, allow_private=settings.allow_private)
         self._clock = clock
         self._settings = settings
-        self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=settings.allow_private)
-        credentials = (("authorization", f"Bearer {secret.reveal()}"), ("content-type", "application/json"))
-        path = (parts.path.rstrip("/") + PATH).encode("ascii")
-        self._head = b"POST %b HTTP/1.1\r\n%b" % (
-            path,
-            header_lines(host_header(parts.scheme, host, port), credentials),
-        )
         self._failures = 0
         self._resting_until = 0.0
 
@@ -98,9 +86,8 @@ class NotDiamond:
         )
         await in_task()
         try:
-            async with asyncio.timeout(self._settings.timeout_ms / 1000):
-                selected, request_id = await self._ask(body)
-        except (GatewayError, TimeoutError, _UnfitError) as error:
+            selected, request_id = await self._ask(body)
+        except (GatewayError, _UnfitError) as error:
             self._failed(error)
             return None
         self._failures = 0
@@ -112,9 +99,7 @@ class NotDiamond:
         return None
 
     async def _ask(self, body: bytes) -> tuple[Selected, str | None]:
-        answer = CollectedAnswer()
-        message = b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        await self._client.send(self._origin, message, answer)
+        answer = await self._post.ask(body, self._settings.timeout_ms / 1000, PATH)
         if answer.status != 200:
             raise _UnfitError(f"status {answer.status}")
         try:
@@ -124,10 +109,13 @@ class NotDiamond:
         request_id = answer.headers.get(b"x-request-id")
         return selected, request_id.decode("latin-1") if request_id is not None else None
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: "GatewayError | _UnfitError") -> None:
         """Count a failure; what the service said is not repeated, it could hold what it was told."""
         self._failures += 1
-        reason = {TimeoutError: "too late", _UnfitError: str(error)}.get(type(error)) or "not reached"
+        if isinstance(error, GatewayError):
+            reason = "too late" if error.kind is Kind.UPSTREAM_TIMEOUT else "not reached"
+        else:
+            reason = str(error)
         if self._failures >= FAILURES:
             self._failures = 0
             self._resting_until = self._clock.monotonic() + REST_SECONDS

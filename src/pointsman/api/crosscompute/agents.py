@@ -11,9 +11,10 @@ from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.crosscompute.agent_skill import SKILL
 from pointsman.api.crosscompute.agent_standing import AgentStanding, shown
-from pointsman.api.crosscompute.client import HttpRequest, caller, read_members, tell, text_of
+from pointsman.api.crosscompute.client import caller, read_members, tell, text_of
+from pointsman.api.exchange import HttpRequest, wrong
 from pointsman.api.omniroute.moments import instant
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GatewayError
 from pointsman.gateway import Gateway
 from pointsman.identity.agents import AGENT_ID, SKILL_URL, AgentService, AgentWords, Registered
 from pointsman.identity.keys import Key
@@ -131,12 +132,10 @@ class AgentViews:
 def _read_words(members: dict[str, Any]) -> AgentWords:
     agent_id = members.get("agentId")
     if not isinstance(agent_id, str) or AGENT_ID.fullmatch(agent_id) is None:
-        message = "'agentId' must be 3 to 128 letters, digits, dots, colons, '_' and '-'"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param="agentId")
+        raise wrong("agentId", "must be 3 to 128 letters, digits, dots, colons, '_' and '-'")
     url = text_of(members, SKILL_URL, MAX_URL)
     if url is not None and not _is_web_address(url):
-        message = f"'{SKILL_URL}' must be an http or https address"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param=SKILL_URL)
+        raise wrong(SKILL_URL, "must be an http or https address")
     return AgentWords(agent_id=agent_id, name=text_of(members, "name", MAX_NAME), skill_url=url)
 
 

@@ -3,16 +3,15 @@
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 
+from pointsman.api.exchange import HttpRequest, decoded, wrong
 from pointsman.contracts.operations import Contract, owner_of
 from pointsman.dialects import openai_chat
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
-from pointsman.wire.json_faults import describe
 
 MAX_BODY: Final = 64 * 1024  # bytes; names and numbers, nothing more
-HttpRequest = Request[Any, Any, Any]
 _CREDENTIALS: Final = (b"eyj", b"cc_live_", b"cc_agent_")  # a JWT: base64 of '{"'
 
 
@@ -58,11 +57,7 @@ async def read_members(request: HttpRequest, *, required: bool = True) -> dict[s
         return {}
     if len(body) > MAX_BODY:
         raise GatewayError(Kind.TOO_LARGE, f"the body is longer than {MAX_BODY} bytes")
-    try:
-        found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise describe(error, body) from None
-    return found
+    return decoded(body, dict[str, Any])
 
 
 def text_of(members: dict[str, Any], name: str, most: int) -> str | None:
@@ -71,7 +66,7 @@ def text_of(members: dict[str, Any], name: str, most: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= most or not value.isprintable() or not value.strip():
-        raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be 1 to {most} printable characters", param=name)
+        raise wrong(name, f"must be 1 to {most} printable characters")
     return value
 
 

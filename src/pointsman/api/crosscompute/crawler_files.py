@@ -12,7 +12,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.crosscompute.agent_skill import SKILL
-from pointsman.api.crosscompute.client import HttpRequest
+from pointsman.api.exchange import HttpRequest
 from pointsman.contracts.crosscompute import MORE_PATHS
 from pointsman.contracts.documents import served_document
 from pointsman.contracts.operations import Contract

@@ -9,7 +9,8 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pointsman.api.crosscompute.client import HttpRequest, caller, read_members, tell, text_of
+from pointsman.api.crosscompute.client import caller, read_members, tell, text_of
+from pointsman.api.exchange import HttpRequest, number, wrong
 from pointsman.api.omniroute.moments import instant
 from pointsman.canonical.credits import CREDIT_NANO_USD, credits_number, nano_of_credits
 from pointsman.errors import GatewayError, Kind
@@ -52,8 +53,8 @@ class CrossComputeKeys:
     async def list_keys(self, request: HttpRequest) -> Response[bytes]:
         """``GET /api/keys``: the account's keys, newest first, also those that are stopped."""
         key = caller(request)
-        limit = _number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
-        offset = _number(request, "offset", 0, (0, MAX_OFFSET))
+        limit = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+        offset = number(request, "offset", 0, (0, MAX_OFFSET))
         rows, total = await self._keys.list_page(_mine(key.account_id), limit, offset)
         return tell({"keys": await self._shown(rows), "total": total, "limit": limit, "offset": offset})
 
@@ -64,8 +65,7 @@ class CrossComputeKeys:
         quota = members.get("quotaCredits")
         nano = nano_of_credits(quota) if quota is not None else None
         if quota is not None and (nano is None or nano > MOST_QUOTA):
-            message = "'quotaCredits' must be a number from 0 with at most five decimals"
-            raise GatewayError(Kind.INVALID_REQUEST, message, param="quotaCredits")
+            raise wrong("quotaCredits", "must be a number from 0 with at most five decimals")
         if await self.count(key.account_id) >= MAX_KEYS:
             raise GatewayError(Kind.INVALID_REQUEST, f"an account has at most {MAX_KEYS} keys")
         shown, secret = await self.make(key, label, nano)
@@ -124,11 +124,3 @@ def _described(row: KeyRow, budget: BudgetRow | None, spent: int) -> dict[str, A
         "active": not row.disabled,
         "createdAt": instant(row.created_at),
     }
-
-
-def _number(request: HttpRequest, name: str, default: int, bounds: tuple[int, int]) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and bounds[0] <= int(text) <= bounds[1]):
-        message = f"'{name}' must be a whole number from {bounds[0]} to {bounds[1]}"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param=name)
-    return int(text)

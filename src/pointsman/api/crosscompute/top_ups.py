@@ -7,7 +7,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from pointsman.accounting.cashier import Cashier
 from pointsman.api.crosscompute.agent_standing import AgentStanding
-from pointsman.api.crosscompute.client import HttpRequest, caller, read_members, tell
+from pointsman.api.crosscompute.client import caller, read_members, tell
+from pointsman.api.exchange import HttpRequest, wrong
 from pointsman.api.omniroute.moments import instant
 from pointsman.canonical.credits import credits_number, nano_of_credits
 from pointsman.canonical.ledger import NANO_PER_USD
@@ -103,7 +104,7 @@ def _nano(name: str, value: Any) -> int:
     except (ConfigError, ValueError):
         pass
     unit = "dollars" if name == "amountUsd" else "credits"
-    raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be an amount in {unit}", param=name)
+    raise wrong(name, f"must be an amount in {unit}")
 
 
 def _told(row: PaymentRow) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from typing import Any, Final
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.crosscompute.client import HttpRequest, caller, read_members, tell
+from pointsman.api.crosscompute.client import caller, read_members, tell
 from pointsman.api.crosscompute.keys import DEFAULT_LABEL, CrossComputeKeys
+from pointsman.api.exchange import HttpRequest
 from pointsman.api.omniroute.moments import instant
 from pointsman.canonical.credits import credits_number
 from pointsman.clock import Clock

@@ -2,22 +2,21 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import MAX_OFFSET, HttpRequest, answer, number
 from pointsman.api.omniroute.management import admit
 from pointsman.canonical.record import CacheOutcome, Outcome, RequestRecord
-from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.routing.targets import Connection
 from pointsman.storage.requests import RequestRepository
 
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
-MAX_OFFSET: Final = 10_000_000
 REFUSED_WORDS: Final = {402: "QUOTA_EXCEEDED", 429: "RATE_LIMITED"}
 # The contract has a sample of each only; these sets are ours, and closed.
 CACHE_WORDS: Final = {
@@ -62,28 +61,17 @@ class RequestLogs:
         """The route for Litestar."""
 
         @get("/v1/request-logs")
-        async def list_request_logs(request: Request[Any, Any, Any]) -> Response[bytes]:
+        async def list_request_logs(request: HttpRequest) -> Response[bytes]:
             key = admit(request)
-            limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
-            offset = whole_number(request.query_params.get("offset"), "offset", 0, (0, MAX_OFFSET))
+            limit = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+            offset = number(request, "offset", 0, (0, MAX_OFFSET))
             records = await self._requests.list_page(key.workspace_id, limit, offset)
             connections = self._gateway.snapshot.catalogue.connections
             logs = [_entry(record, connections) for record in records]
             page = RequestLogList(logs=logs, limit=limit, offset=offset)
-            return Response(msgspec.json.encode(page), media_type="application/json")
+            return answer(page)
 
         return list_request_logs
-
-
-def whole_number(text: str | None, name: str, default: int, bounds: tuple[int, int]) -> int:
-    """A query parameter as a number within ``bounds``; raises GatewayError(INVALID_REQUEST) that names it."""
-    if text is None:
-        return default
-    low, high = bounds
-    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
-        message = f"'{name}' must be a whole number from {low} to {high}"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param=name)
-    return int(text)
 
 
 def _entry(record: RequestRecord, connections: Mapping[str, Connection]) -> RequestLogEntry:

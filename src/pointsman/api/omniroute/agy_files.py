@@ -14,8 +14,9 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.api.omniroute.configured import Configured, refused
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, answer, invalid, read_object
+from pointsman.api.omniroute.management import ManagementError, invalid, read_object
 from pointsman.api.omniroute.provider_bodies import read
 from pointsman.errors import GatewayError
 from pointsman.wire.multipart import parse_form

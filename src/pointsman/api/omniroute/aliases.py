@@ -5,8 +5,9 @@ from typing import Any
 from litestar import Response, delete, get, post, put
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.api.omniroute.configured import note
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, invalid, read_object
+from pointsman.api.omniroute.management import ManagementError, admit, invalid, read_object
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.policy.aliases import AliasNotFoundError, AliasRefusedError, AliasService
 

@@ -6,7 +6,8 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.api.audited_operations import NOTABLE
-from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, whole_number
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit, invalid, whole_number
 from pointsman.api.omniroute.moments import instant
 from pointsman.canonical.audit import Row
 from pointsman.clock import instant_us

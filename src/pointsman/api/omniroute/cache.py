@@ -7,7 +7,8 @@ from typing import Any, Final
 from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, whole_number
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit, invalid, whole_number
 from pointsman.api.omniroute.moments import instant
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.cache_settings import MAX_TTL_SECONDS

@@ -10,16 +10,8 @@ from litestar import Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pointsman.api.omniroute.management import (
-    HttpRequest,
-    ManagementError,
-    admit,
-    answer,
-    denied,
-    invalid,
-    read_object,
-    whole_number,
-)
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import ManagementError, admit, denied, invalid, read_object, whole_number
 from pointsman.api.omniroute.moments import instant
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.clock import Clock

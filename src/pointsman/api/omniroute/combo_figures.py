@@ -4,13 +4,14 @@ Added up as the records of requests are stored, for thirty days and the present 
 every worker counts.
 """
 
-import datetime
 from typing import Any
 
 from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, admit, answer
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit
+from pointsman.api.omniroute.moments import instant
 from pointsman.gateway import Gateway
 from pointsman.routing.combos import Combo
 from pointsman.storage.combo_days import first_day
@@ -41,7 +42,7 @@ class _Count:
             "successRate": _ratio(self.successes * 100, requests),
             "lastStatus": "ok" if self.status == 200 else "error",
             "lastStatusCode": self.status,
-            "lastUsedAt": _instant(self.at),
+            "lastUsedAt": instant(self.at),
         }
 
 
@@ -113,7 +114,7 @@ def _shown(combo: Combo | None, figures: list[Figure]) -> dict[str, Any]:
         "successRate": _ratio(successes * 100, requests),
         "fallbackRate": _ratio(fallbacks * 100, requests),
         "strategy": combo.strategy if combo is not None else None,
-        "lastUsedAt": _instant(max(one.last_at for one in figures)),
+        "lastUsedAt": instant(max(one.last_at for one in figures)),
         "intentCounts": {},
         "byModel": {name: count.shown() for name, count in sorted(models.items())},
         "byTarget": {
@@ -132,8 +133,3 @@ def _shown(combo: Combo | None, figures: list[Figure]) -> dict[str, Any]:
 
 def _ratio(part: int, whole: int) -> int:
     return round(part / whole) if whole else 0
-
-
-def _instant(micros: int) -> str:
-    found = datetime.datetime.fromtimestamp(micros / 1e6, tz=datetime.UTC)
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")

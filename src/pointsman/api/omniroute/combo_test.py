@@ -14,7 +14,8 @@ import msgspec
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, invalid, read_object
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import ManagementError, admit, invalid, read_object
 from pointsman.canonical.halves import ClientCall
 from pointsman.flow import ask_target, serve
 from pointsman.gateway import Gateway

@@ -10,15 +10,8 @@ from litestar import Response, delete, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pointsman.api.omniroute.management import (
-    HttpRequest,
-    ManagementError,
-    admit,
-    answer,
-    invalid,
-    read_object,
-    whole_number,
-)
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import ManagementError, admit, invalid, read_object, whole_number
 from pointsman.gateway import Gateway
 from pointsman.policy.combos import ComboNotFoundError, ComboRefusedError, ComboService
 from pointsman.routing.combo_shapes import InvalidFieldsError

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import structlog
 
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, invalid
+from pointsman.api.exchange import HttpRequest
+from pointsman.api.omniroute.management import ManagementError, admit, invalid
 from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key

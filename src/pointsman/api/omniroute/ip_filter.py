@@ -5,7 +5,8 @@ from typing import Any, Final
 from litestar import Response, get, put
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, answer, invalid, read_object
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import invalid, read_object
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.clock import Clock

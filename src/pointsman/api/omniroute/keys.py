@@ -8,17 +8,9 @@ from litestar import Response, delete, get, patch
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.api.omniroute.key_fields import BUDGETS, changed, read_fields, scopes_after
-from pointsman.api.omniroute.management import (
-    HttpRequest,
-    ManagementError,
-    admit,
-    answer,
-    denied,
-    invalid,
-    read_object,
-    whole_number,
-)
+from pointsman.api.omniroute.management import ManagementError, admit, denied, invalid, read_object, whole_number
 from pointsman.api.omniroute.moments import instant
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.canonical.windows import Window

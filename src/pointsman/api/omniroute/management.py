@@ -1,16 +1,13 @@
-"""What OmniRoute's management views share: who may come in, bodies, answers, and their two shapes of errors."""
+"""What OmniRoute's management views share: who may come in, bodies, and their two shapes of errors."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-from litestar import Request, Response
+from litestar import Response
 
+from pointsman.api.exchange import MAX_BODY, HttpRequest, answer, decoded, whole
+from pointsman.errors import GatewayError
 from pointsman.identity.keys import Key
-from pointsman.wire.json_faults import describe
-
-MAX_BODY: Final = 1024 * 1024  # bytes of a body that changes configuration
-HttpRequest = Request[Any, Any, Any]
 
 
 class ManagementError(Exception):
@@ -48,25 +45,18 @@ async def read_object(request: HttpRequest) -> dict[str, Any]:
     if len(body) > MAX_BODY:
         raise invalid([("body", f"is longer than {MAX_BODY} bytes")])
     try:
-        found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid([("body", describe(error, body).message)]) from None
-    return found
+        return decoded(body, dict[str, Any])
+    except GatewayError as error:
+        raise invalid([("body", error.message)]) from None
 
 
 def whole_number(request: HttpRequest, name: str, default: int, bounds: tuple[int, int]) -> int:
     """A query parameter within ``bounds``. Raises ManagementError that names it."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 12 and bounds[0] <= int(text) <= bounds[1]):
+    given = request.query_params.get(name)
+    found = whole(given, bounds) if given is not None else default
+    if found is None:
         raise invalid([(name, f"must be a whole number from {bounds[0]} to {bounds[1]}")])
-    return int(text)
-
-
-def answer(value: Any, status: int = 200) -> Response[bytes]:
-    """JSON."""
-    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
+    return found
 
 
 def render(request: HttpRequest, error: ManagementError) -> Response[bytes]:

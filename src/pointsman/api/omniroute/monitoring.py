@@ -15,7 +15,8 @@ from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman import __version__
-from pointsman.api.omniroute.management import HttpRequest, admit, answer, whole_number
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit, whole_number
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.rate_limits import learned, lockouts
 from pointsman.api.omniroute.resilience import forget

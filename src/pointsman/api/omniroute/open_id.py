@@ -7,7 +7,8 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pointsman.api.omniroute.management import HttpRequest, ManagementError
+from pointsman.api.exchange import HttpRequest
+from pointsman.api.omniroute.management import ManagementError
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.api.omniroute.sign_in import session_cookie
 from pointsman.identity.sign_in import SignIn

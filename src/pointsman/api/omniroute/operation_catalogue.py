@@ -5,7 +5,7 @@ from typing import Any, Final
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, answer
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.contracts.documents import served_document
 from pointsman.contracts.operations import Contract
 

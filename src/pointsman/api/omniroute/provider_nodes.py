@@ -7,8 +7,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import UNSET
 
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.api.omniroute.configured import Configured, note, told
-from pointsman.api.omniroute.management import HttpRequest, answer, invalid, read_object, whole_number
+from pointsman.api.omniroute.management import invalid, read_object, whole_number
 from pointsman.api.omniroute.provider_bodies import NodeBody, ignored, read
 from pointsman.api.omniroute.provider_tests import ProviderTests
 from pointsman.api.omniroute.provider_views import node_view

@@ -9,8 +9,9 @@ from litestar import Response, delete, get, post, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import HttpRequest, answer
 from pointsman.api.omniroute.configured import Configured, note, told
-from pointsman.api.omniroute.management import HttpRequest, answer, invalid, read_object, whole_number
+from pointsman.api.omniroute.management import invalid, read_object, whole_number
 from pointsman.api.omniroute.provider_bodies import ConnectionBody, changes, ignored, is_masked, read
 from pointsman.api.omniroute.provider_kinds import base_of, is_node
 from pointsman.api.omniroute.provider_views import client_view, view

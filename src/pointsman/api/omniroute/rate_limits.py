@@ -5,7 +5,8 @@ from typing import Any, Final
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, read_object, whole_number
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit, invalid, read_object, whole_number
 from pointsman.api.omniroute.moments import instant, wait_ms
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway

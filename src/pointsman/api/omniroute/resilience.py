@@ -8,7 +8,8 @@ import msgspec
 from litestar import Response, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, admit, answer, invalid, read_object
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import admit, invalid, read_object
 from pointsman.gateway import Gateway
 from pointsman.policy.health_sharing import HealthSharing
 from pointsman.policy.resilience import ResilienceService

@@ -10,7 +10,8 @@ from typing import Any, Final
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.omniroute.management import HttpRequest, ManagementError, admit, answer, invalid, read_object
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.omniroute.management import ManagementError, admit, invalid, read_object
 from pointsman.api.omniroute.moments import instant
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.gateway import Gateway

@@ -7,10 +7,10 @@ import datetime
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.hardcarrx.request_logs import whole_number
+from pointsman.api.exchange import HttpRequest, answer, decoded, number, wrong
 from pointsman.api.omniroute.management import admit
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import GatewayError, Kind
@@ -60,26 +60,26 @@ class Translator:
         """The routes for Litestar."""
 
         @post("/api/translator/detect", status_code=200)
-        async def detect_format(request: Request[Any, Any, Any]) -> Response[bytes]:
-            asked = _read(await request.body(), DetectRequest)
-            return _json({"success": True, "format": detect(asked.body)})
+        async def detect_format(request: HttpRequest) -> Response[bytes]:
+            asked = decoded(await request.body(), DetectRequest)
+            return answer({"success": True, "format": detect(asked.body)})
 
         @post("/api/translator/translate", status_code=200)
-        async def translate_request(request: Request[Any, Any, Any]) -> Response[bytes]:
-            asked = _read(await request.body(), TranslateRequest)
-            return _json(self._translate(asked, self._gateway.clock.now_us()))
+        async def translate_request(request: HttpRequest) -> Response[bytes]:
+            asked = decoded(await request.body(), TranslateRequest)
+            return answer(self._translate(asked, self._gateway.clock.now_us()))
 
         @get("/api/translator/history")
-        async def history(request: Request[Any, Any, Any]) -> Response[bytes]:
+        async def history(request: HttpRequest) -> Response[bytes]:
             key = admit(request)
-            limit = whole_number(request.query_params.get("limit"), "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+            limit = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             ways = await self._requests.newest_ways(key.workspace_id, MAX_SCANNED)
             kinds = {way[1:] for way in ways}  # few: each is looked at once
             translating = {kind for kind in kinds if self._formats(*kind) is not None}
             translated = [way.request_id for way in ways if way[1:] in translating]
             records = await self._requests.load_many(translated[:limit]) if translated else ()
             events = [event for record in records if (event := self._event(record)) is not None]
-            return _json({"success": True, "events": events, "total": len(translated)})
+            return answer({"success": True, "events": events, "total": len(translated)})
 
         return [detect_format, translate_request, history]
 
@@ -100,7 +100,7 @@ class Translator:
                 target = self._target(asked)
                 done = self._direct(asked, source, target)
                 return {"success": True, "sourceFormat": source_name, "targetFormat": name_of(target.wire), **done}
-        raise GatewayError(Kind.INVALID_REQUEST, "'step' must be 1, 2, 3, 4 or direct", param="step")
+        raise wrong("step", "must be 1, 2, 3, 4 or direct")
 
     def _direct(self, asked: TranslateRequest, source: Format, target: Format) -> dict[str, Any]:
         endpoint = self._endpoint(asked.provider) if asked.provider is not None else None
@@ -112,7 +112,7 @@ class Translator:
     def _whole_request(self, asked: TranslateRequest, source: Format) -> dict[str, Any]:
         """Address, headers and body of the call; the credential's value is never shown."""
         if asked.provider is None:
-            raise GatewayError(Kind.INVALID_REQUEST, "'provider' is missing", param="provider")
+            raise wrong("provider", "is missing")
         endpoint = self._endpoint(asked.provider)
         access = endpoint.access
         if access is None:
@@ -176,22 +176,9 @@ def _shown(lines: bytes) -> dict[str, str]:
     return {name: value if name in plain else _HIDDEN for name, _, value in pairs}
 
 
-def _read(body: bytes, kind: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        from pointsman.wire.json_faults import describe
-
-        raise describe(error, body) from None
-
-
 def _step(result: Any) -> dict[str, Any]:
     return {"success": True, "result": result}
 
 
 def _instant(micros: int) -> str:
     return datetime.datetime.fromtimestamp(micros / 1e6, tz=datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def _json(value: Any) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -6,7 +6,8 @@ from typing import Final
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.openrouter.exchange import HttpRequest, answer, caller_of, provider_name, text, usd, wrong
+from pointsman.api.exchange import HttpRequest, answer, line, wrong
+from pointsman.api.openrouter.exchange import caller_of, provider_name, usd
 from pointsman.canonical.windows import DAY_US
 from pointsman.gateway import Gateway
 from pointsman.policy.router_keys import RouterKeys
@@ -29,7 +30,7 @@ class ActivityView:
 
         @get("/api/v1/activity")
         async def list_activity(request: HttpRequest) -> Response[bytes]:
-            span = _span(text(request, "date"), self._gateway.clock.now_us())
+            span = _span(line(request, "date"), self._gateway.clock.now_us())
             wanted = await self._wanted(request)
             rows = await self._activity.sums(wanted, span)
             return answer({"data": [self._shown(row, wanted.by_workspace) for row in rows]})
@@ -37,15 +38,15 @@ class ActivityView:
         return list_activity
 
     async def _wanted(self, request: HttpRequest) -> ActivityFilter:
-        caller, fingerprint = caller_of(request), text(request, "api_key_hash")
-        grouped = text(request, "group_by")
+        caller, fingerprint = caller_of(request), line(request, "api_key_hash")
+        grouped = line(request, "group_by")
         if grouped not in (None, "workspace"):
             raise wrong("group_by", "must be workspace")
         return ActivityFilter(
             account_id=caller.account_id,
             key_id=None if fingerprint is None else (await self._keys.find(caller, fingerprint)).row.id,
-            user_id=text(request, "user_id"),
-            workspace_id=text(request, "workspace_id"),
+            user_id=line(request, "user_id"),
+            workspace_id=line(request, "workspace_id"),
             by_workspace=grouped is not None,
         )
 

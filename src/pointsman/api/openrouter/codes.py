@@ -6,17 +6,9 @@ import msgspec
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, read_body, short
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.api.openrouter.exchange import (
-    HttpRequest,
-    amount,
-    answer,
-    caller_of,
-    moment_of,
-    read_body,
-    short,
-    words_of,
-)
+from pointsman.api.openrouter.exchange import amount, caller_of, moment_of, words_of
 from pointsman.policy.key_codes import CodeWish, KeyCodes
 
 Method = Literal["S256", "plain"]

@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, line, wrong
 from pointsman.api.openrouter.consent_sign_in import DECISION, ConsentSignIn
-from pointsman.api.openrouter.exchange import HttpRequest, amount, moment_of, text, usd, words_of, wrong
+from pointsman.api.openrouter.exchange import amount, moment_of, usd, words_of
 from pointsman.errors import GatewayError
 from pointsman.identity.keys import Key
 from pointsman.policy.key_codes import S256, CodeWish, KeyCodes, check_wish
@@ -79,8 +80,8 @@ class ConsentPage:
 
 def _wish(request: HttpRequest) -> CodeWish:
     """What the program asks for, in the page's query. Raises GatewayError(INVALID_REQUEST) naming the parameter."""
-    limit, reset = text(request, "limit"), text(request, "usage_limit_type")
-    callback, method = request.query_params.get("callback_url"), text(request, "code_challenge_method")
+    limit, reset = line(request, "limit"), line(request, "usage_limit_type")
+    callback, method = request.query_params.get("callback_url"), line(request, "code_challenge_method")
     if reset is not None and reset not in RESETS:
         raise wrong("usage_limit_type", f"must be one of {', '.join(RESETS)}")
     if method not in (None, S256, "plain"):
@@ -91,13 +92,13 @@ def _wish(request: HttpRequest) -> CodeWish:
         raise wrong("limit", "must be an amount in dollars") from None
     wish = CodeWish(
         callback_url=callback,
-        label=text(request, "key_label"),
-        challenge=text(request, "code_challenge"),
+        label=line(request, "key_label"),
+        challenge=line(request, "code_challenge"),
         method=method,
         nano_usd=amount(dollars, "limit"),
         reset=reset,
-        expires_at=moment_of(text(request, "expires_at"), "expires_at"),
-        workspace_id=text(request, "workspace_id"),
+        expires_at=moment_of(line(request, "expires_at"), "expires_at"),
+        workspace_id=line(request, "workspace_id"),
     )
     check_wish(wish)
     return wish

@@ -5,9 +5,9 @@ from html import escape
 from typing import Final
 from urllib.parse import quote
 
+from pointsman.api.exchange import HttpRequest
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.api.omniroute.sign_in import session_cookie
-from pointsman.api.openrouter.exchange import HttpRequest
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.passwords import MAX_LENGTH
 from pointsman.identity.sign_in import LockedError, SignIn

@@ -5,7 +5,8 @@ from typing import Final
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.openrouter.exchange import HttpRequest, answer, caller_of, usd
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.openrouter.exchange import caller_of, usd
 from pointsman.errors import GatewayError, Kind
 from pointsman.storage.ledger import LedgerRepository
 

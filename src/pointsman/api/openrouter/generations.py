@@ -7,7 +7,8 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.accounting.billing import upstream_price
-from pointsman.api.openrouter.exchange import HttpRequest, answer, caller_of, provider_name, text, usd, words_of, wrong
+from pointsman.api.exchange import HttpRequest, answer, line, wrong
+from pointsman.api.openrouter.exchange import caller_of, provider_name, usd, words_of
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.dialects.openrouter import GENERATION
 from pointsman.errors import GatewayError, Kind
@@ -48,7 +49,7 @@ class GenerationView:
 
         @get("/api/v1/generation")
         async def show_generation(request: HttpRequest) -> Response[bytes]:
-            wanted = text(request, "id")
+            wanted = line(request, "id")
             if wanted is None:
                 raise wrong("id", "is missing")
             record = await self._requests.find(wanted.removeprefix(GENERATION))

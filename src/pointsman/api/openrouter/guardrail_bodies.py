@@ -4,7 +4,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pointsman.api.openrouter.exchange import amount, usd, words_of, wrong
+from pointsman.api.exchange import wrong
+from pointsman.api.openrouter.exchange import amount, usd, words_of
 from pointsman.errors import ConfigError
 from pointsman.policy.guardrail_contents import INJECTION, UNKNOWN, label_of
 from pointsman.policy.guardrails import ZDR_GROUPS

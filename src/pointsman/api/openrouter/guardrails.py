@@ -9,20 +9,9 @@ from litestar import Response, delete, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import MAX_OFFSET, MAX_TEXT, HttpRequest, answer, line, number, read_body, short, wrong
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.api.openrouter.exchange import (
-    MAX_OFFSET,
-    MAX_TEXT,
-    HttpRequest,
-    answer,
-    caller_of,
-    number,
-    read_body,
-    short,
-    text,
-    words_of,
-    wrong,
-)
+from pointsman.api.openrouter.exchange import caller_of, words_of
 from pointsman.api.openrouter.guardrail_bodies import (
     GuardrailChangeBody,
     NewGuardrailBody,
@@ -69,7 +58,7 @@ class GuardrailViews:
         @get(PATH)
         async def list_guardrails(request: HttpRequest) -> Response[bytes]:
             limit, offset = _page(request)
-            workspace = text(request, "workspace_id")
+            workspace = line(request, "workspace_id")
             rows, total = await self._guardrails.list_page(caller_of(request), workspace, limit, offset)
             return answer({"data": [shown(row) for row in rows], "total_count": total})
 
@@ -107,79 +96,54 @@ class GuardrailViews:
 
 
 class AssignmentViews:
-    """The views of whom guardrails bind."""
+    """The views of whom guardrails bind: keys, or members."""
 
-    def __init__(self, guardrails: GuardrailService, apply: Apply) -> None:
+    def __init__(self, guardrails: GuardrailService, apply: Apply, scope: Assignee) -> None:
         self._guardrails = guardrails
         self._apply = apply
+        self._scope: Assignee = scope
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """One per operation."""
-        return [*self._lists(), *self._changes()]
+        path = f"assignments/{self._scope}s"
 
-    def _lists(self) -> list[HTTPRouteHandler]:
-        @get(f"{PATH}/assignments/keys")
-        async def list_all_keys(request: HttpRequest) -> Response[bytes]:
-            return await self._keys(request, None)
+        @get(f"{PATH}/{path}")
+        async def list_all(request: HttpRequest) -> Response[bytes]:
+            return await self._page(request, None)
 
-        @get(f"{PATH}/assignments/members")
-        async def list_all_members(request: HttpRequest) -> Response[bytes]:
-            return await self._members(request, None)
+        @get(f"{ONE}/{path}")
+        async def list_some(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
+            return await self._page(request, _id(guardrail_id))
 
-        @get(f"{ONE}/assignments/keys")
-        async def list_keys(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            return await self._keys(request, _id(guardrail_id))
+        @post(f"{ONE}/{path}", status_code=200)
+        async def assign(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
+            caller, names = caller_of(request), await self._names(request)
+            count, revision = await self._guardrails.assign(caller, _id(guardrail_id), self._scope, names)
+            await self._apply(revision)
+            return answer({"assigned_count": count})
 
-        @get(f"{ONE}/assignments/members")
-        async def list_members(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            return await self._members(request, _id(guardrail_id))
+        @post(f"{ONE}/{path}/remove", status_code=200)
+        async def remove(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
+            caller, names = caller_of(request), await self._names(request)
+            count, revision = await self._guardrails.unassign(caller, _id(guardrail_id), self._scope, names)
+            await self._apply(revision)
+            return answer({"unassigned_count": count})
 
-        return [list_all_keys, list_all_members, list_keys, list_members]
+        return [list_all, list_some, assign, remove]
 
-    def _changes(self) -> list[HTTPRouteHandler]:
-        @post(f"{ONE}/assignments/keys", status_code=200)
-        async def assign_keys(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            body = await read_body(request, KeysBody)
-            return await self._assign(request, _id(guardrail_id), "key", _fingerprints(body.key_hashes))
+    async def _page(self, request: HttpRequest, guardrail_id: str | None) -> Response[bytes]:
+        caller, (limit, offset) = caller_of(request), _page(request)
+        if self._scope == "key":
+            keys, total = await self._guardrails.key_assignments(caller, guardrail_id, limit, offset)
+            return answer({"data": [_shown_key(row) for row in keys], "total_count": total})
+        members, total = await self._guardrails.member_assignments(caller, guardrail_id, limit, offset)
+        return answer({"data": [_shown_member(row) for row in members], "total_count": total})
 
-        @post(f"{ONE}/assignments/members", status_code=200)
-        async def assign_members(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            body = await read_body(request, MembersBody)
-            return await self._assign(request, _id(guardrail_id), "member", _people(body.member_user_ids))
-
-        @post(f"{ONE}/assignments/keys/remove", status_code=200)
-        async def remove_keys(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            body = await read_body(request, KeysBody)
-            return await self._remove(request, _id(guardrail_id), "key", _fingerprints(body.key_hashes))
-
-        @post(f"{ONE}/assignments/members/remove", status_code=200)
-        async def remove_members(request: HttpRequest, guardrail_id: FromPath[str]) -> Response[bytes]:
-            body = await read_body(request, MembersBody)
-            return await self._remove(request, _id(guardrail_id), "member", _people(body.member_user_ids))
-
-        return [assign_keys, assign_members, remove_keys, remove_members]
-
-    async def _keys(self, request: HttpRequest, guardrail_id: str | None) -> Response[bytes]:
-        rows, total = await self._guardrails.key_assignments(caller_of(request), guardrail_id, *_page(request))
-        return answer({"data": [_shown_key(row) for row in rows], "total_count": total})
-
-    async def _members(self, request: HttpRequest, guardrail_id: str | None) -> Response[bytes]:
-        rows, total = await self._guardrails.member_assignments(caller_of(request), guardrail_id, *_page(request))
-        return answer({"data": [_shown_member(row) for row in rows], "total_count": total})
-
-    async def _assign(
-        self, request: HttpRequest, guardrail_id: str, scope: Assignee, names: list[str]
-    ) -> Response[bytes]:
-        count, revision = await self._guardrails.assign(caller_of(request), guardrail_id, scope, names)
-        await self._apply(revision)
-        return answer({"assigned_count": count})
-
-    async def _remove(
-        self, request: HttpRequest, guardrail_id: str, scope: Assignee, names: list[str]
-    ) -> Response[bytes]:
-        count, revision = await self._guardrails.unassign(caller_of(request), guardrail_id, scope, names)
-        await self._apply(revision)
-        return answer({"unassigned_count": count})
+    async def _names(self, request: HttpRequest) -> list[str]:
+        """Whom the body names. Raises GatewayError(INVALID_REQUEST)."""
+        if self._scope == "key":
+            return _fingerprints((await read_body(request, KeysBody)).key_hashes)
+        return _people((await read_body(request, MembersBody)).member_user_ids)
 
 
 def _page(request: HttpRequest) -> tuple[int, int]:

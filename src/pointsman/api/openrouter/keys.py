@@ -7,23 +7,9 @@ from litestar import Response, delete, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import MAX_OFFSET, HttpRequest, answer, flag, line, number, read_body, short, wrong
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.api.openrouter.exchange import (
-    MAX_OFFSET,
-    HttpRequest,
-    amount,
-    answer,
-    caller_of,
-    flag,
-    moment_of,
-    number,
-    read_body,
-    short,
-    text,
-    usd,
-    words_of,
-    wrong,
-)
+from pointsman.api.openrouter.exchange import amount, caller_of, moment_of, usd, words_of
 from pointsman.clock import Clock
 from pointsman.identity.keys import Key, NewKey
 from pointsman.policy.router_keys import BYOK, EXTERNAL_USER, KeyLimit, RouterKey, RouterKeyChange, RouterKeys
@@ -115,7 +101,7 @@ class KeyViews:
     def _filter(self, request: HttpRequest) -> KeyFilter:
         return KeyFilter(
             account_id=caller_of(request).account_id,
-            workspace_id=text(request, "workspace_id"),
+            workspace_id=line(request, "workspace_id"),
             kinds=("openrouter",),
             roles=("inference",),
             include_disabled=flag(request, "include_disabled"),

@@ -5,7 +5,8 @@ from typing import Any, Final
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.openrouter.exchange import MAX_OFFSET, HttpRequest, answer, caller_of, number
+from pointsman.api.exchange import MAX_OFFSET, HttpRequest, answer, number
+from pointsman.api.openrouter.exchange import caller_of
 from pointsman.errors import GatewayError, Kind
 from pointsman.storage.accounts import AccountRepository, Member
 

@@ -5,7 +5,8 @@ from typing import Any, Final
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from pointsman.api.openrouter.exchange import HttpRequest, answer, caller_of, usd, words_of
+from pointsman.api.exchange import HttpRequest, answer
+from pointsman.api.openrouter.exchange import caller_of, usd, words_of
 from pointsman.api.openrouter.keys import limits_of, usage_of
 from pointsman.gateway import Gateway
 from pointsman.identity.keys import Key

@@ -31,6 +31,7 @@ def views(services: ManagementServices) -> list[Any]:
         *ConsentPage(services.key_codes, sign_in).handlers(),
         MemberView(services.accounts).handler(),
         *GuardrailViews(services.guardrails, gateway.clock, services.apply).handlers(),
-        *AssignmentViews(services.guardrails, services.apply).handlers(),
+        *AssignmentViews(services.guardrails, services.apply, "key").handlers(),
+        *AssignmentViews(services.guardrails, services.apply, "member").handlers(),
         *PresetViews(services.presets, services.apply).handlers(),
     ]

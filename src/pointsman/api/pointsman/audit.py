@@ -1,24 +1,21 @@
 """``GET /api/pointsman/audit``: the audit log by pages, newest first, for those who may manage the gateway."""
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, number, text, wrong
 from pointsman.canonical.audit import shown
 from pointsman.clock import instant_us
-from pointsman.errors import GatewayError, Kind
 from pointsman.identity.audit_trail import AuditTrail
 from pointsman.storage.audit import AuditFilter
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
 MAX_NUMBER: Final = 2**62
-MOST_TEXT: Final = 200
 TEXTS: Final = ("action", "actor", "object_kind", "object_id", "outcome", "address", "request_id")
 KNOWN: Final = frozenset((*TEXTS, "since", "until", "limit", "before"))
-HttpRequest = Request[Any, Any, Any]
 
 
 class AuditViews:
@@ -34,19 +31,19 @@ class AuditViews:
         async def list_rows(request: HttpRequest) -> Response[bytes]:
             unknown = sorted(set(request.query_params) - KNOWN)
             if unknown:
-                raise _wrong(unknown[0], "is not known")
-            limit = _number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT)
-            before = _number(request, "before", MAX_NUMBER, MAX_NUMBER)
+                raise wrong(unknown[0], "is not known")
+            limit = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+            before = number(request, "before", MAX_NUMBER, (1, MAX_NUMBER))
             found = await self._trail.repository.page(_filter(request, self._trail), limit + 1, before)
             more = found[limit - 1].link.sequence if len(found) > limit else None
             told = {"data": [shown(row) for row in found[:limit]], "next": more}
-            return Response(msgspec.json.encode(told), media_type="application/json")
+            return answer(told)
 
         return [list_rows]
 
 
 def _filter(request: HttpRequest, trail: AuditTrail) -> AuditFilter:
-    texts = {name: _text(request, name) for name in TEXTS}
+    texts = {name: text(request, name) for name in TEXTS}
     return AuditFilter(
         action=texts["action"],
         actor=texts["actor"],
@@ -64,29 +61,9 @@ def _objects(trail: AuditTrail, object_id: str | None) -> tuple[str, ...]:
     return trail.object_names(object_id) if object_id is not None else ()
 
 
-def _text(request: HttpRequest, name: str) -> str | None:
-    text = request.query_params.get(name)
-    if text is not None and (not 1 <= len(text) <= MOST_TEXT or "\0" in text):
-        raise _wrong(name, f"must be 1 to {MOST_TEXT} characters")
-    return text
-
-
-def _number(request: HttpRequest, name: str, otherwise: int, most: int) -> int:
-    text = request.query_params.get(name, str(otherwise))
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= most):
-        raise _wrong(name, f"must be 1 to {most}")
-    return int(text)
-
-
 def _instant(request: HttpRequest, name: str) -> int | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
+    given = request.query_params.get(name)
     try:
-        return instant_us(text)
+        return instant_us(given) if given is not None else None
     except ValueError:
-        raise _wrong(name, "must be an instant like 2026-01-31T12:00:00Z") from None
-
-
-def _wrong(name: str, what: str) -> GatewayError:
-    return GatewayError(Kind.INVALID_REQUEST, f"'{name}' {what}", param=name)
+        raise wrong(name, "must be an instant like 2026-01-31T12:00:00Z") from None

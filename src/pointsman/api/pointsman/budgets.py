@@ -3,10 +3,11 @@
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, delete, get, put
+from litestar import Response, delete, get, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import MAX_TEXT, HttpRequest, answer, decoded, number, text
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.policy.budget_service import BudgetService, described, nano_of, window_of
@@ -14,8 +15,6 @@ from pointsman.storage.budgets import BudgetRow
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-MAX_TEXT: Final = 200
-HttpRequest = Request[Any, Any, Any]
 
 
 class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,20 +41,20 @@ class BudgetViews:
 
         @get("/api/pointsman/budgets")
         async def list_budgets(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._page(request))
+            return answer(await self._page(request))
 
         @put("/api/pointsman/budgets", status_code=200)
         async def set_budget(request: HttpRequest) -> Response[bytes]:
             row, revision = await self._set(await request.body())
             await self._apply(revision)
-            return _json(await self._shown(row))
+            return answer(await self._shown(row))
 
         @get("/api/pointsman/budgets/{budget_id:str}")
         async def show_budget(request: HttpRequest, budget_id: FromPath[str]) -> Response[bytes]:
             row = await self._budgets.get(budget_id[:MAX_TEXT])
             if row is None:
                 raise _unknown()
-            return _json(await self._shown(row))
+            return answer(await self._shown(row))
 
         @delete("/api/pointsman/budgets/{budget_id:str}", status_code=200)
         async def remove_budget(request: HttpRequest, budget_id: FromPath[str]) -> Response[bytes]:
@@ -63,13 +62,13 @@ class BudgetViews:
             if revision is None:
                 raise _unknown()
             await self._apply(revision)
-            return _json({"deleted": True, "id": budget_id})
+            return answer({"deleted": True, "id": budget_id})
 
         return [list_budgets, set_budget, show_budget, remove_budget]
 
     async def _set(self, body: bytes) -> tuple[BudgetRow, int]:
+        asked = decoded(body, BudgetBody)
         try:
-            asked = msgspec.json.decode(body, type=BudgetBody)
             return await self._budgets.set(
                 asked.scope,
                 asked.subject,
@@ -78,18 +77,12 @@ class BudgetViews:
                 alerts=asked.alerts,
                 hard=asked.hard,
             )
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise GatewayError(Kind.INVALID_REQUEST, f"the body is not valid: {error}") from error
         except ConfigError as error:
             raise GatewayError(Kind.INVALID_REQUEST, str(error), param=str(error).partition(":")[0]) from error
 
     async def _page(self, request: HttpRequest) -> dict[str, Any]:
-        params = request.query_params
-        text = params.get("limit", str(DEFAULT_LIMIT))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
-            raise GatewayError(Kind.INVALID_REQUEST, f"'limit' must be 1 to {MAX_LIMIT}", param="limit")
-        after, scope, subject = (_short(params.get(name), name) for name in ("after", "scope", "subject"))
-        limit = int(text)
+        limit = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+        after, scope, subject = (text(request, name) for name in ("after", "scope", "subject"))
         rows = await self._budgets.list_page(limit + 1, after, scope=scope, subject=subject)
         standings = await self._budgets.standings(rows[:limit])
         shown = [described(row, standing) for row, standing in zip(rows, standings, strict=False)]
@@ -99,15 +92,5 @@ class BudgetViews:
         return described(row, await self._budgets.standing(row))
 
 
-def _short(text: str | None, name: str) -> str | None:
-    if text is not None and not 1 <= len(text) <= MAX_TEXT:
-        raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be 1 to {MAX_TEXT} characters", param=name)
-    return text
-
-
 def _unknown() -> GatewayError:
     return GatewayError(Kind.NOT_FOUND, "there is no such budget")
-
-
-def _json(value: Any) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -1,11 +1,10 @@
 """``/openapi/{contract}.json``: what is served of each contract, for tools that read OpenAPI documents. Public."""
 
-from typing import Any
-
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest
 from pointsman.contracts.documents import served_document
 from pointsman.contracts.operations import Contract
 from pointsman.errors import GatewayError, Kind
@@ -21,7 +20,7 @@ class ContractDocuments:
         """The route for Litestar."""
 
         @get("/openapi/{name:str}")
-        async def show(request: Request[Any, Any, Any]) -> Response[bytes]:
+        async def show(request: HttpRequest) -> Response[bytes]:
             name = request.path_params["name"]
             contract = next((one for one in Contract if name == f"{one}.json"), None)
             if contract is None:

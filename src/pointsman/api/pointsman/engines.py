@@ -2,18 +2,16 @@
 
 from typing import Any, Final
 
-import msgspec
-from litestar import Request, Response, delete, get, put
+from litestar import Response, delete, get, put
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, decoded, wrong
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.upstream.engines import EngineOfFileError, EngineService
 
 PATH: Final = "/api/pointsman/profiles/notdiamond"
-HttpRequest = Request[Any, Any, Any]
-_object: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class EngineViews:
@@ -28,12 +26,12 @@ class EngineViews:
 
         @get(PATH)
         async def show_engine(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._engines.shown())
+            return answer(await self._engines.shown())
 
         @put(PATH, status_code=200)
         async def set_engine(request: HttpRequest) -> Response[bytes]:
             await self._set(await request.body())
-            return _json(await self._engines.shown())
+            return answer(await self._engines.shown())
 
         @delete(PATH, status_code=200)
         async def remove_engine(request: HttpRequest) -> Response[bytes]:
@@ -44,18 +42,15 @@ class EngineViews:
             if revision is None:
                 raise GatewayError(Kind.NOT_FOUND, "no such service is configured")
             await self._apply(revision)
-            return _json({"configured": False})
+            return answer({"configured": False})
 
         return [show_engine, set_engine, remove_engine]
 
     async def _set(self, body: bytes) -> None:
-        try:
-            changes = _object.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise GatewayError(Kind.INVALID_REQUEST, "the body is no JSON object") from None
+        changes = decoded(body, dict[str, Any])
         key = changes.pop("api_key", None)
         if key is not None and not isinstance(key, str):
-            raise GatewayError(Kind.INVALID_REQUEST, "'api_key' must be a text", param="api_key")
+            raise wrong("api_key", "must be a text")
         try:
             await self._apply(await self._engines.set(changes, Secret(key) if key is not None else None))
         except ConfigError as error:
@@ -67,7 +62,3 @@ def _refusal(error: ConfigError) -> GatewayError:
         return GatewayError(Kind.INVALID_REQUEST, str(error), status=409)
     field = str(error).partition(":")[0].partition(".")[2]
     return GatewayError(Kind.INVALID_REQUEST, str(error), param=field or None)
-
-
-def _json(value: Any) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")

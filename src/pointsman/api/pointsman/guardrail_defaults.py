@@ -9,8 +9,9 @@ import msgspec
 from litestar import Response, get, put
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, read_body, short
 from pointsman.api.omniroute.resilience import Apply
-from pointsman.api.openrouter.exchange import HttpRequest, answer, caller_of, read_body, short, words_of
+from pointsman.api.openrouter.exchange import caller_of, words_of
 from pointsman.policy.guardrail_service import GuardrailService
 from pointsman.storage.guardrails import AssignmentRow
 

@@ -5,26 +5,24 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pointsman.api.exchange import HttpRequest, answer, number, read_body, wrong
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import GatewayError, Kind
 from pointsman.guard_settings import GuardSettings
 from pointsman.policy.guards import GuardService, checked, described, try_on, webhooks_of
 from pointsman.storage.database import AlreadyExistsError
-from pointsman.wire.json_faults import describe
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-MAX_BODY: Final = 1024 * 1024
 MAX_NAMED: Final = 100  # guards that are tried on a text at once
 PATH: Final = "/api/pointsman/guards"
 ONE: Final = "/api/pointsman/guards/{name:str}"
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 TRIED: Final = "tried"  # the name of a guard that is made of rules which are only tried
-HttpRequest = Request[Any, Any, Any]
 
 
 class TrialBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,54 +47,50 @@ class GuardViews:
 
         @get(PATH)
         async def list_guards(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._page(request))
+            return answer(await self._page(request))
 
         @post(PATH, status_code=201)
         async def create_guard(request: HttpRequest) -> Response[bytes]:
             try:
-                shown, revision = await self._guards.create(await _body(request, dict[str, Any]))
+                shown, revision = await self._guards.create(await read_body(request, dict[str, Any]))
             except AlreadyExistsError:  # somebody else was faster by a moment
                 message = "there is a guard of this name already"
                 raise GatewayError(Kind.INVALID_REQUEST, message, param="name", status=409) from None
             await self._apply(revision)
-            return _json(described(shown), 201)
+            return answer(described(shown), 201)
 
         @get(ONE)
         async def show_guard(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
-            return _json(described(await self._guards.find(name)))
+            return answer(described(await self._guards.find(name)))
 
         @patch(ONE, status_code=200)
         async def change_guard(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
-            shown, revision = await self._guards.change(name, await _body(request, dict[str, Any]))
+            shown, revision = await self._guards.change(name, await read_body(request, dict[str, Any]))
             await self._apply(revision)
-            return _json(described(shown))
+            return answer(described(shown))
 
         @delete(ONE, status_code=200)
         async def remove_guard(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
             await self._apply(await self._guards.remove(name))
-            return _json({"deleted": True, "name": name})
+            return answer({"deleted": True, "name": name})
 
         @post("/api/pointsman/guards/test", status_code=200)
         async def try_guards(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._try(await _body(request, TrialBody)))
+            return answer(await self._try(await read_body(request, TrialBody)))
 
         return [list_guards, create_guard, show_guard, change_guard, remove_guard, try_guards]
 
     async def _page(self, request: HttpRequest) -> dict[str, Any]:
-        params = request.query_params
-        text = params.get("limit", str(DEFAULT_LIMIT))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
-            raise _invalid("limit", f"must be 1 to {MAX_LIMIT}")
-        limit, after = int(text), params.get("after", "")
+        limit, after = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT)), request.query_params.get("after", "")
         rows = [one for one in await self._guards.list() if one.settings.name > after]
         following = rows[limit - 1].settings.name if len(rows) > limit else None
         return {"data": [described(one) for one in rows[:limit]], "next": following}
 
     async def _try(self, asked: TrialBody) -> dict[str, Any]:
         if asked.where not in ("request", "answer"):
-            raise _invalid("where", "must be 'request' or 'answer'")
+            raise wrong("where", "must be 'request' or 'answer'")
         if asked.role not in ROLES:
-            raise _invalid("role", f"must be one of {', '.join(ROLES)}")
+            raise wrong("role", f"must be one of {', '.join(ROLES)}")
         guards = await self._tried(asked)
         role = asked.role if asked.where == "request" else None
         trial = await asyncio.to_thread(try_on, guards, asked.text, role)  # many patterns take a while to compile
@@ -111,23 +105,5 @@ class GuardViews:
         if asked.rules is not None:
             return [checked({"name": TRIED, "rules": asked.rules}, {})[0]]
         if asked.guards is not None and len(asked.guards) > MAX_NAMED:
-            raise _invalid("guards", f"must be at most {MAX_NAMED} names")
+            raise wrong("guards", f"must be at most {MAX_NAMED} names")
         return await self._guards.named(asked.guards)
-
-
-async def _body(request: HttpRequest, kind: Any) -> Any:
-    body = await request.body()
-    if len(body) > MAX_BODY:
-        raise _invalid("body", f"is longer than {MAX_BODY} bytes")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise describe(error, body) from None
-
-
-def _invalid(field: str, message: str) -> GatewayError:
-    return GatewayError(Kind.INVALID_REQUEST, f"'{field}' {message}", param=field)
-
-
-def _json(value: Any, status: int = 200) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from pointsman.accounting.ledger_check import verify
-from pointsman.accounting.ledger_service import MOST_TEXT, LedgerService, Movement
+from pointsman.accounting.ledger_service import LedgerService, Movement
+from pointsman.api.exchange import HttpRequest, answer, decoded, number, text, wrong
 from pointsman.canonical.ledger import credit_of
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.policy.budget_service import nano_of
@@ -21,7 +22,6 @@ from pointsman.storage.database import Database
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_NUMBER: Final = 2**62
-HttpRequest = Request[Any, Any, Any]
 
 
 class TopUpBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,27 +48,27 @@ class LedgerViews:
 
         @get("/api/pointsman/ledger/balances")
         async def list_balances(request: HttpRequest) -> Response[bytes]:
-            after, limit = _text(request, "after") or "", _number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT)
+            after, limit = text(request, "after") or "", number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
             found = await self._ledger.balances(after, limit + 1)
             more = found[limit - 1].ledger_account if len(found) > limit else None
-            return _json({"data": found[:limit], "next": more})
+            return answer({"data": found[:limit], "next": more})
 
         @get("/api/pointsman/ledger/credit")
         async def show_credit(request: HttpRequest) -> Response[bytes]:
             account = _needed(request, "account_id")
-            return _json({"account_id": account, "credit_nano_usd": await self._ledger.credit(account)})
+            return answer({"account_id": account, "credit_nano_usd": await self._ledger.credit(account)})
 
         @get("/api/pointsman/ledger/entries")
         async def list_entries(request: HttpRequest) -> Response[bytes]:
-            account, limit = _needed(request, "account_id"), _number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT)
-            before = _number(request, "before", MAX_NUMBER, MAX_NUMBER)
+            account, limit = _needed(request, "account_id"), number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT))
+            before = number(request, "before", MAX_NUMBER, (1, MAX_NUMBER))
             found = await self._ledger.entries(credit_of(account), before, limit + 1)
             more = found[limit - 1].sequence if len(found) > limit else None
-            return _json({"data": found[:limit], "next": more})
+            return answer({"data": found[:limit], "next": more})
 
         @post("/api/pointsman/ledger/top-ups", status_code=200)
         async def top_up(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._top_up(await request.body()))
+            return answer(await self._top_up(await request.body()))
 
         @post("/api/pointsman/ledger/verify", status_code=200)
         async def verify_books(request: HttpRequest) -> Response[bytes]:
@@ -76,16 +76,14 @@ class LedgerViews:
                 raise GatewayError(Kind.OVERLOADED, "the books are being checked already", retry_after_seconds=5)
             async with self._checking:
                 report = await verify(self._database, self._journal)
-            return _json({"is_right": report.is_right, **msgspec.to_builtins(report)})
+            return answer({"is_right": report.is_right, **msgspec.to_builtins(report)})
 
         return [list_balances, show_credit, list_entries, top_up, verify_books]
 
     async def _top_up(self, body: bytes) -> dict[str, Any]:
+        asked = decoded(body, TopUpBody)
         try:
-            asked = msgspec.json.decode(body, type=TopUpBody)
             amount = nano_of(asked.amount_usd, "amount_usd")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise GatewayError(Kind.INVALID_REQUEST, f"the body is not valid: {error}") from error
         except ConfigError as error:
             raise GatewayError(Kind.INVALID_REQUEST, str(error), param="amount_usd") from error
         movement = Movement(
@@ -99,26 +97,8 @@ class LedgerViews:
         }
 
 
-def _text(request: HttpRequest, name: str) -> str | None:
-    text = request.query_params.get(name)
-    if text is not None and (not 1 <= len(text) <= MOST_TEXT or "\0" in text):
-        raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be 1 to {MOST_TEXT} characters", param=name)
-    return text
-
-
 def _needed(request: HttpRequest, name: str) -> str:
-    text = _text(request, name)
-    if text is None:
-        raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' is missing", param=name)
-    return text
-
-
-def _number(request: HttpRequest, name: str, otherwise: int, most: int) -> int:
-    text = request.query_params.get(name, str(otherwise))
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= most):
-        raise GatewayError(Kind.INVALID_REQUEST, f"'{name}' must be 1 to {most}", param=name)
-    return int(text)
-
-
-def _json(value: Any) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+    found = text(request, name)
+    if found is None:
+        raise wrong(name, "is missing")
+    return found

@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-import msgspec
-from litestar import Request, Response, delete, get, patch, put
+from litestar import Response, delete, get, patch, put
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, decoded, number, wrong
 from pointsman.api.omniroute.resilience import Apply
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.fact_settings import MAX_NAME, FactSettings
@@ -13,8 +13,6 @@ from pointsman.upstream.model_words import ModelWords, UnknownWordsError, WordsO
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-HttpRequest = Request[Any, Any, Any]
-_object: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class ModelWordViews:
@@ -29,15 +27,15 @@ class ModelWordViews:
 
         @get("/api/pointsman/model-facts")
         async def list_words(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._page(request))
+            return answer(await self._page(request))
 
         @put("/api/pointsman/model-facts", status_code=200)
         async def put_words(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._set(await request.body(), replace=True))
+            return answer(await self._set(await request.body(), replace=True))
 
         @patch("/api/pointsman/model-facts", status_code=200)
         async def patch_words(request: HttpRequest) -> Response[bytes]:
-            return _json(await self._set(await request.body(), replace=False))
+            return answer(await self._set(await request.body(), replace=False))
 
         @delete("/api/pointsman/model-facts", status_code=200)
         async def delete_words(request: HttpRequest) -> Response[bytes]:
@@ -46,15 +44,12 @@ class ModelWordViews:
                 await self._apply(await self._words.unset(model))
             except ConfigError as error:
                 raise _refusal(error) from error
-            return _json({"deleted": True, "model": model})
+            return answer({"deleted": True, "model": model})
 
         return [list_words, put_words, patch_words, delete_words]
 
     async def _set(self, body: bytes, *, replace: bool) -> FactSettings:
-        try:
-            words = _object.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise GatewayError(Kind.INVALID_REQUEST, f"the body is no JSON object: {error}") from error
+        words = decoded(body, dict[str, Any])
         model = _name(words.pop("model", None))
         try:
             row, revision = await self._words.set(model, words, replace=replace)
@@ -64,11 +59,7 @@ class ModelWordViews:
         return row
 
     async def _page(self, request: HttpRequest) -> dict[str, Any]:
-        params = request.query_params
-        text = params.get("limit", str(DEFAULT_LIMIT))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
-            raise GatewayError(Kind.INVALID_REQUEST, f"'limit' must be 1 to {MAX_LIMIT}", param="limit")
-        limit, after = int(text), params.get("after", "")
+        limit, after = number(request, "limit", DEFAULT_LIMIT, (1, MAX_LIMIT)), request.query_params.get("after", "")
         rows = await self._words.page(limit + 1, _name(after) if after else "")
         following = rows[limit - 1].model if len(rows) > limit else None
         return {"data": rows[:limit], "next": following, "declared": self._words.declared[:MAX_LIMIT]}
@@ -86,10 +77,5 @@ def _refusal(error: ConfigError) -> GatewayError:
 
 def _name(model: Any) -> str:
     if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
-        message = f"'model' must be a name or pattern of 1 to {MAX_NAME} characters"
-        raise GatewayError(Kind.INVALID_REQUEST, message, param="model")
+        raise wrong("model", f"must be a name or pattern of 1 to {MAX_NAME} characters")
     return model
-
-
-def _json(value: Any) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")

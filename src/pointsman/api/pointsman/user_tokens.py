@@ -1,18 +1,18 @@
 """``POST /api/pointsman/auth/token``: a signed token for somebody with a password, as some clients present it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
+from pointsman.api.exchange import HttpRequest, answer, read_body
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.identity.passwords import MAX_LENGTH
 from pointsman.identity.sign_in import LockedError, SignIn
 from pointsman.keyring import Secret
 from pointsman.policy.authentication import is_own_page
-from pointsman.wire.json_faults import describe
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,15 +36,10 @@ class UserTokens:
         """The route for Litestar."""
 
         @post("/api/pointsman/auth/token", status_code=200)
-        async def issue_token(request: Request[Any, Any, Any]) -> Response[bytes]:
+        async def issue_token(request: HttpRequest) -> Response[bytes]:
             if not is_own_page(dict(request.scope["headers"]), self._sign_in.settings.public_origin):
                 raise GatewayError(Kind.PERMISSION_DENIED, "another site's page may not sign in here")
-            body = await request.body()
-            try:
-                asked = msgspec.json.decode(body, type=TokenRequest)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise describe(error, body) from None
-            return await self._issue(asked, request.scope["client"])
+            return await self._issue(await read_body(request, TokenRequest), request.scope["client"])
 
         return [issue_token]
 
@@ -59,6 +54,6 @@ class UserTokens:
             raise GatewayError(Kind.UNAUTHENTICATED, "the address or the password is not right")
         token, expires_at = sign_in.tokens.issue(user, now)
         told = {"token": token.reveal(), "token_type": "Bearer", "expires_in": (expires_at - now) // 1_000_000}
-        answer = Response(msgspec.json.encode(told), media_type="application/json")
-        answer.headers["cache-control"] = "no-store"
-        return answer
+        issued = answer(told)
+        issued.headers["cache-control"] = "no-store"
+        return issued

@@ -27,6 +27,7 @@ _SUMS = ("requests", "charged_nano_usd", "byok_nano_usd", *_TOKENS)
 
 
 def upgrade() -> None:
+    """Add them, and fill the sums from the requests that are stored."""
     for part in ("people_revision", "budgets_revision"):
         op.add_column("configuration", sa.Column(part, sa.BigInteger(), server_default="0", nullable=False))
     _add_key_indexes()
