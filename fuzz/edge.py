@@ -16,7 +16,7 @@ from pointsman.server.connection import EdgeConnection
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
-from pointsman.server.routes import Router
+from pointsman.server.routes import Handler, Routed, Router
 from pointsman.settings import ServerSettings
 from pointsman.ticker import Ticker
 
@@ -63,6 +63,15 @@ class WatchedConnection(EdgeConnection):
         self._watched("on_message_complete")
 
 
+class OneHandler(Router):
+    """Every request has one handler, also ``OPTIONS *``, to which a router has an answer of its own."""
+
+    def find(self, request: Routed) -> Handler:
+        """The one, whatever is found."""
+        super().find(request)
+        return self._fallback
+
+
 @dataclass
 class Run:
     """One connection with all that happened on it."""
@@ -77,7 +86,7 @@ class Run:
     def __post_init__(self) -> None:
         limits = SMALL_LIMITS if self.case.options & SMALL else LARGE_LIMITS
         clock = StillClock()
-        self.edge = Edge(limits, Ticker(self.loop, clock), clock, Router(self.handle), error_dialect)  # type: ignore[arg-type]
+        self.edge = Edge(limits, Ticker(self.loop, clock), clock, OneHandler(self.handle), error_dialect)  # type: ignore[arg-type]
         self.connection = WatchedConnection(self.edge)
         self.connection.strangers = []
         self.connection.connection_made(self.transport)

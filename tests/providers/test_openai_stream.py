@@ -380,3 +380,22 @@ def test_a_damaged_stream_raises_nothing_but_gateway_errors(
     assert damaged.startswith(forwarded)
     with contextlib.suppress(GatewayError):
         reader.finish()
+
+
+def test_what_follows_an_error_in_the_same_read_changes_nothing() -> None:
+    first = b'data: {"error":{"message":"first","type":"server_error"}}\n\n'
+    behind = (
+        b'data: {"choices":[{"index":0,"del\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n',
+        b'data: {"error":{"message":"second","type":"rate_limit_error","code":"429"}}\n\n',
+    )
+    for further in behind:
+        reader = StreamReader(1)
+        events = reader.feed(first + further)
+        assert not reader.has_content(events)
+        assert reader.failed
+        assert reader.error is not None
+        alone = StreamReader(1)
+        alone.feed(first)
+        assert alone.error is not None
+        assert (reader.error.kind, reader.error.message) == (alone.error.kind, alone.error.message)

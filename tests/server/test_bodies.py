@@ -126,3 +126,16 @@ def test_what_is_just_within_the_limits_is_taken_and_a_byte_more_is_not(name: st
         decoder = BodyDecoder(name.encode(), size - 1, 10**6)
         with pytest.raises(GatewayError, match=f"limit of {size - 1} bytes"):
             decoder.decode(body)
+
+
+@pytest.mark.parametrize(("window_log", "fits"), [(23, True), (24, False), (27, False)])
+def test_a_frame_that_wants_more_memory_than_8_mib_is_refused(window_log: int, fits: bool) -> None:
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window_log})
+    body = packer.compress(b"{}") + packer.flush()  # in pieces: the head tells a window and no size
+    decoder = BodyDecoder(b"zstd", 10_000, 100)
+    if fits:
+        assert decoder.decode(body) == b"{}"
+    else:
+        with pytest.raises(GatewayError) as refused:
+            decoder.decode(body)
+        assert refused.value.kind is Kind.INVALID_REQUEST

@@ -14,12 +14,14 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError, Kind
+from pointsman.runner import in_task
 from pointsman.server.connection import WRITE_HIGH_WATER
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.response_socket import response_socket
 from pointsman.server.routes import Router
+from pointsman.server.websockets import MAX_EARLY_BYTES, MAX_WAITING, WebSocketLimits
 from pointsman.settings import ServerSettings
 from pointsman.testing import Behaviour, OpenAIResponses
 from pointsman.testing.reply import Request as HttpRequest
@@ -248,6 +250,95 @@ def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() ->
         connection.expired()
         assert await reader.read() == b""
         writer.close()
+
+    on_edge(story)
+
+
+def masked(text: str) -> bytes:
+    """A text message as a client sends it, with a mask that changes nothing."""
+    data = text.encode()
+    length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    return b"\x81" + length + b"\0\0\0\0" + data
+
+
+def test_a_client_that_says_nothing_for_long_is_told_to_go() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as socket_:
+            await create(socket_)
+            (connection,) = served.edge.connections
+            tunnel = connection._tunnel
+            assert tunnel is not None
+            connection.expired()  # a ping, and no more
+            await until(lambda: not tunnel._pinged)
+            tunnel._limits = WebSocketLimits(max_message_bytes=LIMIT, idle_seconds=-1.0)
+            connection.expired()
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await socket_.recv()
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "idle")
+
+    on_edge(story)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_so_much_is_kept_before_the_handshake_is_answered(more: int) -> None:
+    async def story(served: Served) -> None:
+        async def never(exchange: Exchange) -> None:
+            await in_task()
+            await asyncio.Event().wait()
+
+        served.edge.router.websockets[b"/never"] = never
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(handshake(GOOD_KEY, path="/never"))
+        await until(lambda: any(connection._tunnel for connection in served.edge.connections))
+        (connection,) = served.edge.connections
+        tunnel = connection._tunnel
+        assert tunnel is not None
+        writer.write(bytes(MAX_EARLY_BYTES + more))
+        await until(lambda: len(tunnel._early) == MAX_EARLY_BYTES + more)
+        assert connection._transport.is_closing() == bool(more)
+        writer.transport.abort()
+
+    on_edge(story)
+
+
+def test_messages_beyond_those_that_may_wait_are_left_in_the_network_and_all_are_answered() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as socket_:
+            await socket_.send(json.dumps({"type": "response.create", "model": "m", "input": "hello"}))
+            sent = asyncio.gather(*(socket_.send(json.dumps({"type": "odd", "pad": "x" * 60_000})) for _ in range(60)))
+            (connection,) = served.edge.connections
+            await until(lambda: not connection._transport.is_reading())
+            tunnel = connection._tunnel
+            assert tunnel is not None
+            assert MAX_WAITING <= len(tunnel._messages) <= MAX_WAITING + 5  # what one read may hold
+            served.flow.hold.set()
+            assert (await events(socket_))[-1]["type"] == "response.completed"
+            for _ in range(60):
+                assert (await events(socket_))[-1]["type"] == "error"
+            await sent
+
+    on_edge(story)
+
+
+def test_answers_wait_for_a_client_that_reads_nothing() -> None:
+    async def story(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.setblocking(False)
+            await loop.sock_connect(plain, ("127.0.0.1", served.port))
+            await loop.sock_sendall(plain, handshake(GOOD_KEY))
+            (connection,) = served.edge.connections
+            ask = masked(json.dumps({"type": "response.create", "model": "m", "input": "x" * 40_000}))
+            sender = loop.create_task(loop.sock_sendall(plain, ask * 300))
+            await until(lambda: connection._paused)
+            tunnel = connection._tunnel
+            assert tunnel is not None
+            await until(lambda: len(tunnel._messages) >= MAX_WAITING)  # nobody takes them
+            assert connection._transport.get_write_buffer_size() < WRITE_HIGH_WATER + 3 * LIMIT
+            sender.cancel()
 
     on_edge(story)
 

@@ -310,6 +310,8 @@ class StreamReader:
                 raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream begins with broken JSON") from None
             if any(choice.has_content() for choice in event.choices or ()):
                 return True
+            if is_given(event.error):
+                return False  # what follows an error is not looked at, however it was cut
         return False
 
     def finish(self) -> bytes:
@@ -350,8 +352,9 @@ class StreamReader:
             if is_given(event.error):
                 if _leaks(value, self._secret):
                     raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream reported an error in its stream")
+                if not self.failed:
+                    self.error = _error_of(event.error)
                 self.failed = True
-                self.error = _error_of(event.error)
             if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():

@@ -178,6 +178,7 @@ class Opening(msgspec.Struct, frozen=True):
     """What is read of a stream's first events."""
 
     choices: list[OpeningChoice] | None = None
+    error: msgspec.Raw = ABSENT
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
