@@ -88,7 +88,7 @@ class Report:
         lines = []
         for outcome in self.outcomes:
             ours = outcome.samples.get(OURS)
-            peers = [name for name in outcome.samples if name not in (OURS, BASE, NO_PROXY)]
+            peers = [name for name in outcome.samples if name not in (BASE, NO_PROXY) and not name.startswith(OURS)]
             if ours and peers and not outcome.paced:
                 parts = [f"{_ratio(ours, outcome.samples[name]):,.1f} times {name}" for name in peers]
                 lines.append(f"{outcome.title}: {OURS} carries {' and '.join(parts)}")
