@@ -52,6 +52,7 @@ from pointsman.upstream.terms import (
     allowed_seconds,
 )
 from pointsman.wire.file_references import may_name_files
+from pointsman.wire.json_faults import describe
 
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
 
@@ -68,6 +69,8 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
         await (work or usual_work(exchange))(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, entry.dialect, entry, error)
+    except RecursionError as error:  # one reader took what is too deep for another
+        _tell(gateway, entry.dialect, entry, describe(error, exchange.body))
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise

@@ -65,3 +65,11 @@ def test_odd_bytes_in_a_body_are_never_a_fault_of_ours(gateway: RunningGateway, 
         for what, body in spoilt(BODIES[path]).items()
     }
     assert {what: answer.status for what, answer in answers.items() if answer.status == 500} == {}
+
+
+@pytest.mark.parametrize("path", [path for path in BODIES if path.startswith("/v1")])
+def test_a_depth_that_is_just_too_much_is_the_callers_mistake(gateway: RunningGateway, path: str) -> None:
+    # One reader's limit is not another's: each calls from another depth.
+    bodies = [b'{"zzz":' + b"[" * depth + b"]" * depth + b"," + BODIES[path][1:] for depth in range(940, 1001, 2)]
+    statuses = {ask(gateway.port, request("POST", path, body)).status for body in bodies}
+    assert 500 not in statuses
