@@ -74,7 +74,7 @@ def _beside_peers(text: str) -> list[tuple[str, str]]:
     """How many times as much as other gateways, from the newest record with peers, which need not be complete."""
     for record in reversed(records(text)):
         found = record.found(r"^requests, 64 connections: pointsman carries (.*)$")
-        if found != NONE:
+        if found != NONE and "times pointsman" not in found:  # else beside this gateway in another state
             return [(f"chat requests beside other gateways ({record.title})", found)]
     return []
 

@@ -50,6 +50,11 @@ def test_the_figures_come_from_the_newest_complete_record(results: Path) -> None
     peer = {"litellm": [sample(110)], "portkey": [sample(990)]}
     incomplete.outcomes[1] = replace(incomplete.outcomes[1], samples={**incomplete.outcomes[1].samples, **peer})
     append_record(incomplete, "third")
+    grown = {"pointsman-grown": [sample(11_000)]}
+    incomplete.outcomes[1] = replace(
+        incomplete.outcomes[1], samples={**finished_report(99_000).outcomes[1].samples, **grown}
+    )
+    append_record(incomplete, "fourth")
     report.append_section("soak of 3 minutes", "soak", [], "| figure | before |\n|---|--:|\n| RSS MB | 1 |")
     record = newest_complete(results.read_text())
     assert record is not None
