@@ -37,6 +37,7 @@ def test_requests_behind_unread_answers_wait_and_the_client_is_cut(hasty: Runnin
         started = time.monotonic()
         most = 0
         flood = message * 100
+        wait_until(lambda: hasty.read(lambda: len(hasty.server.edge.connections)) == 1, "accepted connection")
         while hasty.read(lambda: len(hasty.server.edge.connections)):
             try:
                 connection.socket.send(flood)
