@@ -28,7 +28,7 @@ REPORT_SECONDS: Final = 0.25
 ROWS_PER_BATCH: Final = 1000
 LOW_RATE: Final = 500.0  # rows a second below which the serving process does it beside its work
 # Its start takes half a second of a core, which requests feel in the processor's caches: no load needs two of them.
-LOW_SECONDS: Final = 20.0
+LOW_SECONDS: Final = 10.0
 PROGRAM: Final = "from pointsman.accounting.burst import main; main(background=%r)"
 STEPS_BETWEEN_TURNS: Final = 500  # of SQLite's machine, some 40 us: then it gives way
 URGENT_BYTES: Final = 256 * 1024 * 1024  # of waiting journal: from here on projecting is as important as serving
