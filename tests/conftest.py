@@ -8,7 +8,14 @@ import pytest
 
 RECURSION: Final = sys.getrecursionlimit()
 LONGEST: Final = ("test_documentation.py", "test_matrix.py", "test_schemathesis.py", "test_leaf_walk.py")
-pytest_plugins = ["client_certificates", "databases", "gateway_fixtures", "local_weights_fixture", "redis_server"]
+pytest_plugins = [
+    "client_certificates",
+    "databases",
+    "gateway_fixtures",
+    "local_weights_fixture",
+    "redis_server",
+    "run_summary",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -237,9 +237,15 @@ def test_the_example_file_is_valid() -> None:
     assert [connection.id for connection in settings.connections] == ["openai", "vllm"]
 
 
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for pip's downloads, empty at first: both installations take nearly the same packages."""
+    return str(tmp_path_factory.mktemp("downloads"))
+
+
 @pytest.mark.skipif(not FRESH, reason="downloads everything again; set POINTSMAN_TEST_FRESH_INSTALL=1")
-def test_make_run_needs_nothing_but_the_checkout(tmp_path: Path) -> None:
-    environment = newcomer(tmp_path / "home")
+def test_make_run_needs_nothing_but_the_checkout(tmp_path: Path, downloads: str) -> None:
+    environment = {**newcomer(tmp_path / "home"), "PIP_CACHE_DIR": downloads}
     checkout = copy_checkout(tmp_path / "checkout")
     command = [*blocks()[RUN].split(), "ARGS=--port 0"]
     with started(command, checkout, environment, INSTALL_SECONDS) as running:
@@ -249,10 +255,10 @@ def test_make_run_needs_nothing_but_the_checkout(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not FRESH, reason="downloads everything again; set POINTSMAN_TEST_FRESH_INSTALL=1")
-def test_pip_installs_a_working_command(tmp_path: Path) -> None:
+def test_pip_installs_a_working_command(tmp_path: Path, downloads: str) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     venv.create(tmp_path / "venv", with_pip=True)
-    environment = newcomer(tmp_path / "home")
+    environment = {**newcomer(tmp_path / "home"), "PIP_CACHE_DIR": downloads}
     environment["PATH"] = f"{tmp_path}/venv/bin:{environment['PATH']}"
     shown = run_in_shell(f"cd {checkout}\n{blocks()[INSTALL]}", environment)
     assert "Usage: pointsman" in shown
