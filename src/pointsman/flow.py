@@ -21,7 +21,7 @@ from pointsman.hub.file_places import FilePlaces
 from pointsman.identity.keys import Key
 from pointsman.keyed import pursue_keyed
 from pointsman.planning import wished_route
-from pointsman.policy.authentication import authenticate
+from pointsman.policy.authentication import authenticate, learn_caller
 from pointsman.policy.cache_wishes import OPENROUTER as OPENROUTER_CACHE
 from pointsman.policy.cache_wishes import OWN as CACHE
 from pointsman.policy.cache_wishes import SETTING as CACHE_SETTING
@@ -113,7 +113,10 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not is_asked(exchange.headers):
         await _infer(gateway, dialect, exchange, entry)
         return
-    key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    try:
+        key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    except GatewayError as error:
+        key = await _authenticate_late(gateway, exchange, error)
     record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     entry.unlogged = key.settings.get(NO_LOG) is True
@@ -180,9 +183,19 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
     entry.admitted = gateway.admission.try_enter(key.priority)
 
 
+async def _authenticate_late(gateway: Gateway, exchange: Exchange, error: GatewayError) -> Key:
+    """Whose call it is that was refused with ``error``, if only because this process had not seen the key yet."""
+    if not await learn_caller(gateway.late_keys, exchange.headers, exchange.started_at):
+        raise error
+    return authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+
+
 async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
+    try:
+        key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    except GatewayError as error:
+        key = await _authenticate_late(gateway, exchange, error)
     snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
     if key.settings:
         await _heed(entry, key)
     _try_enter(gateway, entry, key)  # `enter`, without its coroutine
