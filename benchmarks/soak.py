@@ -52,18 +52,20 @@ SURE_MINUTES = 20.0
 MOST_MB_PER_HOUR = 1.0
 MOST_FILES_PER_HOUR = 10.0
 MOST_TASKS_PER_HOUR = 10.0
+MOST_BLOCKS_PER_HOUR = 15_000.0  # of some 70 bytes
 MOST_LAG_MB = 8.0
-GAUGES = {"tasks": "pointsman_asyncio_tasks", "lag": "pointsman_journal_lag_bytes"}
+GAUGES = {"tasks": "pointsman_asyncio_tasks", "blocks": "pointsman_python_blocks", "lag": "pointsman_journal_lag_bytes"}
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One sample. ``seconds`` since the load began, ``lag`` in bytes of the journal."""
+    """One sample. ``seconds`` since the load began, ``blocks`` of Python's memory, ``lag`` in bytes of the journal."""
 
     seconds: float
     rss_mb: float
     files: float
     tasks: float
+    blocks: float
     lag: float
 
 
@@ -117,7 +119,12 @@ class Soak:
     def complaints(self) -> list[str]:
         """What is wrong, each as a sentence; empty when the soak was passed."""
         found = list(self.faults)
-        limits = {"rss_mb": MOST_MB_PER_HOUR, "files": MOST_FILES_PER_HOUR, "tasks": MOST_TASKS_PER_HOUR}
+        limits = {
+            "rss_mb": MOST_MB_PER_HOUR,
+            "files": MOST_FILES_PER_HOUR,
+            "tasks": MOST_TASKS_PER_HOUR,
+            "blocks": MOST_BLOCKS_PER_HOUR,
+        }
         for name, limit in limits.items():
             rise, error = self.growth(name)
             if self.minutes >= SURE_MINUTES and rise - 2 * error > limit:
@@ -141,7 +148,13 @@ class Soak:
         return "verdict: passed" if sure else "verdict: passed, but memory moves too much for a sure figure"
 
 
-FIGURES = {"rss_mb": "RSS MB", "files": "open files", "tasks": "asyncio tasks", "lag": "journal lag bytes"}
+FIGURES = {
+    "rss_mb": "RSS MB",
+    "files": "open files",
+    "tasks": "asyncio tasks",
+    "blocks": "blocks of Python's",
+    "lag": "journal lag bytes",
+}
 
 
 def look(pid: int, begin: float) -> Moment:
@@ -156,7 +169,9 @@ def look(pid: int, begin: float) -> Moment:
         gauges[name] = float(found[1])
     size = memory_mb(pid)
     files = sum(len(os.listdir(f"/proc/{one}/fd")) for one in process_tree(pid))
-    return Moment(time.monotonic() - begin, size[0] if size else 0.0, files, gauges["tasks"], gauges["lag"])
+    return Moment(
+        time.monotonic() - begin, size[0] if size else 0.0, files, gauges["tasks"], gauges["blocks"], gauges["lag"]
+    )
 
 
 def _start_simulator(scratch: Path, core: str, stack: ExitStack) -> None:

@@ -1,6 +1,7 @@
 """What a server's metrics tell beside its requests: what is under way, what waits, what was refused."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ def _gauges(server: "Server", installation: Installation, clock: Clock) -> Gauge
         ),
         "pointsman_asyncio_tasks": (
             "Tasks that are not done.", lambda: len(asyncio.all_tasks(server.ticker.loop)), "sum"
+        ),
+        "pointsman_python_blocks": (
+            "Pieces of memory that objects have; their size on pages (RSS) also grows with gaps between them.",
+            sys.getallocatedblocks,
+            "sum",
         ),
         "pointsman_journal_parked_records": (
             "Records waiting for the journal.", lambda: server.ledger.parked, "sum"
