@@ -16,7 +16,7 @@ from pointsman.identity_settings import IssuerSettings
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.origins import Origin, port_of
 
 ASK_SECONDS: Final = 10.0
 MAX_BYTES: Final = 1024 * 1024
@@ -42,7 +42,7 @@ async def fetch_document(
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if parts.scheme not in ("http", "https") or not parts.hostname or _PATH.fullmatch(path) is None:
         raise DocumentError("its address is none")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = port_of(parts)
     origin = Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private)
     lines = header_lines(host_header(parts.scheme, parts.hostname, port), (("accept", "application/json"),))
     body = urlencode(form).encode() if form is not None else b""
