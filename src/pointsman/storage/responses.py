@@ -48,7 +48,7 @@ class ResponseRepository:
 
         Raises AlreadyExistsError for a known id.
         """
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
             mine = _TABLE.c.workspace_id == row.workspace_id
             count = (await connection.execute(select(func.count()).select_from(_TABLE).where(mine))).scalar_one()
@@ -97,7 +97,7 @@ class ResponseRepository:
         query = update(_TABLE).where(
             _TABLE.c.workspace_id == workspace_id, _TABLE.c.id == response_id, _TABLE.c.status.in_(ACTIVE)
         )
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             return bool((await connection.execute(query.values(**values))).rowcount)
 
     async def delete(self, workspace_id: str, response_id: str) -> bool:
@@ -109,7 +109,7 @@ class ResponseRepository:
     async def add_events(self, workspace_id: str, response_id: str, batch: EventBatch) -> None:
         """Keep a batch of a response's events. Raises AlreadyExistsError when its first number is taken."""
         values = {"workspace_id": workspace_id, "response_id": response_id, **msgspec.structs.asdict(batch)}
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_EVENTS), values)
 
     async def events(self, workspace_id: str, response_id: str, after: int) -> Sequence[EventBatch]:
