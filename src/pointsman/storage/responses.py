@@ -112,13 +112,14 @@ class ResponseRepository:
         async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_EVENTS), values)
 
-    async def events(self, workspace_id: str, response_id: str, after: int) -> Sequence[EventBatch]:
-        """The batches that hold events with numbers greater than ``after``, in order."""
+    async def events(self, workspace_id: str, response_id: str, after: int, most: int) -> Sequence[EventBatch]:
+        """The first ``most`` batches that hold events with numbers greater than ``after``, in order."""
         query = (
             select(_EVENTS.c.first_number, _EVENTS.c.count, _EVENTS.c.sealed)
             .where(_EVENTS.c.workspace_id == workspace_id, _EVENTS.c.response_id == response_id)
             .where(_EVENTS.c.first_number + _EVENTS.c.count > after + 1)
             .order_by(_EVENTS.c.first_number)
+            .limit(most)
         )
         async with self._database.read() as connection:
             return [EventBatch(**row._mapping) for row in await connection.execute(query)]
