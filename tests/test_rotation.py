@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import LargeBinary, func, select
 
@@ -22,6 +23,8 @@ from pointsman.policy.stored_responses import Owner
 from pointsman.resealing import COLUMNS
 from pointsman.rotation import Rotated
 from pointsman.settings import Environment, Settings
+from pointsman.storage.database import OutdatedKeyError
+from pointsman.storage.opaque_states import StateRepository, StateRow
 from pointsman.storage.schema import metadata
 from pointsman.storage.tables import connections
 from pointsman.upstream.declared import NewConnection
@@ -342,3 +345,62 @@ def test_what_no_key_opens_is_named_and_left_alone(tmp_path: Path) -> None:
     within(environment, damage)
     assert rotate(environment).resealed.unreadable == ("connections.sealed_secret of 'c3'",)
     within(environment, check)
+
+
+def late_writes(installation: Installation) -> tuple[Callable[[], Awaitable[object]], ...]:
+    """What a command may store sealed."""
+    new = NewConnection(id="late", kind="openai", secret=Secret("sk-late"))
+    queued = {**ANSWER, "id": "resp_2", "status": "queued"}
+
+    async def keep_state() -> None:
+        row = StateRow(workspace_id="default", key=b"late", sealed=installation.master.prefix, expires_at=1)
+        await StateRepository(installation.database).put([row], 10)
+
+    return (
+        lambda: installation.connections.add(new),
+        lambda: installation.connections.update("c1", lambda _: msgspec.structs.replace(new, id="c1")),
+        lambda: installation.guards.create({**GUARD, "name": "late"}),
+        lambda: installation.engines.set({}, Secret("late-key")),
+        lambda: installation.files.add(FILES, "c1", msgspec.structs.replace(FILE, id="file-2")),
+        lambda: installation.responses.keep(RESPONSES, BODY, {**ANSWER, "id": "resp_3"}),
+        lambda: installation.responses.begin(RESPONSES, BODY, queued),
+        lambda: installation.responses.progress(RESPONSES, "resp_0", [b"event"], 0),
+        keep_state,
+    )
+
+
+def test_a_command_that_began_before_a_change_of_the_key_stores_nothing_with_the_old_one(tmp_path: Path) -> None:
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        await installation.responses.begin(RESPONSES, BODY, {**ANSWER, "id": "resp_0", "status": "queued"})
+        assert (await asyncio.to_thread(rotate, Environment(data_dir=tmp_path))).finished
+        for write in late_writes(installation):
+            with pytest.raises((OutdatedKeyError, ConfigError), match=r"do it again|can't be decrypted"):
+                await write()
+
+    within(Environment(data_dir=tmp_path), test)
+    within(Environment(data_dir=tmp_path), check_readable)
+
+
+@pytest.mark.parametrize("step", ["announced", "promoted"])
+def test_between_the_steps_of_a_change_only_servers_store_with_the_key_that_goes(tmp_path: Path, step: str) -> None:
+    """What they store is sealed anew when all of them know the new key; of a command nobody knows."""
+
+    async def test(installation: Installation) -> None:
+        await fill(installation)
+        secrets, old = installation.secrets, installation.master.id
+        await secrets.announce(None)
+        keep = installation.engines.set
+        if step == "announced":
+            await keep({}, Secret("engine-key"))
+            return
+        rows, _ = await secrets.repository.load()
+        await secrets.repository.promote(rows[-1].id, old)
+        with pytest.raises(OutdatedKeyError):
+            await keep({}, Secret("lost"))
+        secrets.takes_part = True
+        await keep({}, Secret("engine-key"))
+
+    within(Environment(data_dir=tmp_path), test)
+    assert rotate(Environment(data_dir=tmp_path)).finished
+    within(Environment(data_dir=tmp_path), check_readable)

@@ -150,6 +150,7 @@ class Server:
         self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
         show_gauges(self, self._installation, self._clock)
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
+        self._installation.secrets.takes_part = True  # from here on it is waited for, as one of the nodes
         if self._link is None:
             self._presence.address = server.address(await host.listen())
             await self._presence.register(self.gateway.snapshot.revision)

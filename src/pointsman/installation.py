@@ -272,6 +272,7 @@ async def open_installation(settings: Settings, environment: Environment) -> Asy
             await secrets.load()
         except StorageError as error:
             raise ConfigError(f"can't use the database: {error}") from error
+        database.seal_check = secrets.check_seal
         yield Installation(settings, environment, database, clock, secrets)
 
 

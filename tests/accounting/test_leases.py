@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from driven_clock import DrivenClock
-from pointsman.accounting.counters import MINUTE_US, CountersError
+from pointsman.accounting.counters import CountersError
 from pointsman.accounting.lease_book import LeaseBook
 from pointsman.accounting.leases import (
     TIMEOUT_SECONDS,
@@ -30,6 +30,7 @@ from pointsman.accounting.leases import (
     LeaseStore,
 )
 from pointsman.accounting.redis_store import RedisStore
+from pointsman.accounting.windows import MINUTE_US
 from pointsman.keyring import Secret
 from redis_server import RedisProcess, running_redis
 

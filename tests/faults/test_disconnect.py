@@ -97,6 +97,33 @@ def test_leaving_a_stream_that_stalls_ends_the_upstream_call(
     assert newest_record(gateway, before).outcome.value == "client_closed"
 
 
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_leaving_a_stream_of_http_1_0_that_stalls_ends_the_upstream_call(
+    gateway: RunningGateway, simulator: RunningSimulator, how: str
+) -> None:
+    connection = Connection(gateway.port)
+    connection.send(chat("tokens=50,fault=stall,after_events=4", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    for _ in range(4):
+        connection.read_until(b"\n\n")
+    left_at = leave(connection, how)
+    received = simulator.wait_for_disconnect(timeout_s=3)
+    assert received.ended_at is not None
+    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+
+
+def test_a_half_close_of_http_1_0_adds_a_comment_alone_to_a_stream(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(chat("tokens=5,pace_ms=20", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        connection.peek(b"\n\n")
+        connection.socket.shutdown(socket.SHUT_WR)
+        answer = connection.answer()
+        assert "transfer-encoding" not in answer.headers
+        events = answer.body.split(b"\n\n")
+        assert sum(event.startswith(b":") for event in events) == 1
+        assert all(event.startswith((b":", b"data: ")) for event in events if event)
+        assert events[-2] == b"data: [DONE]"
+
+
 def test_leaving_in_the_middle_of_a_request_leaves_no_trace(
     gateway: RunningGateway, simulator: RunningSimulator
 ) -> None:

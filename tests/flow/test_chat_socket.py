@@ -235,6 +235,23 @@ def test_what_runs_at_once_has_a_limit_and_ends_with_the_socket(gateway: Running
     wait_until(lambda: gateway.read(lambda: gateway.server.admission.running) == 0, "free places")
 
 
+def test_the_bodies_that_run_at_once_have_the_bytes_of_one_message(gateway: RunningGateway) -> None:
+    large: Any = {"messages": [{"role": "user", "content": "x" * 60_000}]}
+    slow = {"model": "gpt/sim-model#first_token_ms=30000"}
+    with dial(gateway) as socket:
+        receive(socket)
+        send(socket, "r1", payload=slow | large)
+        send(socket, "r2", payload=slow | large)
+        refused = receive(socket)
+        assert (refused["code"], refused["id"]) == ("too_many_requests", "r2")
+        send(socket, "r3")
+        assert frames(socket)[-1]["type"] == "response.completed"
+        socket.send('{"type":"cancel","id":"r1"}')
+        assert frames(socket)[-1]["type"] == "response.cancelled"
+        send(socket, "r2", payload=large)
+        assert frames(socket)[-1]["type"] == "response.completed"
+
+
 def test_a_message_without_measure_closes_the_socket(socket: ClientConnection) -> None:
     socket.send("x" * 100_001)
     with pytest.raises(websockets.ConnectionClosedError) as caught:

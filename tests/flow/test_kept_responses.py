@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.policy.stored_responses import EVENT_BATCHES, Owner
+from pointsman.server.inner_exchange import MAX_WAITING_BYTES
+from pointsman.server.response_routes import BackgroundRun
 from pointsman.testing import OpenAIResponses, RunningSimulator, running_simulator
+from raw_client import request
 
 MODELS = ("chat/m", "native/m")
 
@@ -163,3 +168,85 @@ def test_nothing_of_a_kept_response_is_readable_in_the_data_directory(
     for path in Path(gateway.data_dir).rglob("*"):
         if path.is_file():
             assert b"unmistakable" not in path.read_bytes()
+
+
+OWNER = Owner("default")
+QUEUED: dict[str, Any] = {"object": "response", "status": "queued", "output": [], "background": True}
+REQUEST = b'{"model":"chat/m","input":"hello","background":true}'
+
+
+def test_the_kept_events_of_a_slow_reader_are_read_at_its_pace_and_all_come(gateway: RunningGateway) -> None:
+    kept, identity = gateway.installation.responses, "resp_slow_reader"
+    event = b"event: odd\ndata: " + b"x" * 250_000 + b"\n\n"
+
+    async def store() -> None:
+        await kept.begin(OWNER, REQUEST, {**QUEUED, "id": identity})
+        for number in range(80):
+            assert await kept.progress(OWNER, identity, [event], number)
+        assert await kept.finish(OWNER, {**QUEUED, "id": identity, "status": "completed"})
+
+    gateway.call(store())
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.settimeout(10)
+        reader.connect(("127.0.0.1", gateway.port))
+        reader.sendall(request("GET", f"/v1/responses/{identity}?stream=true"))
+
+        def waiting() -> list[int]:
+            connections = gateway.server.edge.connections
+            return [one._transport.get_write_buffer_size() for one in connections if one._paused]
+
+        found = wait_until(lambda: gateway.read(waiting), "a reader that is waited for")
+        assert all(size < (EVENT_BATCHES + 1) * len(event) for size in found)
+        answer = bytearray()
+        while not answer.endswith(b"\r\n0\r\n\r\n"):
+            data = reader.recv(1 << 20)
+            assert data
+            answer += data
+            assert all(size < (EVENT_BATCHES + 1) * len(event) for size in gateway.read(waiting))
+        assert answer.count(b"event: odd") == 80
+
+
+def test_a_fast_answer_in_the_background_waits_for_its_events_to_be_kept(gateway: RunningGateway) -> None:
+    kept, identity = gateway.installation.responses, "resp_fast_answer"
+    event = b"event: odd\ndata: " + b"x" * 100_000 + b"\n\n"
+    run = BackgroundRun(kept, OWNER, {**QUEUED, "id": identity})
+    most = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal most
+        for _ in range(100):
+            yield event
+            most = max(most, sum(map(len, run._frames)))
+
+    async def story() -> int:
+        await kept.begin(OWNER, REQUEST, {**QUEUED, "id": identity})
+        await run.follow(parts())
+        count, more = 0, True
+        while more:
+            frames, more = await kept.events(OWNER, identity, count - 1)
+            count += len(frames)
+        return count
+
+    assert gateway.call(story()) == 100
+    assert most <= MAX_WAITING_BYTES + len(event)
+
+
+def test_a_fast_answer_in_the_background_stops_when_it_is_deleted(gateway: RunningGateway) -> None:
+    kept, identity = gateway.installation.responses, "resp_fast_and_gone"
+    event = b"event: odd\ndata: " + b"x" * 100_000 + b"\n\n"
+    given = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal given
+        for given in range(100):
+            if given == 10:
+                await kept.delete(OWNER, identity)
+            yield event
+
+    async def story() -> None:
+        await kept.begin(OWNER, REQUEST, {**QUEUED, "id": identity})
+        await BackgroundRun(kept, OWNER, {**QUEUED, "id": identity}).follow(parts())
+
+    gateway.call(story())
+    assert 10 <= given <= 14

@@ -158,11 +158,20 @@ class Process:
         key = self.table.verify(presented, now)
         return key.user_id if key is not None else None
 
+    async def late_told(self, number: int) -> str | None:
+        """As `told`, by a token of our own, which may be void."""
+        row, now = UserRow(id=f"usr_{number}", account_id="a", created_at=1, updated_at=1), self.clock.now_us()
+        presented = self.tokens.issue(row, now)[0].reveal().encode()
+        if not self.late.is_known(presented, now):
+            await self.late.learn(presented)
+        key = self.table.verify(presented, now)
+        return key.user_id if key is not None else None
+
 
 def test_a_token_of_somebody_who_is_not_held_waits_for_a_look_up_and_is_taken(
     sqlite_place: DatabasePlace, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(logins_module.Logins.__init__, "__defaults__", (MOST,))
+    monkeypatch.setattr(logins_module.People.__init__, "__defaults__", (MOST,))
 
     async def story(users: UserRepository) -> None:
         process = Process(users._database)
@@ -190,3 +199,26 @@ def test_a_disabled_person_is_nobody_else_at_another_issuer(sqlite_place: Databa
         assert await process.told(0) is None
 
     within(sqlite_place, story)
+
+
+def test_whose_tokens_are_void_is_held_of_some_only_and_looked_up_of_others(
+    sqlite_place: DatabasePlace, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(logins_module.People.__init__, "__defaults__", (MOST,))
+
+    async def story(users: UserRepository) -> None:
+        for number in range(6):
+            await users.change(f"usr_{number}", {"disabled": True} if number % 2 else {"tokens_from": 1})
+        process = Process(users._database)
+        await process.follow()
+        assert not process.table.whole
+        assert len(process.tokens._void) <= MOST
+        told = [await process.late_told(number) for number in range(8)]
+        assert told == ["usr_0", None, "usr_2", None, "usr_4", None, "usr_6", "usr_7"]
+        assert len(process.tokens._void) <= MOST
+        await users.change("usr_7", {"disabled": True})
+        await process.follow(process.table.revision)
+        assert await process.late_told(7) is None
+        process.late.close()
+
+    within(sqlite_place, story, 8)

@@ -10,8 +10,8 @@ import pytest
 import redis
 from node_tools import command, start
 
-from pointsman.accounting.counters import SLOTS
 from pointsman.accounting.redis_store import PREFIX
+from pointsman.accounting.windows import SLOTS
 from pointsman.testing import RunningSimulator
 from raw_client import ask, ask_async, chat
 from redis_server import RedisProcess, running_redis

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from driven_clock import DrivenClock
-from pointsman.accounting.counters import MINUTE_US, CountersError, MemoryCounters, SlidingWindow
+from pointsman.accounting.counters import CountersError, MemoryCounters
+from pointsman.accounting.windows import MINUTE_US, SlidingWindow, Windows
 from pointsman.canonical.limits import Limits
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
@@ -21,7 +22,7 @@ class Desk:
     def __init__(self, **tables: Limits) -> None:
         connection = tables.pop("connection", Limits())
         self.clock = DrivenClock()
-        self.limiter = Limiter(MemoryCounters(), self.clock)
+        self.limiter = Limiter(MemoryCounters(self.clock), self.clock)
         self.table = LimitTable(self.limiter.counters, connections={"up": connection}, **tables)  # type: ignore[arg-type]
 
     def rules(self, key: Key, connection: str) -> Rules:
@@ -174,11 +175,11 @@ class AwayCounters(MemoryCounters):
 
     def counter(self, name: str, window_us: int) -> SlidingWindow:
         """Such a counter."""
-        return AwayCounter(MINUTE_US)
+        return AwayCounter(Windows(), name, MINUTE_US)
 
 
 def test_without_its_store_limits_are_open_or_closed_as_configured() -> None:
-    counters = AwayCounters()
+    counters = AwayCounters(DrivenClock())
     rules = LimitTable(counters, keys=Limits(requests_per_minute=1)).caller_rules(KEY)
     limiter = Limiter(counters, DrivenClock(), "open")
     assert asyncio.run(limiter.reserve(rules, 1)) is None

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from databases import DatabasePlace
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import MasterKey
-from pointsman.policy.stored_responses import Owner, ResponseBounds, StoredResponses
+from pointsman.policy.stored_responses import EVENT_BATCHES, Owner, ResponseBounds, StoredResponses
 from pointsman.storage import tables
 from pointsman.storage.database import Database
 from pointsman.storage.responses import ResponseRepository
@@ -215,6 +215,24 @@ def test_a_background_response_is_queued_runs_and_is_streamed_from_any_number(da
         await service.delete(OWNER, "resp_1")
         async with kept.database.read() as connection:
             assert (await connection.execute(select(tables.response_events))).all() == []
+
+    within(database_place, story)
+
+
+def test_events_are_read_some_batches_at_a_time(database_place: DatabasePlace) -> None:
+    async def story(kept: Kept) -> None:
+        service = kept.service
+        await service.begin(OWNER, request(), response("resp_1", status="queued"))
+        for number in range(0, 50, 2):
+            assert await service.progress(OWNER, "resp_1", [b"e%d" % number, b"e%d" % (number + 1)], number)
+        assert await service.finish(OWNER, response("resp_1", "done"))
+        found: list[bytes] = []
+        more = True
+        while more:
+            frames, more = await service.events(OWNER, "resp_1", len(found) - 1)
+            assert len(frames) <= 2 * EVENT_BATCHES
+            found += frames
+        assert found == [b"e%d" % number for number in range(50)]
 
     within(database_place, story)
 

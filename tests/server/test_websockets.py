@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -21,14 +22,15 @@ from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.response_socket import response_socket
 from pointsman.server.routes import Router
-from pointsman.server.websockets import MAX_EARLY_BYTES, MAX_WAITING, WebSocketLimits
+from pointsman.server.websockets import MAX_EARLY_BYTES, MAX_WAITING, WebSocket, WebSocketLimits
 from pointsman.settings import ServerSettings
 from pointsman.testing import Behaviour, OpenAIResponses
 from pointsman.testing.reply import Request as HttpRequest
-from pointsman.ticker import Ticker
+from pointsman.ticker import NEVER, Ticker
 
 PATH = "/v1/responses"
 LIMIT = 100_000
+READ_BYTES = 256 * 1024  # the most that the loop gives at once
 
 
 class SimulatedFlow:
@@ -270,7 +272,7 @@ def test_a_client_that_says_nothing_for_long_is_told_to_go() -> None:
             assert tunnel is not None
             connection.expired()  # a ping, and no more
             await until(lambda: not tunnel._pinged)
-            tunnel._limits = WebSocketLimits(max_message_bytes=LIMIT, idle_seconds=-1.0)
+            tunnel.limits = WebSocketLimits(max_message_bytes=LIMIT, idle_seconds=-1.0)
             connection.expired()
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 await socket_.recv()
@@ -307,17 +309,86 @@ def test_messages_beyond_those_that_may_wait_are_left_in_the_network_and_all_are
         served.flow.hold = asyncio.Event()
         async with client(served) as socket_:
             await socket_.send(json.dumps({"type": "response.create", "model": "m", "input": "hello"}))
-            sent = asyncio.gather(*(socket_.send(json.dumps({"type": "odd", "pad": "x" * 60_000})) for _ in range(60)))
+            sent = asyncio.gather(*(socket_.send(json.dumps({"type": "odd", "pad": "x" * 5_000})) for _ in range(200)))
             (connection,) = served.edge.connections
             await until(lambda: not connection._transport.is_reading())
             tunnel = connection._tunnel
             assert tunnel is not None
-            assert MAX_WAITING <= len(tunnel._messages) <= MAX_WAITING + 5  # what one read may hold
+            assert MAX_WAITING <= len(tunnel._messages) <= MAX_WAITING + READ_BYTES // 5_000
+            served.flow.hold.set()
+            assert (await events(socket_))[-1]["type"] == "response.completed"
+            for _ in range(200):
+                assert (await events(socket_))[-1]["type"] == "error"
+            await sent
+
+    on_edge(story)
+
+
+def kept_bytes(tunnel: WebSocket) -> int:
+    return sum(map(len, tunnel._messages)) + len(tunnel._parts)
+
+
+def fragment(data: bytes) -> bytes:
+    """A piece of a text message that goes on, with a mask that changes nothing."""
+    return b"\x00" + bytes([0x80 | len(data)]) + b"\0\0\0\0" + data
+
+
+def test_few_large_messages_are_left_in_the_network_like_many_small_ones() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as socket_:
+            await socket_.send(json.dumps({"type": "response.create", "model": "m", "input": "hello"}))
+            await socket_.recv()
+            large = json.dumps({"type": "odd", "pad": "x" * (LIMIT - 100)})
+            sent = asyncio.gather(*(socket_.send(large) for _ in range(12)))
+            (connection,) = served.edge.connections
+            await until(lambda: not connection._transport.is_reading())
+            tunnel = connection._tunnel
+            assert tunnel is not None
+            assert 1 <= len(tunnel._messages) < 12
+            assert kept_bytes(tunnel) <= LIMIT + READ_BYTES
+            served.flow.hold.set()
+            assert (await events(socket_))[-1]["type"] == "response.completed"
+            for _ in range(12):
+                assert (await events(socket_))[-1]["type"] == "error"
+            await sent
+
+    on_edge(story)
+
+
+def test_a_client_that_is_not_read_from_is_not_given_up_for_its_silence() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as socket_:
+            await socket_.send(json.dumps({"type": "response.create", "model": "m", "input": "hello"}))
+            await socket_.recv()
+            sent = asyncio.gather(*(socket_.send('{"type":"odd","pad":"%s"}' % ("x" * 60_000)) for _ in range(60)))
+            (connection,) = served.edge.connections
+            await until(lambda: not connection._transport.is_reading())
+            assert connection.deadline == NEVER  # its answer to a ping would lie behind what is not read
             served.flow.hold.set()
             assert (await events(socket_))[-1]["type"] == "response.completed"
             for _ in range(60):
-                assert (await events(socket_))[-1]["type"] == "error"
+                await events(socket_)
             await sent
+            assert connection._transport.is_reading()
+            assert connection.deadline < NEVER
+
+    on_edge(story)
+
+
+def test_a_message_in_small_and_empty_pieces_costs_its_bytes_and_no_more() -> None:
+    async def story(served: Served) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(handshake(GOOD_KEY))
+        await until(lambda: any(connection._tunnel for connection in served.edge.connections))
+        (connection,) = served.edge.connections
+        tunnel = connection._tunnel
+        assert tunnel is not None
+        writer.write(b"\x01\x82\0\0\0\0ab" + fragment(b"") * 20_000 + fragment(b"cd") * 20_000)
+        await until(lambda: len(tunnel._parts) == 40_002)
+        assert sys.getsizeof(tunnel._parts) < 2 * 40_002
+        writer.transport.abort()
 
     on_edge(story)
 
@@ -336,7 +407,7 @@ def test_answers_wait_for_a_client_that_reads_nothing() -> None:
             await until(lambda: connection._paused)
             tunnel = connection._tunnel
             assert tunnel is not None
-            await until(lambda: len(tunnel._messages) >= MAX_WAITING)  # nobody takes them
+            await until(lambda: not connection._transport.is_reading())  # nobody takes them
             assert connection._transport.get_write_buffer_size() < WRITE_HIGH_WATER + 3 * LIMIT
             sender.cancel()
 

@@ -10,7 +10,7 @@ from pointsman.storage.accounts import AccountRepository, AccountRow, WorkspaceR
 from pointsman.storage.configuration import ConfigurationRepository
 from pointsman.storage.database import AlreadyExistsError, Database
 from pointsman.storage.keys import KeyRepository, KeyRow
-from pointsman.storage.users import UserRepository, UserRow
+from pointsman.storage.users import EVER, UserRepository, UserRow
 
 ACCOUNT = AccountRow(id="acc_1", kind="organization", name="One", created_at=1, updated_at=1, settings={"a": 1})
 USER = UserRow(id="usr_1", account_id="default", email="a@example.org", created_at=1, updated_at=1)
@@ -96,11 +96,12 @@ def test_people_are_found_by_address_and_by_what_others_call_them(database_place
         assert {key: row.user_id for key, row in found.items()} == {name: "usr_1"}
         with pytest.raises(AlreadyExistsError):
             await users.add_login("https://id.example.org", "42", "usr_1", 2)
-        assert await users.load_void() == {}
+        assert await users.load_void(10) == {}
         await users.change("usr_1", {"tokens_from": 7})
-        assert await users.load_void() == {"usr_1": 7}
+        assert await users.load_void(10) == await users.void_among(["usr_1", "usr_2"]) == {"usr_1": 7}
         await users.change("usr_1", {"disabled": True})
-        assert await users.load_void() == {"usr_1": None}
+        assert await users.load_void(10) == await users.void_among(["usr_1"]) == {"usr_1": EVER}
+        assert await users.load_void(0) is None
         assert len(await users.load_logins(10) or ()) == 1  # whom it names is refused as that person
 
     within(database_place, story)

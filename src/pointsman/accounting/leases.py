@@ -10,11 +10,13 @@ Portions shrink as the limit is neared, so that little is held where it isn't ne
 
 import asyncio
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
 
-from pointsman.accounting.counters import SLOTS, CountersError
+from pointsman.accounting.counters import CountersError
+from pointsman.accounting.windows import SLOTS
 from pointsman.clock import Clock
 
 TIMEOUT_SECONDS: Final = 0.5  # a call never waits longer for the store
@@ -72,7 +74,8 @@ class LeasedCounters:
         self._store = store
         self._timeout = timeout_seconds
         self._clock = clock
-        self._counters: dict[str, LeasedCounter] = {}
+        # Those that rules name; one that is forgotten had nothing to tell. Two of one name would lease each for itself.
+        self._counters: WeakValueDictionary[str, LeasedCounter] = WeakValueDictionary()
         self.holding: set[LeasedCounter] = set()  # those that the store is, or will be, to be told something of
         self._silent_until = 0.0
         self._down = False
@@ -136,8 +139,8 @@ class LeasedCounter:
     """A counter that spends what it has leased."""
 
     __slots__ = (
-        "_all_free", "_back", "_ends", "_free_at", "_left", "_limit", "_lock", "_name", "_owed", "_owner", "_refused",
-        "_refused_until", "_remaining", "_slot", "_slot_us",
+        "__weakref__", "_all_free", "_back", "_ends", "_free_at", "_left", "_limit", "_lock", "_name", "_owed",
+        "_owner", "_refused", "_refused_until", "_remaining", "_slot", "_slot_us",
     )  # fmt: skip
 
     def __init__(self, owner: LeasedCounters, name: str, window_us: int) -> None:

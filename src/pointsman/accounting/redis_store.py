@@ -8,8 +8,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pointsman.accounting.counters import SLOTS, CountersError
+from pointsman.accounting.counters import CountersError
 from pointsman.accounting.leases import TIMEOUT_SECONDS, LeaseAnswer, LeaseQuestion
+from pointsman.accounting.windows import SLOTS
 from pointsman.keyring import Secret
 
 PREFIX: Final = "pointsman:limit:"

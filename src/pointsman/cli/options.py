@@ -44,12 +44,14 @@ async def opened(data_dir: Path | None, config: Path | None) -> "AsyncIterator[I
     from pointsman.errors import ConfigError, GatewayError, Kind
     from pointsman.installation import open_installation
     from pointsman.logs import configure_logging
-    from pointsman.storage.database import AlreadyExistsError, StorageError
+    from pointsman.storage.database import AlreadyExistsError, OutdatedKeyError, StorageError
 
     configure_logging("warning", sys.stderr)
     try:
         async with open_installation(*load(data_dir, config)) as installation, recorded(installation.audit):
             yield installation
+    except OutdatedKeyError as error:
+        raise ConfigError(str(error)) from error
     except StorageError as error:
         raise GatewayError(Kind.NOT_READY, f"can't use the database: {error}") from error
     except AlreadyExistsError as error:  # somebody else was faster by a moment

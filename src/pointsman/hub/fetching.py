@@ -17,7 +17,7 @@ from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
 from pointsman.upstream.http1 import UpstreamConnection
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.origins import Origin, port_of
 
 MAX_FETCHES: Final = 20  # of one request
 MAX_REDIRECTS: Final = 3
@@ -130,7 +130,7 @@ def _is_picture(media_type: str) -> bool:
 async def _get(client: UpstreamClient, url: str, deadline: float, allow_private: bool) -> CollectedAnswer:
     try:
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = port_of(parts)
     except ValueError:
         raise GatewayError(Kind.INVALID_REQUEST, "it is no address") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:

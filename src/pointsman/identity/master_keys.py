@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
@@ -25,7 +26,7 @@ from pointsman.keyring import (
     load_key,
     replace_key_file,
 )
-from pointsman.storage.database import AlreadyExistsError
+from pointsman.storage.database import AlreadyExistsError, OutdatedKeyError
 from pointsman.storage.master_keys import KeptKeyRow, MasterKeyRepository, MasterKeyRow
 
 PURPOSE: Final = "master-key"
@@ -47,6 +48,7 @@ class MasterKeys:
         self._base = load_key(data_dir, configured)
         self.master = MasterKey(self._base)
         self.opened_with = self.master.id  # or what was put into the key file since: a restart has this one
+        self.takes_part = False  # as a server, for which a change of the key waits before each of its steps
         self._seen: tuple[tuple[MasterKeyRow, ...], tuple[KeptKeyRow, ...]] | None = None
 
     async def load(self) -> None:
@@ -107,6 +109,16 @@ class MasterKeys:
         if revision is None:
             raise ConfigError("the master key is being changed by somebody else")
         return revision
+
+    async def check_seal(self, connection: AsyncConnection) -> None:
+        """At the end of a transaction that stores something sealed: whoever changes the key after it finds it.
+
+        Values that are sealed with the key before are sealed anew after every server knows the present one; of other
+        processes nobody knows. Raises OutdatedKeyError.
+        """
+        state = await self.repository.hold(connection, self.master.id)
+        if state != "current" and not (state == "retiring" and self.takes_part):
+            raise OutdatedKeyError("the master key was changed meanwhile, nothing was stored: do it again")
 
     def _to_keep(self, fresh: MasterKey, rows: Sequence[MasterKeyRow]) -> list[KeptKeyRow]:
         """What the new key must have of the generations so far."""

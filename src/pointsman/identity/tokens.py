@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pointsman.identity.credentials import is_token
 from pointsman.identity.keys import Key
-from pointsman.identity.logins import Logins
+from pointsman.identity.logins import Logins, VoidTokens
 from pointsman.identity_settings import IdentitySettings, IssuerSettings
 from pointsman.keyring import MasterKey, Secret
 from pointsman.storage.accounts import DEFAULT
@@ -69,7 +69,7 @@ class Tokens:
         self._kept: dict[bytes, Kept] = {}
         self._revision: int | None = None  # of the people it knows
         self._master_keys = master.ids
-        self._void: Mapping[str, int | None] = {}
+        self._void = VoidTokens(users)
         self._logins = Logins(users)
         self.wanted: set[str] = set()  # issuers one of whose tokens named a key that nobody has told yet
 
@@ -85,7 +85,7 @@ class Tokens:
         revision = await self._users.revision()
         if revision == self._revision:
             return
-        self._void = await self._users.load_void()
+        await self._void.refresh()
         await self._logins.refresh()
         self._kept.clear()
         self._revision = revision
@@ -150,27 +150,24 @@ class Tokens:
     @property
     def whole(self) -> bool:
         """Whether every good token is known to be one without a look-up (`learn`)."""
-        return self._logins.whole
+        return self._logins.whole and self._void.whole
 
     async def learn(self, presented: Sequence[bytes], now_us: int) -> None:
-        """Look up whom these tokens speak for, if they are of other issuers. Raises StorageError."""
-        checked = [self._claims(one, now_us) for one in presented]
-        await self._logins.learn([_name(*one) for one in checked if one is not None and not self._is_own(one[0])])
+        """Look up whom these tokens speak for, if they are of other issuers, and who may not. Raises StorageError."""
+        good = [found for one in presented if (found := self._claims(one, now_us)) is not None]
+        await self._logins.learn([_name(*one) for one in good if not self._is_own(one[0])])
+        people = [kept.key.user_id for one in good if (kept := self._kept_of(*one)) is not None]
+        await self._void.learn([user_id for user_id in people if user_id is not None])
 
     def _is_own(self, issuer: Issuer) -> bool:
         return issuer.name == self._settings.token_issuer
 
     def _holds(self, kept: Kept, now_us: int) -> bool:
-        void_before = 0
-        user = kept.key.user_id
-        if user is not None and user in self._void:
-            instant = self._void[user]
-            if instant is None:
-                return False
-            void_before = instant
-        expires_at = kept.key.expires_at
+        user, expires_at = kept.key.user_id, kept.key.expires_at
+        if user is not None and not self._void.knows(user):
+            return False  # (`learn`)
         return (
-            kept.issued_at >= void_before
+            (user is None or kept.issued_at >= (self._void.find(user) or 0))
             and kept.not_before <= now_us + LEEWAY_SECONDS * 1_000_000
             and expires_at is not None
             and now_us < expires_at

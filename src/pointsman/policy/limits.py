@@ -10,7 +10,8 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
-from pointsman.accounting.counters import DAY_US, MINUTE_US, Counter, Counters, CountersError
+from pointsman.accounting.counters import Counter, Counters, CountersError
+from pointsman.accounting.windows import DAY_US, MINUTE_US
 from pointsman.canonical.limits import NO_LIMITS, Limits, Quota, Standing
 from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind

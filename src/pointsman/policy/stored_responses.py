@@ -17,6 +17,7 @@ from pointsman.storage.database import AlreadyExistsError
 from pointsman.storage.responses import ACTIVE, EventBatch, ResponseRepository, ResponseRow
 
 PURPOSE: Final = "stored-response"
+EVENT_BATCHES: Final = 8  # that are read at once; one has a quarter of a MiB and an event
 _US: Final = 1_000_000
 _LOST: Final = "the gateway was stopped while the response was being made"
 _encode: Final = msgspec.json.Encoder().encode
@@ -174,7 +175,8 @@ class StoredResponses:
         return page(named_items(kept.input, response_id), after=after, limit=limit, newest_first=newest_first)
 
     async def events(self, owner: Owner, response_id: str, after: int = -1) -> tuple[list[bytes], bool]:
-        """The events behind number ``after`` that are there by now, as they were framed, and whether more may come.
+        """The events behind number ``after`` that are there by now, or the first of them if they are many, as they were
+        framed; and whether more may come.
 
         Raises NOT_FOUND; INVALID_REQUEST for a response that was not streamed in the background.
         """
@@ -183,12 +185,13 @@ class StoredResponses:
             message = "only a response that was made with background and stream can be streamed again"
             raise GatewayError(Kind.INVALID_REQUEST, message, param="stream")
         frames: list[bytes] = []
-        for batch in await self._repository.events(owner.workspace_id, response_id, after):
+        batches = await self._repository.events(owner.workspace_id, response_id, after, EVENT_BATCHES)
+        for batch in batches:
             name = f"{response_id}/{batch.first_number}"
             texts = _decode(self._key.open(PURPOSE, f"{owner.workspace_id}/{name}", batch.sealed).reveal())
             skipped = max(0, after + 1 - batch.first_number)
             frames += [text.encode("utf-8", "surrogatepass") for text in texts[skipped:]]
-        return frames, row.status in ACTIVE
+        return frames, row.status in ACTIVE or len(batches) == EVENT_BATCHES
 
     async def sweep(self) -> None:
         """Forget what is too old, and end background responses whose process is gone. To be called now and then."""

@@ -47,6 +47,7 @@ class ChatSocket:
         self._serve = serve
         self._new_exchange = new_exchange
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._running_bytes = 0  # of their bodies
         self._sending = asyncio.Lock()
         self._over = False
 
@@ -55,9 +56,9 @@ class ChatSocket:
         await in_task()
         try:
             await self._send("session.ready", None, sessionId=self._exchange.request_id, **descriptor)
-            while (text := await self._socket.receive()) is not None:
+            while (message := await self._socket.receive()) is not None:
                 try:
-                    await self._take(text)
+                    await self._take(message)
                 except ProtocolError as error:
                     code, message, identity = error.args
                     await self._send("protocol.error", None, code=code, id=identity, message=message)
@@ -70,8 +71,8 @@ class ChatSocket:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, text: str) -> None:
-        frame = _frame(text)
+    async def _take(self, data: bytes) -> None:
+        frame = _frame(data)
         kind, identity = _member(frame, "type"), _member(frame, "id")
         named = isinstance(identity, str) and 0 < len(identity) <= MAX_ID
         if kind == "ping":
@@ -103,9 +104,14 @@ class ChatSocket:
         if len(self._running) >= MAX_RUNNING:
             message = f"{MAX_RUNNING} requests are running on this socket; wait for one to end"
             raise ProtocolError("too_many_requests", message, identity)
+        if self._running and self._running_bytes + len(body) > self._socket.limits.max_message_bytes:
+            message = f"requests of one socket have {self._socket.limits.max_message_bytes} bytes at a time"
+            raise ProtocolError("too_many_requests", f"{message}; wait for one to end", identity)
         quiet = self._new_exchange(self._exchange, body, endpoint.encode())
+        self._running_bytes += len(body)
         self._socket.busy = True
-        self._running[identity] = asyncio.ensure_future(self._answer(identity, quiet))
+        task = self._running[identity] = asyncio.ensure_future(self._answer(identity, quiet))
+        task.add_done_callback(lambda _: self._ended(identity, len(body)))
 
     async def _answer(self, identity: str, quiet: QuietExchange) -> None:
         try:
@@ -119,9 +125,11 @@ class ChatSocket:
         except Exception:
             log.exception("request failed", request_id=quiet.request_id)
             await self._close_request("response.error", identity, "request_failed", "the request failed")
-        finally:
-            self._running.pop(identity, None)
-            self._socket.busy = bool(self._running)
+
+    def _ended(self, identity: str, size: int) -> None:
+        self._running.pop(identity, None)
+        self._running_bytes -= size
+        self._socket.busy = bool(self._running)
 
     async def _pass_on(self, identity: str, quiet: QuietExchange) -> None:
         begun = False
@@ -169,9 +177,9 @@ def _told(status: int) -> dict[str, Any]:
     return {"status": status, "ok": status < HTTPStatus.BAD_REQUEST}
 
 
-def _frame(text: str) -> Fields:
+def _frame(message: bytes) -> Fields:
     try:
-        return _fields.decode(text)
+        return _fields.decode(message)
     except msgspec.ValidationError:
         raise ProtocolError("invalid_envelope", "a message must be a JSON object", None) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError):

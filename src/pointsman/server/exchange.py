@@ -143,16 +143,21 @@ class Exchange:
         return self._waiting is not None
 
     def reassure(self) -> None:
-        """A while has passed: send the comment if nothing else was sent in it. Writes are whole events: it fits."""
+        """A while has passed: send the comment if nothing else was sent in it."""
         if self._waiting is None:
             return
         if self.bytes_out == self._seen:
-            content_type, comment, head = self._waiting
+            content_type, _, head = self._waiting
             if self.state == WAITING:
                 self._open(200, content_type, (head() if head is not None else b"") + b"cache-control: no-cache\r\n")
-            self.write(comment)
+            self.comment()
         self._seen = self.bytes_out
         self._connection.watch()
+
+    def comment(self) -> None:
+        """Send the comment of a stream that has begun, if its API has one. Writes are whole events: it fits."""
+        if self._waiting is not None:
+            self.write(self._waiting[1])
 
     def switch(self, extra: bytes) -> None:
         """Leave HTTP: 101 with these header lines. What follows is not an exchange's business."""

@@ -21,11 +21,14 @@ def probe(
     """Find out whether the client has only closed its sending side, or is gone: a FIN looks the same.
 
     A harmless piece is sent: an interim answer, or in a stream a zero, with which the size of any chunk may begin
-    (RFC 9112 7.1). Who is gone answers it with RST, which nobody reads any more after the end of input, so the
-    socket's state is looked at while a request is ``in_flight``, and the connection of who is gone is aborted.
+    (RFC 9112 7.1); in a stream of HTTP/1.0, which has no chunks, the comment of its API. Who is gone answers it with
+    RST, which nobody reads any more after the end of input, so the socket's state is looked at while a request is
+    ``in_flight``, and the connection of who is gone is aborted.
     """
     if exchange.http11:
         transport.write(b"0" if exchange.state == STREAMING else CONTINUE)
+    elif exchange.state == STREAMING:
+        exchange.comment()
 
     def look(delay: float) -> None:
         if not in_flight():

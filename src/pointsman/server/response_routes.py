@@ -30,7 +30,7 @@ from pointsman.runner import in_task
 from pointsman.server.arrivals import stay_known
 from pointsman.server.exchange import Exchange, refuse
 from pointsman.server.inference import BASES, Speaking, client_call, dialect_module, query_of
-from pointsman.server.inner_exchange import HeldExchange, QuietExchange, ended_response
+from pointsman.server.inner_exchange import MAX_WAITING_BYTES, HeldExchange, QuietExchange, ended_response
 from pointsman.server.routes import Handler, Router
 from pointsman.server.views import is_openrouter, name_generation
 from pointsman.storage.database import StorageError
@@ -266,8 +266,13 @@ class ResponseRoutes:
             task.cancel()
 
     async def _stream_kept(self, exchange: Exchange, owner: Owner, identity: str, after: int) -> None:
-        """The events of a background response behind number ``after``, and those that still come."""
+        """The events of a background response behind number ``after``, and those that still come, as fast as they are
+        read.
+        """
         frames, more = await self._stored.events(owner, identity, after)
+        reads = asyncio.Event()
+        reads.set()
+        exchange.throttle = lambda wait: reads.clear() if wait else reads.set()
         exchange.start(200, EVENT_STREAM, b"cache-control: no-cache\r\n")
         while True:
             for frame in frames:
@@ -275,8 +280,11 @@ class ResponseRoutes:
             after += len(frames)
             if not more:
                 break
-            await asyncio.sleep(POLL_SECONDS)
+            await reads.wait()
+            if not frames:
+                await asyncio.sleep(POLL_SECONDS)
             frames, more = await self._stored.events(owner, identity, after)
+        exchange.throttle = None
         exchange.finish()
 
     def _named(self, exchange: Exchange) -> tuple[str, str]:
@@ -332,7 +340,9 @@ class BackgroundRun:
         self._owner = owner
         self._response = response
         self._splitter = SseSplitter()
-        self._frames: list[bytes] = []
+        self._frames: list[bytes] = []  # that are not kept yet
+        self._size = 0
+        self._noting = asyncio.Lock()  # they are kept in their order
         self._number = 0
         self._whole: dict[str, Any] | None = None
         self._over = asyncio.Event()
@@ -343,7 +353,9 @@ class BackgroundRun:
         this = asyncio.current_task()
         beat = asyncio.ensure_future(self._beat())
 
-        def stop(_: object) -> None:
+        def stop(beat: asyncio.Task[bool]) -> None:
+            if not beat.cancelled() and (error := beat.exception()) is not None:
+                log.warning("a background response could not be kept", reason=str(error))
             if this is not None and not self._over.is_set():
                 this.cancel()
 
@@ -351,6 +363,8 @@ class BackgroundRun:
         try:
             async for data in parts:
                 self._take(data)
+                if self._size > MAX_WAITING_BYTES and not await self._note():
+                    break
         except GatewayError as error:
             fail_response(self._response, error)
         finally:
@@ -362,7 +376,9 @@ class BackgroundRun:
     def _take(self, data: bytes) -> None:
         for event in self._splitter.feed(data):
             told = self._with_our_id(event.data)
-            self._frames.append(encode_event(told, event.name))
+            frame = encode_event(told, event.name)
+            self._frames.append(frame)
+            self._size += len(frame)
             self._whole = ended_response(told) or self._whole
 
     def _with_our_id(self, data: bytes) -> bytes:
@@ -385,9 +401,10 @@ class BackgroundRun:
         return False
 
     async def _note(self) -> bool:
-        frames, self._frames = self._frames, []
-        first, self._number = self._number, self._number + len(frames)
-        return await self._stored.progress(self._owner, self._response["id"], frames, first)
+        async with self._noting:
+            frames, self._frames, self._size = self._frames, [], 0
+            first, self._number = self._number, self._number + len(frames)
+            return await self._stored.progress(self._owner, self._response["id"], frames, first)
 
     async def _finish(self) -> None:
         whole = self._whole

@@ -69,11 +69,11 @@ class ResponseSocket:
 
     async def run(self) -> None:
         """Serve requests one after the other until the client closes."""
-        while (text := await self._socket.receive()) is not None:
+        while (message := await self._socket.receive()) is not None:
             self._socket.busy = True
             stream_id: Any = None
             try:
-                event = _event(text)
+                event = _event(message)
                 stream_id = event.pop("stream_id", None)
                 await self._serve(event, stream_id)
             except GatewayError as error:
@@ -155,9 +155,9 @@ class ResponseSocket:
         await self._socket.send(data.decode("utf-8", "replace"))
 
 
-def _event(text: str) -> dict[str, Any]:
+def _event(message: bytes) -> dict[str, Any]:
     try:
-        event = _decode(text)
+        event = _decode(message)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         event = None
     if not isinstance(event, dict):

@@ -51,13 +51,14 @@ class WebSocket:
     def __init__(self, connection: "EdgeConnection", exchange: "Exchange", limits: WebSocketLimits) -> None:
         self._connection = connection
         self._exchange = exchange
-        self._limits = limits
+        self.limits = limits
         self._frames = Connection(ConnectionType.SERVER)
         self._early = bytearray()
         self._accepted = self.closed = self._busy = self._leaving = False
-        self._pieces: list[str] = []
-        self._size = 0
-        self._messages: deque[str] = deque()
+        self._parts = bytearray()  # of the message that is coming; pieces of one byte must not cost more than it
+        self._messages: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._held = False
         self._arrival: Waiting | None = None
         self._drain: Waiting | None = None
         self._pinged = False
@@ -75,16 +76,17 @@ class WebSocket:
         if early:
             self.received(early)
 
-    async def receive(self) -> str | None:
-        """The next text message; None when the socket is closed."""
+    async def receive(self) -> bytes | None:
+        """The next text message, in UTF-8; None when the socket is closed."""
         while not self._messages:
             if self.closed:
                 return None
             self._arrival = Waiting()
             await self._arrival
-        if len(self._messages) == MAX_WAITING:
-            self._connection.hold(False)
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        self._waiting_bytes -= len(message)
+        self._hold()
+        return message
 
     async def send(self, text: str) -> None:
         """Send a text message; waits while the client reads too slowly. Raises SocketClosedError."""
@@ -133,6 +135,7 @@ class WebSocket:
         for event in self._frames.events():
             if not self._take(event):
                 return
+        self._hold()
         self._rearm()
 
     def expired(self) -> None:
@@ -140,12 +143,12 @@ class WebSocket:
         now = self._connection.edge.ticker.now
         if self._pinged:
             self._end(abort=True)
-        elif now - self._spoke_at > self._limits.idle_seconds:
+        elif now - self._spoke_at > self.limits.idle_seconds:
             self.close(GOING_AWAY, "idle")
         else:
             self._pinged = True
             self._write(Ping())
-            self._connection.deadline = now + self._limits.ping_seconds
+            self._connection.deadline = now + self.limits.ping_seconds
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -173,20 +176,27 @@ class WebSocket:
         return not self.closed
 
     def _take_text(self, event: TextMessage) -> None:
-        self._size += len(event.data.encode("utf-8", "surrogatepass"))
-        if self._size > self._limits.max_message_bytes:
-            self.close(TOO_BIG, f"messages have at most {self._limits.max_message_bytes} bytes")
+        self._parts += event.data.encode()
+        if len(self._parts) > self.limits.max_message_bytes:
+            self.close(TOO_BIG, f"messages have at most {self.limits.max_message_bytes} bytes")
             return
-        self._pieces.append(event.data)
         if not event.message_finished:
             return
         self._spoke_at = self._connection.edge.ticker.now
-        self._messages.append("".join(self._pieces))
-        self._pieces, self._size = [], 0
-        if len(self._messages) >= MAX_WAITING:
-            self._connection.hold(True)
+        self._messages.append(bytes(self._parts))
+        self._waiting_bytes += len(self._parts)
+        self._parts = bytearray()
         if self._arrival is not None:
             self._arrival.finish()
+
+    def _hold(self) -> None:
+        """Read on only while there is room: behind a message that waits, for as many bytes as one may have."""
+        size = self._waiting_bytes + len(self._parts)
+        full = len(self._messages) >= MAX_WAITING or (bool(self._messages) and size >= self.limits.max_message_bytes)
+        if full != self._held and not self.closed:
+            self._held = full
+            self._connection.hold(full)
+            self._rearm()
 
     def _throttle(self, wait: bool) -> None:
         """The client reads too slowly, or has caught up."""
@@ -199,9 +209,11 @@ class WebSocket:
             self._rearm()
 
     def _rearm(self) -> None:
+        """Ping later; never while nothing is read, for the answer to a ping would not be seen."""
         if self._drain is None and not self.closed:
             self._pinged = False
-            self._connection.deadline = self._connection.edge.ticker.now + self._limits.ping_seconds
+            wait = self.limits.ping_seconds
+            self._connection.deadline = NEVER if self._held else self._connection.edge.ticker.now + wait
 
     def _write(self, event: Event) -> None:
         try:

@@ -68,7 +68,7 @@ class ConnectionRepository:
 
     async def add(self, row: ConnectionRow) -> int:
         """Store a new connection; gives the new configuration revision. Raises AlreadyExistsError for a known id."""
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_TABLE), _values(row))
             return await configuration.bump(connection)
 
@@ -82,7 +82,7 @@ class ConnectionRepository:
         change = update(_TABLE).where(_TABLE.c.id == row.id).values(values)
         if known_at is not None:
             change = change.where(_TABLE.c.updated_at == known_at)
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             changed = await connection.execute(change)
             return await configuration.bump(connection) if changed.rowcount else None
 

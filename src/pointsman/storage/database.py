@@ -45,6 +45,10 @@ class StorageError(Exception):
         self.refused = refused
 
 
+class OutdatedKeyError(StorageError):
+    """What was to be stored is sealed with a master key that was replaced meanwhile; nothing was stored."""
+
+
 class AlreadyExistsError(Exception):
     """A row with this id, name or digest is there already."""
 
@@ -61,6 +65,8 @@ class Database:
         self._engine = engine
         self._patient = patient  # for migrations, which may take minutes
         self._immediate = engine.execution_options(immediate=True)
+        # Asked at the end of every transaction that stores something sealed; raises OutdatedKeyError.
+        self.seal_check: Callable[[AsyncConnection], Awaitable[None]] | None = None
         # Writers of this process queue here, in order; SQLite's own waiting polls and is not fair.
         self._turn = asyncio.Lock() if kind == "sqlite" else None
 
@@ -159,16 +165,17 @@ class Database:
             self._translate(error)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, sealing: bool = False) -> AsyncIterator[AsyncConnection]:
         """One transaction that changes something: committed at the end, rolled back on any error.
 
+        ``sealing``: it stores values that are sealed with the master key, which must not be one of the past.
         Never open a second one inside. Raises AlreadyExistsError for a duplicate, StorageError for everything else.
         """
         if self._turn is None:
-            async with self._write() as connection:
+            async with self._write(sealing) as connection:
                 yield connection
         else:
-            async with self._turn, self._write() as connection:
+            async with self._turn, self._write(sealing) as connection:
                 yield connection
 
     async def in_order(self, connection: AsyncConnection) -> None:
@@ -181,10 +188,12 @@ class Database:
             await connection.exec_driver_sql(_ORDER)
 
     @asynccontextmanager
-    async def _write(self) -> AsyncIterator[AsyncConnection]:
+    async def _write(self, sealing: bool) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._immediate.begin() as connection:
                 yield connection
+                if sealing and self.seal_check is not None:
+                    await self.seal_check(connection)
         except (SQLAlchemyError, TimeoutError) as error:
             self._translate(error)
 

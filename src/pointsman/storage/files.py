@@ -45,7 +45,7 @@ class FileRepository:
         """
         same = and_(_TABLE.c.wire == row.wire, _TABLE.c.id == row.id)
         held = or_(_TABLE.c.connection_id == row.connection_id, _TABLE.c.workspace_id == row.workspace_id)
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(delete(_TABLE).where(same, held))
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
 
@@ -95,7 +95,7 @@ class FileRepository:
         query = update(_TABLE).where(
             _TABLE.c.workspace_id == row.workspace_id, _TABLE.c.wire == row.wire, _TABLE.c.id == row.id
         )
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(query.values(**values))
 
     async def delete(self, workspace_id: str, wire: str, file_id: str) -> None:

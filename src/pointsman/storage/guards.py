@@ -49,7 +49,7 @@ class GuardRepository:
 
     async def add(self, row: GuardRow, most: int | None = None) -> int:
         """Store a new guard. Raises AlreadyExistsError for a name that is taken, TooManyError beside ``most``."""
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_TABLE), _values(row))
             revision = await configuration.bump(connection)
             await configuration.keep_within(connection, select(func.count()).select_from(_TABLE), most)
@@ -58,7 +58,7 @@ class GuardRepository:
     async def replace(self, row: GuardRow, known_at: int) -> int | None:
         """Change a guard. None: there is none of its name that was changed last at ``known_at``."""
         same = (_TABLE.c.name == row.name, _TABLE.c.updated_at == known_at)
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             changed = await connection.execute(update(_TABLE).where(*same).values(_values(row)))
             return await configuration.bump(connection) if changed.rowcount else None
 

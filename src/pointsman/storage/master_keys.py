@@ -113,6 +113,12 @@ class MasterKeyRepository:
                 await self._set(connection, new, {"forward": None, "backward": None})
                 await connection.execute(delete(kept_keys).where(kept_keys.c.holder == old))
 
+    async def hold(self, connection: AsyncConnection, key_id: str) -> KeyState | None:
+        """The state of a generation, which stays as it is until this transaction ends; None: there is none."""
+        query = select(master_keys.c.state).where(master_keys.c.id == key_id).with_for_update(read=True)
+        state: KeyState | None = (await connection.execute(query)).scalar_one_or_none()
+        return state
+
     async def _in_use(self, connection: AsyncConnection) -> dict[str, str]:
         """The states of all generations that are not retired, by id."""
         query = select(master_keys.c.id, master_keys.c.state).where(master_keys.c.state != "retired")

@@ -41,7 +41,7 @@ class StateRepository:
         # In one order everywhere: two transactions that lock the same rows of PostgreSQL don't wait for each other.
         ordered = sorted(rows, key=lambda row: (row.workspace_id, row.key))
         values = [{**msgspec.structs.asdict(row), "size": len(row.sealed)} for row in ordered]
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(self._upsert, values)
             for workspace_id in dict.fromkeys(row.workspace_id for row in ordered):
                 await self._limit(connection, workspace_id, most)

@@ -48,7 +48,7 @@ class ResponseRepository:
 
         Raises AlreadyExistsError for a known id.
         """
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
             mine = _TABLE.c.workspace_id == row.workspace_id
             count = (await connection.execute(select(func.count()).select_from(_TABLE).where(mine))).scalar_one()
@@ -97,7 +97,7 @@ class ResponseRepository:
         query = update(_TABLE).where(
             _TABLE.c.workspace_id == workspace_id, _TABLE.c.id == response_id, _TABLE.c.status.in_(ACTIVE)
         )
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             return bool((await connection.execute(query.values(**values))).rowcount)
 
     async def delete(self, workspace_id: str, response_id: str) -> bool:
@@ -109,16 +109,17 @@ class ResponseRepository:
     async def add_events(self, workspace_id: str, response_id: str, batch: EventBatch) -> None:
         """Keep a batch of a response's events. Raises AlreadyExistsError when its first number is taken."""
         values = {"workspace_id": workspace_id, "response_id": response_id, **msgspec.structs.asdict(batch)}
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(insert(_EVENTS), values)
 
-    async def events(self, workspace_id: str, response_id: str, after: int) -> Sequence[EventBatch]:
-        """The batches that hold events with numbers greater than ``after``, in order."""
+    async def events(self, workspace_id: str, response_id: str, after: int, most: int) -> Sequence[EventBatch]:
+        """The first ``most`` batches that hold events with numbers greater than ``after``, in order."""
         query = (
             select(_EVENTS.c.first_number, _EVENTS.c.count, _EVENTS.c.sealed)
             .where(_EVENTS.c.workspace_id == workspace_id, _EVENTS.c.response_id == response_id)
             .where(_EVENTS.c.first_number + _EVENTS.c.count > after + 1)
             .order_by(_EVENTS.c.first_number)
+            .limit(most)
         )
         async with self._database.read() as connection:
             return [EventBatch(**row._mapping) for row in await connection.execute(query)]

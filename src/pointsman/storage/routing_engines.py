@@ -35,7 +35,7 @@ class EngineRepository:
 
     async def put(self, row: EngineRow) -> int:
         """Store it in the place of the one before; gives the new configuration revision."""
-        async with self._database.write() as connection:
+        async with self._database.write(sealing=True) as connection:
             await connection.execute(delete(_TABLE).where(_TABLE.c.name == row.name))
             await connection.execute(insert(_TABLE), msgspec.structs.asdict(row))
             return await configuration.bump(connection)

@@ -14,6 +14,7 @@ from pointsman.storage.keys import mark_changed
 from pointsman.storage.tables import keys
 
 UserRole = Literal["admin", "user"]
+EVER: Final = 2**63 - 1  # an instant that no token was issued at
 _USERS: Final = tables.users
 _LOGINS: Final = tables.user_logins
 
@@ -58,6 +59,15 @@ _AT_ONCE: Final = 500  # names in one query
 _WHO: Final = select(_LOGINS.c.issuer, _LOGINS.c.subject, _LOGINS.c.user_id, _USERS.c.account_id, _USERS.c.role).join(
     _USERS, _USERS.c.id == _LOGINS.c.user_id
 )
+
+
+_VOID: Final = select(_USERS.c.id, _USERS.c.disabled, _USERS.c.tokens_from).where(
+    or_(_USERS.c.disabled, _USERS.c.tokens_from.is_not(None))
+)
+
+
+def _void_before(row: Any) -> int:
+    return EVER if row.disabled else int(row.tokens_from)
 
 
 class UserRepository:
@@ -128,12 +138,23 @@ class UserRepository:
                     found[row.issuer, row.subject] = LoginRow(**row._mapping)
         return found
 
-    async def load_void(self) -> dict[str, int | None]:
-        """By id, the people some of whose tokens are void: those issued before an instant (us), or (None) all."""
-        query = select(_USERS.c.id, _USERS.c.disabled, _USERS.c.tokens_from)
-        query = query.where(or_(_USERS.c.disabled, _USERS.c.tokens_from.is_not(None)))
+    async def load_void(self, most: int) -> dict[str, int] | None:
+        """By id, the people some of whose tokens are void: those issued before an instant (us), or EVER. None: there are
+        more than ``most``.
+        """
         async with self._database.read() as connection:
-            return {row.id: None if row.disabled else row.tokens_from for row in await connection.execute(query)}
+            rows = (await connection.execute(_VOID.limit(most + 1))).all()
+        return {row.id: _void_before(row) for row in rows} if len(rows) <= most else None
+
+    async def void_among(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """As `load_void`, of these people."""
+        found = {}
+        async with self._database.read() as connection:
+            for start in range(0, len(user_ids), _AT_ONCE):
+                some = _USERS.c.id.in_(user_ids[start : start + _AT_ONCE])
+                for row in await connection.execute(_VOID.where(some)):
+                    found[row.id] = _void_before(row)
+        return found
 
     async def list_page(self, limit: int, offset: int = 0) -> tuple[UserRow, ...]:
         """Up to ``limit`` people, oldest first."""

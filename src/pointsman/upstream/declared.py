@@ -13,7 +13,7 @@ from pointsman.providers.hosts import address_of, effective_host, find_host
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.connections import ConnectionRow
 from pointsman.upstream.egress import is_public
-from pointsman.upstream.origins import Proxy, TlsFiles
+from pointsman.upstream.origins import Proxy, TlsFiles, port_of
 from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.request_headers import check_headers
 from pointsman.upstream.tls import make_context
@@ -202,8 +202,7 @@ def check_kept_secrets(old: NewConnection, new: NewConnection) -> None:
 def origin_of(base_url: str | None) -> tuple[str, str, int]:
     """Scheme, host and port of an address that was checked."""
     parts = urlsplit(base_url or "")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, (parts.hostname or "").removesuffix("."), port
+    return parts.scheme, (parts.hostname or "").removesuffix("."), port_of(parts)
 
 
 def _is_plain(text: str) -> bool:

@@ -19,7 +19,7 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.providers.departures import NO_DEPARTURES, Departures
-from pointsman.upstream.origins import Origin, Proxy, TlsFiles
+from pointsman.upstream.origins import Origin, Proxy, TlsFiles, port_of, standard_port
 from pointsman.upstream.request_headers import insert_lines
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return Origin(
             scheme=parts.scheme,
             host=parts.hostname or "",
-            port=parts.port or (443 if parts.scheme == "https" else 80),
+            port=port_of(parts),
             allow_private=self.allow_private,
             limit=self.max_concurrent,
             owner=connection_id if self.max_concurrent is not None else None,
@@ -295,8 +295,7 @@ class RemoteEndpoint:
 def host_header(scheme: str, host: str, port: int) -> bytes:
     """The Host header's value: IDNA-encoded, IPv6 in brackets, the port when it isn't the scheme's own."""
     name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
-    standard = 443 if scheme == "https" else 80
-    return (name if port == standard else f"{name}:{port}").encode("ascii")
+    return (name if port == standard_port(scheme) else f"{name}:{port}").encode("ascii")
 
 
 def header_lines(host: bytes, credentials: tuple[tuple[str, str], ...]) -> bytes:

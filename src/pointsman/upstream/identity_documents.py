@@ -16,7 +16,7 @@ from pointsman.identity_settings import IssuerSettings
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.origins import Origin, port_of
 
 ASK_SECONDS: Final = 10.0
 MAX_BYTES: Final = 1024 * 1024
@@ -38,13 +38,8 @@ async def fetch_document(
 
     Redirects are not followed: an address is the operator's, or the provider's own document's.
     """
-    parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if parts.scheme not in ("http", "https") or not parts.hostname or _PATH.fullmatch(path) is None:
-        raise DocumentError("its address is none")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    origin = Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private)
-    lines = header_lines(host_header(parts.scheme, parts.hostname, port), (("accept", "application/json"),))
+    origin, path = _place(url, allow_private)
+    lines = header_lines(_host(origin), (("accept", "application/json"),))
     body = urlencode(form).encode() if form is not None else b""
     kind = b"content-type: application/x-www-form-urlencoded\r\n" if form is not None else b""
     verb = b"GET" if form is None else b"POST"
@@ -61,6 +56,26 @@ async def fetch_document(
         return msgspec.json.decode(answer.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise DocumentError("the answer is no JSON object") from None
+
+
+def _place(url: str, allow_private: bool) -> tuple[Origin, str]:
+    """Where a document is, and its path there."""
+    try:
+        parts = urlsplit(url)
+        port = port_of(parts)
+    except ValueError:
+        raise DocumentError("its address is none") from None
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or _PATH.fullmatch(path) is None:
+        raise DocumentError("its address is none")
+    return Origin(scheme=parts.scheme, host=parts.hostname, port=port, allow_private=allow_private), path
+
+
+def _host(origin: Origin) -> bytes:
+    try:
+        return host_header(origin.scheme, origin.host, origin.port)
+    except UnicodeError:
+        raise DocumentError("its address names no sound host") from None
 
 
 class IssuerKeys:

@@ -9,7 +9,7 @@ from pointsman.keyring import Secret
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin
+from pointsman.upstream.origins import Origin, port_of
 
 JSON: Final = ("content-type", "application/json")
 
@@ -32,7 +32,7 @@ class JsonPost:
         self.name = name
         self._client = client
         parts = urlsplit(url.reveal())
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = parts.hostname or "", port_of(parts)
         self._origin = Origin(scheme=parts.scheme, host=host, port=port, allow_private=allow_private)
         bearer = (("authorization", f"Bearer {token.reveal()}"),) if token is not None else ()
         self._lines = header_lines(host_header(parts.scheme, host, port), (*bearer, JSON))

@@ -1,6 +1,7 @@
 """Where a connection goes and by which way: the key of a pool."""
 
 from typing import Final, Literal
+from urllib.parse import SplitResult
 
 import msgspec
 
@@ -47,3 +48,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     owner: str | None = None
     proxy: Proxy | None = None
     tls: TlsFiles | None = None
+
+
+def standard_port(scheme: str) -> int:
+    """The port of a scheme: 443 of https, 80 of http (RFC 9110 4.2)."""
+    return 443 if scheme == "https" else 80
+
+
+def port_of(address: SplitResult) -> int:
+    """The port of an address; its scheme's when it names none. Raises ValueError for one that is none."""
+    return address.port or standard_port(address.scheme)

@@ -16,7 +16,7 @@ from pointsman.providers.hosts import Host
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.endpoints import header_lines, host_header
-from pointsman.upstream.origins import Origin, Proxy, TlsFiles
+from pointsman.upstream.origins import Origin, Proxy, TlsFiles, port_of
 
 API_KEY: Final = "api-key"  # the header that Azure takes a key in
 PROBE_SECONDS: Final = 20.0  # how long a test may take in all
@@ -73,7 +73,7 @@ def probe(base_url: str, secret: Secret | None, host: Host, *, allow_private: bo
     """Where and how to ask the upstream at ``base_url`` for its model list."""
     parts = urlsplit(base_url)
     name = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = port_of(parts)
     origin = Origin(
         scheme=parts.scheme, host=name, port=port, allow_private=allow_private, proxy=ways.proxy, tls=ways.tls
     )
