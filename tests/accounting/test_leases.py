@@ -232,6 +232,39 @@ def test_a_wait_told_by_the_store_is_exact(place: Place) -> None:
     run(work())
 
 
+class FarStore(BookStore):
+    """A book to which a question takes 0.2 s, as the answer does on its way back."""
+
+    def __init__(self, book: LeaseBook, clock: DrivenClock) -> None:
+        super().__init__(book)
+        self._clock = clock
+
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """What the book says on the question's arrival."""
+        self._clock.advance(0.2)
+        answer = await super().grant(name, question)
+        self._clock.advance(0.2)
+        return answer
+
+
+def test_what_a_far_store_tells_of_times_is_never_too_early() -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        book = LeaseBook(clock.now_us)
+        far = Node(lambda clock: FarStore(book, clock), clock, "one")
+        near = Node(lambda clock: BookStore(book), clock, "one")
+        assert await near.take(5, 5) is not None
+        clock.advance(7.5)
+        assert await far.take(1, 5) is None
+        wait, reset = far.counter.wait(1, 5, clock.us), far.counter.remaining(5, clock.us)[1]
+        assert wait
+        assert wait <= reset <= 61_000_000 - 7_500_000
+        clock.us += wait
+        assert await near.take(5, 5) is not None
+
+    run(work())
+
+
 def test_what_a_process_leaves_over_is_given_back_at_its_end(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()
