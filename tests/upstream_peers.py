@@ -53,6 +53,7 @@ class Seen:
         self.data = b""
         self.requests = 0
         self.ended = False
+        self.writer = writer
         secured = writer.get_extra_info("ssl_object")
         self.resumed = bool(secured.session_reused) if secured is not None else False
         self.protocol = secured.selected_alpn_protocol() if secured is not None else None
@@ -90,6 +91,19 @@ class Peer:
                         writer.close()
         seen.ended = True
         writer.close()
+
+    def speak(self) -> None:
+        """Answer from now on, at first what was asked while this peer said nothing."""
+        self.answer = ANSWER
+        for seen in self.seen:
+            for _ in range(seen.data.count(b"\r\n\r\n") - seen.requests):
+                seen.requests += 1
+                seen.writer.write(self.answer)
+
+    def hang_up(self) -> None:
+        """Close every connection."""
+        for seen in self.seen:
+            seen.writer.close()
 
     @property
     def all_ended(self) -> bool:
