@@ -157,6 +157,9 @@ ACCEPTED = {
     "empty lines before": (b"\r\n\r\n" + OK + b"content-length: 2\r\n\r\nhi", 200, b"hi", True),
     "identity": (OK + b"content-encoding: identity\r\ncontent-length: 2\r\n\r\nhi", 200, b"hi", True),
     "obsolete text": (OK + b"x-name: caf\xe9\r\ncontent-length: 2\r\n\r\nhi", 200, b"hi", True),
+    "as many fields as the limit": (
+        OK + b"".join(b"a%d: 1\r\n" % n for n in range(7)) + b"content-length: 2\r\n\r\nhi", 200, b"hi", True,
+    ),
     # What comes after a whole answer was not asked for: the answer counts, the connection is not used again.
     "204 with a body": (b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nhi", 204, b"", False),
     "rubbish after": (OK + b"content-length: 2\r\n\r\nhiRUBBISH", 200, b"hi", False),
@@ -227,6 +230,17 @@ def test_a_buffered_answer_larger_than_the_limit_is_refused_before_it_is_whole()
     assert not keeps
     sink, _ = ask(OK + b"content-length: 64\r\n\r\n" + b"a" * 64)
     assert sink.outcome == "end"
+
+
+@BOTH
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["fin", "rst"])
+def test_an_answer_without_a_length_is_whole_at_a_proper_end_alone(error: Exception | None, stream: bool) -> None:
+    connection, sink = UpstreamConnection(Home()), Recorder(stream)
+    connection.connection_made(Wire())
+    connection.send(b"", sink, 1e9)
+    connection.data_received(ACCEPTED["until close"][0])
+    connection.connection_lost(error)
+    assert sink.outcome == ("the upstream closed the connection in mid-answer" if error else "end")
 
 
 @BOTH

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.http1 import UpstreamConnection
-from upstream_peers import FAR, Names, Peer, get, listening, run, until, upstream_client
+from upstream_peers import (
+    FAR,
+    Names,
+    Peer,
+    connecting,
+    deaf_address,
+    get,
+    listening,
+    run,
+    until,
+    upstream_client,
+)
 
 LIMIT = "too many requests wait for this upstream"
 
@@ -213,16 +224,19 @@ def test_a_client_that_closes_leaves_no_connection_and_no_repeat_behind() -> Non
     async def main() -> None:
         names = Names({"a.example": ["127.0.0.1"]})
         async with listening(Peer()) as idle, listening(Peer(patience=1)) as stale:
-            async with upstream_client(names, **FAR) as client:
-                origin = stale.origin(host="a.example", limit=1)
-                assert [await get(client, idle.origin()), await get(client, origin)] == ["hi", "hi"]
-                client._dialer._resolver.forget("a.example", stale.port)
-                names.free.clear()
-                call = asyncio.create_task(get(client, origin))
-                await until(lambda: names.lookups == 2, "look-up for the repeat")
-            await until(lambda: idle.all_ended and client.open_connections == 0, "end")
-            call.cancel()
-            await asyncio.wait([call])
+            with deaf_address("127.0.0.2", stale.port):
+                async with upstream_client(names, **FAR) as client:
+                    origin = stale.origin(host="a.example", limit=1)
+                    assert [await get(client, idle.origin()), await get(client, origin)] == ["hi", "hi"]
+                    names.table["a.example"] = ["127.0.0.2"]
+                    client._dialer._resolver.forget("a.example", stale.port)
+                    before = connecting("127.0.0.2", stale.port)
+                    call = asyncio.create_task(get(client, origin))
+                    await until(lambda: connecting("127.0.0.2", stale.port) > before, "repeat that connects")
+                await until(lambda: idle.all_ended and client.open_connections == 0, "end")
+                assert connecting("127.0.0.2", stale.port) == before
+                call.cancel()
+                await asyncio.wait([call])
 
     run(main())
 
