@@ -28,6 +28,7 @@ class Recorder:
         self.done = False
         self.connection: UpstreamConnection | None = None
         self.stream = stream
+        self.heads = 0
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
@@ -37,9 +38,8 @@ class Recorder:
         yield
 
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
-        """Keep it."""
-        assert self.outcome == "open"
-        assert self.status == 0
+        """Keep it. What is raised here would look like a fault of the answer to the parser: heads are counted."""
+        self.heads += 1
         self.status, self.headers = status, headers
         return self.stream
 
@@ -121,6 +121,7 @@ def exchange(place: Home, pieces: list[bytes], *, stream: bool, close: bool = Tr
     if close:
         connection.connection_lost(None)
     assert sink.outcome != "open" or not close
+    assert sink.heads <= 1
     return sink, keeps
 
 
@@ -164,6 +165,10 @@ ACCEPTED = {
     "204 with a body": (b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nhi", 204, b"", False),
     "rubbish after": (OK + b"content-length: 2\r\n\r\nhiRUBBISH", 200, b"hi", False),
     "rubbish after close": (OK + b"connection: close\r\ncontent-length: 2\r\n\r\nhiRUBBISH", 200, b"hi", False),
+    "a second whole answer": (
+        OK + b"content-length: 2\r\n\r\nhi" + OK.replace(b"200", b"500") + b"content-length: 2\r\n\r\nho",
+        200, b"hi", False,
+    ),
     "a second answer": (OK + b"content-length: 2\r\n\r\nhi" + OK + b"x: y\r\n\r\n", 200, b"hi", False),
 }  # fmt: skip
 REFUSED = {
@@ -189,6 +194,7 @@ REFUSED = {
     "chunk longer than it says": CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
     "switching protocols": b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
     "status 000": b"HTTP/1.1 000 Nothing\r\ncontent-length: 0\r\n\r\n",
+    "status 000 before an answer": b"HTTP/1.1 000 Nothing\r\n\r\n" + OK + b"content-length: 2\r\n\r\nhi",
     "HTTP/0.9": b"<html>hello</html>",
     "not HTTP": b"SSH-2.0-OpenSSH_9\r\n",
     "length never reached": OK + b"content-length: 5\r\n\r\nhi",
@@ -250,6 +256,8 @@ def test_a_head_may_be_as_long_as_the_limit_whatever_follows_it(stream: bool) ->
         head = fixed.replace(b"x: ", b"x: " + b"a" * (size - len(fixed)))
         sink, _ = ask(head + b"b" * 40, stream=stream)
         assert (sink.outcome == "end") == (size == 200)
+        alone, _ = exchange(Home(), [head, b"b" * 40], stream=stream)
+        assert alone.outcome == sink.outcome
         if size == 201:
             assert sink.outcome == "the upstream's answer has too large a head"
 
