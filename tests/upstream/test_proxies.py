@@ -95,6 +95,8 @@ def test_socks5_sends_a_name_or_an_address_and_the_user() -> None:
         (b"\x05\x01", "the proxy does not speak SOCKS5"),
         (b"\x05\xff", "the proxy wants another kind of credentials"),
         (b"\x05\x02\x01\x01", "the proxy does not accept our credentials"),
+        (b"\x05\x02\x05\x00" + GRANTED, "the proxy does not accept our credentials"),
+        (b"\x05\x00\x04" + GRANTED[1:], "the proxy does not speak SOCKS5"),
         (b"\x05\x00\x05\x05", "the proxy did not connect to the upstream: was refused"),
         (b"\x05\x00\x05\x63", "the proxy did not connect to the upstream: reply 99"),
         (b"\x05\x00\x05\x00\x00\x02\x00", "the proxy does not speak SOCKS5"),
