@@ -161,6 +161,15 @@ def test_a_wrong_proxy_is_refused_without_its_password(text: str, problem: str) 
     assert caught.value.__cause__ is None
 
 
+def test_user_and_password_are_as_long_as_socks5_can_say() -> None:
+    longest = parse_proxy(f"socks5h://{'u' * 255}:{'p' * 255}@h:1", "place")
+    sent, _ = talk(longest, "h", [b"\x05\x02"])
+    assert sent.endswith(b"\x01\xff" + b"u" * 255 + b"\xff" + b"p" * 255)
+    for pair in (f"{'u' * 256}:p", f"u:{'p' * 256}", f"{'%C3%BC' * 128}:p"):
+        with pytest.raises(ConfigError, match="may have 255 bytes"):
+            parse_proxy(f"socks5h://{pair}@h:1", "place")
+
+
 def test_a_proxy_is_parsed_and_never_shows_its_password() -> None:
     one = parse_proxy("socks5://us%40er:p%3Aw@[::1]", "place")
     assert (one.kind, one.host, one.port, one.username, one.password) == ("socks5", "::1", 1080, "us@er", "p:w")
