@@ -415,6 +415,18 @@ def test_a_local_name_for_socks5_is_judged_before_the_proxy_is_asked() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
+def test_a_forbidden_address_is_never_asked_of_a_proxy(kind: str) -> None:
+    async def main() -> None:
+        async with listening(ProxyPeer(kind)) as proxy, upstream_client() as client:
+            origin = proxy.origin(host="169.254.169.254", proxy=proxy_of(proxy, kind))
+            assert "metadata service" in await get(client, origin)
+            assert isinstance(proxy, ProxyPeer)
+            assert proxy.asked == []
+
+    run(main())
+
+
 def test_a_silent_proxy_is_told_apart_from_a_silent_upstream() -> None:
     async def main() -> None:
         for setting, kind in (("connect_timeout_seconds", "http"), ("total_timeout_seconds", "socks5h")):
