@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,8 +53,10 @@ class Seen:
         self.data = b""
         self.requests = 0
         self.ended = False
+        self.writer = writer
         secured = writer.get_extra_info("ssl_object")
         self.resumed = bool(secured.session_reused) if secured is not None else False
+        self.protocol = secured.selected_alpn_protocol() if secured is not None else None
         self.client = writer.get_extra_info("peercert") if secured is not None else None
 
 
@@ -90,6 +92,19 @@ class Peer:
         seen.ended = True
         writer.close()
 
+    def speak(self) -> None:
+        """Answer from now on, at first what was asked while this peer said nothing."""
+        self.answer = ANSWER
+        for seen in self.seen:
+            for _ in range(seen.data.count(b"\r\n\r\n") - seen.requests):
+                seen.requests += 1
+                seen.writer.write(self.answer)
+
+    def hang_up(self) -> None:
+        """Close every connection."""
+        for seen in self.seen:
+            seen.writer.close()
+
     @property
     def all_ended(self) -> bool:
         """True when every connection was closed by the other side."""
@@ -110,6 +125,28 @@ async def listening(peer: Peer, tls: ssl.SSLContext | None = None, host: str = "
         yield peer
     finally:
         server.close()
+
+
+class BluntPeer(Peer):
+    """Says ``words`` at the first bytes of a connection and hangs up, with ``reset`` by a reset."""
+
+    def __init__(self, words: bytes, *, reset: bool = False) -> None:
+        super().__init__()
+        self.words = words
+        self.reset = reset
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
+        seen = Seen(writer)
+        self.seen.append(seen)
+        with suppress(OSError):
+            seen.data += await reader.read(65536)
+            writer.write(self.words)
+            await writer.drain()
+            if self.reset:
+                writer.transport.abort()
+        seen.ended = True
+        writer.close()
 
 
 class ProxyPeer(Peer):
@@ -237,9 +274,22 @@ async def upstream_client(names: Names | None = None, **settings: Any) -> AsyncI
         ticker.stop()
 
 
-async def get(client: UpstreamClient, origin: Origin, caller: str = "") -> str:
+FAR = {
+    f"{name}_timeout_seconds": 1000.0
+    for name in ("connect", "tls_handshake", "headers", "first_byte", "idle", "total", "queue")
+}
+
+
+def limited_to(
+    setting: str, seconds: float = 0.3, names: Names | None = None, **settings: Any
+) -> AbstractAsyncContextManager[UpstreamClient]:
+    """A client all of whose limits are far away but this one."""
+    return upstream_client(names, **{**FAR, setting: seconds, **settings})
+
+
+async def get(client: UpstreamClient, origin: Origin, caller: str = "", answer: CollectedAnswer | None = None) -> str:
     """The answer's body, or the message of the GatewayError."""
-    answer = CollectedAnswer()
+    answer = answer or CollectedAnswer()
     try:
         await client.send(origin, REQUEST, answer, caller)
     except GatewayError as error:
@@ -275,6 +325,12 @@ class Authority:
         sealing = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealing))
         return str(certificate), str(key_file)
+
+    def issue_again(self, name: str, hosts: list[str]) -> str:
+        """A certificate for ``hosts`` and the key that `issue` made for ``name``."""
+        key = serialization.load_pem_private_key((self.folder / f"{name}.key").read_bytes(), None)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return self._sign(subject, key.public_key(), hosts).decode("ascii")
 
     def server_context(self, hosts: list[str], client_authority: Path | None = None) -> ssl.SSLContext:
         """A server's side; with ``client_authority`` it demands a client's certificate."""

@@ -233,6 +233,67 @@ def test_a_wait_told_by_the_store_is_exact(place: Place) -> None:
     run(work())
 
 
+def test_a_refusal_is_not_believed_any_more_when_something_was_given_back(place: Place) -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        node = Node(place, clock, uuid.uuid4().hex)
+        slot = await node.take(5, 5)
+        assert slot is not None
+        assert await node.take(1, 5) is None
+        assert node.counter.wait(1, 5, clock.us)
+        assert node.counter.wait(1, 6, clock.us) is None  # another limit, another question
+        node.counter.correct(slot, -2, clock.us)
+        assert await node.take(1, 5) is not None
+        await node.counters.aclose()
+
+    run(work())
+
+
+class FarStore(BookStore):
+    """A book to which a question takes 0.2 s, as the answer does on its way back."""
+
+    def __init__(self, book: LeaseBook, clock: DrivenClock) -> None:
+        super().__init__(book)
+        self._clock = clock
+
+    async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
+        """What the book says on the question's arrival."""
+        self._clock.advance(0.2)
+        answer = await super().grant(name, question)
+        self._clock.advance(0.2)
+        return answer
+
+
+def test_what_a_far_store_tells_of_times_is_never_too_early() -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        book = LeaseBook(clock.now_us)
+        far = Node(lambda clock: FarStore(book, clock), clock, "one")
+        near = Node(lambda clock: BookStore(book), clock, "one")
+        assert await near.take(5, 5) is not None
+        clock.advance(7.5)
+        assert await far.take(1, 5) is None
+        wait, reset = far.counter.wait(1, 5, clock.us), far.counter.remaining(5, clock.us)[1]
+        assert wait
+        assert wait <= reset <= 61_000_000 - 7_500_000
+        clock.us += wait
+        assert await near.take(5, 5) is not None
+
+    run(work())
+
+
+def test_a_lease_of_a_far_store_ends_no_later_than_its_slot() -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        clock.advance(0.5 - clock.us / 1e6 % 1)  # the store answers 0.3 s before its slot ends
+        counter = Node(lambda clock: FarStore(LeaseBook(clock.now_us), clock), clock, "one").counter
+        await counter.lease(1, 1000)
+        clock.advance(0.15)
+        assert counter.wait(1, 1000, clock.us) is None
+
+    run(work())
+
+
 def test_what_a_process_leaves_over_is_given_back_at_its_end(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()

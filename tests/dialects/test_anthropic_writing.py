@@ -289,11 +289,15 @@ def test_an_upstreams_own_error_is_passed_on_in_one_line() -> None:
 
 
 def test_limits_and_lists_are_anthropics() -> None:
-    head = dialect.render_limits(Standing(at=1_795_000_000, requests=Quota(10, 9, 6), tokens=Quota(100, 50, 90)))
-    assert b"anthropic-ratelimit-requests-remaining: 9\r\n" in head
-    assert b"anthropic-ratelimit-tokens-limit: 100\r\n" in head
-    assert b"anthropic-ratelimit-requests-reset: 2026-11-18T11:06:46Z\r\n" in head
-    assert b"anthropic-ratelimit-tokens-reset: 2026-11-18T11:08:10Z\r\n" in head
+    at_us = 1_795_000_000_900_000
+    standing = Standing(at_us=at_us, requests=Quota(10, 9, 5_000_000), tokens=Quota(100, 50, 90_100_000))
+    assert dialect.render_limits(standing).decode() == (
+        "anthropic-ratelimit-requests-limit: 10\r\nanthropic-ratelimit-requests-remaining: 9\r\n"
+        "anthropic-ratelimit-requests-reset: 2026-11-18T11:06:46Z\r\n"
+        "anthropic-ratelimit-tokens-limit: 100\r\nanthropic-ratelimit-tokens-remaining: 50\r\n"
+        "anthropic-ratelimit-tokens-reset: 2026-11-18T11:08:11Z\r\n"
+    )
+    assert dialect.render_limits(Standing(at_us=at_us)) == b""
     cards = [dialect.ModelCard(name=name, created=1_700_000_000) for name in "abc"]
 
     def page(**query: str) -> Any:

@@ -228,6 +228,15 @@ def test_every_kind_of_error_is_written_in_googles_shape(kind: Kind) -> None:
     assert json.loads(b"[{}" + array.render_stream_error(error, "r1"))[1]["error"] == made
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(1, "1s"), (2.5, "2.5s"), (0.000_01, "0.00001s"), (2_592_000.0, "2592000s"), (100, "100s")]
+)
+def test_a_wait_is_told_as_a_duration_of_protobuf(seconds: float, told: str) -> None:
+    error = GatewayError(Kind.RATE_LIMITED, "words", retry_after_seconds=seconds)
+    details = json.loads(gemini.render_error(error, "r1"))["error"]["details"]
+    assert details[-1] == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": told}
+
+
 def test_models_and_counts_are_in_googles_shape() -> None:
     listed = json.loads(gemini.write_models(["a", "b"], "next"))
     assert [one["name"] for one in listed["models"]] == ["models/a", "models/b"]

@@ -280,13 +280,15 @@ def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand() -> None:
 
 
 def test_limits_are_told_in_openai_s_headers() -> None:
-    standing = Standing(requests=Quota(60, 59, 1), tokens=Quota(150000, 0, 3_725))
+    standing = Standing(requests=Quota(60, 59, 1), tokens=Quota(150000, 0, 3_724_000_001))
     assert openai_chat.render_limits(standing).decode() == (
         "x-ratelimit-limit-requests: 60\r\nx-ratelimit-remaining-requests: 59\r\nx-ratelimit-reset-requests: 1s\r\n"
         "x-ratelimit-limit-tokens: 150000\r\nx-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 1h2m5s\r\n"
     )
     assert openai_chat.render_limits(Standing()) == b""
-    assert b"reset-requests: 6m0s\r\n" in openai_chat.render_limits(Standing(requests=Quota(1, 1, 360)))
+    for seconds, told in ((0, "0s"), (59, "59s"), (60, "1m0s"), (360, "6m0s"), (3600, "1h0m0s"), (87_840, "24h24m0s")):
+        lines = openai_chat.render_limits(Standing(requests=Quota(1, 1, seconds * 1_000_000)))
+        assert lines.endswith(f"reset-requests: {told}\r\n".encode())
 
 
 @pytest.mark.parametrize(

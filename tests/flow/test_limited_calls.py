@@ -172,8 +172,17 @@ def test_two_nodes_share_a_limit_and_an_outage_is_handled_as_configured(
     with running_redis() as redis:
         limits = {"workspace_requests_per_minute": 10, "on_failure": on_failure}
         with two_nodes(tmp_path, redis, limits) as nodes:
-            statuses = [answer.status for node in nodes for answer in asyncio.run(many(node.port))]
-            assert sorted(statuses) == [200] * 10 + [429] * 6
+            answers = [answer for node in nodes for answer in asyncio.run(many(node.port))]
+            assert sorted(answer.status for answer in answers) == [200] * 10 + [429] * 6
+            left = [int(one.headers["x-ratelimit-remaining-requests"]) for one in answers if one.status == 200]
+            assert sorted(left) == list(range(10))
+            for answer in answers:
+                assert answer.headers["x-ratelimit-limit-requests"] == "10"
+                assert answer.headers["x-ratelimit-reset-requests"] in ("59s", "1m0s", "1m1s")
+            for refused in (one for one in answers if one.status == 429):
+                assert 50 <= int(refused.headers["retry-after"]) <= 61
+                assert f"try again in {refused.headers['retry-after']} s" in refused.error["message"]
+                assert refused.headers["x-ratelimit-remaining-requests"] == "0"
             redis.stop()
             node = nodes[1]  # the one whose log is kept
             wait_until(lambda: ask(node.port, chat()).status == then, f"status {then}")

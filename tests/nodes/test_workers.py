@@ -20,7 +20,7 @@ from pointsman.errors import ConfigError
 from pointsman.server.listeners import bind_listeners
 from pointsman.testing import RunningSimulator
 from pointsman.upstream.local_weights import weights_path
-from raw_client import Connection, ask, chat, request
+from raw_client import Answer, Connection, ask, chat, request
 from serve_process import PROGRAM, ServeProcess, serving
 from steady_load import Load, until
 
@@ -315,17 +315,21 @@ def test_without_redis_workers_share_every_limit_exactly_and_a_dead_one_takes_no
     """
     config = configuration(upstream, server={"workers": 2}, limits={"key_requests_per_day": limit})
 
-    def call(server: ServeProcess) -> tuple[list[int], set[int]]:
-        statuses = [ask(server.port, chat()).status for _ in range(limit + 15)]
+    def call(server: ServeProcess) -> tuple[list[Answer], set[int]]:
+        answers = [ask(server.port, chat()) for _ in range(limit + 15)]
         os.kill(ready_workers(server)[0], signal.SIGKILL)
         wait_until(lambda: len(ready_workers(server)) == 3, "new worker")
-        return statuses, {ask(server.port, chat()).status for _ in range(15)}
+        return answers, {ask(server.port, chat()).status for _ in range(15)}
 
     for number in range(5):
         with serving(tmp_path / str(number), config) as server:
-            statuses, later = call(server)
+            answers, later = call(server)
         if "limits' store does not answer" not in server.log:
-            assert statuses == [200] * limit + [429] * 15
+            assert [answer.status for answer in answers] == [200] * limit + [429] * 15
             assert later == {429}
+            left = [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers]
+            assert left == [*range(limit - 1, -1, -1), *[0] * 15]
+            for refused in answers[limit:]:
+                assert 86_300 <= int(refused.headers["retry-after"]) <= 86_400 * 61 // 60
             return
     pytest.fail("this machine is too busy: in none of five tries did the supervisor always answer in time")

@@ -6,7 +6,7 @@ import pytest
 
 from driven_clock import DrivenClock
 from pointsman.accounting.counters import CountersError, MemoryCounters
-from pointsman.accounting.windows import MINUTE_US, SlidingWindow, Windows
+from pointsman.accounting.windows import DAY_US, MINUTE_US, SlidingWindow, Windows
 from pointsman.canonical.limits import Limits
 from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
@@ -147,7 +147,7 @@ def test_the_standing_tells_the_limit_of_which_the_least_is_left() -> None:
     assert standing.tokens is None
     assert standing.requests is not None
     assert (standing.requests.limit, standing.requests.remaining) == (2, 1)
-    assert 86_400 <= standing.requests.reset_seconds <= 86_400 * 61 / 60
+    assert DAY_US <= standing.requests.reset_us <= DAY_US * 61 // 60
 
 
 def test_a_new_table_goes_on_with_the_same_counts() -> None:

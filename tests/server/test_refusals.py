@@ -5,6 +5,8 @@ import time
 import pytest
 
 from gateway import KEY, RunningGateway, wait_until
+from pointsman.errors import GatewayError, Kind
+from pointsman.server.exchange import error_headers
 from pointsman.testing import RunningSimulator
 from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
@@ -21,6 +23,14 @@ SETTINGS = {
     }
 }
 LATEST_S = 1.8  # a limit, half a second of the ticker, and a stalled machine
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, 1), (0.2, 1), (1, 1), (1.000_001, 2), (59.5, 60), (60.0, 60), (86_399.1, 86_400)]
+)
+def test_retry_after_is_in_whole_seconds_and_never_too_short(seconds: float, told: int) -> None:
+    error = GatewayError(Kind.RATE_LIMITED, "words", retry_after_seconds=seconds)
+    assert error_headers(error) == b"retry-after: %d\r\n" % told
 
 
 def test_a_body_beyond_the_limit_is_refused_by_its_length_and_the_answer_is_readable(

@@ -1,5 +1,6 @@
 """TLS for clients: certificates, their replacement, and the same conduct as without."""
 
+import asyncio
 import datetime
 import signal
 import socket
@@ -15,20 +16,28 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
+from pointsman.server import tls
 from pointsman.server.management import ManagementMount, served_paths
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
 from raw_client import CHAT, Connection, chat, request
 from serve_process import serving, toml
+from upstream_peers import until
 
 
-def mint(directory: Path, serial: int) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 with this serial number, and its key."""
+def mint(directory: Path, serial: int, *, keep_key: bool = False) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 with this serial number, and its key, which may be the one before."""
+    files = directory / "certificate.pem", directory / "key.pem"
     key = ec.generate_private_key(ec.SECP256R1())
+    if keep_key:
+        known = serialization.load_pem_private_key(files[1].read_bytes(), None)
+        assert isinstance(known, ec.EllipticCurvePrivateKey)
+        key = known
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
@@ -42,9 +51,9 @@ def mint(directory: Path, serial: int) -> tuple[Path, Path]:
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    files = directory / "certificate.pem", directory / "key.pem"
     files[0].write_bytes(certificate.public_bytes(pem))
-    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    if not keep_key:
+        files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return files
 
 
@@ -204,6 +213,8 @@ def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
     assert serial(gateway.port) == 2
     mint(files[0].parent, 3)
     wait_until(lambda: serial(gateway.port) == 3, "repaired certificate")
+    mint(files[0].parent, 4, keep_key=True)
+    wait_until(lambda: serial(gateway.port) == 4, "new certificate for the same key")
 
 
 def test_sighup_reloads_and_keeps_open_connections(tmp_path: Path) -> None:
@@ -254,6 +265,33 @@ def test_several_workers_serve_tls_and_all_of_them_take_a_new_certificate(
         assert running.wait(10) == 0
 
 
+def test_each_change_of_the_files_is_read_and_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "WATCH_SECONDS", 0.001)
+    certificate, key = mint(tmp_path, 1)
+
+    async def main() -> list[str]:
+        kept = ServerCertificate(str(certificate), str(key))
+        watching = asyncio.create_task(kept.watch())
+        with capture_logs() as logs:
+            for change in (lambda: mint(tmp_path, 2), lambda: key.write_text("broken"), lambda: mint(tmp_path, 3)):
+                told = len(logs)
+                change()
+                await until(lambda told=told: len(logs) > told, "word of the change")  # type: ignore[misc]
+                for _ in range(5):  # rounds in which nothing has changed
+                    await asyncio.sleep(0.001)
+        watching.cancel()
+        return [line["event"] for line in logs]
+
+    loaded = "TLS certificate loaded"
+    assert asyncio.run(main()) == [loaded, "the new TLS certificate can't be used; the old one stays", loaded]
+
+
+def test_a_client_can_not_have_the_handshake_done_again(tmp_path: Path) -> None:
+    context = ServerCertificate(*map(str, mint(tmp_path, 1))).context
+    assert context.options & ssl.OP_NO_RENEGOTIATION  # at TLS 1.2 it would cost us far more than the client
+    assert context.options & ssl.OP_NO_COMPRESSION
+
+
 @pytest.mark.parametrize("fault", ["missing", "garbage", "mismatch", "encrypted"])
 def test_files_that_are_no_pair_are_refused_at_the_start(tmp_path: Path, fault: str) -> None:
     certificate, key = mint(tmp_path, 1)
@@ -272,8 +310,10 @@ def test_files_that_are_no_pair_are_refused_at_the_start(tmp_path: Path, fault: 
         key.write_bytes(
             private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
         )
-    with pytest.raises(ConfigError, match=r"server\.tls_certificate"):
+    with pytest.raises(ConfigError, match=r"server\.tls_certificate") as caught:
         ServerCertificate(str(certificate), str(key))
+    # Said by us: OpenSSL would ask for the password on the terminal and wait.
+    assert ("the key is encrypted; it must not be" in str(caught.value)) == (fault == "encrypted")
 
 
 def test_a_certificate_without_a_key_is_refused_at_the_start() -> None:

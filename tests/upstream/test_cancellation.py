@@ -12,6 +12,7 @@ from pointsman.upstream.http1 import Sink
 from pointsman.upstream.origins import Origin, Proxy
 from upstream_peers import (
     ANSWER,
+    FAR,
     Names,
     Peer,
     connecting,
@@ -48,7 +49,7 @@ async def nothing_left(client: UpstreamClient) -> None:
 
 def test_in_the_queue() -> None:
     async def main() -> None:
-        async with listening(Peer(None)) as peer, upstream_client() as client:
+        async with listening(Peer(None)) as peer, upstream_client(**FAR) as client:
             origin = peer.origin(limit=1)
             async with calling(client, origin):
                 await until(lambda: peer.seen and peer.seen[0].data, "request")
@@ -65,7 +66,7 @@ def test_while_the_name_is_looked_up() -> None:
     async def main() -> None:
         names = Names({"a.example": ["127.0.0.1"]})
         names.free.clear()
-        async with listening(Peer()) as peer, upstream_client(names) as client:
+        async with listening(Peer()) as peer, upstream_client(names, **FAR) as client:
             origin = peer.origin(host="a.example")
             async with calling(client, origin):
                 await until(lambda: names.lookups, "look-up")
@@ -82,7 +83,7 @@ def test_while_it_connects(addresses: list[str]) -> None:
     async def main() -> None:
         with deaf_address("127.0.0.2") as port:
             others = connecting("127.0.0.2", port)
-            async with upstream_client(Names({"deaf.example": addresses})) as client:
+            async with upstream_client(Names({"deaf.example": addresses}), **FAR) as client:
                 origin = Origin(scheme="http", host="deaf.example", port=port, allow_private=True)
                 async with calling(client, origin):
                     await until(lambda: connecting("127.0.0.2", port) == others + len(addresses), "connecting socket")
@@ -112,7 +113,7 @@ def test_while_the_other_side_is_silent(way: Callable[[Peer], Origin]) -> None:
     """In the TLS handshake, in a proxy's handshake, and while the answer's head is awaited."""
 
     async def main() -> None:
-        async with listening(Peer(None)) as peer, upstream_client() as client:
+        async with listening(Peer(None)) as peer, upstream_client(**FAR) as client:
             async with calling(client, way(peer)):
                 await until(lambda: peer.seen and peer.seen[0].data, "first bytes")
                 assert not peer.all_ended
@@ -125,7 +126,7 @@ def test_while_the_other_side_is_silent(way: Callable[[Peer], Origin]) -> None:
 
 def test_in_the_middle_of_the_body() -> None:
     async def main() -> None:
-        async with listening(Peer(HALF)) as peer, upstream_client() as client:
+        async with listening(Peer(HALF)) as peer, upstream_client(**FAR) as client:
             async with calling(client, peer.origin()):
                 await until(lambda: peer.seen and peer.seen[0].requests, "half an answer")
                 assert not peer.all_ended
@@ -138,7 +139,7 @@ def test_in_the_middle_of_the_body() -> None:
 def test_while_a_stale_connection_is_replaced() -> None:
     async def main() -> None:
         names = Names({"a.example": ["127.0.0.1"]})
-        async with upstream_client(names, dns_ttl_seconds=0) as client, listening(Peer(patience=1)) as peer:
+        async with upstream_client(names, **FAR, dns_ttl_seconds=0) as client, listening(Peer(patience=1)) as peer:
             origin = peer.origin(host="a.example", limit=1)
             assert await get(client, origin) == "hi"
             client._dialer._resolver.forget("a.example", peer.port)
@@ -156,7 +157,7 @@ def test_while_a_stale_connection_is_replaced() -> None:
 
 def test_before_the_first_step_of_a_repeat() -> None:
     async def main() -> None:
-        async with upstream_client() as client, listening(Peer(patience=1)) as peer:
+        async with upstream_client(**FAR) as client, listening(Peer(patience=1)) as peer:
             origin = peer.origin(limit=1)
             pool = client.pool(origin)
             assert await get(client, origin) == "hi"

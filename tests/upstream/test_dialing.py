@@ -1,14 +1,17 @@
 """New connections: which address, through which proxy, with which TLS; over real sockets."""
 
 import asyncio
+import os
 import socket
 import ssl
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pointsman.errors import GatewayError
 from pointsman.upstream import dialing
+from pointsman.upstream import tls as tls_module
 from pointsman.upstream.dialing import judged
 from pointsman.upstream.egress import check_remote_name
 from pointsman.upstream.origins import Proxy, TlsFiles
@@ -16,12 +19,14 @@ from pointsman.upstream.resolver import Address, Resolved
 from upstream_peers import (
     CLOSING,
     Authority,
+    BluntPeer,
     Names,
     Peer,
     ProxyPeer,
     connecting,
     deaf_address,
     get,
+    limited_to,
     listening,
     run,
     until,
@@ -43,6 +48,55 @@ def test_families_take_turns_beginning_with_the_resolvers_first() -> None:
     assert [one.address[0] for one in order] == [
         "2606:4700::1", "1.1.1.1", "2606:4700::2", "1.1.1.2", "2606:4700::3",
     ]  # fmt: skip
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name() -> None:
+    public, private = (Address(family=socket.AF_INET, address=(text, 1)) for text in ("1.1.1.1", "10.0.0.1"))
+    for mixed in ([public, private], [private, public]):
+        with pytest.raises(GatewayError, match="private"):
+            judged(mixed, allow_private=False)
+
+
+def test_a_connection_that_comes_about_beside_the_winner_is_closed() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+
+        async def connected() -> socket.socket:
+            return ours
+
+        late = asyncio.create_task(connected())
+        await asyncio.wait([late])
+        await dialing._close_all({late})
+        assert ours.fileno() == -1
+        theirs.close()
+
+    run(main())
+
+
+def test_a_name_none_of_whose_addresses_can_be_reached_is_looked_up_again() -> None:
+    async def main() -> None:
+        async with listening(Peer(), host="127.0.0.3") as peer:
+            names = Names({"moved.example": ["127.0.0.2"]})
+            async with upstream_client(names) as client:
+                origin = peer.origin(host="moved.example")
+                assert await get(client, origin) == "the upstream refused the connection or can't be reached"
+                names.table["moved.example"] = ["127.0.0.3"]
+                assert await get(client, origin) == "hi"
+
+    run(main())
+
+
+def test_a_client_that_closes_gives_its_lookups_up() -> None:
+    async def main() -> None:
+        names = Names({"a.example": ["127.0.0.1"]})
+        names.free.clear()
+        async with upstream_client(names) as client:
+            call = asyncio.create_task(get(client, Peer().origin(host="a.example")))
+            await until(lambda: names.lookups, "look-up")
+        await until(lambda: not client._dialer._resolver._lookups, "end of the look-up")
+        await asyncio.wait([call])
+
+    run(main())
 
 
 def test_a_deaf_address_costs_a_quarter_of_a_second_and_leaves_nothing_behind() -> None:
@@ -155,6 +209,96 @@ def test_a_client_certificate_is_shown_and_a_changed_file_is_read_again(authorit
     run(main())
 
 
+def test_each_of_the_tls_files_is_read_again_when_it_has_changed(authority: Authority, tmp_path: Path) -> None:
+    clients, trusted = Authority(tmp_path, "clients"), tmp_path / "trusted.pem"
+
+    def put(path: Path, content: str) -> None:
+        """A file that is newer than what was there, whatever the clock's steps."""
+        later = path.stat().st_mtime_ns + 1_000_000_000 if path.exists() else 0
+        path.write_text(content, encoding="ascii")
+        os.utime(path, ns=(later, later))
+
+    def text_of(path: str) -> str:
+        return Path(path).read_text(encoding="ascii")
+
+    async def main() -> None:
+        context = authority.server_context(["127.0.0.1"], clients.certificate)
+        async with listening(Peer(CLOSING), tls=context) as peer, upstream_client() as client:
+            put(trusted, clients.certificate.read_text(encoding="ascii"))
+            certificate, key = (Path(path) for path in clients.issue("me", ["first.example"]))
+            tls = TlsFiles(ca_file=str(trusted), certificate=str(certificate), key=str(key))
+            origin = peer.origin(scheme="https", tls=tls)
+            assert await get(client, origin) == UNTRUSTED
+            put(trusted, authority.certificate.read_text(encoding="ascii"))
+            assert await get(client, origin) == "hi"
+
+            new = clients.issue("new", ["second.example"])
+            with capture_logs() as logs:
+                put(certificate, text_of(new[0]))  # does not fit the key yet
+                for _ in range(2):
+                    assert await get(client, origin) == "hi"
+                    assert peer.seen[-1].client["subjectAltName"] == (("DNS", "first.example"),)
+            assert [line["event"] for line in logs] == ["TLS files not read again; the former ones stay in use"]
+            put(key, text_of(new[1]))
+            assert await get(client, origin) == "hi"
+            assert peer.seen[-1].client["subjectAltName"] == (("DNS", "second.example"),)
+
+            put(certificate, clients.issue_again("new", ["third.example"]))  # for the key that is there
+            assert await get(client, origin) == "hi"
+            assert peer.seen[-1].client["subjectAltName"] == (("DNS", "third.example"),)
+
+    run(main())
+
+
+def test_a_connection_with_authorities_of_its_own_trusts_no_other(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))  # the system's, to OpenSSL
+    stranger = Authority(tmp_path, "stranger").certificate
+
+    async def main() -> None:
+        async with listening(Peer(), tls=authority.server_context(["127.0.0.1"])) as peer, upstream_client() as client:
+
+            async def ask(tls: TlsFiles | None) -> str:
+                return await get(client, peer.origin(scheme="https", tls=tls))
+
+            assert await ask(None) == "hi"
+            assert await ask(TlsFiles(ca_file=str(stranger))) == UNTRUSTED
+            assert await ask(TlsFiles(authorities=stranger.read_text(encoding="ascii"))) == UNTRUSTED
+            assert await ask(TlsFiles(authorities=authority.certificate.read_text(encoding="ascii"))) == "hi"
+
+    run(main())
+
+
+def test_the_server_is_offered_the_one_protocol_we_speak(authority: Authority) -> None:
+    async def main() -> None:
+        context = authority.server_context(["127.0.0.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        async with listening(Peer(), tls=context) as peer, upstream_client() as client:
+            tls = TlsFiles(ca_file=str(authority.certificate))
+            assert await get(client, peer.origin(scheme="https", tls=tls)) == "hi"
+            assert peer.seen[0].protocol == "http/1.1"
+
+    run(main())
+
+
+def test_sessions_are_kept_for_each_host_and_the_oldest_are_dropped(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_module, "MAX_SESSIONS", 2)
+
+    async def main() -> None:
+        hosts = [f"{letter}.example" for letter in "abc"]
+        async with listening(Peer(CLOSING), tls=authority.server_context(hosts)) as peer:
+            tls = TlsFiles(ca_file=str(authority.certificate))
+            async with upstream_client(Names({host: ["127.0.0.1"] for host in hosts})) as client:
+                for letter in "abacab":
+                    assert await get(client, peer.origin(scheme="https", host=f"{letter}.example", tls=tls)) == "hi"
+                assert [seen.resumed for seen in peer.seen] == [False, False, True, False, True, False]
+
+    run(main())
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_second_handshake_resumes_the_session(authority: Authority, version: ssl.TLSVersion) -> None:
     async def main() -> None:
@@ -174,17 +318,22 @@ def test_a_second_handshake_resumes_the_session(authority: Authority, version: s
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("setting", "phase"),
-    [
-        ("tls_handshake_timeout_seconds", "the upstream took too long for the TLS handshake"),
-        ("total_timeout_seconds", "the upstream took too long for the TLS handshake"),
-    ],
-)
-def test_a_tls_handshake_has_a_limit_of_its_own(setting: str, phase: str) -> None:
+@pytest.mark.parametrize("setting", ["tls_handshake_timeout_seconds", "total_timeout_seconds"])
+def test_a_tls_handshake_has_a_limit_of_its_own(setting: str) -> None:
     async def main() -> None:
-        async with listening(Peer(None)) as peer, upstream_client(**{setting: 0.3}) as client:
-            assert await get(client, peer.origin(scheme="https")) == phase
+        async with listening(Peer(None)) as peer, limited_to(setting) as client:
+            assert await get(client, peer.origin(scheme="https")) == "the upstream took too long for the TLS handshake"
+            await until(lambda: peer.all_ended and client.open_connections == 0, "close")
+
+    run(main())
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("words", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x16\x03\x03"])
+def test_what_does_not_speak_tls_is_told_as_such(words: bytes, reset: bool) -> None:
+    async def main() -> None:
+        async with listening(BluntPeer(words, reset=reset)) as peer, limited_to("total_timeout_seconds", 5) as client:
+            assert await get(client, peer.origin(scheme="https")) == "the TLS handshake with the upstream failed"
             await until(lambda: peer.all_ended and client.open_connections == 0, "close")
 
     run(main())
@@ -266,18 +415,66 @@ def test_a_local_name_for_socks5_is_judged_before_the_proxy_is_asked() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
+def test_a_forbidden_address_is_never_asked_of_a_proxy(kind: str) -> None:
+    async def main() -> None:
+        async with listening(ProxyPeer(kind)) as proxy, upstream_client() as client:
+            origin = proxy.origin(host="169.254.169.254", proxy=proxy_of(proxy, kind))
+            assert "metadata service" in await get(client, origin)
+            assert isinstance(proxy, ProxyPeer)
+            assert proxy.asked == []
+
+    run(main())
+
+
 def test_a_silent_proxy_is_told_apart_from_a_silent_upstream() -> None:
     async def main() -> None:
-        async with listening(Peer(None)) as silent, upstream_client(connect_timeout_seconds=0.3) as client:
-            origin = silent.origin(host="far.example", proxy=proxy_of(silent, "http"))
-            assert await get(client, origin) == "the proxy took too long to connect to the upstream"
-            await until(lambda: silent.all_ended, "close")
+        for setting, kind in (("connect_timeout_seconds", "http"), ("total_timeout_seconds", "socks5h")):
+            async with listening(Peer(None)) as silent, limited_to(setting) as client:
+                origin = silent.origin(host="far.example", proxy=proxy_of(silent, kind))
+                assert await get(client, origin) == "the proxy took too long to connect to the upstream"
+                await until(lambda silent=silent: silent.all_ended, "close")  # type: ignore[misc]
+                assert client.open_connections == 0
         async with (
             listening(Peer(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nextra")) as chatty,
             upstream_client() as client,
         ):
             origin = chatty.origin(host="far.example", proxy=proxy_of(chatty, "http"))
             assert await get(client, origin) == "the proxy sent more than it was asked for"
+
+    run(main())
+
+
+CUT = "the proxy closed the connection before the upstream was reached"
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize(
+    ("kind", "words", "told"),
+    [
+        ("http", b"", CUT),
+        ("http", b"HTTP/1.1 200 OK\r\n", CUT),
+        ("http", b"HTTP/1.1 100 Continue\r\n\r\n", CUT),
+        ("http", b"\x05\x00\r\n\r\n", "the proxy's answer is not valid HTTP"),
+        ("http", b"HTTP/1.1 503 Full\r\n\r\n", "the proxy did not connect to the upstream: it answered 503"),
+        ("http", b"x" * 20000, "the proxy's answer has too large a head"),
+        ("socks5h", b"", CUT),
+        ("socks5h", b"\x05", CUT),
+        ("socks5h", b"\x05\x02", CUT),
+        ("socks5h", b"\x05\x02\x01\x00", CUT),
+        ("socks5h", b"HTTP/1.1 400 Bad Request\r\n\r\n", "the proxy does not speak SOCKS5"),
+        ("socks5h", b"\x05\xff", "the proxy wants another kind of credentials"),
+        ("socks5h", b"\x05\x00\x05\x04", "the proxy did not connect to the upstream: can't reach it"),
+    ],
+)
+def test_a_proxy_that_hangs_up_or_talks_rubbish_is_told_and_leaves_nothing_behind(
+    kind: str, words: bytes, told: str, reset: bool
+) -> None:
+    async def main() -> None:
+        async with listening(BluntPeer(words, reset=reset)) as proxy, limited_to("total_timeout_seconds", 5) as client:
+            answer = await get(client, proxy.origin(host="far.example", proxy=proxy_of(proxy, kind)))
+            assert answer == told or (reset and answer == CUT)  # a reset may overtake what was said before it
+            await until(lambda: proxy.all_ended and client.open_connections == 0, "close")
 
     run(main())
 

@@ -47,6 +47,7 @@ def test_the_longest_line_gives_way_to_a_caller_with_less() -> None:
     assert queue.pop_longest("a") is None
     assert drained(queue) == "a1 b1 a2 b2"
     assert queue.pop_longest("a") is None
+    assert filled("a1 a2 b1").pop_longest("b") is None  # they would only change places
 
 
 callers = st.sampled_from("abcd")

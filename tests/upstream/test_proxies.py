@@ -95,6 +95,8 @@ def test_socks5_sends_a_name_or_an_address_and_the_user() -> None:
         (b"\x05\x01", "the proxy does not speak SOCKS5"),
         (b"\x05\xff", "the proxy wants another kind of credentials"),
         (b"\x05\x02\x01\x01", "the proxy does not accept our credentials"),
+        (b"\x05\x02\x05\x00" + GRANTED, "the proxy does not accept our credentials"),
+        (b"\x05\x00\x04" + GRANTED[1:], "the proxy does not speak SOCKS5"),
         (b"\x05\x00\x05\x05", "the proxy did not connect to the upstream: was refused"),
         (b"\x05\x00\x05\x63", "the proxy did not connect to the upstream: reply 99"),
         (b"\x05\x00\x05\x00\x00\x02\x00", "the proxy does not speak SOCKS5"),
@@ -157,6 +159,15 @@ def test_a_wrong_proxy_is_refused_without_its_password(text: str, problem: str) 
     assert str(caught.value).startswith("connections[0].proxy: ")
     assert PASSWORD not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_user_and_password_are_as_long_as_socks5_can_say() -> None:
+    longest = parse_proxy(f"socks5h://{'u' * 255}:{'p' * 255}@h:1", "place")
+    sent, _ = talk(longest, "h", [b"\x05\x02"])
+    assert sent.endswith(b"\x01\xff" + b"u" * 255 + b"\xff" + b"p" * 255)
+    for pair in (f"{'u' * 256}:p", f"u:{'p' * 256}", f"{'%C3%BC' * 128}:p"):
+        with pytest.raises(ConfigError, match="may have 255 bytes"):
+            parse_proxy(f"socks5h://{pair}@h:1", "place")
 
 
 def test_a_proxy_is_parsed_and_never_shows_its_password() -> None:

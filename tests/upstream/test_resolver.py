@@ -125,6 +125,33 @@ def test_the_number_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     run(main())
 
 
+def test_a_name_that_was_looked_up_anew_outlives_older_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_module, "MAX_NAMES", 2)
+
+    async def main() -> None:
+        place = Place({f"{n}.example": ["1.1.1.1"] for n in range(3)})
+        await place.ask("0.example")
+        await place.ask("1.example")
+        place.ticker.now += 31
+        await place.ask("0.example")
+        await until(lambda: not place.resolver._lookups, "end of the look-up")
+        await place.ask("2.example")
+        assert [host for host, _ in place.resolver._known] == ["0.example", "2.example"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "a..example", "a\0b", "\ud800"])
+def test_a_name_that_cannot_be_written_is_one_that_does_not_exist(host: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        resolver = Resolver(loop, UpstreamSettings(), Ticker(loop, SystemClock()))
+        with pytest.raises(GatewayError, match="can't be resolved"):
+            await resolver.resolve(host, 80)
+
+    run(main())
+
+
 def test_one_who_gives_up_does_not_end_the_lookup_of_others() -> None:
     async def main() -> None:
         place = Place({"a.example": ["1.1.1.1"]})

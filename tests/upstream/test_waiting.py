@@ -1,8 +1,23 @@
 """Waiting for a connection: in turn for each caller, within the limits of each connection, and not for ever."""
 
 import asyncio
+import random
+from collections.abc import Callable
 
-from upstream_peers import Peer, get, listening, run, until, upstream_client
+from pointsman.upstream.answers import CollectedAnswer
+from pointsman.upstream.http1 import UpstreamConnection
+from upstream_peers import (
+    FAR,
+    Names,
+    Peer,
+    connecting,
+    deaf_address,
+    get,
+    listening,
+    run,
+    until,
+    upstream_client,
+)
 
 LIMIT = "too many requests wait for this upstream"
 
@@ -70,6 +85,158 @@ def test_two_connections_at_one_host_each_have_their_own_limit() -> None:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+
+    run(main())
+
+
+def test_the_lower_of_two_limits_holds() -> None:
+    async def main() -> None:
+        async with listening(Peer(None)) as peer, upstream_client(max_connections_per_host=2) as client:
+            origins = [peer.origin(limit=limit, owner=str(limit)) for limit in (1, None, 5)]
+            calls = [asyncio.create_task(get(client, origin)) for origin in origins for _ in range(4)]
+            await until(lambda: len(peer.seen) == 5, "five connections")
+            assert [client.pool(origin).open for origin in origins] == [1, 2, 2]
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    run(main())
+
+
+def test_the_connection_that_came_back_last_is_used_first() -> None:
+    async def main() -> None:
+        async with listening(Peer()) as peer, upstream_client() as client:
+            await asyncio.gather(*(get(client, peer.origin()) for _ in range(2)))
+            for _ in range(4):
+                assert await get(client, peer.origin()) == "hi"
+            assert sorted(seen.requests for seen in peer.seen) == [1, 5]  # the other one may grow old
+
+    run(main())
+
+
+def test_a_kept_connection_that_is_closing_is_not_used() -> None:
+    async def main() -> None:
+        async with listening(Peer()) as peer, upstream_client() as client:
+            assert await get(client, peer.origin()) == "hi"
+            pool = client.pool(peer.origin())
+            pool._idle[0]._transport.abort()  # its end is told in a later turn of the event loop
+            assert pool.take() is None
+            await until(lambda: pool.open == 0, "end of the connection")
+
+    run(main())
+
+
+def test_a_kept_connection_that_the_upstream_closes_is_forgotten() -> None:
+    async def main() -> None:
+        async with listening(Peer()) as peer, upstream_client() as client:
+            assert await get(client, peer.origin()) == "hi"
+            pool = client.pool(peer.origin())
+            assert len(pool._idle) == 1
+            peer.hang_up()
+            await until(lambda: pool.open == 0, "end of the connection")
+            assert pool._idle == []
+
+    run(main())
+
+
+class Told(CollectedAnswer):
+    """A sink that calls ``at_head``, and ``at_end`` when its connection has gone on to the next caller already."""
+
+    def __init__(self, at_head: Callable[[], object], at_end: Callable[[], object]) -> None:
+        self._at_head = at_head
+        self._at_end = at_end
+
+    def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
+        """The head came."""
+        self._at_head()
+        return super().head(status, headers, call)
+
+    def end(self, body: bytes) -> None:
+        """All came."""
+        self._at_end()
+        super().end(body)
+
+
+def test_the_turn_of_one_who_leaves_at_that_moment_goes_to_the_next() -> None:
+    """Just before it is given the connection, or between that and its next step; with others behind it or without."""
+
+    async def main() -> None:
+        async with upstream_client(**FAR) as client:
+            for moment in ("before", "after"):
+                for behind in (0, 1):
+                    async with listening(Peer(None)) as peer:
+                        origin = peer.origin(limit=1)
+                        pool = client.pool(origin)
+                        leaver: list[asyncio.Task[str]] = []
+                        leave = lambda leaver=leaver: leaver[0].cancel()  # noqa: E731
+                        sink = Told(leave, bool) if moment == "before" else Told(bool, leave)
+                        first = asyncio.create_task(get(client, origin, answer=sink))
+                        await until(lambda peer=peer: peer.seen and peer.seen[0].data, "request")
+                        leaver.append(asyncio.create_task(get(client, origin, "a")))
+                        others = [asyncio.create_task(get(client, origin, "b")) for _ in range(behind)]
+                        await until(lambda pool=pool, behind=behind: pool.waiting == 1 + behind, "waiters")
+                        peer.speak()
+                        assert await asyncio.wait_for(asyncio.gather(first, *others), 10) == ["hi"] * (1 + behind)
+                        assert leaver[0].cancelled()
+                        assert await asyncio.wait_for(get(client, origin), 10) == "hi"
+                        assert (len(peer.seen), pool.open, pool.waiting) == (1, 1, 0)
+
+    run(main())
+
+
+def test_while_anyone_waits_every_slot_is_taken_and_nothing_is_idle() -> None:
+    async def main() -> None:
+        chance = random.Random(7)
+        async with listening(Peer(patience=9)) as peer, upstream_client(**FAR, max_waiting_per_host=20) as client:
+            origin = peer.origin(limit=2)
+            pool, crowded = client.pool(origin), [0]
+
+            async def watch() -> None:
+                while True:
+                    if pool.waiting:
+                        crowded[0] += 1
+                        assert (pool.open, pool._idle) == (2, [])
+                    await asyncio.sleep(0)
+
+            async def leave(call: asyncio.Task[str]) -> None:
+                await asyncio.sleep(chance.choice((0, 0, 0.001, 0.003)))
+                call.cancel()
+
+            watcher = asyncio.create_task(watch())
+            calls, leaving = [], []
+            for number in range(300):
+                calls.append(asyncio.create_task(get(client, origin, chance.choice("abc"))))
+                if number % 3 == 0:
+                    leaving.append(asyncio.create_task(leave(calls[-1])))
+                if number % 11 == 0:
+                    await asyncio.sleep(0.001)
+            await asyncio.gather(*leaving)
+            await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+            assert not watcher.done()
+            watcher.cancel()
+            assert crowded[0] > 10
+            assert await get(client, origin) == "hi"
+
+    run(main())
+
+
+def test_a_client_that_closes_leaves_no_connection_and_no_repeat_behind() -> None:
+    async def main() -> None:
+        names = Names({"a.example": ["127.0.0.1"]})
+        async with listening(Peer()) as idle, listening(Peer(patience=1)) as stale:
+            with deaf_address("127.0.0.2", stale.port):
+                async with upstream_client(names, **FAR) as client:
+                    origin = stale.origin(host="a.example", limit=1)
+                    assert [await get(client, idle.origin()), await get(client, origin)] == ["hi", "hi"]
+                    names.table["a.example"] = ["127.0.0.2"]
+                    client._dialer._resolver.forget("a.example", stale.port)
+                    before = connecting("127.0.0.2", stale.port)
+                    call = asyncio.create_task(get(client, origin))
+                    await until(lambda: connecting("127.0.0.2", stale.port) > before, "repeat that connects")
+                await until(lambda: idle.all_ended and client.open_connections == 0, "end")
+                assert connecting("127.0.0.2", stale.port) == before
+                call.cancel()
+                await asyncio.wait([call])
 
     run(main())
 

@@ -227,12 +227,14 @@ class LeasedCounter:
         except BaseException:  # perhaps it was done: what is owed is told again, nothing is ever given back twice
             self._owed += owed
             raise
-        self._limit, self._remaining, self._all_free = limit, answer.remaining, sent + answer.all_free_us
+        # The store answered some time between then and now: a lease ends by the earliest, waits are told by the latest.
+        received = self._owner.now()
+        self._limit, self._remaining, self._all_free = limit, answer.remaining, received + answer.all_free_us
         if answer.granted:
             self._owner.holding.add(self)
             self._left, self._slot = answer.granted, answer.slot
             self._ends = sent + min(answer.slot_left_us, LEASE_US)
             self._refused_until = 0
         elif need:
-            self._refused, self._free_at = need, sent + answer.wait_us
+            self._refused, self._free_at = need, received + answer.wait_us
             self._refused_until = sent + min(answer.wait_us, REFUSAL_US)

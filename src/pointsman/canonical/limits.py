@@ -29,17 +29,17 @@ NO_LIMITS: Final = Limits()
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """A limit, what is left of it, and in how many seconds all of it will be there again."""
+    """A limit, what is left of it, and in how many us all of it will be there again."""
 
     limit: int
     remaining: int
-    reset_seconds: int
+    reset_us: int
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that a caller is nearest to; None where none applies. ``at``: when that was, in seconds since 1970."""
+    """The limits that a caller is nearest to; None where none applies. ``at_us``: when that was, in us since 1970."""
 
-    at: int = 0
+    at_us: int = 0
     requests: Quota | None = None
     tokens: Quota | None = None
 

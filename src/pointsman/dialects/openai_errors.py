@@ -68,7 +68,7 @@ def _quota(unit: bytes, quota: Quota) -> bytes:
         unit,
         quota.remaining,
         unit,
-        _duration(quota.reset_seconds),
+        _duration(-(-quota.reset_us // 1_000_000)),
     )
 
 

@@ -184,9 +184,8 @@ class Limiter:
             remaining, reset_us = rule.counter.remaining(rule.limit, now)
             before = nearest.get(rule.unit)
             if before is None or remaining < before.remaining:
-                nearest[rule.unit] = Quota(rule.limit, remaining, -(-reset_us // 1_000_000))
-        at = self._clock.now_us() // 1_000_000
-        return Standing(at=at, requests=nearest.get("requests"), tokens=nearest.get("tokens"))
+                nearest[rule.unit] = Quota(rule.limit, remaining, reset_us)
+        return Standing(at_us=self._clock.now_us(), requests=nearest.get("requests"), tokens=nearest.get("tokens"))
 
     def _without_store(self, error: CountersError) -> None:
         if self._on_failure == "open":

@@ -139,8 +139,9 @@ class UserRepository:
         return found
 
     async def load_void(self, most: int) -> dict[str, int] | None:
-        """By id, the people some of whose tokens are void: those issued before an instant (us), or EVER. None: there are
-        more than ``most``.
+        """By id, people some of whose tokens are void: those issued before an instant (us), or EVER.
+
+        None: there are more than ``most``.
         """
         async with self._database.read() as connection:
             rows = (await connection.execute(_VOID.limit(most + 1))).all()

@@ -25,8 +25,9 @@ class Dialing(Protocol):
 class Pool:
     """The connections to one origin: last in, first out, with a limit and a bounded, fair queue.
 
-    ``open`` counts slots: connections that are open or opening. A slot or a connection that becomes free goes by hand
-    to the caller whose turn it is: nobody overtakes.
+    ``open`` counts slots: connections that are open or opening, a call's repeat among them. A slot or a connection that
+    becomes free goes by hand to the caller whose turn it is. So while anyone waits every slot is taken and nothing is
+    idle, and nobody overtakes.
     """
 
     def __init__(self, dialer: Dialing, origin: Origin, settings: UpstreamSettings, ticker: Ticker) -> None:
@@ -44,7 +45,7 @@ class Pool:
     @property
     def unused(self) -> bool:
         """True when nothing would be lost with it."""
-        return not (self.open or self._acquiring or self._repeats)
+        return not (self.open or self._acquiring)
 
     @property
     def waiting(self) -> int:
@@ -52,8 +53,8 @@ class Pool:
         return len(self._waiters)
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection that can be used, or None; None, too, while others wait."""
-        while self._idle and not self._waiters.lines:
+        """An idle connection that can be used, or None."""
+        while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
@@ -72,7 +73,7 @@ class Pool:
                 connection = self.take()
                 if connection is not None:
                     return connection
-                if self.open < self._limit and not self._waiters:
+                if self.open < self._limit:
                     self.open += 1
                     return await self._connect(total_deadline)
                 connection = await self._wait(queue_deadline, caller)

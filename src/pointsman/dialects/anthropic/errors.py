@@ -68,15 +68,16 @@ def render_limits(standing: Standing) -> bytes:
     """Header lines as Anthropic has them: platform.claude.com/docs/en/api/rate-limits."""
     lines = b""
     if standing.requests is not None:
-        lines = _quota(b"requests", standing.requests, standing.at)
+        lines = _quota(b"requests", standing.requests, standing.at_us)
     if standing.tokens is not None:
-        lines += _quota(b"tokens", standing.tokens, standing.at)
+        lines += _quota(b"tokens", standing.tokens, standing.at_us)
     return lines
 
 
-def _quota(unit: bytes, quota: Quota, now: int) -> bytes:
+def _quota(unit: bytes, quota: Quota, now_us: int) -> bytes:
     name = b"anthropic-ratelimit-" + unit
-    reset = datetime.fromtimestamp(now + quota.reset_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    seconds = -(-(now_us + quota.reset_us) // 1_000_000)  # the sum is rounded: a time that is told is never too early
+    reset = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
     return b"%b-limit: %d\r\n%b-remaining: %d\r\n%b-reset: %b\r\n" % (
         name, quota.limit, name, quota.remaining, name, reset
     )  # fmt: skip

@@ -88,5 +88,10 @@ def _details(error: GatewayError, request_id: str) -> list[dict[str, Any]]:
         violation = {"field": error.param, "description": error.message}
         details.append({"@type": f"{_RPC}.BadRequest", "fieldViolations": [violation]})
     if error.retry_after_seconds is not None:
-        details.append({"@type": f"{_RPC}.RetryInfo", "retryDelay": f"{error.retry_after_seconds:g}s"})
+        details.append({"@type": f"{_RPC}.RetryInfo", "retryDelay": _duration(error.retry_after_seconds)})
     return details
+
+
+def _duration(seconds: float) -> str:
+    """As protobuf writes a Duration in JSON: no exponent, at most nine digits after the point."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
