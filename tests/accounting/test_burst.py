@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from databases import DatabasePlace
 from pointsman.accounting import burst, idle
@@ -188,3 +189,71 @@ def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: p
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GivingWay())) as runner:
         runner.run(story())
     assert len(turns) >= 10
+
+
+class Idle:
+    """In the place of another process: notes when it is called, and does nothing, as one that can't run."""
+
+    lag_bytes = None
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.calls = 0
+        self._error = error
+
+    async def run(self, stop: asyncio.Event) -> ProjectorCounts:
+        """Nothing."""
+        self.calls += 1
+        if self._error is not None:
+            raise self._error
+        return ProjectorCounts()
+
+
+@pytest.mark.parametrize("error", [None, OSError("no more processes")], ids=["ends_at_once", "can_not_start"])
+def test_a_process_that_does_nothing_is_not_started_again_and_again(
+    database_place: DatabasePlace, error: OSError | None
+) -> None:
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, COUNT)
+    other = Idle(error)
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7, high_rate=other)
+
+    async def story() -> None:
+        running = asyncio.create_task(projector.run(0.001))
+        async with asyncio.timeout(30):
+            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
+                await asyncio.sleep(0.005)
+            projector.stop()
+            await running
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
+    assert other.calls == 1
+
+
+def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(database_place: DatabasePlace) -> None:
+    # After it nobody knows what is in the database already: all of the journal seems to wait.
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, COUNT)
+    other = Idle()
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=2 * COUNT, retention_days=7, high_rate=other)
+
+    async def story() -> None:
+        running = asyncio.create_task(projector.run(0.001))
+        async with asyncio.timeout(30):
+            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
+                await asyncio.sleep(0.005)
+            async with database.write() as connection:
+                await connection.execute(text("ALTER TABLE requests RENAME TO hidden"))
+            journal.append(RequestRecord(request_id="one", created_at=1, operation="chat", route="/", dialect="d"))
+            while projector.counts.failures < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+            projector.stop()
+            await running
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
+    assert other.calls == 0
