@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from databases import DatabasePlace
+from gateway import wait_until
 from pointsman.accounting import burst, idle
 from pointsman.accounting.burst import Burst, Order, Report
 from pointsman.accounting.idle import GivingWay
@@ -257,3 +258,46 @@ def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(datab
     asyncio.run(story())
     journal.close()
     assert other.calls == 0
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+def test_whoever_is_cancelled_while_the_process_starts_leaves_none_behind(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(burst, "PROGRAM", "import sys; sys.stdin.read()  # %r")
+    started: list[subprocess.Popen[bytes]] = []
+    real = burst._start
+
+    def start(*, background: bool) -> subprocess.Popen[bytes]:
+        started.append(real(background=background))
+        return started[-1]
+
+    monkeypatch.setattr(burst, "_start", start)
+
+    async def story() -> None:
+        running = asyncio.create_task(Burst(sqlite_place.data_dir, None).run(asyncio.Event()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(story())
+    [process] = started
+    wait_until(lambda: process.returncode is not None, "end of the process")
+
+
+def test_a_process_that_is_gone_before_it_was_told_anything_is_none(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = burst._start
+
+    def start(*, background: bool) -> subprocess.Popen[bytes]:
+        process = real(background=background)
+        wait_until(lambda: process.returncode is not None, "end of the process")
+        return process
+
+    monkeypatch.setattr(burst, "PROGRAM", "pass  # %r")
+    monkeypatch.setattr(burst, "_start", start)
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(Burst(sqlite_place.data_dir, None).run(asyncio.Event()))
