@@ -30,8 +30,13 @@ log = structlog.get_logger("pointsman.keys")
 class Source(Protocol):
     """Where keys are read (identity/key_source.py)."""
 
-    async def look_up(self, digests: list[bytes]) -> tuple[Found, ...]: ...
-    async def by_id(self, key_id: str) -> Found | None: ...
+    async def look_up(self, digests: list[bytes]) -> tuple[Found, ...]:
+        """The valid keys with these digests. Raises StorageError."""
+        ...
+
+    async def by_id(self, key_id: str) -> Found | None:
+        """The valid key with this id. Raises StorageError."""
+        ...
 
 
 class LateKeys:
