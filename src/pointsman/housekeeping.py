@@ -44,7 +44,6 @@ class Housekeeping:
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
             plan_days=settings.journal.plan_days,
-            high_rate=Burst(installation.data_dir, installation.database_url),
         )
         self.children = _make_children(installation) if settings.local.enabled else {}
 
@@ -58,7 +57,8 @@ class Housekeeping:
 
     def start(self) -> None:
         """Begin to project, and to sweep the vault."""
-        self._background.spawn_patient("projector", self.projector.run(self._interval_seconds))
+        burst = Burst(self._installation.data_dir, self._installation.database_url)
+        self._background.spawn_patient("projector", self.projector.run(self._interval_seconds, burst))
         self._background.spawn_patient("vault", self._installation.states.sweep_until(self._stopping))
 
     def show_gauges(self, meter: Meter) -> None:

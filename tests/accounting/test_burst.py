@@ -57,8 +57,8 @@ def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_pla
             return done
 
         other.run = counted  # type: ignore[method-assign, assignment]
-        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=other)
-        running = asyncio.create_task(projector.run(0.01))
+        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7)
+        running = asyncio.create_task(projector.run(0.01, other))
         async with asyncio.timeout(30):
             while len(await stored(database)) < COUNT:  # noqa: ASYNC110 - another process fills it
                 await asyncio.sleep(0.02)
@@ -90,11 +90,11 @@ def test_a_long_journal_is_handed_over_behind_the_first_batch(database_place: Da
 
     begun: list[int] = []
     database = database_place.open()
-    projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=Taking())
+    projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7)
 
     async def story() -> None:
         async with asyncio.timeout(30):
-            await projector.run(0.01)
+            await projector.run(0.01, Taking())
         await database.aclose()
 
     assert sum(path.stat().st_size for path in directory.glob("*.journal")) > FAR_BEHIND_BYTES + 50_000
@@ -217,10 +217,10 @@ def test_a_process_that_does_nothing_is_not_started_again_and_again(
     journal = fill(directory, COUNT)
     other = Idle(error)
     database = database_place.open()
-    projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7, high_rate=other)
+    projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7)
 
     async def story() -> None:
-        running = asyncio.create_task(projector.run(0.001))
+        running = asyncio.create_task(projector.run(0.001, other))
         async with asyncio.timeout(30):
             while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
                 await asyncio.sleep(0.005)
@@ -239,10 +239,10 @@ def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(datab
     journal = fill(directory, COUNT)
     other = Idle()
     database = database_place.open()
-    projector = Projector(database, directory, SystemClock(), batch_rows=2 * COUNT, retention_days=7, high_rate=other)
+    projector = Projector(database, directory, SystemClock(), batch_rows=2 * COUNT, retention_days=7)
 
     async def story() -> None:
-        running = asyncio.create_task(projector.run(0.001))
+        running = asyncio.create_task(projector.run(0.001, other))
         async with asyncio.timeout(30):
             while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
                 await asyncio.sleep(0.005)

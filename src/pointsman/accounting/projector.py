@@ -101,7 +101,6 @@ class Projector:
         batch_rows: int,
         retention_days: float,
         plan_days: float = 2.0,
-        high_rate: HighRate | None = None,
     ) -> None:
         self.counts: Final = ProjectorCounts()
         self._database = database
@@ -119,7 +118,7 @@ class Projector:
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
-        self._high_rate = high_rate
+        self._high_rate: HighRate | None = None
         self._full_batches = 0
         self._alone_until = 0.0  # on the monotonic clock: nothing is handed over before
         self._stopping = asyncio.Event()
@@ -142,19 +141,21 @@ class Projector:
         """Let `run` return after the batch in hand: cancelling it could leave a transaction open."""
         self._stopping.set()
 
-    async def run(self, interval: float) -> None:
+    async def run(self, interval: float, high_rate: HighRate | None = None) -> None:
         """Project every ``interval`` seconds until `stop`, and prune now and then. What fails is tried again.
 
+        While records come too fast to project them beside requests, ``high_rate`` does it.
         After a full batch it rests four times as long as the batch took: requests come first, the journal can wait.
         """
+        self._high_rate = high_rate
         pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
         begun = False  # a batch comes first, which tells whether the database can be written at all
         while not self._stopping.is_set():
             begin = self._clock.monotonic()
             try:
-                if self._high_rate is not None and begun and self._is_behind():
+                if high_rate is not None and begun and self._is_behind():
                     begun = False
-                    await self._hand_over(self._high_rate)
+                    await self._hand_over(high_rate)
                     continue
                 batch = await self._project()
                 begun = True
