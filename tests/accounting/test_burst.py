@@ -59,7 +59,7 @@ def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_pla
         other.run = counted  # type: ignore[method-assign, assignment]
         projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7)
         running = asyncio.create_task(projector.run(0.01, other))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len(await stored(database)) < COUNT:  # noqa: ASYNC110 - another process fills it
                 await asyncio.sleep(0.02)
             projector.stop()

@@ -157,6 +157,23 @@ def test_the_parser_does_not_see_a_head_that_came_twice(
     assert not any(data in fed for data in requests[2:])
 
 
+@pytest.mark.parametrize("times", [0, 3], ids=["parsed", "known"])
+def test_a_request_for_which_no_handler_can_be_found_ends_and_is_not_counted(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    edge = edge_for(loop)
+    request = request_of("/echo", FIELDS, 3, b"x")
+    assert [status for status, _ in loop.run_until_complete(answers(edge, [request] * times))] == [200] * times
+
+    def find(_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(edge.router, "find", find)
+    [(status, _)] = loop.run_until_complete(answers(edge, [request]))
+    assert status != 200
+    assert edge.active == 0
+
+
 def test_no_secret_stays_in_a_known_head(loop: asyncio.AbstractEventLoop) -> None:
     edge = edge_for(loop)
     fields = [*FIELDS, ("Proxy-Authorization", f"Basic {SECRET}"), ("X-Own", SECRET)]
