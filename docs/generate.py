@@ -232,6 +232,7 @@ MEANINGS = {
     "storage.redis_url": "Redis for limits that nodes share, e.g. `redis://host:6379/0`; needs the extra `redis`.",
     "budgets.unpriced": "Calls of models without a known price, by those whom a hard budget binds: `allow`, `refuse`.",
     "budgets.assumed_output_tokens": "Reserved for an answer when neither the client nor the model sets a limit.",
+    "budgets.lease_seconds": "What a lost node holds of budgets comes back after so long; 0: never.",
     "budgets.webhook_url": "Is told with POST when a budget passes one of its thresholds.",
     "budgets.webhook_secret": "Signs those calls. `env:NAME`, `file:PATH` or the secret itself.",
     "budgets.webhook_allow_private": "The webhook may be at a loopback or private address.",

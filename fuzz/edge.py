@@ -145,7 +145,7 @@ class Run:
     def check_memory(self, read: int) -> None:
         """What the connection holds of an unfinished request is within the limits, but for the ``read`` last bytes."""
         limits, connection = self.edge.settings, self.connection
-        if connection._closing:
+        if connection._closing or connection._fault is not None:
             return  # nothing more is taken in
         kept = len(connection._url) + sum(len(k) + len(v) for k, v in connection._headers.items())
         assert kept <= limits.max_header_bytes + read, "a head grows beyond its limit"

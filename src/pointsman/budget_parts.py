@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pointsman.accounting.budget_books import holder_name, home_of
 from pointsman.accounting.budget_desk import BudgetDesk
 from pointsman.accounting.journal import Journal
+from pointsman.budget_settings import lease_seconds_of
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
 from pointsman.policy.budgets import Budgets
 from pointsman.storage.budget_alerts import AlertRepository
-from pointsman.storage.budget_leases import BudgetLeaseRepository
+from pointsman.storage.budget_leases import BudgetLeaseRepository, Holder
 from pointsman.upstream.budget_alerts import AlertSender
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.json_posts import JsonPost
@@ -23,8 +24,9 @@ def open_budgets(installation: Installation, journal: Journal) -> Budgets:
     home = home_of(installation.data_dir / "journal")
     escrow = BudgetLeaseRepository(installation.database, installation.ledger.repository.credit_in)
     settings = installation.settings.budgets
+    holder = Holder(holder_name(home, journal.tag), home, round(lease_seconds_of(settings) * 1e6))
     return Budgets(
-        BudgetDesk(escrow, installation.clock, holder_name(home, journal.tag), home),
+        BudgetDesk(escrow, installation.clock, holder),
         installation.clock,
         unpriced=settings.unpriced,
         assumed_output_tokens=settings.assumed_output_tokens,

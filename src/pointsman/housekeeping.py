@@ -7,14 +7,18 @@ from typing import IO, Final
 
 import structlog
 
+from pointsman.accounting.budget_books import home_of
 from pointsman.accounting.burst import Burst
+from pointsman.accounting.lease_keeper import LeaseKeeper
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
 from pointsman.background import Background
+from pointsman.budget_settings import lease_seconds_of
 from pointsman.canonical.audit import Entry
 from pointsman.errors import ConfigError
 from pointsman.installation import Installation
 from pointsman.keyring import Secret
+from pointsman.storage.budget_leases import BudgetLeaseRepository
 from pointsman.storage.database import StorageError
 from pointsman.upstream.local_embedder import make_embedder
 from pointsman.upstream.local_model import LocalModel
@@ -45,6 +49,10 @@ class Housekeeping:
             retention_days=settings.journal.retention_days,
             plan_days=settings.journal.plan_days,
         )
+        home = home_of(installation.data_dir / "journal")
+        lease_seconds = lease_seconds_of(settings.budgets)
+        escrow = BudgetLeaseRepository(installation.database)
+        self._leases = LeaseKeeper(escrow, installation.clock, home, lease_seconds)
         self.children = _make_children(installation) if settings.local.enabled else {}
 
     async def ensure_first_key(self) -> None:
@@ -56,9 +64,10 @@ class Housekeeping:
             await installation.audit.note(_first_key(installation))
 
     def start(self) -> None:
-        """Begin to project, and to sweep the vault."""
+        """Begin to project, to sweep the vault, and to look after leases of budgets."""
         burst = Burst(self._installation.data_dir, self._installation.database_url)
         self._background.spawn_patient("projector", self.projector.run(self._interval_seconds, burst))
+        self._background.spawn_patient("leases", self._leases.run(self._stopping))
         self._background.spawn_patient("vault", self._installation.states.sweep_until(self._stopping))
 
     def show_gauges(self, meter: Meter) -> None:
@@ -68,7 +77,7 @@ class Housekeeping:
         meter.gauge("pointsman_journal_damaged", "Unreadable journal pieces.", lambda: projector.counts.damaged)
 
     async def stop(self) -> None:
-        """End both after the batch in hand: they may hold a transaction."""
+        """End them after the batch in hand: they may hold a transaction."""
         self.projector.stop()
         self._stopping.set()
         await self._background.aclose()

@@ -1,13 +1,13 @@
 """Several processes spend one budget through its escrow, on real databases, with journals, projectors and crashes."""
 
 import asyncio
-import contextlib
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
+from budget_stage import Process, Stage, stage
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,106 +21,13 @@ from hypothesis.stateful import (
 
 from databases import DatabasePlace
 from driven_clock import DrivenClock
-from pointsman.accounting.budget_books import holder_name, home_of
-from pointsman.accounting.budget_desk import BudgetDesk, Hold
+from pointsman.accounting.budget_desk import Hold
 from pointsman.accounting.budget_pots import Shortage
-from pointsman.accounting.journal import Journal
-from pointsman.accounting.projector import Projector
-from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.windows import Window
-from pointsman.policy.budget_service import BudgetService
-from pointsman.policy.budgets import Bound, charge
 from pointsman.storage.budget_leases import BudgetLeaseRepository, LeaseGrant
-from pointsman.storage.budgets import BudgetRepository, BudgetRow
-from pointsman.storage.database import Database
+from pointsman.storage.budgets import BudgetRow
 
 T = TypeVar("T")
-
-
-class Process:
-    """One process with its journal and its desk; `turns` is what its background work would do."""
-
-    def __init__(self, place: DatabasePlace, clock: DrivenClock) -> None:
-        self.database = place.open()
-        self.clock = clock
-        directory = place.data_dir / "journal"
-        self.journal = Journal(directory, clock, 1 << 20)
-        home = home_of(directory)
-        self.desk = BudgetDesk(BudgetLeaseRepository(self.database), clock, holder_name(home, self.journal.tag), home)
-
-    async def reserve(self, row: BudgetRow, amount: int, others: tuple["Process", ...] = ()) -> Hold:
-        """A hold of this much, with the turns of all processes that it takes. Raises Shortage."""
-        hold = self.desk.hold(((row.id, row.window),), self.clock.now_us())
-        try:
-            if hold.try_resize(amount):
-                return hold
-        except Shortage:
-            hold.settle(0)
-            raise
-        task = asyncio.ensure_future(hold.resize(amount))
-        await asyncio.sleep(0)
-        while not task.done():
-            for process in (self, *others):
-                await process.desk.turn()
-            self.clock.advance(0.25)
-            await asyncio.sleep(0)
-        try:
-            await task
-        except Shortage:
-            hold.settle(0)
-            raise
-        return hold
-
-    def finish(self, row: BudgetRow, hold: Hold, cost: int, name: str, at: int | None = None) -> None:
-        """The call of a hold that began at this instant, else now, is over: recorded, then settled."""
-        record = RequestRecord(
-            request_id=name, created_at=self.clock.now_us() if at is None else at, operation="chat", route="/",
-            dialect="openai", workspace_id="default", key_id="key_1", status=200, outcome=Outcome.SUCCESS,
-            input_tokens=1, cost_nano_usd=cost,
-        )  # fmt: skip
-        charge(Bound((row,), ((row.id, row.window),), "plain"), record)
-        self.journal.append(record)
-        hold.settle(cost)
-
-    async def die(self) -> None:
-        """As kill -9: nothing is given back, and the journal is nobody's any more."""
-        self.journal.close()
-        await self.database.aclose()
-
-
-class Stage:
-    """A database, its projector, and processes."""
-
-    def __init__(self, place: DatabasePlace, clock: DrivenClock) -> None:
-        self.place = place
-        self.clock = clock
-        self.database: Database = place.open()
-        self.rows = BudgetRepository(self.database)
-        self.budgets = BudgetService(self.rows, clock)
-        self.projector = Projector(self.database, place.data_dir / "journal", clock, batch_rows=50, retention_days=7)
-        self.processes: list[Process] = []
-
-    def process(self) -> Process:
-        """One more."""
-        self.processes.append(Process(self.place, self.clock))
-        return self.processes[-1]
-
-    async def project(self) -> None:
-        """Everything that is written is stored, and what dead processes held is free."""
-        await self.projector.drain()
-        await self.projector.release()
-
-
-@contextlib.asynccontextmanager
-async def stage(place: DatabasePlace) -> AsyncIterator[Stage]:
-    """Closed at the end."""
-    one = Stage(place, DrivenClock())
-    try:
-        yield one
-    finally:
-        for process in one.processes:
-            await process.die()
-        await one.database.aclose()
 
 
 def test_what_a_call_reserves_and_does_not_spend_is_there_for_other_processes_within_one_round(
@@ -191,7 +98,9 @@ def test_a_call_that_comes_while_the_escrow_is_asked_for_others_is_not_refused_w
                     await asyncio.sleep(0)
                 return await escrow.exchange(*asked)
 
-            process.desk._escrow = SimpleNamespace(exchange=exchange, recalled=escrow.recalled)  # type: ignore[assignment]
+            process.desk._escrow = SimpleNamespace(
+                exchange=exchange, recalled=escrow.recalled, register=escrow.register
+            )  # type: ignore[assignment]
             calls.append(asyncio.ensure_future(call()))
             await asyncio.sleep(0)
             await process.desk.turn()

@@ -134,6 +134,12 @@ def test_a_webhook_at_a_private_address_is_not_called_when_that_is_forbidden(
     assert received.calls == []
 
 
+@pytest.mark.parametrize("seconds", [-1, 0.5, 1e10, float("nan"), float("inf")])
+def test_leases_that_could_not_be_kept_are_refused_at_the_start(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=r"lease_seconds: must be 0 \(never\) or 1 at least"):
+        parse_settings({"budgets": {"lease_seconds": seconds}}, "test")
+
+
 @pytest.mark.parametrize(
     ("budgets", "said"),
     [

@@ -244,3 +244,24 @@ def test_a_thousand_calls_over_two_nodes_spend_what_there_is_and_no_more(
         assert books.look()[0].spent <= FITS * CENT
         nodes[0] = start("one")
         assert_spent_to_the_last_cent(books, [node.port for node in nodes])
+
+
+def test_what_a_lost_node_held_comes_back_within_its_lease_though_it_never_starts_again(
+    upstream: RunningSimulator, tmp_path: Path, database_url: str
+) -> None:
+    with running_redis() as shared, ExitStack() as stack:
+        storage = {"database_url": database_url, "redis_url": shared.url}
+        config = settings_of(upstream, storage=storage, budgets={"lease_seconds": 3})
+        nodes = [
+            stack.enter_context(serving(tmp_path / name, config, secret_key=MASTER_KEY)) for name in ("one", "two")
+        ]
+        books = Books(nodes[0], database_url)
+        crowd = Crowd([node.port for node in nodes])
+
+        async def killed_half_way() -> None:
+            await until(lambda: crowd.statuses[200] > FITS // 4, "a quarter of the calls")
+            nodes[0].process.kill()
+
+        asyncio.run(crowd.run(killed_half_way()))
+        assert nodes[0].wait() == -9
+        assert_spent_to_the_last_cent(books, [nodes[1].port])

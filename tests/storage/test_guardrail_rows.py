@@ -11,7 +11,7 @@ from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.canonical.windows import Window
 from pointsman.policy.guardrails import budget_id
 from pointsman.storage.accounts import AccountRepository, AccountRow, WorkspaceRow
-from pointsman.storage.budget_leases import BudgetLeaseRepository, Charge, LeaseAsk, LeaseGrant
+from pointsman.storage.budget_leases import BudgetLeaseRepository, Charge, Holder, LeaseAsk, LeaseGrant
 from pointsman.storage.budgets import BudgetRepository, BudgetRow
 from pointsman.storage.database import Database
 from pointsman.storage.guardrails import AssignmentRow, ContentFilter, GuardrailRepository, GuardrailRow, GuardrailRules
@@ -132,9 +132,11 @@ def test_the_escrow_reads_a_guardrail_s_limit_where_it_stands(database_place: Da
         rows = await furnish(database)
         escrow, name = BudgetLeaseRepository(database), budget_id(ROW, "key_1")
 
+        await escrow.register(Holder("one", "home", 1))
+
         async def ask(want: int, holder: str = "one") -> LeaseGrant:
             wanted = LeaseAsk(budget_id=name, window=DAY, period=0, floor=0, want=want)
-            [grant] = await escrow.exchange(holder, "home", [wanted], 1)
+            [grant] = await escrow.exchange(Holder(holder, "home", 1), [wanted], 1)
             return grant
 
         first = await ask(80)

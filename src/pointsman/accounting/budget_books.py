@@ -98,6 +98,7 @@ def home_of(directory: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = directory / f"{HOME_FILE}.{os.getpid()}.{os.urandom(4).hex()}"
         draft.write_text(os.urandom(8).hex(), encoding="ascii")
         try:

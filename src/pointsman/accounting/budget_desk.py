@@ -4,6 +4,10 @@ Most calls find enough and wait for nothing. One that does not waits until the d
 (storage/budget_leases.py) once, together with all others that wait. When the escrow has too little because other
 processes hold some, they are asked to give back what no call of theirs needs, and only when all have answered is the
 call refused: so no call is refused while there is money that nobody needs.
+
+Leases expire when nothing is heard of a process and its home for ``lease_seconds`` (accounting/lease_keeper.py). A
+process that was not answered for most of that time takes no more from its lease, so that nobody ever spends what may
+have been given to others.
 """
 
 import asyncio
@@ -15,7 +19,7 @@ import structlog
 from pointsman.accounting.budget_pots import POLL_SECONDS, SECOND, Pot, Waiter
 from pointsman.canonical.windows import Window
 from pointsman.clock import Clock
-from pointsman.storage.budget_leases import BudgetLeaseRepository, LeaseAsk
+from pointsman.storage.budget_leases import BudgetLeaseRepository, Holder, LeaseAsk, LeasesLapsed
 from pointsman.storage.database import StorageError
 
 TICK_SECONDS: Final = 0.05  # how often a process that holds money looks whether somebody else needs it
@@ -23,6 +27,8 @@ WAIT_SECONDS: Final = 5.0  # a call never waits longer for the escrow
 RETRY_SECONDS: Final = 1.0  # after a failure nobody asks again for this long
 ASKED_AT_ONCE: Final = 100
 FORGET_SECONDS: Final = 60.0
+VALID_SHARE: Final = 0.7  # of the time that a lease lasts, from the last question that was answered
+BEAT_SHARE: Final = 0.2  # so long there may be no question
 NO_OTHERS: Final[Mapping[str, int]] = {}
 log = structlog.get_logger("pointsman.budgets")
 
@@ -45,6 +51,8 @@ class Hold:
         """Hold this much from now on; False: it must be waited for, see `resize`. Raises Shortage."""
         more, now = amount - self.amount, self._desk.now()
         if more > 0:
+            if now >= self._desk.valid_until:
+                return False
             taken: list[Pot] = []
             try:
                 for pot in self.pots:
@@ -88,19 +96,24 @@ class Hold:
 
 
 class BudgetDesk:
-    """The pots of one process. ``holder`` and ``home`` name it to the escrow (accounting/budget_books.py)."""
+    """The pots of one process. ``holder`` names it to the escrow (accounting/budget_books.py).
 
-    def __init__(self, escrow: BudgetLeaseRepository, clock: Clock, holder: str, home: str) -> None:
+    ``valid_until``: when its leases may have gone to others, on the clock of `now`.
+    """
+
+    def __init__(self, escrow: BudgetLeaseRepository, clock: Clock, holder: Holder) -> None:
         self._escrow = escrow
         self._clock = clock
         self._holder = holder
-        self._home = home
+        self._lease_seconds = holder.lease_us / 1e6
+        self.valid_until = self._beat_at = 0.0
+        self._registered = False
         self._pots: dict[tuple[str, int], Pot] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._silent_until = self._look_at = self._forget_at = 0.0
         self._down = False
-        self.events = {"exchange": 0, "failure": 0, "recall": 0, "wait": 0}
+        self.events = {"exchange": 0, "failure": 0, "lapse": 0, "recall": 0, "wait": 0}
 
     def now(self) -> float:
         """Seconds on a clock that never goes back."""
@@ -129,9 +142,11 @@ class BudgetDesk:
 
     async def take(self, pot: Pot, amount: int) -> None:
         """Reserve, with money fetched. Raises Shortage, or EscrowError within `WAIT_SECONDS`."""
-        if pot.try_take(amount, self.now()):
+        now = self.now()
+        if (not amount or now < self.valid_until) and pot.try_take(amount, now):
             return
-        if self.now() < self._silent_until:
+        pot.used_at = now
+        if now < self._silent_until:
             raise EscrowError("the budgets' escrow did not answer a moment ago")
         waiter = Waiter(amount, asyncio.get_running_loop().create_future())
         pot.waiting.append(waiter)
@@ -160,7 +175,9 @@ class BudgetDesk:
             await self._rest()
             self._wake.clear()
             await self.turn()
-        await self._exchange(self._asks(set(), last=True))
+        asks = self._asks(set(), last=True)
+        if asks:
+            await self._exchange(asks)
 
     def stop(self) -> None:
         """Let `run` end after the exchange in hand: cancelling it could leave a transaction open."""
@@ -177,13 +194,15 @@ class BudgetDesk:
         if now >= self._look_at and any(self._is_awake(pot, now) for pot in self._pots.values()):
             self._look_at = now + TICK_SECONDS
             try:
-                recalled = await self._escrow.recalled(self._holder)
+                recalled = await self._escrow.recalled(self._holder.name)
             except StorageError as error:
                 self._failed(error)
                 return
             self.events["recall"] += len(recalled)
-        await self._exchange(self._asks(recalled))
-        if now >= self._forget_at:
+        asks = self._asks(recalled)
+        if asks or (self._pots and now >= self._beat_at):
+            await self._exchange(asks)
+        if now >= self._forget_at and self._registered:
             self._forget_at = now + FORGET_SECONDS
             await self._forget(now)
 
@@ -199,7 +218,8 @@ class BudgetDesk:
         elif any(self._is_awake(pot, now) for pot in pots):
             seconds = TICK_SECONDS
         else:
-            seconds = FORGET_SECONDS if self._pots else None
+            due = max(self._beat_at, self._silent_until)
+            seconds = min(FORGET_SECONDS, max(0.0, due - now)) if self._pots else None
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -216,22 +236,45 @@ class BudgetDesk:
         return asks
 
     async def _exchange(self, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
-        for start in range(0, len(asks), ASKED_AT_ONCE):
-            some = asks[start : start + ASKED_AT_ONCE]
-            try:
-                grants = await self._escrow.exchange(
-                    self._holder, self._home, [ask for _, ask in some], self._clock.now_us()
-                )
-            except StorageError as error:
-                self._failed(error)
-                return
-            self.events["exchange"] += 1
-            now = self.now()
-            for (pot, ask), grant in zip(some, grants, strict=True):
-                pot.answered(ask, grant, now)
-        if asks and self._down:
-            self._down = False
-            log.info("budgets' escrow answers again")
+        """Ask the escrow; without any question it is only told that this process lives."""
+        try:
+            if not self._registered:
+                await self._register()
+            for start in range(0, len(asks) or 1, ASKED_AT_ONCE):
+                await self._ask(asks[start : start + ASKED_AT_ONCE])
+        except LeasesLapsed:
+            self._lapse()
+        except StorageError as error:
+            self._failed(error)
+        else:
+            if self._down:
+                self._down = False
+                log.info("budgets' escrow answers again")
+
+    async def _register(self) -> None:
+        await self._escrow.register(self._holder)
+        self._registered = True
+
+    async def _ask(self, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
+        begun = self.now()
+        grants = await self._escrow.exchange(self._holder, [ask for _, ask in asks], self._clock.now_us())
+        self.events["exchange"] += 1
+        now = self.now()
+        self.valid_until = begun + self._lease_seconds * VALID_SHARE
+        self._beat_at = begun + self._lease_seconds * BEAT_SHARE
+        if now >= self.valid_until:
+            raise StorageError("it answered too late")
+        for (pot, ask), grant in zip(asks, grants, strict=True):
+            pot.answered(ask, grant, now)
+
+    def _lapse(self) -> None:
+        """The leases went to others, who had heard nothing for long. Whoever waits asks anew."""
+        log.warning("the leases of this process have expired; it asks for new ones", budgets=len(self._pots))
+        self.events["lapse"] += 1
+        self._registered, self.valid_until = False, 0.0
+        for pot in self._pots.values():
+            pot.lapse()
+        self._wake.set()
 
     async def _forget(self, now: float) -> None:
         """Drop pots that nobody used for a minute, once all that was spent from them is stored."""
@@ -239,7 +282,7 @@ class BudgetDesk:
         places = list(old)
         try:
             for start in range(0, len(places), ASKED_AT_ONCE):
-                for place in await self._escrow.retire(self._holder, places[start : start + ASKED_AT_ONCE]):
+                for place in await self._escrow.retire(self._holder.name, places[start : start + ASKED_AT_ONCE]):
                     self._pots[place].begin_anew(*old[place])
                     if self._pots[place].is_over(now, FORGET_SECONDS):
                         del self._pots[place]

@@ -40,8 +40,8 @@ class Pot:
 
     __slots__ = (
         "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at",
-        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "used_at", "waiting",
-        "window",
+        "_top_up_at", "_untold", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "used_at",
+        "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, budget_id: str, window: Window, period: int) -> None:
@@ -57,6 +57,7 @@ class Pot:
         self._refused_until = self._retry_at = self._deadline = self._top_up_at = 0.0
         self._impatient_until = 0.0
         self._recall = self._recalled = False
+        self._untold = False  # the escrow does not know what is committed
 
     @property
     def free(self) -> int:
@@ -85,6 +86,13 @@ class Pot:
         self.calls -= 1
         self.give(reserved)
 
+    def lapse(self) -> None:
+        """The lease has expired: only what calls have and what is spent is still this process', and must be told."""
+        committed = self.spent + self.reserved
+        self._untold = committed > 0
+        self._recall = self._recalled
+        self.granted = min(self.granted, committed)
+
     def is_low(self, now: float) -> bool:
         """Whether the next calls may have to wait, and need not."""
         standing = self.standing
@@ -104,6 +112,8 @@ class Pot:
             want = committed + sum(one.amount for one in self.waiting if not one.answer.done())
             recall, self._recall = self._recall, False
             return self._asked(self.granted, max(self.granted, want), spare=True, recall=recall)
+        if self._untold:
+            return self._asked(self.granted, self.granted)
         if recalled or (self.free > 0 and now - self.used_at > IDLE_SECONDS):
             self.granted = min(self.granted, committed)
             return self._asked(self.granted, self.granted)
@@ -127,6 +137,7 @@ class Pot:
         """Take what the escrow gave, and let calls that wait have it in their order; who can't have it is refused."""
         if grant.granted > ask.floor:
             self._top_up_at = 0.0
+        self._untold = False
         self.granted = grant.granted
         self.standing = grant
         left: deque[Waiter] = deque()

@@ -3,10 +3,12 @@
 For every budget and window, what was spent and what processes hold never exceeds the limit when a lease is given. A
 request's cost is moved from its process' lease to what is spent in the transaction that stores the request, so the sum
 does not change, once for each request, whatever crashes. A lease may go to nobody else before all that its process
-has written to its journal is stored: `release` is for that moment.
+has written to its journal is stored: `release` is for that moment. `expire` is for a home (the directory of journals)
+of which nothing was heard for longer than its leases last: none of its processes spends from them then.
 
 In PostgreSQL whoever gives leases of a budget holds an advisory lock of it. Rows of `budget_periods` are always
-written before those of `budget_leases`, each in the order of their keys, so nobody waits in a circle.
+written before those of `budget_leases`, each in the order of their keys, and that of `budget_homes` is the last, so
+nobody waits in a circle.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -23,9 +25,14 @@ from pointsman.storage.database import Database, Kind
 CREDIT: Final = "credit:"  # before an account's id: its credit, whose limit is its balance
 GUARDRAIL: Final = "guardrail:"  # before a guardrail's id: the budget of one whom it binds, whose limit stands there
 PORTIONS: Final = 100  # what is given beyond the need is at most this part of the limit
+_WEEK_US: Final = 7 * 86_400_000_000
 _SHARE: Final = 4  # and this part of what nobody holds
 
 Balance = Callable[[AsyncConnection, str], Awaitable[int]]
+
+
+class LeasesLapsed(Exception):
+    """The leases of this home have expired: of what was given to its processes, they have only what is spent."""
 
 
 class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +65,22 @@ class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
     held: int = 0
     unanswered: int = 0
     oldest: int | None = None
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A process that has leases, by its journal; the directory of that; and how long they last when it is silent."""
+
+    name: str
+    home: str
+    lease_us: int
+
+
+class Home(msgspec.Struct, frozen=True):
+    """A directory of journals whose processes have leases. ``beat`` grows whenever one of them is heard of."""
+
+    name: str
+    beat: int
+    lease_us: int
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -121,6 +144,17 @@ _SETTLE: Final = text(
     "UPDATE budget_leases SET settled_nano_usd = settled_nano_usd + :spent"
     " WHERE budget_id = :budget AND period = :period AND holder = :holder"
 )
+_REGISTER: Final = text(
+    "INSERT INTO budget_homes (home, beat, lease_us) VALUES (:home, 0, :lease_us)"
+    " ON CONFLICT (home) DO UPDATE SET beat = budget_homes.beat + 1, lease_us = CASE"
+    " WHEN budget_homes.lease_us > excluded.lease_us AND EXISTS (SELECT 1 FROM budget_leases WHERE home = :home)"
+    " THEN budget_homes.lease_us ELSE excluded.lease_us END"
+)
+_BEAT: Final = text("UPDATE budget_homes SET beat = beat + 1 WHERE home = :home AND lease_us >= :lease_us")
+_FREE: Final = text(
+    "UPDATE budget_leases SET granted_nano_usd = settled_nano_usd, updated_at = :now"
+    " WHERE home = :home AND granted_nano_usd > settled_nano_usd"
+)
 
 
 class BudgetLeaseRepository:
@@ -130,14 +164,20 @@ class BudgetLeaseRepository:
         self._database = database
         self._balance = balance
 
-    async def exchange(self, holder: str, home: str, asks: Sequence[LeaseAsk], now: int) -> list[LeaseGrant]:
-        """Answer what a process asks, in one transaction. Raises StorageError; then it may have its floors only."""
+    async def exchange(self, holder: Holder, asks: Sequence[LeaseAsk], now: int) -> list[LeaseGrant]:
+        """Answer what a process asks, in one transaction, and know that it lives.
+
+        Raises StorageError; then it may have its floors only. Raises LeasesLapsed; then it has not even these, and
+        must `register` before it asks again.
+        """
         async with self._database.write() as connection:
             await lock_budgets(connection, self._database.kind, {ask.budget_id for ask in asks})
             await self._prepare(connection, asks)
             grants: dict[int, LeaseGrant] = {}
             for place in sorted(range(len(asks)), key=lambda place: (asks[place].budget_id, asks[place].period)):
-                grants[place] = await self._grant(connection, holder, home, asks[place], now)
+                grants[place] = await self._grant(connection, holder, asks[place], now)
+            if not (await connection.execute(_BEAT, {"home": holder.home, "lease_us": holder.lease_us})).rowcount:
+                raise LeasesLapsed
         return [grants[place] for place in range(len(asks))]
 
     async def _prepare(self, connection: AsyncConnection, asks: Sequence[LeaseAsk]) -> None:
@@ -149,9 +189,9 @@ class BudgetLeaseRepository:
             if ask.recall:
                 await connection.execute(_RECALL, {"budget": ask.budget_id, "low": low, "high": high})
 
-    async def _grant(self, connection: AsyncConnection, holder: str, home: str, ask: LeaseAsk, now: int) -> LeaseGrant:
+    async def _grant(self, connection: AsyncConnection, holder: Holder, ask: LeaseAsk, now: int) -> LeaseGrant:
         low, high = ask.window.span(ask.period)
-        names = {"budget": ask.budget_id, "period": ask.period, "holder": holder}
+        names = {"budget": ask.budget_id, "period": ask.period, "holder": holder.name}
         own = (await connection.execute(_OWN, names)).one_or_none()
         asked = {**names, "low": low, "high": high, "guardrail": _guardrail_of(ask.budget_id)}
         standing = (await connection.execute(_STANDING, asked)).one()
@@ -170,7 +210,7 @@ class BudgetLeaseRepository:
             more += min(limit // PORTIONS, (room - more) // _SHARE)
         granted = floor + more
         if (own is None and granted) or (own is not None and (own.granted, own.answered) != (granted, standing.recall)):
-            values = {**names, "home": home, "granted": granted, "answered": standing.recall, "now": now}
+            values = {**names, "home": holder.home, "granted": granted, "answered": standing.recall, "now": now}
             await connection.execute(_GRANT, values)
         return LeaseGrant(
             granted=granted,
@@ -239,8 +279,44 @@ class BudgetLeaseRepository:
                 released += (await connection.execute(query, {"holder": holder})).rowcount
         return released
 
+    async def register(self, holder: Holder) -> None:
+        """Let a process have leases from now on. Raises StorageError.
+
+        While there are leases, they last as long as any process of the home has asked for.
+        """
+        async with self._database.write() as connection:
+            await connection.execute(_REGISTER, {"home": holder.home, "lease_us": holder.lease_us})
+
+    async def beat(self, home: str) -> None:
+        """Tell that somebody of this home lives. Raises StorageError."""
+        async with self._database.write() as connection:
+            await connection.execute(_BEAT, {"home": home, "lease_us": 0})
+
+    async def homes(self) -> list[Home]:
+        """All of them. Raises StorageError."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(text("SELECT home, beat, lease_us FROM budget_homes"))
+            return [Home(row.home, row.beat, row.lease_us) for row in rows]
+
+    async def expire(self, home: Home, now: int) -> int | None:
+        """Take back what the processes of a home hold, unless somebody has heard of it; gives how many leases.
+
+        What they have spent and is not stored yet is booked all the same when their journals are read, beside what
+        they held. Raises StorageError.
+        """
+        lock = text("SELECT 1 FROM budget_leases WHERE home = :home ORDER BY budget_id, period, holder FOR UPDATE")
+        gone = text("DELETE FROM budget_homes WHERE home = :home AND beat = :beat")
+        async with self._database.write() as connection:
+            if self._database.kind == "postgresql":
+                await connection.execute(lock, {"home": home.name})
+            freed = (await connection.execute(_FREE, {"home": home.name, "now": now})).rowcount
+            if not (await connection.execute(gone, {"home": home.name, "beat": home.beat})).rowcount:
+                await connection.rollback()
+                return None
+            return freed
+
     async def prune(self, now: int) -> None:
-        """Drop the periods of rolling windows that are older than two of them, where nothing is held."""
+        """Drop what holds nothing: of rolling windows older than two of them, and of lost homes after a week."""
         old = (
             " FROM budgets b WHERE b.id = {0}.budget_id AND b.window_kind = 'rolling'"
             " AND {0}.period < :now - 2 * b.window_seconds * 1000000"
@@ -250,7 +326,12 @@ class BudgetLeaseRepository:
             f"DELETE FROM budget_periods WHERE EXISTS (SELECT 1{old}) AND NOT EXISTS (SELECT 1 FROM budget_leases l"
             " WHERE l.budget_id = budget_periods.budget_id AND l.period = budget_periods.period)"
         )
+        lost = (
+            "DELETE FROM budget_leases WHERE granted_nano_usd <= settled_nano_usd AND updated_at < :before"
+            " AND home NOT IN (SELECT home FROM budget_homes)"
+        )
         async with self._database.write() as connection:
+            await connection.execute(text(lost), {"before": now - _WEEK_US})
             await connection.execute(text(leases.format("budget_leases")), {"now": now})
             await connection.execute(text(periods.format("budget_periods")), {"now": now})
 

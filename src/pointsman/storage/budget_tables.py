@@ -66,6 +66,16 @@ budget_leases: Final = Table(
 Index(None, budget_leases.c.home)
 Index(None, budget_leases.c.holder)
 
+# Directories of journals whose processes have leases. ``beat`` grows whenever one of them is heard of; when it has not
+# grown for ``lease_us``, their leases have expired.
+budget_homes: Final = Table(
+    "budget_homes",
+    metadata,
+    Column("home", Text, primary_key=True),
+    Column("beat", BigInteger, nullable=False),
+    Column("lease_us", BigInteger, nullable=False),
+)
+
 # Thresholds that were passed, and whether the webhook knows. ``turn`` is the beginning of the window.
 budget_alerts: Final = Table(
     "budget_alerts",

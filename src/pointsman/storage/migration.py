@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from pointsman.errors import ConfigError
 
-HEAD: Final = "0029"
+HEAD: Final = "0030"
 SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 
