@@ -22,6 +22,8 @@ INSTALL_FUZZ = $(PIP_INSTALL) --no-build-isolation --editable '.[fuzz]'
 endif
 
 BIN = $(VENV)/bin
+# Tests run in a process for each core, up to four; those of one file in one, where they share servers.
+BESIDE = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
@@ -40,10 +42,10 @@ run: $(RUN_READY) ## start the gateway; sets up what is missing first
 setup-dev: $(DEV_READY) ## install what tests and checks need too
 
 test: $(DEV_READY) ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 test-fast: $(DEV_READY) ## run the tests that need no PostgreSQL, no local model and no network
-	@$(BIN)/python -m pytest -k "not postgres and not local_model and not local_weights and not documentation" $(ARGS)
+	@$(BIN)/python -m pytest -k "not postgres and not local_model and not local_weights and not documentation" $(BESIDE) $(ARGS)
 
 check: $(DEV_READY) ## format, lint, types, import rules, generated documentation
 	@$(BIN)/ruff format --check .

@@ -7,13 +7,28 @@ from typing import Final
 import pytest
 
 RECURSION: Final = sys.getrecursionlimit()
-pytest_plugins = ["databases", "gateway_fixtures", "local_weights_fixture", "redis_server"]
+LONGEST: Final = ("test_documentation.py", "test_matrix.py", "test_schemathesis.py", "test_leaf_walk.py")
+pytest_plugins = [
+    "client_certificates",
+    "databases",
+    "gateway_fixtures",
+    "local_weights_fixture",
+    "redis_server",
+    "run_summary",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the tests of contracts make up requests (make schemathesis)."""
     parser.addoption("--examples", type=int, default=3, help="requests of each kind to each operation of a contract")
     parser.addoption("--seed", type=int, default=1, help="what made-up requests are drawn from")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that none is begun when the other processes of a run are through."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,19 +72,36 @@ def migrated_postgres(postgres_server: str) -> Iterator[str]:
         yield urlsplit(url).path[1:]
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file that serves as template."""
-    data_dir = tmp_path_factory.mktemp("template")
+@cache
+def migrated_file() -> Path:
+    """A migrated, empty SQLite file that serves as template."""
+    data_dir = Path(tempfile.mkdtemp(prefix="pointsman-tests-template-"))
+    atexit.register(shutil.rmtree, data_dir, ignore_errors=True)
     asyncio.run(_migrate(None, data_dir))
     return data_dir / FILE_NAME
+
+
+def give_migrated_file(data_dir: Path) -> None:
+    """Put a migrated file into a directory, unless it has one: migrating takes most of a gateway's start.
+
+    A directory that does not exist yet is left alone, for a start that makes everything itself.
+    """
+    file = data_dir / FILE_NAME
+    if data_dir.is_dir() and not file.exists():
+        shutil.copy(migrated_file(), file)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite() -> Path:
+    """The template, for tests."""
+    return migrated_file()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabasePlace]:
     """A migrated, empty database of the test's own; the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / FILE_NAME)
+        give_migrated_file(tmp_path)
         yield DatabasePlace(url=None, data_dir=tmp_path)
         return
     template = request.getfixturevalue("migrated_postgres")
@@ -92,9 +110,9 @@ def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[D
 
 
 @pytest.fixture
-def sqlite_place(migrated_sqlite: Path, tmp_path: Path) -> DatabasePlace:
+def sqlite_place(tmp_path: Path) -> DatabasePlace:
     """A migrated, empty SQLite database of the test's own: for what does not depend on the database."""
-    shutil.copy(migrated_sqlite, tmp_path / FILE_NAME)
+    give_migrated_file(tmp_path)
     return DatabasePlace(url=None, data_dir=tmp_path)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from databases import give_migrated_file
 from pointsman.accounting.journal import list_segments, read_segment
 from pointsman.app import Server
 from pointsman.canonical.record import RequestRecord
@@ -113,6 +114,7 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
     document = {**quiet, **settings}
     document["resilience"] = {**hasty, **document.get("resilience", {})}
     document["server"] = {"port": 0, "shutdown_grace_seconds": 0.01, **document.get("server", {})}
+    give_migrated_file(data_dir)
     started: list[RunningGateway] = []
     ready, stop = threading.Event(), asyncio.Event()
     failures: list[BaseException] = []
@@ -122,6 +124,7 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(str(context)))
         environment = Environment(data_dir=data_dir, bootstrap_key=Secret(KEY))
         async with open_installation(parse_settings(document, "test"), environment) as installation:
+            installation.applied_within_seconds = PATIENCE_S
             server = Server(installation, RequestLog(log))
             host: Host | None = None
             try:

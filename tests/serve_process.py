@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from databases import give_migrated_file
 from gateway import KEY, PATIENCE_S, JournalView
 from raw_client import ask, request
 
@@ -85,6 +86,7 @@ def serving(
 ) -> Iterator[ServeProcess]:
     """A server on a free port; what is still running at the end is killed. ``stderr``: a file instead of ``log``."""
     data_dir.mkdir(exist_ok=True)
+    give_migrated_file(data_dir)
     config_file = data_dir / "test.toml"
     config_file.write_text(config)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POINTSMAN_", "PYTHON"))}

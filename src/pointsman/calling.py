@@ -22,7 +22,11 @@ async def call_target(
 ) -> None:
     """One call to one target; GatewayError: it failed, and the client has been told nothing yet."""
     exchange, endpoint = entry.exchange, snapshot.endpoints[target.endpoint]
-    if snapshot.limits is not None and (rules := snapshot.limits.connection_rules(endpoint.connection_id)):
+    if (
+        snapshot.limits is not None
+        and snapshot.limits.of_connections
+        and (rules := snapshot.limits.connection_rules(endpoint.connection_id))
+    ):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)

@@ -20,14 +20,14 @@ from pointsman.entry import Entry
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.file_places import FilePlaces
-from pointsman.identity.keys import Key
+from pointsman.identity.keys import PREPAID, Key
 from pointsman.keyed import pursue_keyed
 from pointsman.planning import wished_route
-from pointsman.policy.authentication import authenticate
+from pointsman.policy.authentication import authenticate, learn_caller
 from pointsman.policy.cache_wishes import OPENROUTER as OPENROUTER_CACHE
 from pointsman.policy.cache_wishes import OWN as CACHE
 from pointsman.policy.cache_wishes import SETTING as CACHE_SETTING
-from pointsman.policy.key_habits import NO_LOG, delay_seconds, finder, shown_only, with_stream
+from pointsman.policy.key_habits import NO_LOG, delay_seconds, finder, refuse_unguarded, shown_only, with_stream
 from pointsman.policy.shared_calls import (
     KEY_HEADER,
     REPLAY_HEADER,
@@ -128,7 +128,10 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if not is_asked(exchange.headers):
         await _infer(gateway, dialect, exchange, entry)
         return
-    key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    try:
+        key = authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+    except GatewayError as error:
+        key = await _authenticate_late(gateway, exchange, error)
     record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     entry.unlogged = key.settings.get(NO_LOG) is True
@@ -189,15 +192,28 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
     record = entry.record
     record.key_id, record.workspace_id, record.account_id = key.id, key.workspace_id, key.account_id
     if gateway.snapshot.budgets is not None:
-        entry.budgets = gateway.snapshot.budgets.bound(key, entry.exchange.headers)
+        budgets = gateway.snapshot.budgets
+        if budgets.general or key.budgets or key.kind == PREPAID:
+            entry.budgets = budgets.bound(key, entry.exchange.headers)
     if gateway.ledger.closed_reason is not None:
         raise GatewayError(Kind.NOT_READY, gateway.ledger.closed_reason, retry_after_seconds=5)
     entry.admitted = gateway.admission.try_enter(key.priority)
 
 
+async def _authenticate_late(gateway: Gateway, exchange: Exchange, error: GatewayError) -> Key:
+    """Whose call it is that was refused with ``error``, if only because this process had not seen the key yet."""
+    if not await learn_caller(gateway.late_keys, exchange.headers, exchange.started_at):
+        raise error
+    return authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
+
+
 async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:
     snapshot, record = gateway.snapshot, entry.record
-    key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
+    try:
+        key = authenticate(exchange.headers, snapshot.keys, exchange.started_at, exchange.path)
+    except GatewayError as error:
+        key = await _authenticate_late(gateway, exchange, error)
+        snapshot = gateway.snapshot  # none from before the look-up
     if key.settings:
         await _heed(entry, key)
     _try_enter(gateway, entry, key)  # `enter`, without its coroutine
@@ -228,7 +244,11 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         route = snapshot.catalogue.route(call.model)
     else:
         route = await _special_route(gateway, exchange, key, (dialect, call), wishes)
-    if snapshot.limits is not None and (rules := snapshot.limits.caller_rules(key)):
+    if (
+        snapshot.limits is not None
+        and (snapshot.limits.general or key.limits)
+        and (rules := snapshot.limits.caller_rules(key))
+    ):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
@@ -281,6 +301,8 @@ async def _special_route(
 ) -> Route:
     """The route of a request that brings a key, names files, or has wishes, or whose key has settings."""
     (dialect, call), catalogue = speaking, gateway.snapshot.catalogue
+    if gateway.snapshot.guards is None:
+        refuse_unguarded(key.settings)
     if wishes is not None and wishes.secret is not None:
         return keyed_route(call.model, wishes.pin or "", catalogue)
     if gateway.files is not None and may_name_files(call.outline or exchange.body):
@@ -309,7 +331,9 @@ async def ask_target(
     await enter(gateway, entry, key)
     call = dialect.parse_request(exchange.body)
     entry.record.request_model, entry.record.stream = call.model, call.stream
-    if gateway.snapshot.guards is not None:
+    if gateway.snapshot.guards is None:
+        refuse_unguarded(key.settings)
+    else:
         dialect, call = await gateway.snapshot.guards.guarded(entry, dialect, call, key)
     entry.turn_to(target)
     try:

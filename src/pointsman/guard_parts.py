@@ -37,13 +37,13 @@ class GuardDesk:
         self._clock = clock
         self._last: Guarding | None = None
 
-    async def guarding(self, *, named: bool) -> "Guarding | None":
-        """The guards in effect; None when there are none, and no key names one (``named``).
+    async def guarding(self) -> "Guarding | None":
+        """The guards in effect; None when there are none.
 
         Raises ConfigError for a pattern that is none, StorageError.
         """
         guards = [one for source in self._sources for one in await source.guards()]
-        if not guards and not named:
+        if not guards:
             return None
         if self._last is None:
             from pointsman.hub.guarding import Guarding, Tally  # half a megabyte of patterns, which few need

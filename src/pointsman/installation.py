@@ -98,6 +98,7 @@ class Installation:
         self.settings = settings
         self.environment = environment
         self.data_dir = environment.data_dir
+        self.applied_within_seconds = APPLIED_WITHIN_SECONDS
         self.database = database
         self.database_url = database_url(settings, environment)
         self.clock = clock
@@ -236,9 +237,12 @@ class Installation:
             found[row.id] = OpenIdProvider(row, secret, callback, self.users, surroundings)
         return found
 
-    async def await_revision(self, revision: int, seconds: float = APPLIED_WITHIN_SECONDS) -> bool:
-        """Wait until every live server works with ``revision`` or a later one; False when one does not in time."""
-        deadline = self.clock.monotonic() + seconds
+    async def await_revision(self, revision: int, seconds: float | None = None) -> bool:
+        """Wait until every live server works with ``revision`` or a later one; False when one does not in time.
+
+        ``seconds``: None is what callers of the management API and of the command line wait.
+        """
+        deadline = self.clock.monotonic() + (self.applied_within_seconds if seconds is None else seconds)
         while True:
             live = await self.nodes.live(self.clock.now_us() - int(DEAD_AFTER_SECONDS * 1e6))
             if all(node.revision >= revision for node in live):

@@ -91,7 +91,7 @@ class SnapshotMaker:
             login_required=await installation.sign_in.login_required(),
             presets=await installation.presets.table(),
             ip_filter=await installation.ip_filter.filter(),
-            guards=await parts.guards.guarding(named=self.keys.may_name_guards(news)),
+            guards=await parts.guards.guarding(),
             budgets=await installation.budgets.table(
                 credits=settings.credits.enforced, prepaid=news.prepaid, guardrails=guardrails
             ),

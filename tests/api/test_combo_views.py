@@ -23,7 +23,7 @@ class Place:
         self.gateway = gateway
         self.first, self.second = first, second
         self.http = httpx.Client(base_url=gateway.address, headers={"authorization": f"Bearer {KEY}"}, timeout=10)
-        self.client = openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5)
+        self.client = openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20)
 
     def make(self, name: str, *models: Any, **rest: Any) -> dict[str, Any]:
         """Create a combo."""

@@ -21,7 +21,7 @@ FACTS = [
 
 def call(gateway: RunningGateway, method: str, path: str = PATH, **rest: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.request(method, gateway.address + path, headers=headers, timeout=5, **rest)
+    return httpx.request(method, gateway.address + path, headers=headers, timeout=20, **rest)
 
 
 def test_it_chooses_from_the_next_request_on_until_it_is_removed_and_after_a_restart(tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ def test_what_the_file_says_is_changed_there_alone(tmp_path: Path) -> None:
         assert (shown.json()["source"], SECRET in shown.text) == ("file", False)
         assert call(gateway, "PUT", json={"api_key": "other"}).status_code == 409
         assert call(gateway, "DELETE").status_code == 409
-        assert httpx.get(gateway.address + PATH, timeout=5).status_code == 401
+        assert httpx.get(gateway.address + PATH, timeout=20).status_code == 401

@@ -20,7 +20,7 @@ FILE: Any = {
 
 def call(gateway: RunningGateway, method: str, **rest: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.request(method, gateway.address + PATH, headers=headers, timeout=5, **rest)
+    return httpx.request(method, gateway.address + PATH, headers=headers, timeout=20, **rest)
 
 
 def facts(gateway: RunningGateway, name: str = "up/one") -> Any:
@@ -96,7 +96,7 @@ def test_words_are_listed_in_pages(gateway: RunningGateway) -> None:
 
 
 def test_they_need_an_administrators_key(gateway: RunningGateway) -> None:
-    assert httpx.get(gateway.address + PATH, timeout=5).status_code == 401
+    assert httpx.get(gateway.address + PATH, timeout=20).status_code == 401
 
 
 def test_commands_say_and_take_back_and_calls_are_billed_by_what_was_said(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_commands_say_and_take_back_and_calls_are_billed_by_what_was_said(tmp_pa
             run("set", "up/sim-model", "prompt=1", "completion=2", "parameters=tools,stop", "zdr=true")
             body = {"model": "up/sim-model", "messages": [{"role": "user", "content": "hello"}]}
             headers = {"authorization": f"Bearer {KEY}"}
-            answer = httpx.post(f"{gateway.address}/v1/chat/completions", json=body, headers=headers, timeout=5)
+            answer = httpx.post(f"{gateway.address}/v1/chat/completions", json=body, headers=headers, timeout=20)
             usage = answer.json()["usage"]
             record = gateway.journal.the(answer.headers["x-request-id"])
             assert record.cost_nano_usd == usage["prompt_tokens"] * 1000 + usage["completion_tokens"] * 2000

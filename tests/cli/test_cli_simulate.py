@@ -17,7 +17,7 @@ def test_a_simulator_answers_and_ends_cleanly(launch: Launch, stop: signal.Signa
     base_url = process.stdout.readline().split()[-1]
     example = process.stdout.readline()
     assert f"pointsman connections add sim --base-url {base_url} --allow-private" in example
-    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=20)
     connection.request("GET", "/v1/models", headers={"Authorization": "Bearer any"})
     listed = json.loads(connection.getresponse().read())
     connection.close()
@@ -32,7 +32,7 @@ def test_anthropics_api_is_simulated_too(launch: Launch) -> None:
     assert process.stdout is not None
     told = process.stdout.readline()
     assert told.startswith("simulating Anthropic Messages at http://127.0.0.1:")
-    connection = http.client.HTTPConnection(urlsplit(told.split()[-1]).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(told.split()[-1]).netloc, timeout=20)
     connection.request("GET", "/v1/models", headers={"x-api-key": "sk-1", "anthropic-version": "2026-10-21"})
     listed = json.loads(connection.getresponse().read())
     connection.close()
@@ -58,7 +58,7 @@ def test_faults_at_random_come_from_a_simulator(launch: Launch) -> None:
     process = launch("simulate", "openai", "--port", "0", "--faults", "http_500=1.0", "--seed", "7")
     assert process.stdout is not None
     base_url = process.stdout.readline().split()[-1]
-    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=20)
     connection.request("GET", "/v1/models", headers={"Authorization": "Bearer any"})
     assert connection.getresponse().status == 500
     connection.close()

@@ -58,7 +58,7 @@ def through(passage: Passage) -> Iterator[anthropic.Anthropic]:
 
 
 def client_of(running: RunningSimulator) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=running.origin, api_key="any", max_retries=0, timeout=5) as sdk:
+    with anthropic.Anthropic(base_url=running.origin, api_key="any", max_retries=0, timeout=20) as sdk:
         yield sdk
 
 

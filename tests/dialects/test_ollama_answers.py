@@ -44,7 +44,7 @@ PARTS = st.lists(
 @contextmanager
 def joined(upstream: Any = None) -> Iterator[tuple[ollama.Client, Joined]]:
     bridge = Joined(DIALECTS, provider, Ollama() if upstream is None else upstream)
-    with running_simulator(bridge) as running, ollama.Client(host=running.origin, timeout=5) as client:
+    with running_simulator(bridge) as running, ollama.Client(host=running.origin, timeout=20) as client:
         yield client, bridge
 
 

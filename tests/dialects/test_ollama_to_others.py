@@ -25,7 +25,7 @@ def bridge(request: pytest.FixtureRequest) -> Joined:
 
 @pytest.fixture(scope="module")
 def client(bridge: Joined) -> Iterator[ollama.Client]:
-    with running_simulator(bridge) as running, ollama.Client(host=running.origin, timeout=5) as sdk:
+    with running_simulator(bridge) as running, ollama.Client(host=running.origin, timeout=20) as sdk:
         yield sdk
 
 

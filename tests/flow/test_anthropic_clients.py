@@ -39,7 +39,7 @@ def gateway(claude: RunningSimulator, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as sdk:
         yield sdk
 
 

@@ -20,7 +20,7 @@ ASKED: Any = {"model": "sim/sim-model", "max_tokens": 9, "messages": [{"role": "
 
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as sdk:
         yield sdk
 
 

@@ -49,13 +49,13 @@ def gateway(
 
 @pytest.fixture(scope="module")
 def claude(gateway: RunningGateway) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as client:
+    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def gpt(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 

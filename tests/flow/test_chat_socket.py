@@ -50,7 +50,7 @@ def socket(gateway: RunningGateway) -> Iterator[ClientConnection]:
 
 
 def receive(socket: ClientConnection) -> Any:
-    return json.loads(socket.recv(timeout=5))
+    return json.loads(socket.recv(timeout=20))
 
 
 def send(socket: ClientConnection, identity: Any = "r1", **members: Any) -> None:
@@ -238,7 +238,7 @@ def test_what_runs_at_once_has_a_limit_and_ends_with_the_socket(gateway: Running
 def test_a_message_without_measure_closes_the_socket(socket: ClientConnection) -> None:
     socket.send("x" * 100_001)
     with pytest.raises(websockets.ConnectionClosedError) as caught:
-        socket.recv(timeout=5)
+        socket.recv(timeout=20)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1009
 

@@ -50,7 +50,7 @@ class Site:
 
     def ask(self, messages: Any = HELLO, **rest: Any) -> Any:
         """One request of the combo; of a stream its chunks."""
-        with openai.OpenAI(base_url=f"{self.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+        with openai.OpenAI(base_url=f"{self.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
             answer = client.chat.completions.create(model="smart", messages=messages, **rest)
             return list(answer) if rest.get("stream") else answer
 

@@ -45,7 +45,7 @@ class Site:
 
     def ask(self, model: str, messages: Any = HELLO, **rest: Any) -> Any:
         """One request; of a stream its chunks."""
-        with openai.OpenAI(base_url=f"{self.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+        with openai.OpenAI(base_url=f"{self.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
             answer = client.chat.completions.create(model=model, messages=messages, **rest)
             return list(answer) if rest.get("stream") else answer
 
@@ -163,7 +163,7 @@ def test_nothing_is_held_against_a_connection_whose_answer_failed_validation(run
 def test_a_full_target_is_passed_over(running: Site) -> None:
     slow = "one/sim-model#pace_ms=200,tokens=5"
     running.make("narrow", slow, "two/sim-model", config={"concurrencyPerModel": 1, "queueDepth": 0})
-    with openai.OpenAI(base_url=f"{running.gateway.address}/v1", api_key=KEY, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{running.gateway.address}/v1", api_key=KEY, timeout=20) as client:
         stream = client.chat.completions.create(model="narrow", messages=HELLO, stream=True)
         next(iter(stream))
         answer = running.ask("narrow")

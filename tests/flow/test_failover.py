@@ -33,7 +33,7 @@ class Site:
         self.gateway = gateway
         self.first = first
         self.second = second
-        self.client = openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5)
+        self.client = openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20)
 
 
 def combo(name: str, *targets: str) -> dict[str, Any]:

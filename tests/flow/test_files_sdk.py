@@ -514,7 +514,7 @@ def test_an_upload_up_to_its_own_limit_passes_and_a_larger_one_is_told_the_limit
 def test_an_upload_that_breaks_off_reaches_no_upstream(gateway: RunningGateway, simulators: Simulators) -> None:
     simulators["openai"].log.clear()
     before = len(gateway.journal.records())
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as half:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as half:
         head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 5000\r\n\r\n"
         half.sendall(head.encode() + b"x" * 100)
     wait_until(lambda: gateway.read(lambda: gateway.server.edge.active == 0), "end")
@@ -540,7 +540,7 @@ def test_a_client_that_leaves_while_its_upload_runs_ends_it(
     simulators["openai"].log.clear()
     body = form(b"content")
     head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as half:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as half:
         half.sendall(f"{head}content-type: multipart/form-data; boundary=x\r\n\r\n".encode() + body)
         simulators["openai"].wait_for_requests(1)
     simulators["openai"].wait_for_disconnect()

@@ -142,7 +142,7 @@ def test_a_stream_without_sse_is_an_array_and_the_key_may_stand_in_the_query(gat
     body = b'{"contents":[{"parts":[{"text":"hi"}]}]}'
     for upstream in ("gemini", "anthropic"):
         url = f"http://127.0.0.1:{gateway.port}/v1beta/models/{upstream}/sim-model:streamGenerateContent?key={KEY}"
-        with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=20) as answer:
             assert answer.headers["content-type"] == "application/json; charset=UTF-8"
             chunks = json.loads(answer.read())
         texts = [part["text"] for one in chunks for part in one["candidates"][0].get("content", {}).get("parts", ())]

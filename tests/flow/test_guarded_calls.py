@@ -1,5 +1,6 @@
 """Guards on the way of real requests: what the upstream sees, what the client gets back, what is recorded."""
 
+import atexit
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,7 @@ import openai
 import pytest
 from google import genai
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import KEY, PATIENCE_S, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.errors import ConfigError, GatewayError, GuardBlocked
 from pointsman.guard_settings import GuardRuleSettings, GuardSettings
 from pointsman.guards.guard import Report
@@ -58,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 HOOK = Hook()
+atexit.register(HOOK.server_close)  # of a run that collects these tests and leaves them to another process
 SETTINGS = {
     "guards": [
         {
@@ -82,6 +84,7 @@ SETTINGS = {
                     "kind": "webhook",
                     "url": f"http://127.0.0.1:{HOOK.server_port}/judge",
                     "secret": "s3cret",
+                    "timeout_seconds": PATIENCE_S,
                 },
             ],
         },
@@ -116,7 +119,7 @@ def hook() -> Hook:
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
     """OpenAI's SDK."""
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -306,7 +309,7 @@ def test_an_embedding_is_made_of_masked_texts(tmp_path: Path) -> None:
         connection = {"id": "ops", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
         with (
             running_gateway(tmp_path, {**SETTINGS, "connections": [connection]}) as gateway,
-            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client,
+            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE_S) as client,
         ):
             client.embeddings.create(model="ops/text-embedding-3-small", input=[SAID, "hi"])
             [request] = upstream.requests
@@ -398,7 +401,7 @@ def test_a_webhook_that_fails_open_lets_the_call_through(tmp_path: Path) -> None
         settings = {"guards": [{"name": "team", "everybody": True, "rules": [rule]}], "connections": [connection]}
         with (
             running_gateway(tmp_path, settings) as gateway,
-            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client,
+            openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE_S) as client,
         ):
             answer = client.chat.completions.create(model=MODEL, messages=hello("hi"))
             assert answer.choices[0].message.content == "echo: hi"

@@ -80,7 +80,7 @@ def test_comments_stand_between_whole_events_of_a_slow_stream(
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
 def test_openais_sdk_reads_past_them(gateway: RunningGateway, model: str) -> None:
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk:
         chunks = sdk.chat.completions.create(model=model, messages=TOLD, stream=True)  # type: ignore[call-overload]
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "echo: one two"
         with sdk.responses.stream(model=model, input="one two") as stream:
@@ -92,7 +92,7 @@ def test_anthropics_sdk_gets_its_own_pings(gateway: RunningGateway, model: str) 
     body = {"model": model, "max_tokens": 9, "messages": TOLD, "stream": True}
     assert post(gateway, "/v1/messages", body).body.startswith(PING)
     with (
-        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as sdk,
+        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as sdk,
         sdk.messages.stream(model=model, max_tokens=9, messages=TOLD) as stream,  # type: ignore[arg-type]
     ):
         assert stream.get_final_text() == "echo: one two"
@@ -118,7 +118,7 @@ def test_openrouters_clients_get_its_own_comment(gateway: RunningGateway) -> Non
 
 
 def test_ollamas_lines_have_no_comments_and_get_none(gateway: RunningGateway) -> None:
-    with ollama.Client(host=gateway.address, headers={"authorization": f"Bearer {KEY}"}, timeout=5) as sdk:
+    with ollama.Client(host=gateway.address, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as sdk:
         parts = sdk.chat(model=GPT, messages=TOLD, stream=True)  # type: ignore[call-overload]
         assert "".join(part.message.content or "" for part in parts) == "echo: one two"
 
@@ -151,12 +151,12 @@ def test_a_late_failure_is_the_dialects_error_event(
 def test_the_sdks_raise_their_error_for_a_late_failure(gateway: RunningGateway, scripted: ScriptedUpstream) -> None:
     scripted.script = lambda number, body: [0.6, b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"]
     with (
-        openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk,
+        openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk,
         pytest.raises(openai.APIError),
     ):
         list(sdk.chat.completions.create(model="odd/m", messages=TOLD, stream=True))  # type: ignore[call-overload]
     with (
-        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as claude,
+        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as claude,
         pytest.raises(anthropic.APIStatusError),
     ):
         list(claude.messages.create(model="odd/m", max_tokens=9, messages=TOLD, stream=True))  # type: ignore[call-overload]

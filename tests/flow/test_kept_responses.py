@@ -33,7 +33,7 @@ def gateway(simulator: RunningSimulator, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk:
         yield sdk
 
 
@@ -89,7 +89,7 @@ def test_an_operator_may_keep_nothing(simulator: RunningSimulator, tmp_path: Pat
     settings = {"connections": [connection], "responses": {"keep": False}}
     with (
         running_gateway(tmp_path, settings) as running,
-        openai.OpenAI(base_url=f"{running.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk,
+        openai.OpenAI(base_url=f"{running.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk,
     ):
         answer = sdk.responses.create(model="chat/m", input="x")
         with pytest.raises(openai.NotFoundError):

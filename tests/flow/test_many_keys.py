@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway import RunningGateway, running_gateway
 from pointsman.canonical.limits import Limits
-from pointsman.identity.keys import NewKey
+from pointsman.identity.keys import Key, NewKey
 from pointsman.storage.keys import insert_key
 from raw_client import ask, chat, request
 
@@ -74,6 +74,42 @@ def test_the_budget_of_a_key_that_is_not_held_binds_it(gateway: RunningGateway) 
     key_id, secret = issue(gateway)
     budget(gateway, key_id, 0)
     assert ask(gateway.port, chat(key=secret)).status == 402
+
+
+def test_a_call_with_a_key_that_was_seen_looks_for_it_once(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    _, secret = issue(gateway)
+    assert ask(gateway.port, chat(key=secret)).status == 200
+    table, asked = gateway.server.late_keys.table, []
+    find = table.find
+
+    def counted(presented: bytes) -> Key | None:
+        asked.append(presented)
+        return find(presented)
+
+    table.find = counted  # type: ignore[method-assign]
+    for path in ("/v1/chat/completions", "/api/v1/chat/completions", "/v1/messages"):
+        body = b'{"model": "sim/gpt-test", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}'
+        assert ask(gateway.port, request("POST", path, body, key=secret)).status == 200
+    assert asked == [secret.encode()] * 3
+
+
+def test_a_refusal_of_a_key_that_nobody_knows_is_in_the_words_of_its_clients_api(gateway: RunningGateway) -> None:
+    crowd(gateway)
+    body = b'{"model": "sim/gpt-test", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}'
+    refused = ask(gateway.port, request("POST", "/v1/messages", body, key="sk-pm-" + "0" * 43))
+    assert (refused.status, refused.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_a_key_that_names_a_guard_calls_nothing_where_there_are_none(gateway: RunningGateway) -> None:
+    _, known = issue(gateway, settings={"guards": ["gone"]})
+    assert ask(gateway.port, chat(key=known)).status == 403
+    crowd(gateway)
+    _, late = issue(gateway, settings={"guards": ["gone"]})
+    body = b'{"model": "sim/gpt-test", "messages": [{"role": "user", "content": "hello"}]}'
+    for key in (known, late):
+        assert ask(gateway.port, chat(key=key)).status == 403
+        assert ask(gateway.port, request("POST", "/v1/messages/count_tokens", body, key=key)).status == 403
 
 
 def test_management_finds_a_key_that_is_not_held_and_a_wrong_one_is_refused_alike(gateway: RunningGateway) -> None:

@@ -41,7 +41,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[ollama.Client]:
     headers = {"Authorization": f"Bearer {KEY}"}
-    with ollama.Client(host=gateway.address, headers=headers, timeout=5) as sdk:
+    with ollama.Client(host=gateway.address, headers=headers, timeout=20) as sdk:
         yield sdk
 
 
@@ -91,7 +91,7 @@ def test_a_stream_that_breaks_off_raises(client: ollama.Client, upstream: str) -
 def test_models_are_listed_and_keys_demanded(client: ollama.Client, gateway: RunningGateway) -> None:
     assert {model.model for model in client.list().models} >= {f"{name}/sim" for name in UPSTREAMS}
     assert client.show("ollama/sim").capabilities
-    with ollama.Client(host=gateway.address, timeout=5) as stranger:
+    with ollama.Client(host=gateway.address, timeout=20) as stranger:
         with pytest.raises(ollama.ResponseError) as caught:
             stranger.chat("ollama/sim", user("x"))
         assert caught.value.status_code == 401
@@ -99,7 +99,7 @@ def test_models_are_listed_and_keys_demanded(client: ollama.Client, gateway: Run
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 def test_openais_sdk_reaches_them_too(gateway: RunningGateway, upstream: str) -> None:
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk:
         messages: Any = user("call the tool twice")
         whole = sdk.chat.completions.create(model=f"{upstream}/sim", messages=messages, tools=[WEATHER, CLOCK])
         calls = whole.choices[0].message.tool_calls or []

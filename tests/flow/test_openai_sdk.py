@@ -36,7 +36,7 @@ PLEASE_CALL: Any = [{"role": "user", "content": "call the tool"}]
 @pytest.fixture(scope="module")
 def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
     """The SDK, which must not hide an error by asking again."""
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 

@@ -60,7 +60,7 @@ def client(gateway: RunningGateway, base: str) -> Iterator[openrouter.OpenRouter
 
 def get(gateway: RunningGateway, path: str, **headers: str) -> tuple[int, str, bytes]:
     """Status, content type and body."""
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     try:
         connection.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
         answer = connection.getresponse()
@@ -116,7 +116,7 @@ def test_an_endpoint_s_figures_are_measured_and_its_speeds_are_for_callers_with_
     def endpoints(**headers: str) -> dict[str, Any]:
         return {one["tag"]: one for one in json.loads(get(gateway, path, **headers)[2])["data"]["endpoints"]}
 
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     body = json.dumps({"model": "home/gpt-5.2", "messages": HELLO, "stream": True})
     connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
     connection.getresponse().read()
@@ -250,7 +250,7 @@ def test_an_unpriced_model_is_told_of_once_and_counted(gateway: RunningGateway) 
 
 
 def test_what_the_operator_says_a_model_costs_is_what_a_call_costs(gateway: RunningGateway) -> None:
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     body = json.dumps({"model": "work/gpt-5.2", "messages": HELLO})
     connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
     answer = connection.getresponse()

@@ -40,7 +40,7 @@ def client(gateway: RunningGateway, request: pytest.FixtureRequest) -> Iterator[
 
 def post(gateway: RunningGateway, path: str, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
     """The status and the JSON of an answer."""
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     try:
         sent = {"authorization": f"Bearer {KEY}", **{name.replace("_", "-"): value for name, value in headers.items()}}
         connection.request("POST", path, json.dumps(body), sent)

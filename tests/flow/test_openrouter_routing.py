@@ -43,7 +43,7 @@ class Site:
 
     def post(self, path: str, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
         """The status and the JSON of an answer."""
-        connection = HTTPConnection("127.0.0.1", self.gateway.port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", self.gateway.port, timeout=20)
         try:
             sent = {"authorization": f"Bearer {KEY}", **{name.replace("_", "-"): v for name, v in headers.items()}}
             connection.request("POST", path, json.dumps(body), sent)
@@ -179,7 +179,7 @@ def test_streams_of_other_apis_end_with_how_they_were_routed(
 ) -> None:
     headers = {"authorization": f"Bearer {KEY}", "x-openrouter-metadata": "enabled"}
     answer = httpx.post(
-        site.gateway.address + path, json={"model": MODEL, "stream": True, **body}, headers=headers, timeout=5
+        site.gateway.address + path, json={"model": MODEL, "stream": True, **body}, headers=headers, timeout=20
     )
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
     assert events[-1]["type"] == last

@@ -44,7 +44,7 @@ class Site:
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         return httpx.post(
-            self.gateway.address + path, json=body, headers={"authorization": f"Bearer {KEY}", **headers}, timeout=5
+            self.gateway.address + path, json=body, headers={"authorization": f"Bearer {KEY}", **headers}, timeout=20
         )
 
     def chat(self, model: str, *texts: str, **rest: Any) -> httpx.Response:
@@ -199,7 +199,7 @@ def test_the_decision_is_kept_with_its_reasons_and_replays_identically(site: Sit
     where = f"{site.gateway.address}/api/pointsman/route/replay?request_id={answer.headers['x-request-id']}"
 
     def kept() -> Any:
-        found = httpx.get(where, headers=headers, timeout=5)
+        found = httpx.get(where, headers=headers, timeout=20)
         return found.json() if found.status_code == 200 else None
 
     told = wait_until(kept, "kept decision")
@@ -350,28 +350,28 @@ def test_an_answer_of_notdiamond_that_can_not_be_read_costs_nothing_but_its_choi
 
 
 def test_openais_sdk_takes_the_answers(site: Site) -> None:
-    with openai.OpenAI(base_url=f"{site.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{site.gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
         raw = client.chat.completions.with_raw_response.create(model="auto", messages=said(SIMPLE))
         assert raw.headers[P + "routed-model"] == "sim/small"
         assert raw.parse().choices[0].message.content
 
 
 def test_the_list_of_models_begins_with_the_profiles_and_tells_its_length(site: Site, tmp_path: Path) -> None:
-    answer = httpx.get(f"{site.gateway.address}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=5)
+    answer = httpx.get(f"{site.gateway.address}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=20)
     rows = answer.json()["data"]
     assert [row["id"] for row in rows[:4]] == ["auto", "cheap", "medium", "premium"]
     assert answer.headers[P + "model-catalog"] == "local"
     assert int(answer.headers[P + "model-count"]) == len(rows) == 7
     for name in ("auto", "eco", "premium", "up%2Fsmall"):
-        one = httpx.get(f"{site.gateway.address}/v1/models/{name}", timeout=5).json()
+        one = httpx.get(f"{site.gateway.address}/v1/models/{name}", timeout=20).json()
         assert (one["id"], one["object"]) == (name.replace("%2F", "/"), "model")
     with running_gateway(tmp_path / "empty", {}) as gateway:
-        assert httpx.get(f"{gateway.address}/v1/models", timeout=5).json()["data"] == []
+        assert httpx.get(f"{gateway.address}/v1/models", timeout=20).json()["data"] == []
         missing = httpx.post(
             f"{gateway.address}/v1/chat/completions",
             json={"model": "auto", "messages": said(SIMPLE)},
             headers={"authorization": f"Bearer {KEY}"},
-            timeout=5,
+            timeout=20,
         )
         assert missing.status_code == 404
         assert missing.json()["error"]["param"] == "model"

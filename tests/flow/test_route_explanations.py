@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Iterator[tuple[RunningGateway, httpx.Client]]:
         combos = [{"name": "smart", "targets": ["one/m", "two/m"], "strategy": "round-robin"}]
         with running_gateway(tmp_path, {"connections": rows, "combos": combos}) as gateway:
             headers = {"Authorization": f"Bearer {KEY}"}
-            with httpx.Client(base_url=gateway.address, headers=headers, timeout=5) as client:
+            with httpx.Client(base_url=gateway.address, headers=headers, timeout=20) as client:
                 yield gateway, client
 
 

@@ -56,13 +56,13 @@ def gateway(
 
 @pytest.fixture(scope="module")
 def gpt(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 
 def streamed(port: int, key: str, body: dict[str, Any], path: str = "/v1/chat/completions") -> tuple[bytes, str]:
     """The bytes of a streamed answer, and its request id."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         sent = json.dumps({"messages": HELLO, "stream": True, **body})
         connection.request("POST", path, sent, {"authorization": f"Bearer {key}"})
@@ -125,7 +125,7 @@ def test_azure_is_not_asked_beside_its_own_data(
 ) -> None:
     streamed(gateway.port, KEY, {"model": "azure/sim-model"})
     assert b'"include_usage":true' in upstreams["azure"].requests[-1].body
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     body = {"model": "azure/sim-model", "messages": HELLO, "stream": True, "data_sources": [{"type": "azure_search"}]}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {KEY}"})
     connection.getresponse().read()

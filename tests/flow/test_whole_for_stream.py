@@ -98,7 +98,7 @@ def test_a_messages_client_gets_a_stream(
     asked = json.dumps({"model": model, "max_tokens": 9, "messages": TOLD, "stream": True}).encode()
     assert_recorded(gateway, ask(gateway.port, request("POST", "/v1/messages", asked)))
     with (
-        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=5) as sdk,
+        anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0, timeout=20) as sdk,
         sdk.messages.stream(model=model, max_tokens=9, messages=TOLD) as stream,  # type: ignore[arg-type]
     ):
         assert stream.get_final_message().usage.output_tokens == 7
@@ -107,7 +107,7 @@ def test_a_messages_client_gets_a_stream(
 def test_openais_sdk_puts_the_tool_call_together(gateway: RunningGateway, upstream: ScriptedUpstream) -> None:
     upstream.script = whole(CHAT_ANSWER)
     with (
-        openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=5) as sdk,
+        openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=KEY, max_retries=0, timeout=20) as sdk,
         sdk.chat.completions.stream(model="gpt/m", messages=TOLD) as stream,  # type: ignore[arg-type]
     ):
         calls = stream.get_final_completion().choices[0].message.tool_calls

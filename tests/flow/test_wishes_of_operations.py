@@ -30,7 +30,7 @@ class Site:
     def post(self, path: str, **more: Any) -> httpx.Response:
         """An answer."""
         headers = {"authorization": f"Bearer {KEY}"}
-        return httpx.post(self.address + path, json={**BODIES[path], **more}, headers=headers, timeout=5)
+        return httpx.post(self.address + path, json={**BODIES[path], **more}, headers=headers, timeout=20)
 
     def asked(self, path: str) -> list[int]:
         """How many calls each account has had."""

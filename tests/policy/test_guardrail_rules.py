@@ -10,7 +10,7 @@ from pointsman.errors import GatewayError
 from pointsman.guard_settings import GuardRuleSettings, check_guards
 from pointsman.hub.guarding import Guarding, Tally
 from pointsman.identity.keys import Key
-from pointsman.policy.budgets import BudgetTable
+from pointsman.policy.budgets import BudgetTable, credit_of
 from pointsman.policy.guardrail_contents import guards_of
 from pointsman.policy.guardrails import GuardrailTable, region_of
 from pointsman.routing.bounds import group_of, is_permitted
@@ -157,6 +157,14 @@ def test_budgets_of_guardrails_stand_beside_the_others() -> None:
     assert [name for name, _ in bound.hard] == ["guardrail:g:none:key_1"]
     assert bound.byok == {"guardrail:g:none:key_1"}
     assert BudgetTable((), guardrails=table(key=row("g"))).bound(KEY, {}) is None
+
+
+def test_budgets_of_keys_alone_concern_no_other_key() -> None:
+    assert not BudgetTable(()).general
+    assert not BudgetTable((), guardrails=table(key=row("g"))).general
+    assert BudgetTable((), guardrails=table(key=row("g", limit=5))).general
+    assert BudgetTable((), credits=True).general
+    assert BudgetTable([credit_of("default")]).general
 
 
 @pytest.mark.parametrize(

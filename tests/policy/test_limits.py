@@ -42,6 +42,16 @@ class Desk:
         return caught.value
 
 
+def test_keys_without_limits_are_not_asked_for_where_only_others_have_some() -> None:
+    some = Limits(requests_per_minute=2)
+    assert not Desk().table.general
+    assert Desk().table.of_connections == {}
+    assert Desk(keys=some).table.general
+    assert Desk(workspaces=some).table.general
+    assert not Desk(connection=some).table.general
+    assert list(Desk(connection=some).table.of_connections) == ["up"]
+
+
 def test_retry_after_is_right_to_the_second() -> None:
     desk = Desk(keys=Limits(requests_per_minute=2))
     desk.call()

@@ -233,7 +233,7 @@ def test_models_are_called_with_credentials_for_calls_alone(
 def test_another_spelling_of_a_path_is_no_way_around_its_rule(gateway: RunningGateway, path: str) -> None:
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
     connection.request("GET", path)
     assert connection.getresponse().status in (401, 404)
     connection.close()

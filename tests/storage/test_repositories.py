@@ -179,7 +179,7 @@ def test_the_oldest_sessions_of_a_user_end(database_place: DatabasePlace) -> Non
             await keys.add(msgspec.structs.replace(KEY, **row))
         assert await keys.end_sessions("usr_1", 500, keep=3) == 1
         assert await keys.end_sessions("usr_1", 500) == 3
-        assert [row.id for row in await keys.load_valid(100)] == ["key_4"]
+        assert [row.id for row in await keys.load_valid(100) or ()] == ["key_4"]
 
     within(database_place, story)
 

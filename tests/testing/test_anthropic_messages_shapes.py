@@ -39,7 +39,7 @@ def claude() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def client(claude: RunningSimulator) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=claude.origin, api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with anthropic.Anthropic(base_url=claude.origin, api_key=KEY, max_retries=0, timeout=20) as sdk:
         yield sdk
 
 

@@ -32,7 +32,7 @@ def upstream() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def client(upstream: RunningSimulator) -> Iterator[cohere.ClientV2]:
-    with httpx.Client(timeout=5) as transport:
+    with httpx.Client(timeout=20) as transport:
         yield cohere.ClientV2(KEY, base_url=upstream.origin, max_retries=0, httpx_client=transport)
 
 
@@ -182,13 +182,13 @@ def test_cached_tokens_are_reported(client: cohere.ClientV2) -> None:
 )
 def test_wrong_requests_are_refused(upstream: RunningSimulator, members: dict[str, Any], message: str) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    answer = httpx.post(f"{upstream.origin}/v2/chat", json={**ask(), **members}, headers=headers, timeout=5)
+    answer = httpx.post(f"{upstream.origin}/v2/chat", json={**ask(), **members}, headers=headers, timeout=20)
     assert answer.status_code == 400
     assert message in answer.json()["message"]
 
 
 def test_keys_and_models_are_checked(upstream: RunningSimulator, client: cohere.ClientV2) -> None:
-    with httpx.Client(timeout=5) as transport:
+    with httpx.Client(timeout=20) as transport:
         wrong = cohere.ClientV2("other", base_url=upstream.origin, max_retries=0, httpx_client=transport)
         with pytest.raises(cohere.UnauthorizedError, match="invalid api token"):
             wrong.chat(**ask())

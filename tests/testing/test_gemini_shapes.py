@@ -408,7 +408,7 @@ def test_an_error_in_mid_stream_stands_in_the_framing_of_the_stream(gemini: Runn
     path = f"{gemini.origin}/v1beta/models/sim-model:streamGenerateContent{alt}"
     headers = {"x-goog-api-key": KEY, "x-simulate": "fault=error_event;after_events=2"}
     call = urllib.request.Request(path, json.dumps(text_body()).encode(), headers, method="POST")
-    with urllib.request.urlopen(call, timeout=5) as answer:
+    with urllib.request.urlopen(call, timeout=20) as answer:
         data = answer.read()
     if alt:
         chunks = [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
@@ -422,7 +422,7 @@ def test_a_broken_event_stays_an_event_of_its_own(gemini: RunningSimulator) -> N
     path = f"{gemini.origin}/v1beta/models/sim-model:streamGenerateContent?alt=sse"
     headers = {"x-goog-api-key": KEY, "x-simulate": "fault=malformed_json;after_events=1"}
     call = urllib.request.Request(path, json.dumps(text_body()).encode(), headers, method="POST")
-    with urllib.request.urlopen(call, timeout=5) as answer:
+    with urllib.request.urlopen(call, timeout=20) as answer:
         events = [event.removeprefix(b"data: ") for event in answer.read().split(b"\r\n\r\n") if event]
     assert len(events) == 3
     for event in (events[0], events[2]):

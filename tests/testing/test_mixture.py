@@ -51,7 +51,7 @@ def statuses(base_url: str, count: int, model: str = "sim-model") -> list[int]:
     for _ in range(count):
         request = urllib.request.Request(f"{base_url}/chat/completions", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 found.append(answer.status)
         except urllib.error.HTTPError as error:
             found.append(error.code)

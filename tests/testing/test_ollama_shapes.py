@@ -31,7 +31,7 @@ def upstream() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def client(upstream: RunningSimulator) -> Iterator[ollama.Client]:
-    with ollama.Client(host=upstream.origin, timeout=5) as sdk:
+    with ollama.Client(host=upstream.origin, timeout=20) as sdk:
         yield sdk
 
 
@@ -208,7 +208,7 @@ def test_wrong_types_are_refused_in_the_words_of_its_decoder(upstream: RunningSi
     import httpx
 
     def post(body: object) -> tuple[int, dict[str, str]]:
-        answer = httpx.post(f"{upstream.origin}/api/chat", json=body, timeout=5)
+        answer = httpx.post(f"{upstream.origin}/api/chat", json=body, timeout=20)
         return answer.status_code, answer.json()
 
     message = {"role": "user", "content": [{"type": "text", "text": "x"}]}
@@ -264,7 +264,7 @@ def test_a_broken_line_is_broken_json_in_sound_lines(upstream: RunningSimulator)
     import httpx
 
     body = {**ask(), "model": "m#fault=malformed_json,after_events=1"}
-    lines = httpx.post(f"{upstream.origin}/api/chat", json=body, timeout=5).text.split("\n")
+    lines = httpx.post(f"{upstream.origin}/api/chat", json=body, timeout=20).text.split("\n")
     assert lines[-1] == ""
     with pytest.raises(json.JSONDecodeError):
         json.loads(lines[1])

@@ -32,7 +32,7 @@ CLOCK: Any = {"type": "function", "function": {"name": "clock"}}
 
 @pytest.fixture(scope="module")
 def client(simulator: RunningSimulator) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=5) as sdk:
+    with openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=20) as sdk:
         yield sdk
 
 

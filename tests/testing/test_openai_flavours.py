@@ -23,14 +23,14 @@ NOTES: Any = {"type": "custom", "custom": {"name": "notes"}}
 def sdk(flavour: str) -> Iterator[openai.OpenAI]:
     with (
         running_simulator(OpenAIChat(flavour=FLAVOURS[flavour])) as simulator,
-        openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=5) as client,
+        openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=20) as client,
     ):
         yield client
 
 
 @pytest.fixture(scope="module")
 def plain(simulator: RunningSimulator) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 

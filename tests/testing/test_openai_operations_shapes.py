@@ -23,7 +23,7 @@ def upstream() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def client(upstream: RunningSimulator) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=upstream.base_url, api_key=KEY, max_retries=0, timeout=5) as client:
+    with openai.OpenAI(base_url=upstream.base_url, api_key=KEY, max_retries=0, timeout=20) as client:
         yield client
 
 

@@ -32,7 +32,7 @@ QUERY = "what is the capital of France"
 
 
 def post(running: RunningSimulator, path: str, body: object, key: str = KEY) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", running.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=20)
     try:
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         connection.request("POST", path, json.dumps(body), headers)
@@ -44,7 +44,7 @@ def post(running: RunningSimulator, path: str, body: object, key: str = KEY) -> 
 
 @contextmanager
 def cohere_client(api_key: str = KEY) -> Iterator[cohere.ClientV2]:
-    with running_simulator(CohereRetrieval(api_key=KEY)) as running, httpx.Client(timeout=5) as transport:
+    with running_simulator(CohereRetrieval(api_key=KEY)) as running, httpx.Client(timeout=20) as transport:
         yield cohere.ClientV2(api_key=api_key, base_url=running.origin, httpx_client=transport)
 
 
@@ -135,7 +135,7 @@ def test_mistral_refuses_what_it_does_not_know() -> None:
 
 @contextmanager
 def genai_client(running: RunningSimulator, key: str) -> Iterator[genai.Client]:
-    with httpx.Client(timeout=5) as transport:
+    with httpx.Client(timeout=20) as transport:
         options = types.HttpOptions(base_url=running.origin, httpx_client=transport)
         yield genai.Client(api_key=key, http_options=options)
 

@@ -191,7 +191,7 @@ def test_a_mistake_is_told_with_its_member(client: genai.Client, hub: RunningSim
         f"{hub.origin}/v1beta/models/m:streamGenerateContent", b'{"contents":[{"parts":[{"text":1}]}]}', method="POST"
     )
     with pytest.raises(urllib.request.HTTPError) as refused:
-        urllib.request.urlopen(call, timeout=5)
+        urllib.request.urlopen(call, timeout=20)
     with refused.value as answer:
         error = json.loads(answer.read())[0]["error"]
     assert error["code"] == 400
@@ -204,7 +204,7 @@ def test_without_sse_the_stream_is_an_array(hub: RunningSimulator) -> None:
         b'{"contents":[{"parts":[{"text":"hi"}]}]}',
         method="POST",
     )
-    with urllib.request.urlopen(call, timeout=5) as answer:
+    with urllib.request.urlopen(call, timeout=20) as answer:
         chunks = json.loads(answer.read())
     texts = [part["text"] for chunk in chunks for part in chunk["candidates"][0].get("content", {}).get("parts", [])]
     assert "".join(texts) == "echo: hi"

@@ -16,6 +16,7 @@ from matrix_upstreams import PROVIDERS, Place, matrix_place, model_of
 
 from gateway import wait_until
 from pointsman.canonical.record import Outcome, RequestRecord
+from run_summary import tell_at_the_end
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -44,18 +45,9 @@ SCHEMA = {
 PROVEN: set[tuple[str, str, str, str]] = set()
 
 
-class Summary:
-    """Prints the table at the end of a run."""
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """A count of cells for each pair."""
-        terminalreporter.section("translation matrix, cells that hold")
-        terminalreporter.write(proven_table(PROVEN))
-
-
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    request.config.pluginmanager.register(Summary(), "translation-matrix")
+    tell_at_the_end(request.config, "translation matrix, cells that hold", lambda: proven_table(PROVEN))
     with matrix_place(tmp_path_factory.mktemp("matrix")) as made:
         yield made
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
-from pointsman.errors import ConfigError, GatewayError, Kind
+from pointsman.errors import ConfigError
 from pointsman.guard_settings import GuardRuleSettings, GuardSettings
 from pointsman.guards.guard import Guard, Report, placeholders_in
 from pointsman.guards.masking import Mask
@@ -19,6 +19,7 @@ from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import OwnCall
 from pointsman.identity.keys import GUARDS, Key, member_of
 from pointsman.policy.guard_rules import identity_of, make_rules
+from pointsman.policy.key_habits import missing_guard
 from pointsman.upstream.guard_hook import GuardHook
 
 MakeHook = Callable[[str, GuardRuleSettings], GuardHook]  # by the rule's whole name
@@ -97,11 +98,9 @@ class Guarding:
         Raises GatewayError(PERMISSION_DENIED) when the key names one that there isn't: it must not go unguarded.
         """
         own = key.settings.get(GUARDS) or ()
-        if not own and not self._known:  # where there are too many keys to know whether one of them names a guard
-            return None
         for name in own:
             if name not in self._known:
-                raise GatewayError(Kind.PERMISSION_DENIED, f"this key is bound to a guard that there isn't: '{name}'")
+                raise missing_guard(name)
         bindings = [("workspace", key.workspace_id), ("key", key.id)]
         if (owner := key.owner) is not None:
             bindings += (("member", owner), ("member", member_of(key.account_id, owner)))

@@ -45,9 +45,8 @@ class KeySource:
                 valid = await self._with_budgets([row for row, is_valid in changed if is_valid])
                 gone = tuple(row.id for row, is_valid in changed if not is_valid)
                 return KeyNews(revision=revision, valid=valid, gone=gone, limited=limited, prepaid=prepaid)
-        rows = await self._keys.load_valid(self._preloaded + 1)
-        whole = len(rows) <= self._preloaded
-        valid = await self._with_budgets(rows if whole else ())
+        rows = await self._keys.load_valid(self._preloaded)
+        valid, whole = await self._with_budgets(rows or ()), rows is not None
         return KeyNews(revision=revision, valid=valid, anew=True, whole=whole, limited=limited, prepaid=prepaid)
 
     async def look_up(self, digests: Sequence[bytes]) -> tuple[Found, ...]:

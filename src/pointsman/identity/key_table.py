@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pointsman.identity.keys import GUARDS, Key, Verifier, key_of
+from pointsman.identity.keys import Key, Verifier, key_of
 from pointsman.storage.keys import KeyRow
 
 MOST: Final = 50_000  # keys in memory, unless the settings say otherwise
@@ -120,12 +120,6 @@ class KeyTable:
         """Know these keys no more."""
         for key_id in key_ids:
             self._forget(key_id)
-
-    def may_name_guards(self, news: KeyNews) -> bool:
-        """Whether any key may name guards once ``news`` are in effect; yes, where not all keys are known."""
-        held: Iterable[Known] = () if news.anew else self._held.values()
-        whole = news.whole if news.anew else self._all_keys and len(self._held) + len(news.valid) <= self.most
-        return not whole or any(GUARDS in known.key.settings for known in (*news.valid, *held))
 
     async def learn_people(self, presented: Sequence[bytes], now_us: int) -> None:
         """Know whom these tokens speak for. Raises StorageError."""

@@ -22,8 +22,8 @@ class Logins:
     async def refresh(self) -> None:
         """Read all, or else those that are held, anew. Raises StorageError."""
         self._refreshed += 1  # first: what is looked up meanwhile may be from before the change
-        rows = await self._users.load_logins(self._most + 1)
-        if len(rows) <= self._most:
+        rows = await self._users.load_logins(self._most)
+        if rows is not None:
             self._held = OrderedDict(((row.issuer, row.subject), row) for row in rows)
             self.whole = True
             return

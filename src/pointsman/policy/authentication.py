@@ -12,6 +12,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.identity.credentials import COOKIE
 from pointsman.identity.key_table import KeyTable
 from pointsman.identity.keys import Key
+from pointsman.identity.late_keys import LateKeys
 from pointsman.policy.authorization import is_taken
 
 # Where other vendors' clients put their key: Anthropic's, Google's, Azure's.
@@ -58,6 +59,20 @@ def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int, path: byt
     if not is_taken(path, key.kind):
         raise _invalid()
     return key
+
+
+async def learn_caller(late: LateKeys | None, headers: dict[bytes, bytes], now_us: int) -> bool:
+    """Have a credential looked up that this process has not seen; False: there is none, or what it is was known.
+
+    Raises GatewayError as `LateKeys.learn` does.
+    """
+    if late is None or late.table.whole:
+        return False
+    presented = presented_by(headers)
+    if presented is None or late.is_known(presented, now_us):
+        return False
+    await late.learn(presented)
+    return True
 
 
 def cookie_of(headers: dict[bytes, bytes]) -> bytes | None:

@@ -47,7 +47,8 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class BudgetTable:
-    """Which budgets bind whom, in one configuration; those of a key itself come with the key.
+    """Which budgets bind whom, in one configuration; those of a key itself come with the key. While it is not
+    ``general`` no others bind anybody, but for a prepaid key its account's credit.
 
     ``credits``: each account's credit is one more; that of an agent's account always is. ``guardrails`` have budgets of
     their own; operators may set further ones, whose subject is the guardrail's id, a slash and the key's.
@@ -65,6 +66,7 @@ class BudgetTable:
         for row in rows:
             self._by_subject.setdefault((row.scope, row.subject), []).append(row)
         self._credits = credits
+        self.general = bool(self._by_subject) or credits or (guardrails is not None and guardrails.budgeted)
         self._tagged = any(scope == "tag" for scope, _ in self._by_subject)
         self._of_keys: dict[str, Bound | None] = {}
 

@@ -11,6 +11,7 @@ import msgspec
 
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import GatewayError, Kind
+from pointsman.identity.keys import GUARDS
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.plan import Route
 
@@ -45,6 +46,17 @@ def with_stream(body: bytes, settings: Mapping[str, Any], headers: Mapping[bytes
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return body
     return body if "stream" in fields else _encode(fields | {"stream": msgspec.Raw(b"true")})
+
+
+def missing_guard(name: str) -> GatewayError:
+    """For a key that names a guard that there isn't: its calls must not go unguarded."""
+    return GatewayError(Kind.PERMISSION_DENIED, f"this key is bound to a guard that there isn't: '{name}'")
+
+
+def refuse_unguarded(settings: Mapping[str, Any]) -> None:
+    """Where there are no guards at all: raises GatewayError(PERMISSION_DENIED) for a key that names one."""
+    for name in settings.get(GUARDS) or ():
+        raise missing_guard(name)
 
 
 def finder(settings: Mapping[str, Any], catalogue: Catalogue) -> Callable[[str], Route]:

@@ -44,7 +44,10 @@ _FIELDS: Final[tuple[tuple[str, Unit, int], ...]] = (
 
 
 class LimitTable:
-    """Which limits apply to whom, in one configuration. Counters outlive it."""
+    """Which limits apply to whom, in one configuration. Counters outlive it.
+
+    ``general``: there are limits for others than keys that have some of their own; those pay nothing else.
+    """
 
     def __init__(
         self,
@@ -57,10 +60,12 @@ class LimitTable:
         self._counters = counters
         self._keys = keys
         self._workspaces = workspaces
+        self.general = keys != NO_LIMITS or workspaces != NO_LIMITS
         self._of_callers: dict[str, Rules] = {}
-        self._of_connections = {
-            connection_id: self._rules("connection", connection_id, limits)
+        self.of_connections = {
+            connection_id: rules
             for connection_id, limits in (connections or {}).items()
+            if (rules := self._rules("connection", connection_id, limits))
         }
 
     def caller_rules(self, key: Key) -> Rules:
@@ -77,7 +82,7 @@ class LimitTable:
 
     def connection_rules(self, connection_id: str) -> Rules:
         """The limits of a call to this connection, whoever makes it; empty: none."""
-        return self._of_connections.get(connection_id, ())
+        return self.of_connections.get(connection_id, ())
 
     def _rules(self, scope: Literal["key", "workspace", "connection"], owner: str, limits: Limits) -> Rules:
         rules = []

@@ -14,8 +14,10 @@ QUERY_KEYS: Final = ("key", "api_key", "token", "access_token")  # Google's clie
 MOST_FIELDS: Final = 32
 
 
-def known_first(late: LateKeys, exchange: "Exchange", handler: "Handler") -> "Handler":
+def known_first(late: LateKeys | None, exchange: "Exchange", handler: "Handler") -> "Handler":
     """The handler, after a look-up where the request shows what nobody knows here."""
+    if late is None or late.table.whole:
+        return handler
     presented = _shown_by(exchange)
     if presented is None or late.is_known(presented, exchange.started_at):
         return handler

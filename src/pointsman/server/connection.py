@@ -357,7 +357,7 @@ class EdgeConnection(asyncio.Protocol):
             handler = edge.router.find(exchange)
             if exchange.websocket is not None:
                 handler = edge.router.websockets.get(exchange.path, handler)
-        if edge.late_keys is not None and not edge.late_keys.table.whole:
+        if handler not in edge.router.seekers:
             handler = known_first(edge.late_keys, exchange, handler)
         if edge.ip_filter is not None and edge.ip_filter.is_blocked(exchange.peer, edge.clock.now_us()):
             handler = refuse_address

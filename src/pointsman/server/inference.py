@@ -206,15 +206,15 @@ class InferenceRoutes:
 
     def add_to(self, router: Router) -> None:
         """Serve every inference path."""
-        router.add("POST", f"{PLAIN_BASE}/chat/completions", self._chat(self._raw(self._told_by_members)))
-        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(self._raw(None)))
+        router.add("POST", f"{PLAIN_BASE}/chat/completions", self._chat(self._raw(self._told_by_members)), seeks=True)
+        router.add("POST", f"{SHARED_BASE}/chat/completions", self._shared_chat(self._raw(None)), seeks=True)
         for base in BASES:
             for path, dialect in BY_BODY:
-                router.add("POST", base + path, self._by_body(dialect))
+                router.add("POST", base + path, self._by_body(dialect), seeks=True)
             router.add("POST", f"{base}/messages/count_tokens", self.anthropic_count)
             router.add("POST", f"{base}/providers/*", self.of_provider)
         for path, dialect in OLLAMA:
-            router.add("POST", path, self._by_body(dialect))
+            router.add("POST", path, self._by_body(dialect), seeks=True)
         for base in (*GEMINI_BASES, *BASES):  # Google's newest SDK calls /v1
             router.add("POST", f"{base}/models/*", self.gemini)
 

@@ -98,9 +98,9 @@ class OperationRoutes:
         """Serve every operation below each base."""
         for base in BASES:
             for path, handler in self._handlers.items():
-                router.add("POST", f"{base}/{path.decode()}", handler)
-        router.add("POST", "/api/embed", self._handler("ollama.embed", None))
-        router.add("POST", "/api/embeddings", self._handler("ollama.embeddings", None))
+                router.add("POST", f"{base}/{path.decode()}", handler, seeks=True)
+        router.add("POST", "/api/embed", self._handler("ollama.embed", None), seeks=True)
+        router.add("POST", "/api/embeddings", self._handler("ollama.embeddings", None), seeks=True)
 
     def of_provider(self, operation: bytes) -> Handler | None:
         """The handler for ``/providers/{provider}/{operation}``, where the path names the connection."""

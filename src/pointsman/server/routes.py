@@ -44,11 +44,14 @@ class Router:
         self._fallback = fallback
         # How large a body may be where that is more than elsewhere: by path, told the headers and the query.
         self.body_limits: dict[bytes, Callable[[dict[bytes, bytes], bytes], int | None]] = {}
+        self.seekers: set[Handler] = set()  # who have keys looked up themselves; for others it is done before they run
         self.websockets: dict[bytes, Handler] = {}  # what answers a GET that asks to change to a WebSocket, by path
 
-    def add(self, method: str, path: str, handler: Handler) -> None:
-        """Serve ``method`` on ``path``; a path that ends in ``/*`` takes everything below it."""
+    def add(self, method: str, path: str, handler: Handler, *, seeks: bool = False) -> None:
+        """Serve ``method`` on ``path``; a path that ends in ``/*`` takes everything below it. See `seekers`."""
         verb = method.encode()
+        if seeks:
+            self.seekers.add(handler)
         if path.endswith("/*"):
             prefix = path[:-1].encode()
             table = next((table for known, table in self._prefixes if known == prefix), None)

@@ -11,6 +11,7 @@ from pointsman.gateway import Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.policy.authentication import authenticate
 from pointsman.policy.key_conditions import check_target
+from pointsman.policy.key_habits import refuse_unguarded
 from pointsman.routing.wishes import refuse_secret
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange, refuse
@@ -39,7 +40,9 @@ class TokenCounting:
             else:
                 target = snapshot.catalogue.resolve(request.model)
             check_target(key, target, "chat", exchange.started_at)
-            if snapshot.guards is not None:
+            if snapshot.guards is None:
+                refuse_unguarded(key.settings)
+            else:
                 request = await snapshot.guards.counted(exchange.request_id, key, request)
             endpoint = snapshot.endpoints[target.connection.id]
             tokens = estimate_tokens(exchange.body, 0)

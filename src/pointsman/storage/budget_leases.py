@@ -322,8 +322,9 @@ class BudgetLeaseRepository:
             " AND {0}.period < :now - 2 * b.window_seconds * 1000000"
         )
         leases = f"DELETE FROM budget_leases WHERE granted_nano_usd <= settled_nano_usd AND EXISTS (SELECT 1{old})"
-        periods = (
-            f"DELETE FROM budget_periods WHERE EXISTS (SELECT 1{old}) AND NOT EXISTS (SELECT 1 FROM budget_leases l"
+        periods = (  # those of rolling windows are looked for first: few, where there may be a period for each key
+            "DELETE FROM budget_periods WHERE budget_id IN (SELECT id FROM budgets WHERE window_kind = 'rolling')"
+            f" AND EXISTS (SELECT 1{old}) AND NOT EXISTS (SELECT 1 FROM budget_leases l"
             " WHERE l.budget_id = budget_periods.budget_id AND l.period = budget_periods.period)"
         )
         lost = (

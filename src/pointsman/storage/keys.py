@@ -160,9 +160,16 @@ class KeyRepository:
         which = or_(_TABLE.c.name == reference, begins)
         return await self._all(select(_TABLE).where(which, _TABLE.c.kind != "session").limit(limit))
 
-    async def load_valid(self, limit: int) -> tuple[KeyRow, ...]:
-        """Up to ``limit`` for the table in memory: not revoked, and of no disabled account or user."""
-        return await self._all(select(_TABLE).where(_VALID).limit(limit), ordered=False)
+    async def load_valid(self, most: int) -> tuple[KeyRow, ...] | None:
+        """All for the table in memory: not revoked, and of no disabled account or user. None when there are more than
+        ``most``, of which none is read.
+        """
+        async with self._database.read() as connection:
+            beyond = select(_TABLE.c.id).where(_VALID).offset(most).limit(1)
+            if (await connection.execute(beyond)).first() is not None:
+                return None
+        rows = await self._all(select(_TABLE).where(_VALID).limit(most + 1), ordered=False)
+        return rows if len(rows) <= most else None
 
     async def load_changed(self, since: int, limit: int) -> tuple[tuple[KeyRow, bool], ...]:
         """Up to ``limit`` that changed behind the revision ``since``, and whether each is valid; see `load_valid`."""

@@ -109,10 +109,14 @@ class UserRepository:
         async with self._database.read() as connection:
             return await configuration.revision_of(connection, "people_revision")
 
-    async def load_logins(self, limit: int) -> tuple[LoginRow, ...]:
-        """Up to ``limit`` logins, also of people who are disabled."""
+    async def load_logins(self, most: int) -> tuple[LoginRow, ...] | None:
+        """All logins, also of people who are disabled. None: there are more than ``most``, of which none is read."""
         async with self._database.read() as connection:
-            return tuple(LoginRow(**row._mapping) for row in await connection.execute(_WHO.limit(limit)))
+            beyond = select(_LOGINS.c.issuer).offset(most).limit(1)
+            if (await connection.execute(beyond)).first() is not None:
+                return None
+            found = (await connection.execute(_WHO.limit(most + 1))).all()
+        return tuple(LoginRow(**row._mapping) for row in found) if len(found) <= most else None
 
     async def logins_among(self, names: Sequence[LoginName]) -> dict[LoginName, LoginRow]:
         """Those of these names that were noted."""
