@@ -7,8 +7,10 @@ answer leaves: on success, on any error, and when the client goes away.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
+import structlog
 
 from pointsman.accounting.estimation import estimate_tokens
 from pointsman.caching import pursue_cached
@@ -55,7 +57,9 @@ from pointsman.wire.file_references import may_name_files
 from pointsman.wire.json_faults import describe
 
 CLIENT_CLOSED_STATUS = 499  # what nginx logs for a client that went away; never sent
+DEEP: Final = 500  # levels; readers of JSON give up below the interpreter's 1000, each at its own depth
 
+log = structlog.get_logger(__name__)
 Work = Callable[[Gateway, Dialect, Exchange, Entry], Awaitable[None]]
 
 
@@ -69,8 +73,8 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
         await (work or usual_work(exchange))(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, entry.dialect, entry, error)
-    except RecursionError as error:  # one reader took what is too deep for another
-        _tell(gateway, entry.dialect, entry, describe(error, exchange.body))
+    except RecursionError as error:
+        _tell(gateway, entry.dialect, entry, _too_deep(entry, error))
     except asyncio.CancelledError:
         entry.settle(CLIENT_CLOSED_STATUS, Outcome.CLIENT_CLOSED)
         raise
@@ -106,6 +110,17 @@ def _tell(gateway: Gateway, dialect: Dialect, entry: Entry, error: GatewayError)
     entry.record.bytes_out = len(body)
     entry.settle(status, Outcome.ERROR, error.kind)
     exchange.respond(status, body, extra=gateway.error_headers(error))
+
+
+def _too_deep(entry: Entry, error: RecursionError) -> GatewayError:
+    """One reader took what is too deep for another: the caller's mistake only where its body can be so deep."""
+    body = entry.exchange.body
+    if body.count(b"[") + body.count(b"{") >= DEEP:
+        return describe(error, body)
+    log.error("something is too deep for one of its readers", request_id=entry.exchange.request_id, exc_info=error)
+    if entry.record.connection_id is not None:
+        return GatewayError(Kind.UPSTREAM_ERROR, "the upstream's answer is nested too deeply")
+    return GatewayError(Kind.INTERNAL, "an internal error occurred; it was logged with this request id")
 
 
 async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: Entry) -> None:

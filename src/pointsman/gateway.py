@@ -47,13 +47,25 @@ class Call(Protocol):
     """A parsed request."""
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str:
+        """The model's name as the caller wrote it."""
+        ...
+
     @property
-    def stream(self) -> bool: ...
+    def stream(self) -> bool:
+        """Whether the answer is to come in pieces."""
+        ...
+
     @property
-    def choices(self) -> int: ...
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        ...
+
     @property
-    def max_output_tokens(self) -> int: ...
+    def max_output_tokens(self) -> int:
+        """The most tokens that one answer may have; what is assumed where the caller says nothing."""
+        ...
+
     @property
     def outline(self) -> bytes | None:
         """The body without its long strings: names and short words are looked for here. None for the body itself."""
@@ -112,9 +124,17 @@ class Exchange(Receiver, Protocol):
     telling: Callable[[], bytes] | None
 
     @property
-    def responded(self) -> bool: ...
-    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
-    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None: ...
+    def responded(self) -> bool:
+        """True once any part of an answer was given."""
+        ...
+
+    def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None:
+        """The whole answer. ``extra`` are header lines."""
+        ...
+
+    def keep_alive(self, content_type: bytes, comment: bytes, head: Callable[[], bytes] | None = ...) -> None:
+        """Tell the client now and then, by ``comment``, that its stream is being made. ``head`` gives header lines."""
+        ...
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

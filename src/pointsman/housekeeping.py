@@ -48,7 +48,6 @@ class Housekeeping:
             batch_rows=settings.journal.batch_rows,
             retention_days=settings.journal.retention_days,
             plan_days=settings.journal.plan_days,
-            high_rate=Burst(installation.data_dir, installation.database_url),
         )
         home = home_of(installation.data_dir / "journal")
         lease_seconds = lease_seconds_of(settings.budgets)
@@ -66,7 +65,8 @@ class Housekeeping:
 
     def start(self) -> None:
         """Begin to project, to sweep the vault, and to look after leases of budgets."""
-        self._background.spawn_patient("projector", self.projector.run(self._interval_seconds))
+        burst = Burst(self._installation.data_dir, self._installation.database_url)
+        self._background.spawn_patient("projector", self.projector.run(self._interval_seconds, burst))
         self._background.spawn_patient("leases", self._leases.run(self._stopping))
         self._background.spawn_patient("vault", self._installation.states.sweep_until(self._stopping))
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from databases import DatabasePlace
+from gateway import wait_until
 from pointsman.accounting import burst, idle
 from pointsman.accounting.burst import Burst, Order, Report
 from pointsman.accounting.idle import GivingWay
@@ -55,9 +57,9 @@ def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_pla
             return done
 
         other.run = counted  # type: ignore[method-assign, assignment]
-        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=other)
-        running = asyncio.create_task(projector.run(0.01))
-        async with asyncio.timeout(30):
+        projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7)
+        running = asyncio.create_task(projector.run(0.01, other))
+        async with asyncio.timeout(90):
             while len(await stored(database)) < COUNT:  # noqa: ASYNC110 - another process fills it
                 await asyncio.sleep(0.02)
             projector.stop()
@@ -88,11 +90,11 @@ def test_a_long_journal_is_handed_over_behind_the_first_batch(database_place: Da
 
     begun: list[int] = []
     database = database_place.open()
-    projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7, high_rate=Taking())
+    projector = Projector(database, directory, SystemClock(), batch_rows=50, retention_days=7)
 
     async def story() -> None:
         async with asyncio.timeout(30):
-            await projector.run(0.01)
+            await projector.run(0.01, Taking())
         await database.aclose()
 
     assert sum(path.stat().st_size for path in directory.glob("*.journal")) > FAR_BEHIND_BYTES + 50_000
@@ -188,3 +190,114 @@ def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: p
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GivingWay())) as runner:
         runner.run(story())
     assert len(turns) >= 10
+
+
+class Idle:
+    """In the place of another process: notes when it is called, and does nothing, as one that can't run."""
+
+    lag_bytes = None
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.calls = 0
+        self._error = error
+
+    async def run(self, stop: asyncio.Event) -> ProjectorCounts:
+        """Nothing."""
+        self.calls += 1
+        if self._error is not None:
+            raise self._error
+        return ProjectorCounts()
+
+
+@pytest.mark.parametrize("error", [None, OSError("no more processes")], ids=["ends_at_once", "can_not_start"])
+def test_a_process_that_does_nothing_is_not_started_again_and_again(
+    database_place: DatabasePlace, error: OSError | None
+) -> None:
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, COUNT)
+    other = Idle(error)
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7)
+
+    async def story() -> None:
+        running = asyncio.create_task(projector.run(0.001, other))
+        async with asyncio.timeout(30):
+            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
+                await asyncio.sleep(0.005)
+            projector.stop()
+            await running
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
+    assert other.calls == 1
+
+
+def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(database_place: DatabasePlace) -> None:
+    # After it nobody knows what is in the database already: all of the journal seems to wait.
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, COUNT)
+    other = Idle()
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=2 * COUNT, retention_days=7)
+
+    async def story() -> None:
+        running = asyncio.create_task(projector.run(0.001, other))
+        async with asyncio.timeout(30):
+            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
+                await asyncio.sleep(0.005)
+            async with database.write() as connection:
+                await connection.execute(text("ALTER TABLE requests RENAME TO hidden"))
+            journal.append(RequestRecord(request_id="one", created_at=1, operation="chat", route="/", dialect="d"))
+            while projector.counts.failures < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+            projector.stop()
+            await running
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
+    assert other.calls == 0
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+def test_whoever_is_cancelled_while_the_process_starts_leaves_none_behind(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(burst, "PROGRAM", "import sys; sys.stdin.read()  # %r")
+    started: list[subprocess.Popen[bytes]] = []
+    real = burst._start
+
+    def start(*, background: bool) -> subprocess.Popen[bytes]:
+        started.append(real(background=background))
+        return started[-1]
+
+    monkeypatch.setattr(burst, "_start", start)
+
+    async def story() -> None:
+        running = asyncio.create_task(Burst(sqlite_place.data_dir, None).run(asyncio.Event()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(story())
+    [process] = started
+    wait_until(lambda: process.returncode is not None, "end of the process")
+
+
+def test_a_process_that_is_gone_before_it_was_told_anything_is_none(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = burst._start
+
+    def start(*, background: bool) -> subprocess.Popen[bytes]:
+        process = real(background=background)
+        wait_until(lambda: process.returncode is not None, "end of the process")
+        return process
+
+    monkeypatch.setattr(burst, "PROGRAM", "pass  # %r")
+    monkeypatch.setattr(burst, "_start", start)
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(Burst(sqlite_place.data_dir, None).run(asyncio.Event()))

@@ -15,7 +15,7 @@ from evm_chain import CHAIN_ID, PAY_TO, RELAYER, EvmChain, running_chain
 from pointsman.accounting.ledger_service import LedgerService, Movement
 from pointsman.accounting.payment_books import PaymentBooks
 from pointsman.accounting.payment_watch import LONGEST_VALID_US, PATIENCE_US, PaymentWatch
-from pointsman.accounting.payments import Note, PaymentDesk, Settler
+from pointsman.accounting.payments import Look, Note, PaymentDesk, Settler
 from pointsman.canonical.ledger import TransactionKind
 from pointsman.canonical.payments import INSUFFICIENT_BALANCE, Offer, Payment, PaymentRefused, PaymentState
 from pointsman.clock import SystemClock
@@ -317,6 +317,34 @@ def test_a_payment_that_nobody_can_decide_on_has_its_end(
         await watch.step(everything=True)
         assert await one.state() is state
         assert await parts.rows.due(None, "", 10) == []
+
+    within(sqlite_place, chain, story)
+
+
+def test_a_payment_that_is_taken_up_while_it_is_looked_at_is_not_closed(
+    sqlite_place: DatabasePlace, chain: EvmChain
+) -> None:
+    """Its authorization is good for ever: the payer comes again at the moment at which nobody waits any more."""
+
+    async def story(parts: Payments) -> None:
+        one = await parts.begun(52, validBefore=str(2**256 - 1))
+        clock = DrivenClock(one.row.created_at + LONGEST_VALID_US + PATIENCE_US + 1)
+
+        class TakenUp:
+            """The chain, while another server begins to settle what is looked at."""
+
+            async def height(self) -> int:
+                return await parts.reader.height()
+
+            async def look(self, row: PaymentRow) -> Look:
+                found = await parts.reader.look(row)
+                assert await parts.rows.hold(row.id, clock.now_us(), clock.now_us() + 60_000_000)
+                return found
+
+        await PaymentWatch(parts.rows, parts.books, clock, TakenUp()).step(everything=True)
+        assert await one.state() is PaymentState.INTENDED
+        found = await parts.books.arrived(one.row, one.submit())
+        assert (found.state, await parts.credit()) == (PaymentState.CREDITED, USD)
 
     within(sqlite_place, chain, story)
 

@@ -134,6 +134,31 @@ def token(number: int, now_us: int) -> bytes:
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(WORD), algorithms=["HS256"]).encode()
 
 
+def test_nobody_waits_while_many_tokens_are_checked(sqlite_place: DatabasePlace) -> None:
+    # Each takes a quarter of a millisecond, and two hundred are looked up together.
+    many = 20
+
+    async def story(users: UserRepository) -> None:
+        process = Process(users._database)
+        await process.follow()
+        digests = {process.table.digest(one): one for one in (token(n, process.clock.now_us()) for n in range(many))}
+        process.late._tokens |= digests
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        waiting = asyncio.create_task(others())
+        assert await process.late._learn_people(list(digests)) == set(digests)
+        waiting.cancel()
+        assert turns >= 2 * many - 1
+
+    within(sqlite_place, story)
+
+
 class Process:
     """What one server has of keys and people."""
 

@@ -1,12 +1,15 @@
 """Bytes that are no UTF-8, and depth without end, at every place of a body that a reader may come by."""
 
+import json
 import re
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from gateway import RunningGateway
+from gateway import RunningGateway, running_gateway
 from raw_client import ask, request
+from scripted_upstream import running_upstream
 
 DEEP: Final = b"[" * 100_000 + b"]" * 100_000
 NO_UTF8: Final = b'"\xff\xfe"'
@@ -73,3 +76,24 @@ def test_a_depth_that_is_just_too_much_is_the_callers_mistake(gateway: RunningGa
     bodies = [b'{"zzz":' + b"[" * depth + b"]" * depth + b"," + BODIES[path][1:] for depth in range(940, 1001, 2)]
     statuses = {ask(gateway.port, request("POST", path, body)).status for body in bodies}
     assert 500 not in statuses
+
+
+def test_a_depth_that_is_just_too_much_in_an_answer_is_the_upstreams_fault(tmp_path: Path) -> None:
+    call = b'"tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":%b}}]'
+    answer = (
+        b'{"id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
+    )
+    answer += b'"message":{"role":"assistant","content":null,' + call + b"}}]}"
+    asked = b'{"model":"one/m","stream":false,"tools":[{"type":"function","function":{"name":"f"}}],' + HELLO + b"}"
+    statuses: set[int] = set()
+    with running_upstream() as upstream:
+        one = {"id": "one", "kind": "openai", "base_url": upstream.base_url, "models": ["m"]}
+        with running_gateway(tmp_path, {"connections": [one]}) as running:
+            for depth in range(960, 985):
+                body = answer % json.dumps('{"a":' + "[" * depth + "]" * depth + "}").encode()
+                head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+                upstream.script = lambda number, asked, told=head + body: [told]
+                statuses.add(ask(running.port, request("POST", "/api/chat", asked)).status)
+            log = running.log_text()
+    assert statuses == {200, 502}
+    assert "RecursionError" in log

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.clock import SystemClock
+from pointsman.server import heads
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import CONTINUE, Exchange
@@ -156,6 +157,23 @@ def test_the_parser_does_not_see_a_head_that_came_twice(
     assert not any(data in fed for data in requests[2:])
 
 
+@pytest.mark.parametrize("times", [0, 3], ids=["parsed", "known"])
+def test_a_request_for_which_no_handler_can_be_found_ends_and_is_not_counted(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    edge = edge_for(loop)
+    request = request_of("/echo", FIELDS, 3, b"x")
+    assert [status for status, _ in loop.run_until_complete(answers(edge, [request] * times))] == [200] * times
+
+    def find(_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(edge.router, "find", find)
+    [(status, _)] = loop.run_until_complete(answers(edge, [request]))
+    assert status != 200
+    assert edge.active == 0
+
+
 def test_no_secret_stays_in_a_known_head(loop: asyncio.AbstractEventLoop) -> None:
     edge = edge_for(loop)
     fields = [*FIELDS, ("Proxy-Authorization", f"Basic {SECRET}"), ("X-Own", SECRET)]
@@ -204,3 +222,50 @@ def test_what_is_known_is_bounded() -> None:
 )
 def test_only_one_whole_request_with_a_length_is_looked_at(data: bytes) -> None:
     assert KnownHeads().look(data) is None
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every head that is read in order to know it, which takes as long as half a request."""
+    real, found = heads._read, []
+
+    def read(head: bytes) -> heads.KnownHead | None:
+        found.append(head)
+        return real(head)
+
+    monkeypatch.setattr(heads, "_read", read)
+    return found
+
+
+def test_a_head_that_may_not_be_known_is_read_for_that_once(readings: list[bytes]) -> None:
+    known = KnownHeads()
+    data = request_of("/echo", FIELDS, 3, b"x", "te: trailers")
+    for _ in range(10):
+        sighting = known.look(data)
+        assert sighting is not None
+        known.learn(data, sighting)
+        assert sighting[3] is None
+    assert len(readings) == 1
+
+
+def test_more_heads_than_may_be_known_are_known_in_part_and_seldom_read(readings: list[bytes]) -> None:
+    known = KnownHeads()
+    clients = [request_of(f"/echo?{number}", FIELDS, 3, b"x") for number in range(3 * MOST_HEADS // 2)]
+
+    def round_of_all() -> int:
+        hits = 0
+        for data in clients:
+            sighting = known.look(data)
+            assert sighting is not None
+            if sighting[3] is None:
+                known.learn(data, sighting)
+            else:
+                hits += 1
+        return hits
+
+    for _ in range(2):
+        round_of_all()
+    readings.clear()
+    hits = [round_of_all() for _ in range(4)]
+    assert min(hits) > len(clients) // 2
+    assert len(readings) < len(clients) // 10

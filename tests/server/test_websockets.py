@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError, Kind
 from pointsman.runner import in_task
-from pointsman.server.connection import WRITE_HIGH_WATER
+from pointsman.server.connection import WRITE_HIGH_WATER, EdgeConnection
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
@@ -393,15 +394,24 @@ def test_a_message_in_small_and_empty_pieces_costs_its_bytes_and_no_more() -> No
     on_edge(story)
 
 
+@asynccontextmanager
+async def unread_client(served: Served) -> AsyncIterator[tuple[socket.socket, EdgeConnection]]:
+    """A client whose WebSocket is open and who reads nothing from now on, and its connection at the server."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.setblocking(False)
+        await loop.sock_connect(plain, ("127.0.0.1", served.port))
+        await loop.sock_sendall(plain, handshake(GOOD_KEY))
+        assert (await loop.sock_recv(plain, 13)).startswith(b"HTTP/1.1 101 ")
+        (connection,) = served.edge.connections
+        yield plain, connection
+
+
 def test_answers_wait_for_a_client_that_reads_nothing() -> None:
     async def story(served: Served) -> None:
         loop = asyncio.get_running_loop()
-        with socket.socket() as plain:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            plain.setblocking(False)
-            await loop.sock_connect(plain, ("127.0.0.1", served.port))
-            await loop.sock_sendall(plain, handshake(GOOD_KEY))
-            (connection,) = served.edge.connections
+        async with unread_client(served) as (plain, connection):
             ask = masked(json.dumps({"type": "response.create", "model": "m", "input": "x" * 40_000}))
             sender = loop.create_task(loop.sock_sendall(plain, ask * 300))
             await until(lambda: connection._paused)
@@ -417,16 +427,10 @@ def test_answers_wait_for_a_client_that_reads_nothing() -> None:
 def test_pings_of_a_client_that_reads_nothing_are_not_answered_without_end() -> None:
     async def story(served: Served) -> None:
         loop = asyncio.get_running_loop()
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.setblocking(False)
-            await loop.sock_connect(client, ("127.0.0.1", served.port))
-            await loop.sock_sendall(client, handshake(GOOD_KEY))
-            assert (await loop.sock_recv(client, 13)).startswith(b"HTTP/1.1 101 ")
-            (connection,) = served.edge.connections
+        async with unread_client(served) as (plain, connection):
             flood = (b"\x89\xfd\0\0\0\0" + bytes(125)) * 500
             for _ in range(130):  # 8 MB, more than the kernel holds of the answers
-                await loop.sock_sendall(client, flood)
+                await loop.sock_sendall(plain, flood)
             await until(lambda: connection._paused)
             assert connection._transport.get_write_buffer_size() < 3 * WRITE_HIGH_WATER
 

@@ -64,18 +64,17 @@ class Burst:
         """
         urgent, self._urgent = self._urgent, False
         process = _start(background=not urgent)
-        if process.stdin is None or process.stdout is None:
+        orders, output = process.stdin, process.stdout
+        if orders is None or output is None:
             raise OSError("no pipes to the projecting process")
-        orders, counts = process.stdin, ProjectorCounts()
-        orders.write(msgspec.json.encode(self._order) + b"\n")
-        orders.flush()
-        lines = asyncio.StreamReader()
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(lines), process.stdout
-        )
+        counts, lines = ProjectorCounts(), asyncio.StreamReader()
+        reading: asyncio.BaseTransport | None = None
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: orders.close())
         try:
+            loop = asyncio.get_running_loop()
+            reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), output)
+            orders.write(msgspec.json.encode(self._order) + b"\n")
             async for line in lines:
                 report = _read_report(line)
                 if report is None:
@@ -90,7 +89,8 @@ class Burst:
         finally:
             stopping.cancel()
             orders.close()
-            pipe.close()
+            if reading is not None:
+                reading.close()
             self.lag_bytes = None
         return counts
 
@@ -104,6 +104,7 @@ def _start(*, background: bool) -> subprocess.Popen[bytes]:
     """
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", PROGRAM % background],
+        bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

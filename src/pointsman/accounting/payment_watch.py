@@ -115,7 +115,7 @@ class PaymentWatch:
 
     async def _close(self, row: PaymentRow, state: PaymentState, reason: str) -> None:
         """Nothing more is waited for. What has arrived stays open until it is credited."""
-        if not await self._rows.end(row.id, state, reason, self._clock.now_us()):
+        if not await self._rows.end(row, state, reason, self._clock.now_us()):
             return
         if state is PaymentState.UNCLEAR:
             log.error(

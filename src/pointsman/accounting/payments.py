@@ -229,7 +229,7 @@ class PaymentDesk:
         if found.sight is Sight.ARRIVED:
             return found.transaction
         if found.sight is Sight.GONE:
-            await self._rows.end(row.id, PaymentState.FAILED, found.reason, self._clock.now_us())
+            await self._rows.end(row, PaymentState.FAILED, found.reason, self._clock.now_us())
             raise PaymentRefused(found.reason)
         try:
             self._check(payment)
@@ -261,7 +261,7 @@ class PaymentDesk:
             return None
 
     async def _unclear(self, row: PaymentRow) -> None:
-        await self._rows.end(row.id, PaymentState.UNCLEAR, TRANSACTION_FAILED, self._clock.now_us())
+        await self._rows.end(row, PaymentState.UNCLEAR, TRANSACTION_FAILED, self._clock.now_us())
         log.error("nobody can say whether a payment arrived; look at the chain, and credit it by hand", payment=row.id)
 
     async def _let_go(self, row: PaymentRow, reason: str | None) -> None:

@@ -38,6 +38,7 @@ _BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requ
 # What waits at a few thousand a second, some 400 records. The first batches of such a rate were the longest waits that
 # its requests had: each takes 7 ms of the event loop, in slices, and its thread's turns beside.
 FAR_BEHIND_BYTES: Final = 192 * 1024
+_ALONE_SECONDS: Final = 30.0  # behind a process that did nothing: it can't run, or what waits can't be read
 _REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
@@ -100,7 +101,6 @@ class Projector:
         batch_rows: int,
         retention_days: float,
         plan_days: float = 2.0,
-        high_rate: HighRate | None = None,
     ) -> None:
         self.counts: Final = ProjectorCounts()
         self._database = database
@@ -118,8 +118,9 @@ class Projector:
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
-        self._high_rate = high_rate
+        self._high_rate: HighRate | None = None
         self._full_batches = 0
+        self._alone_until = 0.0  # on the monotonic clock: nothing is handed over before
         self._stopping = asyncio.Event()
         self._known: dict[str, SegmentRow] = {}
         self._unreadable: set[str] = set()
@@ -140,19 +141,21 @@ class Projector:
         """Let `run` return after the batch in hand: cancelling it could leave a transaction open."""
         self._stopping.set()
 
-    async def run(self, interval: float) -> None:
+    async def run(self, interval: float, high_rate: HighRate | None = None) -> None:
         """Project every ``interval`` seconds until `stop`, and prune now and then. What fails is tried again.
 
+        While records come too fast to project them beside requests, ``high_rate`` does it.
         After a full batch it rests four times as long as the batch took: requests come first, the journal can wait.
         """
+        self._high_rate = high_rate
         pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
         begun = False  # a batch comes first, which tells whether the database can be written at all
         while not self._stopping.is_set():
             begin = self._clock.monotonic()
             try:
-                if self._high_rate is not None and begun and self._is_behind():
+                if high_rate is not None and begun and self._is_behind():
                     begun = False
-                    await self._hand_over(self._high_rate)
+                    await self._hand_over(high_rate)
                     continue
                 batch = await self._project()
                 begun = True
@@ -162,6 +165,7 @@ class Projector:
                     await self.prune()
                     prune_at = self._clock.monotonic() + _PRUNE_SECONDS
             except (StorageError, OSError) as error:
+                begun = False
                 self.counts.failures += 1
                 _log.warning("projection failed, will be repeated", error=str(error), pause_seconds=pause)
                 await rest(self._stopping, pause)
@@ -174,16 +178,20 @@ class Projector:
 
     def _is_behind(self) -> bool:
         """Whether records come faster than they should be projected beside requests."""
+        if self._clock.monotonic() < self._alone_until:
+            return False
         return self._full_batches >= _BURST_BATCHES or self.lag().bytes > FAR_BEHIND_BYTES
 
     async def _hand_over(self, high_rate: HighRate) -> None:
         """Let another process do it for a while, then go on from where the database says."""
         self._full_batches = 0
+        done = ProjectorCounts()
         try:
             done = await high_rate.run(self._stopping)
         except OSError as error:
             _log.warning("no process for projection at a high rate", error=str(error))
-            return
+        if not done.projected:
+            self._alone_until = self._clock.monotonic() + _ALONE_SECONDS
         self.budgets.ended = True
         names = list_segments(self._directory)
         try:

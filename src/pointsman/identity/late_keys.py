@@ -30,8 +30,13 @@ log = structlog.get_logger("pointsman.keys")
 class Source(Protocol):
     """Where keys are read (identity/key_source.py)."""
 
-    async def look_up(self, digests: list[bytes]) -> tuple[Found, ...]: ...
-    async def by_id(self, key_id: str) -> Found | None: ...
+    async def look_up(self, digests: list[bytes]) -> tuple[Found, ...]:
+        """The valid keys with these digests. Raises StorageError."""
+        ...
+
+    async def by_id(self, key_id: str) -> Found | None:
+        """The valid key with this id. Raises StorageError."""
+        ...
 
 
 class LateKeys:
@@ -127,7 +132,12 @@ class LateKeys:
             return set()
         now = self._clock.now_us()
         await self.table.learn_people(list(tokens.values()), now)
-        return {digest for digest, presented in tokens.items() if self.table.verify(presented, now) is not None}
+        good = set()
+        for digest, presented in tokens.items():
+            if self.table.verify(presented, now) is not None:
+                good.add(digest)
+            await asyncio.sleep(0)  # each takes a while, when it is checked for the first time
+        return good
 
     async def _await_effect(self, early: set[bytes], began: dict[bytes, float]) -> None:
         """Others get their turn while a change makes its way to here; for one that never comes nobody waits."""

@@ -7,6 +7,7 @@ with public keys never does. Headers that name keys elsewhere (``jku``, ``x5u``,
 joserfc is imported when the first token comes, or in a thread as soon as there are people who could have one.
 """
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -154,7 +155,12 @@ class Tokens:
 
     async def learn(self, presented: Sequence[bytes], now_us: int) -> None:
         """Look up whom these tokens speak for, if they are of other issuers, and who may not. Raises StorageError."""
-        good = [found for one in presented if (found := self._claims(one, now_us)) is not None]
+        good = []
+        for one in presented:
+            found = self._claims(one, now_us)
+            if found is not None:
+                good.append(found)
+            await asyncio.sleep(0)  # a signature takes a quarter of a millisecond: then others get their turn
         await self._logins.learn([_name(*one) for one in good if not self._is_own(one[0])])
         people = [kept.key.user_id for one in good if (kept := self._kept_of(*one)) is not None]
         await self._void.learn([user_id for user_id in people if user_id is not None])

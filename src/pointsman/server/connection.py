@@ -350,8 +350,6 @@ class EdgeConnection(asyncio.Protocol):
     def _serve(self, exchange: Exchange) -> None:
         edge = self.edge
         self.deadline = NEVER
-        self._exchange = exchange
-        edge.active += 1
         cors = edge.cors
         if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
             handler: Handler = cors.answer_preflight
@@ -366,6 +364,8 @@ class EdgeConnection(asyncio.Protocol):
         if edge.guessing.locked:
             wait = edge.guessing.wait_seconds(exchange.peer)
             handler = must_wait(wait) if wait else handler
+        self._exchange = exchange  # not before: whatever fails till here leaves nothing begun
+        edge.active += 1
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))
         runner.start()
 

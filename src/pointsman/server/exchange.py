@@ -220,7 +220,9 @@ def error_headers(error: GatewayError) -> bytes:
 class ErrorDialect(Protocol):
     """What is needed of a dialect to tell an error; it may have a ``status_of`` of its own."""
 
-    def render_error(self, error: GatewayError, request_id: str) -> bytes: ...
+    def render_error(self, error: GatewayError, request_id: str) -> bytes:
+        """The body of an error."""
+        ...
 
 
 def own_status(error: GatewayError) -> int:

@@ -16,6 +16,9 @@ import httptools
 MOST_HEADS: Final = 1024
 MOST_BYTES: Final = 8 * 1024  # of one head
 MOST_SEEN: Final = 4096  # heads that came once
+# When there are as many as may be, every so many-th head that comes again takes the oldest one's place. To read one
+# costs what knowing it saves of eight requests, so that more would cost those who call more than it gives them.
+NEWCOMERS: Final = 16
 MOST_DIGITS: Final = 15
 _LENGTHS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 END_OF_HEAD: Final = b"\r\n\r\n"
@@ -57,8 +60,9 @@ class KnownHeads:
 
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(16)
-        self._heads: dict[Mark, KnownHead] = {}
+        self._heads: dict[Mark, KnownHead | None] = {}  # None: an unusual one
         self._seen: set[Mark] = set()
+        self._newcomers = 0  # since one of them took a place
 
     def look(self, data: bytes) -> Sighting | None:
         """What is known of ``data``; None when it is not one whole request whose body has a length."""
@@ -86,11 +90,15 @@ class KnownHeads:
                 self._seen.clear()
             self._seen.add(mark)
             return
-        known = _read(data[: end + len(END_OF_HEAD)])
-        if known is not None:
-            if len(self._heads) >= MOST_HEADS:
-                del self._heads[next(iter(self._heads))]
-            self._heads[mark] = known
+        if mark in self._heads:
+            return
+        if len(self._heads) >= MOST_HEADS:
+            self._newcomers += 1
+            if self._newcomers < NEWCOMERS:
+                return
+            self._newcomers = 0
+            del self._heads[next(iter(self._heads))]
+        self._heads[mark] = _read(data[: end + len(END_OF_HEAD)])
 
     def __len__(self) -> int:
         return len(self._heads)

@@ -131,11 +131,12 @@ class PaymentRepository:
         done = await connection.execute(update(payments).where(*settled).values(**values, due_at=None, held_until=0))
         return done.rowcount > 0
 
-    async def end(self, payment_id: str, state: PaymentState, reason: str, now: int) -> bool:
-        """Nothing more comes of an intended payment; False: it was not one any more."""
-        intended = (payments.c.id == payment_id, payments.c.state == PaymentState.INTENDED.value)
+    async def end(self, row: PaymentRow, state: PaymentState, reason: str, now: int) -> bool:
+        """Nothing more comes of an intended payment; False: it was not one any more, or somebody has just taken it."""
+        intended = (payments.c.id == row.id, payments.c.state == PaymentState.INTENDED.value)
+        as_known = (*intended, payments.c.held_until == row.held_until)
         values: dict[str, Any] = {"state": state.value, "reason": reason, "updated_at": now}
-        return await self._change(intended, **values, due_at=None, held_until=0)
+        return await self._change(as_known, **values, due_at=None, held_until=0)
 
     async def let_go(self, payment_id: str, reason: str | None, now: int) -> None:
         """Nobody settles it any more; ``reason`` is why not, and the sweep still looks whether it arrives."""
