@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from databases import DatabasePlace, postgres_database
+from databases import DatabasePlace, give_migrated_file, postgres_database
 from pointsman.canonical.record import RequestRecord
 from pointsman.errors import ConfigError
 from pointsman.storage import tables
@@ -232,6 +232,22 @@ asyncio.run(work())
         async with opened(database_place.url, database_place.data_dir) as database:
             assert await ConfigurationRepository(database).revision() == 150
 
+    asyncio.run(story())
+
+
+def test_calls_in_turn_use_one_connection_however_many_are_open(tmp_path: Path) -> None:
+    async def used(database: Database, others: int = 0) -> int:
+        async with database.read() as connection:
+            if others:
+                await used(database, others - 1)
+            return id((await connection.get_raw_connection()).driver_connection)
+
+    async def story() -> None:
+        async with opened(None, tmp_path) as database:
+            await used(database, others=3)
+            assert len({await used(database) for _ in range(8)}) == 1
+
+    give_migrated_file(tmp_path)
     asyncio.run(story())
 
 

@@ -115,6 +115,8 @@ class Database:
             },
             pool_size=4,
             max_overflow=4,
+            # One that was just used holds in its page cache what the next one would read, and each fills up a cache.
+            pool_use_lifo=True,
             pool_timeout=CONNECT_SECONDS,
             hide_parameters=True,
         )
