@@ -1,11 +1,15 @@
 """Fixtures that every test may use."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+# Whoever starts the tests in the background ignores it, and so would every program that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 RECURSION: Final = sys.getrecursionlimit()
 LONGEST: Final = ("test_documentation.py", "test_matrix.py", "test_schemathesis.py", "test_leaf_walk.py")
 pytest_plugins = [

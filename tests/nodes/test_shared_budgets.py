@@ -163,10 +163,11 @@ class GuardrailBooks(Books):
         async def work(database: Database) -> tuple[Any, tuple[int, int]]:
             async with database.read() as connection:
                 ids = list((await connection.execute(select(budget_periods.c.budget_id).distinct())).scalars())
-                counted = (await connection.execute(select(func.sum(requests.c.cost_nano_usd)))).scalar_one()
             [name] = [one for one in ids if one.startswith(f"guardrail:{self.ROW.id}:none:")]
             row = BudgetRow(id=name, scope="guardrail", subject="", limit_nano_usd=0, window=Window())
             found = (await BudgetRepository(database).spendings([row], 0))[name]
+            async with database.read() as connection:  # behind it: when nothing was held any more, nothing changes
+                counted = (await connection.execute(select(func.sum(requests.c.cost_nano_usd)))).scalar_one()
             return found, (found.spent, int(counted or 0))
 
         found: tuple[Any, tuple[int, int]] = self._with(work)

@@ -327,12 +327,12 @@ class BudgetLeaseRepository:
             f" AND EXISTS (SELECT 1{old}) AND NOT EXISTS (SELECT 1 FROM budget_leases l"
             " WHERE l.budget_id = budget_periods.budget_id AND l.period = budget_periods.period)"
         )
-        lost = (
+        lost = text(
             "DELETE FROM budget_leases WHERE granted_nano_usd <= settled_nano_usd AND updated_at < :before"
             " AND home NOT IN (SELECT home FROM budget_homes)"
         )
         async with self._database.write() as connection:
-            await connection.execute(text(lost), {"before": now - _WEEK_US})
+            await connection.execute(lost, {"before": now - _WEEK_US})
             await connection.execute(text(leases.format("budget_leases")), {"now": now})
             await connection.execute(text(periods.format("budget_periods")), {"now": now})
 
