@@ -228,14 +228,11 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if PRESET_MARK in call.model or PRESET in call.members:
         call = _fill_in(entry, dialect, call, snapshot.presets)
     if not WISHES.isdisjoint(call.members):
-        dialect = entry.speak(told_by(dialect, call))
-        wishes = read_wishes(exchange.body, dialect.WIRE)
-        exchange.body = wishes.bare
-        call = dialect.parse_request(exchange.body)
+        dialect, call, wishes = _with_wishes(entry, dialect, call)
     record.request_model, record.stream = call.model, call.stream
-    wish, seconds = exchange.headers.get(TIMEOUT_HEADER), gateway.attempts.timeout_seconds
-    if wish is not None:
-        seconds = allowed_seconds(wish, seconds)
+    seconds = gateway.attempts.timeout_seconds
+    if TIMEOUT_HEADER in exchange.headers:
+        seconds = allowed_seconds(exchange.headers[TIMEOUT_HEADER], seconds)
     entry.deadline = gateway.client.ticker.now + seconds
     if call.stream:
         exchange.keep_alive(dialect.STREAM_TYPE, dialect.KEEP_ALIVE)
@@ -244,11 +241,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         route = snapshot.catalogue.route(call.model)
     else:
         route = await _special_route(gateway, exchange, key, (dialect, call), wishes)
-    if (
-        snapshot.limits is not None
-        and (snapshot.limits.general or key.limits)
-        and (rules := snapshot.limits.caller_rules(key))
-    ):
+    limits = snapshot.limits
+    if limits is not None and (limits.general or key.limits) and (rules := limits.caller_rules(key)):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
         entry.reservation = await reserve(gateway, dialect, exchange, rules, tokens)
     if entry.session is not None:
@@ -262,8 +256,7 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     special = steered or cached or (call.stream and _may_continue(gateway, exchange))
     if target is None or special or not (health.quiet or health.clear(target)):
         await in_task()
-        keyed = wishes is not None and wishes.secret is not None
-        work = pursue_keyed if keyed else pursue_cached if cached else pursue
+        work = pursue_keyed if wishes and wishes.secret is not None else pursue_cached if cached else pursue
         await work(gateway, entry, Pursuit(dialect, call, snapshot, route, wishes, seconds, key))
         return
     entry.target, record.target = target, target.id
@@ -271,9 +264,8 @@ async def _infer(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
         await call_target(gateway, dialect, entry, call, snapshot, target)
         return
     except GatewayError as error:
-        failed = error
+        pursuit, failed = Pursuit(dialect, call, snapshot, route, None, seconds, key), error
     await in_task()
-    pursuit = Pursuit(dialect, call, snapshot, route, None, seconds, key)
     await persist(gateway, entry, pursuit, RoutePlan(order=(target,)), failed)
 
 
@@ -283,6 +275,14 @@ def _fill_in(entry: Entry, dialect: Dialect, call: Call, presets: Presets) -> Ca
     entry.preset = preset_of(exchange.body, call.model, presets)
     exchange.body = filled_in(exchange.body, dialect.WIRE, call.model, presets)
     return dialect.parse_request(exchange.body)
+
+
+def _with_wishes(entry: Entry, dialect: Dialect, call: Call) -> tuple[Dialect, Call, Wishes]:
+    """What the request wishes of its routing, and the request without it, in the dialect that tells of it."""
+    exchange, dialect = entry.exchange, entry.speak(told_by(dialect, call))
+    wishes = read_wishes(exchange.body, dialect.WIRE)
+    exchange.body = wishes.bare
+    return dialect, dialect.parse_request(exchange.body), wishes
 
 
 async def _heed(entry: Entry, key: Key) -> None:

@@ -39,6 +39,13 @@ def stall_s(gateway: RunningGateway) -> float:
     return gateway.read(lambda: gateway.server.ticker.lag_seconds)
 
 
+def assert_ended_at_once(gateway: RunningGateway, simulator: RunningSimulator, left_at: float) -> None:
+    """The upstream's call ended when the client had left."""
+    received = simulator.wait_for_disconnect(timeout_s=3)
+    assert received.ended_at is not None
+    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+
+
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("stream", [False, True], ids=["buffered", "stream"])
 def test_leaving_before_the_first_byte_ends_the_upstream_call_at_once(
@@ -48,10 +55,7 @@ def test_leaving_before_the_first_byte_ends_the_upstream_call_at_once(
     connection = Connection(gateway.port)
     connection.send(chat("fault=silence", stream=stream))
     simulator.wait_for_requests(1)
-    left_at = leave(connection, how)
-    received = simulator.wait_for_disconnect(timeout_s=3)
-    assert received.ended_at is not None
-    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    assert_ended_at_once(gateway, simulator, leave(connection, how))
     record = newest_record(gateway, before)
     assert (record.status, record.outcome.value, record.error_kind) == (499, "client_closed", None)
     assert record.usage_estimated
@@ -69,10 +73,7 @@ def test_leaving_in_mid_stream_ends_the_upstream_call_at_once_and_counts_what_ca
     connection.send(chat("tokens=10000,pace_ms=10", stream=True))
     for _ in range(6):
         connection.read_until(b"\n\n")
-    left_at = leave(connection, how)
-    received = simulator.wait_for_disconnect(timeout_s=3)
-    assert received.ended_at is not None
-    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    assert_ended_at_once(gateway, simulator, leave(connection, how))
     record = newest_record(gateway, before)
     assert (record.status, record.outcome.value) == (499, "client_closed")
     assert record.usage_estimated
@@ -90,10 +91,7 @@ def test_leaving_a_stream_that_stalls_ends_the_upstream_call(
     connection.send(chat("tokens=50,fault=stall,after_events=4", stream=True))
     for _ in range(4):
         connection.read_until(b"\n\n")
-    left_at = leave(connection, how)
-    received = simulator.wait_for_disconnect(timeout_s=3)
-    assert received.ended_at is not None
-    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    assert_ended_at_once(gateway, simulator, leave(connection, how))
     assert newest_record(gateway, before).outcome.value == "client_closed"
 
 
@@ -105,10 +103,7 @@ def test_leaving_a_stream_of_http_1_0_that_stalls_ends_the_upstream_call(
     connection.send(chat("tokens=50,fault=stall,after_events=4", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
     for _ in range(4):
         connection.read_until(b"\n\n")
-    left_at = leave(connection, how)
-    received = simulator.wait_for_disconnect(timeout_s=3)
-    assert received.ended_at is not None
-    assert received.ended_at - left_at <= AT_ONCE_S + stall_s(gateway)
+    assert_ended_at_once(gateway, simulator, leave(connection, how))
 
 
 def test_a_half_close_of_http_1_0_adds_a_comment_alone_to_a_stream(gateway: RunningGateway) -> None:

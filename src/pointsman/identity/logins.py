@@ -2,6 +2,7 @@
 tokens were presented.
 """
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
@@ -13,7 +14,7 @@ Name = TypeVar("Name", bound=Hashable)
 Row = TypeVar("Row")
 
 
-class People(Generic[Name, Row]):
+class People(ABC, Generic[Name, Row]):
     """At most ``most`` of them. While it is ``whole``, who is not in it was never noted."""
 
     def __init__(self, users: UserRepository, most: int = MOST) -> None:
@@ -62,13 +63,13 @@ class People(Generic[Name, Row]):
     def __len__(self) -> int:
         return len(self._held)
 
+    @abstractmethod
     async def _load(self, most: int) -> Mapping[Name, Row] | None:
         """All; None: there are more than ``most``."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _among(self, names: Sequence[Name]) -> Mapping[Name, Row]:
         """Those of these names of which something was noted."""
-        raise NotImplementedError
 
 
 class Logins(People[LoginName, LoginRow]):

@@ -26,7 +26,9 @@ class Routed(Protocol):
     contract: Contract | None  # whose client it comes from, where its host or its path says so
 
     @property
-    def headers(self) -> dict[bytes, bytes]: ...
+    def headers(self) -> dict[bytes, bytes]:
+        """By lower-case name."""
+        ...
 
 
 class Router:
