@@ -120,7 +120,7 @@ def serving(
         if process.poll() is None:
             process.kill()
             process.wait(5)
-        reader.join(5)
+        reader.join(PATIENCE_S)  # no process that the server started outlives it, and keeps the pipe open
         process.stdout.close()
         if process.stderr is not None:
             process.stderr.close()

@@ -2,8 +2,12 @@
 
 import asyncio
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -11,10 +15,11 @@ import pytest
 from sqlalchemy import text
 
 from databases import DatabasePlace
+from driven_clock import DrivenClock
 from gateway import wait_until
 from pointsman.accounting import burst, idle
 from pointsman.accounting.burst import Burst, Order, Report
-from pointsman.accounting.idle import GivingWay
+from pointsman.accounting.idle import PATIENT_SECONDS, GivingWay, Pace, turns_of_processor
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.projector import FAR_BEHIND_BYTES, Projector, ProjectorCounts
 from pointsman.canonical.record import RequestRecord
@@ -39,6 +44,19 @@ async def stored(database: Database) -> list[str]:
     """The ids in the database, in the order of storing."""
     rows = await RequestRepository(database).list_after(None, 0, 10 * COUNT)
     return [row.record.request_id for row in rows]
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started from now on."""
+    started: list[subprocess.Popen[bytes]] = []
+    real = burst._start
+
+    def start(*, background: bool) -> subprocess.Popen[bytes]:
+        started.append(real(background=background))
+        return started[-1]
+
+    monkeypatch.setattr(burst, "_start", start)
+    return started
 
 
 def test_a_high_rate_is_handed_over_and_every_record_is_stored_once(database_place: DatabasePlace) -> None:
@@ -148,7 +166,7 @@ def test_a_process_that_gets_few_turns_goes_on_while_records_wait(
     order = Order(data_dir=str(sqlite_place.data_dir), database_url=None)
 
     async def story() -> int:
-        await burst.project(order, asyncio.Event(), background=False)
+        await burst.project(order, asyncio.Event())
         database = sqlite_place.open()
         try:
             return len(await stored(database))
@@ -179,17 +197,130 @@ def test_the_process_is_in_the_idle_class_before_its_first_line(
     assert heard == [f"({os.SCHED_IDLE}, 19)\n".encode()]
 
 
-def test_a_background_process_gives_way_at_every_turn_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_background_process_gives_way_at_every_turn_of_its_loop() -> None:
     turns: list[None] = []
-    monkeypatch.setattr(idle, "give_way", lambda: turns.append(None))
 
     async def story() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
 
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GivingWay())) as runner:
+    selector = GivingWay(lambda: turns.append(None))
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         runner.run(story())
     assert len(turns) >= 10
+
+
+def test_a_background_process_gives_way_no_more_when_a_batch_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+    clock = DrivenClock()
+    monkeypatch.setattr(idle, "give_way", lambda: turns.append(clock.monotonic()))
+    pace = Pace(clock, lambda: (0, 0))
+    for _ in range(2):
+        pace.begin()
+        for _ in range(4):
+            pace.give_way()
+            clock.advance(PATIENT_SECONDS / 2)
+    assert len(turns) == 4
+
+
+@pytest.mark.parametrize(
+    ("ran", "waited", "share"), [(5, 0, 1.0), (1, 3, 0.25), (0, 7, 0.0), (0, 0, 1.0)], ids=lambda value: str(value)
+)
+def test_the_share_is_that_of_the_time_since_it_was_last_asked(ran: int, waited: int, share: float) -> None:
+    figures = [(100, 900), (100 + ran, 900 + waited)]
+    assert Pace(DrivenClock(), lambda: figures.pop(0)).share() == share
+
+
+def test_the_kernel_tells_how_long_a_thread_ran() -> None:
+    before, begin = turns_of_processor(), time.thread_time_ns()
+    while time.thread_time_ns() - begin < 20_000_000:
+        pass
+    after = turns_of_processor()
+    assert after[0] - before[0] >= 15_000_000
+    assert after[1] >= before[1]
+
+
+def test_where_no_kernel_tells_the_share_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert turns_of_processor() == (0, 0)
+
+
+def test_a_process_that_gets_no_turns_begins_no_transaction_until_it_gets_some(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(burst, "INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(burst, "LOW_SECONDS", 0.0)
+    fill(sqlite_place.data_dir / "journal", 10).close()
+    order = Order(data_dir=str(sqlite_place.data_dir), database_url=None)
+    stored_before: list[int] = []
+
+    class Starving(Pace):
+        """Gets enough of the processor at the twentieth look."""
+
+        def share(self) -> float:
+            if len(stored_before) == 20:
+                return burst.LEAST_SHARE
+            with closing(sqlite3.connect(sqlite_place.data_dir / FILE_NAME)) as connection:
+                stored_before.extend(connection.execute("SELECT count(*) FROM requests").fetchone())
+            return burst.LEAST_SHARE * 0.9
+
+    async def story() -> int:
+        await burst.project(order, asyncio.Event(), Starving(SystemClock()))
+        database = sqlite_place.open()
+        try:
+            return len(await stored(database))
+        finally:
+            await database.aclose()
+
+    assert asyncio.run(story()) == 10
+    assert stored_before == [0] * 20
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(), (Report(counts=ProjectorCounts(), lag_bytes=9),) * 2, (Report(counts=ProjectorCounts(3), lag_bytes=9),) * 9],
+    ids=["nothing", "no progress", "progress once"],
+)
+def test_a_process_that_makes_no_progress_is_ended(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch, said: tuple[Report, ...]
+) -> None:
+    lines = tuple(msgspec.json.encode(report).decode() for report in said)
+    say = f"[(print(line, flush=True), time.sleep(0.05)) for line in {lines!r}]"
+    monkeypatch.setattr(burst, "PROGRAM", f"import time; {say}; time.sleep(60)  # %r")
+    monkeypatch.setattr(burst, "STARVED_SECONDS", 0.3)
+    started = watched(monkeypatch)
+
+    async def story() -> ProjectorCounts:
+        async with asyncio.timeout(20):
+            return await Burst(sqlite_place.data_dir, None).run(asyncio.Event())
+
+    assert asyncio.run(story()).projected == (said[-1].counts.projected if said else 0)
+    [process] = started
+    wait_until(lambda: process.returncode is not None, "end of the process")
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_goes_on_or_has_nothing_to_do_is_left_alone(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = [Report(counts=ProjectorCounts(number), lag_bytes=9) for number in range(1, 11)]
+    reports += [Report(counts=ProjectorCounts(10), lag_bytes=0)] * 10
+    lines = tuple(msgspec.json.encode(report).decode() for report in reports)
+    say = f"[(print(line, flush=True), time.sleep(0.1)) for line in {lines!r}]"
+    monkeypatch.setattr(burst, "PROGRAM", f"import time; {say}  # %r")
+    monkeypatch.setattr(burst, "STARVED_SECONDS", 1.2)  # of two seconds
+    started = watched(monkeypatch)
+
+    async def story() -> ProjectorCounts:
+        return await Burst(sqlite_place.data_dir, None).run(asyncio.Event())
+
+    assert asyncio.run(story()).projected == 10
+    [process] = started
+    wait_until(lambda: process.returncode is not None, "end of the process")
+    assert process.returncode == 0
 
 
 class Idle:
@@ -265,14 +396,7 @@ def test_whoever_is_cancelled_while_the_process_starts_leaves_none_behind(
     sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     monkeypatch.setattr(burst, "PROGRAM", "import sys; sys.stdin.read()  # %r")
-    started: list[subprocess.Popen[bytes]] = []
-    real = burst._start
-
-    def start(*, background: bool) -> subprocess.Popen[bytes]:
-        started.append(real(background=background))
-        return started[-1]
-
-    monkeypatch.setattr(burst, "_start", start)
+    started = watched(monkeypatch)
 
     async def story() -> None:
         running = asyncio.create_task(Burst(sqlite_place.data_dir, None).run(asyncio.Event()))

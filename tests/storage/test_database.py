@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pointsman.errors import ConfigError
 from pointsman.storage import tables
 from pointsman.storage.aliases import AliasRepository, AliasRow
 from pointsman.storage.configuration import ConfigurationRepository
-from pointsman.storage.database import FILE_NAME, Database, StorageError
+from pointsman.storage.database import FILE_NAME, AlreadyExistsError, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
 from pointsman.storage.migration import HEAD, SCRIPTS
 from pointsman.storage.requests import RequestRepository
@@ -389,6 +390,27 @@ def test_a_command_that_takes_too_long_is_a_storage_error(
         asyncio.run(run(url))
 
 
+def test_postgresql_ends_a_transaction_of_which_nothing_is_heard_and_others_get_its_locks(
+    migrated_postgres: str, postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def change_and_wait_for_another(database: Database, other: Database) -> None:
+        async with database.write() as connection:
+            await connection.execute(text("UPDATE configuration SET revision = 7"))
+            async with asyncio.timeout(10), other.write() as waiting:
+                await waiting.execute(text("UPDATE configuration SET revision = revision + 2"))
+            await connection.execute(text("SELECT 1"))
+
+    async def run(url: str) -> None:
+        async with opened(url, tmp_path) as stopped, opened(url, tmp_path) as other:
+            with pytest.raises(StorageError):
+                await change_and_wait_for_another(stopped, other)
+            assert await ConfigurationRepository(stopped).revision() == 2
+
+    monkeypatch.setattr("pointsman.storage.database.SILENCE_SECONDS", 0.3)
+    with postgres_database(postgres_server, migrated_postgres) as url:
+        asyncio.run(run(url))
+
+
 async def change_and_lose_the_connection(database: Database) -> None:
     """Change a row and let the server end the connection before the commit."""
     async with database.write() as connection:
@@ -448,5 +470,29 @@ def test_a_cancelled_writer_leaves_no_transaction_behind(database_place: Databas
                 if number % 10 == 9:
                     async with asyncio.timeout(4):
                         await write(1000 + number)
+
+    asyncio.run(story())
+
+
+def test_a_database_that_works_in_its_callers_thread_starts_none_and_does_the_same(tmp_path: Path) -> None:
+    give_migrated_file(tmp_path)
+    threads = threading.active_count()
+
+    async def add(database: Database, *names: str) -> None:
+        async with database.write() as connection:
+            for name in names:
+                await connection.execute(tables.aliases.insert(), {"name": name, "target": "t", "created_at": 1})
+
+    async def story() -> None:
+        database = Database.open(None, tmp_path, inline=True)
+        await add(database, "a")
+        with pytest.raises(AlreadyExistsError):
+            await add(database, "b", "a")
+        assert threading.active_count() == threads
+        async with database.read() as connection:
+            assert (await connection.execute(text("SELECT name FROM aliases"))).scalars().all() == ["a"]
+        await database.aclose()
+        async with opened(None, tmp_path) as other:
+            await add(other, "c")  # no lock is left
 
     asyncio.run(story())

@@ -2,9 +2,13 @@
 
 import os
 import selectors
+from collections.abc import Callable
 from typing import Final
 
+from pointsman.clock import Clock
+
 NICE: Final = 19
+PATIENT_SECONDS: Final = 0.05  # so long it gives way to others; then what it holds is in somebody's way
 
 
 def step_back(pid: int) -> None:
@@ -33,10 +37,57 @@ def give_way() -> None:
     os.sched_yield()
 
 
+def turns_of_processor() -> tuple[int, int]:
+    """Nanoseconds that this thread ran, and that it waited for a turn while it could have run; zeros: nobody knows.
+
+    From Linux's statistics of its run queues: Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat".
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            ran, waited, _ = file.read().split()
+    except (OSError, ValueError):
+        return 0, 0
+    return int(ran), int(waited)
+
+
+class Pace:
+    """What a process of the idle class may begin, so that it never holds for long what others wait for.
+
+    On a machine that has nothing to spare such a process gets a thousandth of a core, in turns that are seconds apart;
+    giving a turn away then costs another second, and so does each wait for an answer. A transaction of 50 ms held the
+    lock of its database for 45 s.
+    """
+
+    def __init__(self, clock: Clock, turns: Callable[[], tuple[int, int]] = turns_of_processor) -> None:
+        self._clock = clock
+        self._turns = turns
+        self._patient_until = 0.0
+        self._before = turns()
+
+    def begin(self) -> None:
+        """Something begins: give way for a while, then be done with it."""
+        self._patient_until = self._clock.monotonic() + PATIENT_SECONDS
+
+    def give_way(self) -> None:
+        """Let others run, unless what was begun takes too long already."""
+        if self._clock.monotonic() < self._patient_until:
+            give_way()
+
+    def share(self) -> float:
+        """Of the time in which this thread wanted to run, the part in which it did, since this was last asked."""
+        before, self._before = self._before, self._turns()
+        ran, waited = self._before[0] - before[0], self._before[1] - before[1]
+        return ran / (ran + waited) if ran + waited > 0 else 1.0
+
+
 class GivingWay(selectors.DefaultSelector):
     """For the event loop of a background process: gives way at every turn."""
 
+    def __init__(self, give_way: Callable[[], None]) -> None:
+        super().__init__()
+        self._give_way = give_way
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready, as the loop asks."""
-        give_way()
+        self._give_way()
         return super().select(timeout)

@@ -27,6 +27,9 @@ FILE_NAME: Final = "pointsman.db"
 BUSY_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 60.0
+# PostgreSQL ends a transaction whose process says nothing for so long: others would wait for its locks while that one
+# gets no processor, is stopped, or was lost with its machine, for hours where only TCP would find that out.
+SILENCE_SECONDS: Final = 10.0
 _MIGRATION_LOCK: Final = 0x706F696E74736D  # any number that is ours, for pg_advisory_xact_lock
 _ORDER: Final = "SELECT pg_advisory_xact_lock(7092450)"  # any other number
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
@@ -74,13 +77,14 @@ class Database:
         return f"Database({self.name})"
 
     @classmethod
-    def open(cls, url: str | None, data_dir: Path) -> "Database":
+    def open(cls, url: str | None, data_dir: Path, *, inline: bool = False) -> "Database":
         """Prepare the database at ``url``, or ``pointsman.db`` in ``data_dir`` (made when missing) without one.
 
-        Connects later, at first use. Raises ConfigError for a URL that can't be used.
+        Connects later, at first use. ``inline``: SQLite works in the caller's thread, which does nothing meanwhile.
+        Raises ConfigError for a URL that can't be used.
         """
         if url is None:
-            return cls._open_sqlite(data_dir / FILE_NAME)
+            return cls._open_sqlite(data_dir / FILE_NAME, inline)
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -88,11 +92,11 @@ class Database:
         if parts.scheme in _POSTGRES_SCHEMES:
             return cls._open_postgresql(url)
         if parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/"):
-            return cls._open_sqlite(Path(parts.path[1:]))  # sqlite:///relative, sqlite:////absolute
+            return cls._open_sqlite(Path(parts.path[1:]), inline)  # sqlite:///relative, sqlite:////absolute
         raise ConfigError("the database URL must begin with postgresql:// or sqlite:///")
 
     @classmethod
-    def _open_sqlite(cls, path: Path) -> "Database":
+    def _open_sqlite(cls, path: Path, inline: bool) -> "Database":
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -112,6 +116,7 @@ class Database:
                 "timeout": BUSY_SECONDS,
                 "isolation_level": None,  # BEGIN is ours, see _begin_sqlite
                 "async_creator_fn": sqlite_driver.connect,
+                "inline": inline,
             },
             pool_size=4,
             max_overflow=4,
@@ -316,7 +321,10 @@ def _postgresql_creator(url: str, name: str, seconds: float | None) -> Callable[
                 dsn,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds,
-                server_settings={"application_name": "pointsman"},
+                server_settings={
+                    "application_name": "pointsman",
+                    "idle_in_transaction_session_timeout": f"{SILENCE_SECONDS * 1000:.0f}",
+                },
             )
         except TimeoutError:
             raise StorageError(f"{name}: no answer within {CONNECT_SECONDS:.0f} s") from None

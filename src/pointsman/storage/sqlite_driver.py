@@ -7,6 +7,7 @@ every other writer out, until each of its statements is gone: here until the gar
 
 import asyncio
 import sqlite3
+from collections.abc import Generator
 from typing import Any
 
 import aiosqlite
@@ -35,8 +36,36 @@ class FinishingConnection(aiosqlite.Connection):
         await super().close()
 
 
-def connect(database: str, **options: Any) -> FinishingConnection:
+class InlineConnection(aiosqlite.Connection):
+    """Works in its caller's thread, so no statement costs two handings-over and nobody else gets a turn meanwhile.
+
+    For a process that has nothing else to do.
+    """
+
+    def __await__(self) -> Generator[Any, None, aiosqlite.Connection]:
+        return self._connect().__await__()
+
+    async def _connect(self) -> aiosqlite.Connection:
+        self._connection = self._connector()
+        return self
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    async def close(self) -> None:
+        """Close, and roll back what is open."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Close, and roll back what is open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def connect(database: str, *, inline: bool = False, **options: Any) -> aiosqlite.Connection:
     """A connection that is not open yet, for SQLAlchemy's ``async_creator_fn``. ``options`` are sqlite3's."""
-    connection = FinishingConnection(lambda: sqlite3.connect(database, **options), 64)
+    kind = InlineConnection if inline else FinishingConnection
+    connection = kind(lambda: sqlite3.connect(database, **options), 64)
     connection._thread.daemon = True  # as SQLAlchemy has it: a thread at work does not keep the process alive
     return connection

@@ -25,9 +25,10 @@ from pointsman.canonical.rerank import Ranked, Ranking
 from pointsman.canonical.usage import TokenUsage
 from pointsman.dialects import openai_embeddings, rerank
 from pointsman.errors import GatewayError, Kind
+from pointsman.orphans import die_with_parent
 from pointsman.upstream.batches import Batches, QueueFull, Tokens
 from pointsman.upstream.local_http import Answer, LocalHttp
-from pointsman.upstream.local_server import Announcement, Refusal, die_with_parent, keep_stdout_for_announcements
+from pointsman.upstream.local_server import Announcement, Refusal, keep_stdout_for_announcements
 from pointsman.upstream.minilm import DIMENSIONS, MAX_TOKENS, MODEL_NAME, MiniLM, weights_intact
 
 ENCODED_AT_ONCE: Final = 256

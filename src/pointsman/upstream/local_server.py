@@ -8,9 +8,7 @@ It is a process of its own because a crash of native code or a long prompt must 
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.orphans import die_with_parent
 from pointsman.upstream.local_weights import weights_intact
 
 MODEL_NAME: Final = "smollm2-135m-instruct"
@@ -30,7 +29,6 @@ CONTEXT_TOKENS_PER_SLOT: Final = 4096
 ANSWER_TOKENS: Final = 512
 # llama.cpp's levels: 1 is errors only; higher levels say something for every request.
 _LOG_ERRORS: Final = 1
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Refusal(StrEnum):
@@ -76,15 +74,6 @@ def _model_argument(arguments: Sequence[str] | None) -> Path:
     parser.add_argument("--model", type=Path, required=True, help="the weights, a GGUF file")
     model: Path = parser.parse_args(arguments).model
     return model
-
-
-def die_with_parent() -> None:
-    """End with the gateway, however it ends."""
-    # The default action ends the process even while native code holds the interpreter; there is nothing to save.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        # The end of standard input says the same, but goes unseen while the weights load.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def keep_stdout_for_announcements() -> int:
