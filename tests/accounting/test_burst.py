@@ -248,6 +248,11 @@ def test_where_no_kernel_tells_the_share_is_all(monkeypatch: pytest.MonkeyPatch)
     assert turns_of_processor() == (0, 0)
 
 
+def test_the_less_of_a_core_a_process_gets_the_smaller_are_its_transactions() -> None:
+    shares = (0.0, burst.LEAST_SHARE, burst.GOOD_SHARE, 1.0)
+    assert [burst.rows_at(share) for share in shares] == [0, burst.FEW_ROWS, burst.ROWS_PER_BATCH, burst.ROWS_PER_BATCH]
+
+
 def test_a_process_that_gets_no_turns_begins_no_transaction_until_it_gets_some(
     sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,10 +126,10 @@ class Projector:
         self._unreadable: set[str] = set()
         self._one_by_one = 0  # so many of the next batches hold one record each, to find the one that is refused
 
-    async def step(self) -> int:
-        """Project up to one batch; gives the number of records. Raises StorageError; nothing is lost then."""
+    async def step(self, most: int | None = None) -> int:
+        """Project up to one batch, or ``most`` records; gives how many. Raises StorageError; nothing is lost then."""
         before = self.counts.projected
-        await self._project()
+        await self._project(most)
         return self.counts.projected - before
 
     async def drain(self) -> None:
@@ -220,9 +220,9 @@ class Projector:
             return 0
         return size - (0 if known is None else known.position)
 
-    async def _project(self) -> _Batch:
+    async def _project(self, most: int | None = None) -> _Batch:
         """Bring one batch into the database; gives what it was, without ``rows`` when there was nothing."""
-        batch = await self._collect(1 if self._one_by_one else self._batch_rows)
+        batch = await self._collect(1 if self._one_by_one else most or self._batch_rows)
         if not batch.rows:
             return batch
         try:
