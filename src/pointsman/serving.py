@@ -58,9 +58,11 @@ def serve(orders: Orders) -> None:
     """Serve until stopped. Raises ConfigError."""
     import uvloop
 
+    from pointsman.heap import share_freed_memory
     from pointsman.installation import is_upgraded
     from pointsman.logs import configure_logging
 
+    share_freed_memory()
     settings, environment = settings_of(orders)
     configure_logging(settings.log.level)
     if orders.place is not None:
