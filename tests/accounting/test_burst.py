@@ -345,6 +345,12 @@ class Idle:
         return ProjectorCounts()
 
 
+async def projected(projector: Projector, count: int) -> None:
+    """Wait until it has projected so many."""
+    while projector.counts.projected < count:  # noqa: ASYNC110 - the projector has no event to wait for
+        await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("error", [None, OSError("no more processes")], ids=["ends_at_once", "can_not_start"])
 def test_a_process_that_does_nothing_is_not_started_again_and_again(
     database_place: DatabasePlace, error: OSError | None
@@ -358,8 +364,7 @@ def test_a_process_that_does_nothing_is_not_started_again_and_again(
     async def story() -> None:
         running = asyncio.create_task(projector.run(0.001, other))
         async with asyncio.timeout(30):
-            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
-                await asyncio.sleep(0.005)
+            await projected(projector, COUNT)
             projector.stop()
             await running
         await database.aclose()
@@ -380,8 +385,7 @@ def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(datab
     async def story() -> None:
         running = asyncio.create_task(projector.run(0.001, other))
         async with asyncio.timeout(30):
-            while projector.counts.projected < COUNT:  # noqa: ASYNC110 - the projector has no event to wait for
-                await asyncio.sleep(0.005)
+            await projected(projector, COUNT)
             async with database.write() as connection:
                 await connection.execute(text("ALTER TABLE requests RENAME TO hidden"))
             journal.append(RequestRecord(request_id="one", created_at=1, operation="chat", route="/", dialect="d"))

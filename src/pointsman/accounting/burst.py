@@ -94,6 +94,7 @@ class Burst:
                         self._urgent = True  # the next process, at once: this one can't raise itself
                         orders.close()
         except TimeoutError:
+            log.warning("the projecting process gets no turn", waited_seconds=STARVED_SECONDS, lag_bytes=self.lag_bytes)
             process.kill()
         except BaseException:
             process.kill()

@@ -320,15 +320,15 @@ def _postgresql_creator(url: str, name: str, seconds: float | None) -> Callable[
 
     async def connect() -> Any:
         try:
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 dsn,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds,
-                server_settings={
-                    "application_name": "pointsman",
-                    "idle_in_transaction_session_timeout": f"{SILENCE_SECONDS * 1000:.0f}",
-                },
+                server_settings={"application_name": "pointsman"},
             )
+            if seconds is not None:  # by a command: poolers refuse connections that begin with settings they don't know
+                await connection.execute(f"SET idle_in_transaction_session_timeout = {SILENCE_SECONDS * 1000:.0f}")
+            return connection
         except TimeoutError:
             raise StorageError(f"{name}: no answer within {CONNECT_SECONDS:.0f} s") from None
         except asyncpg.PostgresError as error:
