@@ -326,8 +326,8 @@ def _postgresql_creator(url: str, name: str, seconds: float | None) -> Callable[
                 command_timeout=seconds,
                 server_settings={"application_name": "pointsman"},
             )
-            if seconds is not None:  # by a command: poolers refuse connections that begin with settings they don't know
-                await connection.execute(f"SET idle_in_transaction_session_timeout = {SILENCE_SECONDS * 1000:.0f}")
+            if seconds is not None:
+                await _end_silence(connection)
             return connection
         except TimeoutError:
             raise StorageError(f"{name}: no answer within {CONNECT_SECONDS:.0f} s") from None
@@ -344,6 +344,15 @@ def _postgresql_creator(url: str, name: str, seconds: float | None) -> Callable[
             ) from None
 
     return connect
+
+
+async def _end_silence(connection: Any) -> None:
+    """Bound how long a transaction may be silent. By a command: poolers refuse settings that they don't know."""
+    try:
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {SILENCE_SECONDS * 1000:.0f}")
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
