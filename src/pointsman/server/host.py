@@ -141,3 +141,5 @@ class Host:
                 waited += POLL_SECONDS
         for server in servers:
             server.close()
+        # Whoever was accepted in this very turn of the loop is no connection of the edge's before the next one.
+        await asyncio.sleep(POLL_SECONDS)
