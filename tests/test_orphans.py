@@ -6,8 +6,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from gateway import wait_until
 
 CHILD = "from pointsman.orphans import die_with_parent; die_with_parent(); print('on', flush=True); {work}"
@@ -24,7 +22,6 @@ def alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the child")
 def test_a_child_in_the_middle_of_something_ends_when_its_parent_is_killed() -> None:
     program = PARENT.format(child=CHILD.format(work=SLEEP), work=SLEEP)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway import UPSTREAM_KEY, wait_until
+from gateway import UPSTREAM_KEY, running_gateway, wait_until
+from pointsman.server.host import Host
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
-from raw_client import Connection, ask, chat
+from raw_client import Connection, ask, chat, request
 from serve_process import ServeProcess, serving, toml
 from steady_load import Load
 
@@ -154,3 +155,21 @@ def test_sigterm_under_load_breaks_no_request_and_loses_no_record(
     rows = sorted(row[0] for row in database.execute("SELECT request_id FROM requests"))
     database.close()
     assert rows == answered
+
+
+def test_who_is_accepted_in_the_turn_of_a_hand_over_is_answered(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, {}) as gateway:
+
+        async def story() -> bytes:
+            host = Host(gateway.server.edge, "127.0.0.1", 0, grace_seconds=5.0)
+            port = await host.listen()
+            ending = asyncio.create_task(host.serve_until_stopped())
+            await asyncio.sleep(0.05)
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(request("GET", "/metrics", b"", "connection: close", key=None))
+                host.stop(handed_over=True)
+                await ending  # then its process ends
+                client.setblocking(False)
+                return client.recv(100)
+
+        assert gateway.call(story()).startswith(b"HTTP/1.1 200")
