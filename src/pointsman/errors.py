@@ -121,6 +121,20 @@ class GatewayError(Exception):
         return self
 
 
+def let_go(error: BaseException) -> None:
+    """Have an error that was dealt with hold no frames, nor those before it that it was raised from.
+
+    A frame often holds the error that was raised in it, by way of whoever keeps it: such a ring, with the request and
+    its buffers in it, would stay until the garbage collector finds it.
+    """
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            left += (one.__context__, one.__cause__)
+
+
 class BudgetExceeded(GatewayError):
     """A budget of the caller's can't pay for a call: nothing was sent, and it is held against no upstream."""
 

@@ -17,7 +17,7 @@ from pointsman.caching import pursue_cached
 from pointsman.calling import call_target, reserve, told_by
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.entry import Entry
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
 from pointsman.hub.file_places import FilePlaces
 from pointsman.identity.keys import PREPAID, Key
@@ -73,6 +73,7 @@ async def serve(gateway: Gateway, dialect: Dialect, exchange: Exchange, work: Wo
         await (work or usual_work(exchange))(gateway, dialect, exchange, entry)
     except GatewayError as error:
         _tell(gateway, entry.dialect, entry, error)
+        let_go(error)
     except RecursionError as error:
         _tell(gateway, entry.dialect, entry, _too_deep(entry, error))
     except asyncio.CancelledError:

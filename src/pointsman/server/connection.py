@@ -109,6 +109,7 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.connections.discard(self)
         self.edge.ticker.members.discard(self)
         self._queue, self._rest = None, b""
+        self._parser = cast(httptools.HttpRequestParser, None)  # it holds this object's methods: a ring
         exchange, self._exchange = self._exchange, None
         runner, self._runner = self._runner, None
         if self._tunnel is not None:

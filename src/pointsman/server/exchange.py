@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.policy.authentication import is_credential_sent
 from pointsman.server.bodies import ACCEPTED
 
@@ -261,3 +261,4 @@ def _end_badly(exchange: Exchange, error: GatewayError) -> None:
         exchange.cut()
     else:
         exchange.error(error)
+    let_go(error)

@@ -30,14 +30,17 @@ def probe(
     elif exchange.state == STREAMING:
         exchange.comment()
 
-    def look(delay: float) -> None:
-        if not in_flight():
-            return
-        sock = transport.get_extra_info("socket")
-        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
-            transport.abort()
-        else:
-            delay = min(delay * 2, LONGEST_LOOK_SECONDS)
-            loop.call_later(delay, look, delay)
+    loop.call_later(FIRST_LOOK_SECONDS, _look, transport, loop, in_flight, FIRST_LOOK_SECONDS)
 
-    loop.call_later(FIRST_LOOK_SECONDS, look, FIRST_LOOK_SECONDS)
+
+def _look(
+    transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, in_flight: Callable[[], bool], delay: float
+) -> None:
+    if not in_flight():
+        return
+    sock = transport.get_extra_info("socket")
+    if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
+        transport.abort()
+    else:
+        delay = min(delay * 2, LONGEST_LOOK_SECONDS)
+        loop.call_later(delay, _look, transport, loop, in_flight, delay)

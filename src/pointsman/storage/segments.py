@@ -1,7 +1,7 @@
 """How far each journal segment has been projected into the database."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, select
@@ -32,6 +32,9 @@ class SegmentRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        insert: Any = sqlite.insert(_TABLE) if database.kind == "sqlite" else postgresql.insert(_TABLE)
+        changes = {name: insert.excluded[name] for name in _COLUMNS}
+        self._upsert = insert.on_conflict_do_update(index_elements=["name"], set_=changes)
 
     async def load(self, names: Iterable[str]) -> dict[str, SegmentRow]:
         """The rows of those of ``names`` that are known."""
@@ -43,16 +46,8 @@ class SegmentRepository:
     async def save(self, connection: AsyncConnection, rows: Iterable[SegmentRow]) -> None:
         """Write the rows, new or changed, inside the caller's transaction."""
         values = [msgspec.structs.asdict(row) for row in rows]
-        if not values:
-            return
-        if self._database.kind == "sqlite":
-            lite = sqlite.insert(_TABLE)
-            changes = {name: lite.excluded[name] for name in _COLUMNS}
-            await connection.execute(lite.on_conflict_do_update(index_elements=["name"], set_=changes), values)
-        else:
-            post = postgresql.insert(_TABLE)
-            changes = {name: post.excluded[name] for name in _COLUMNS}
-            await connection.execute(post.on_conflict_do_update(index_elements=["name"], set_=changes), values)
+        if values:
+            await connection.execute(self._upsert, values)
 
     async def forget(self, names: Iterable[str]) -> None:
         """Drop the rows of segments whose files are gone."""

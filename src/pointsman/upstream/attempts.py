@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pointsman.clock import Clock
-from pointsman.errors import BudgetExceeded, GatewayError, Kind
+from pointsman.errors import BudgetExceeded, GatewayError, Kind, let_go
 from pointsman.routing.failures import Failure, classify, classify_broken
 from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
@@ -209,6 +209,7 @@ class Attempts:
         try:
             await go(target)
         except GatewayError as error:
+            let_go(error)
             return error
         finally:
             self._health.leave(target, ticket)

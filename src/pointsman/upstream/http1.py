@@ -124,6 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends a close-delimited answer, repeats a request on a stale connection, or fails the call."""
         self.closed = True
+        self._parser = cast(httptools.HttpResponseParser, None)  # it holds this object's methods: a ring
         self._ticker.members.discard(self)
         sink, self.sink = self.sink, None
         stale = sink is not None and not self._answered and self._uses > 1 and not sink.done
