@@ -57,3 +57,22 @@ print(asked() - before)
 
 def test_freed_memory_is_kept_for_the_next_body() -> None:
     assert 2 * faults("assert heap.keep_freed_memory()") < faults("")
+
+
+HOLES = """
+from pathlib import Path
+from pointsman import heap
+def resident_pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+heap.keep_freed_memory()
+blocks = [bytes(100_000) for _ in range(400)]
+del blocks[::2]
+before = resident_pages()
+assert heap.give_back()
+print(before - resident_pages())
+"""
+
+
+def test_free_pages_between_blocks_in_use_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200 * 20  # two hundred holes of 24 pages

@@ -25,7 +25,7 @@ from pointsman.errors import ConfigError
 from pointsman.gateway import Gateway, Snapshot
 from pointsman.gauges import show_gauges
 from pointsman.guard_parts import GuardDesk
-from pointsman.heap import keep_freed_memory
+from pointsman.heap import give_back_regularly, keep_freed_memory
 from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
 from pointsman.hub.profile_runs import ProfileRuns
@@ -235,6 +235,7 @@ class Server:
         begin.spawn("prices", self.prices.run())
         begin.spawn("upkeep", self._upkeep())
         begin.spawn("counters", self._flush_counters())
+        begin.spawn("memory", give_back_regularly())
         begin.spawn("responses", self.responses.upkeep())
         begin.spawn("files", self.files.upkeep())
         if settings.issuers:

@@ -292,6 +292,7 @@ class Entry:
         if self._settled:
             return
         self._settled = True
+        self.reader = None  # it writes for the client, who is told of this entry: a ring
         record = self.record
         record.status = status
         record.outcome = outcome
@@ -365,6 +366,7 @@ class PartEntry(Entry):
         if self._settled:
             return
         self._settled = True
+        self.reader = None  # it writes for the client, who is told of this entry: a ring
         record = self.record
         bill(record, self._gateway.billing)
         if self.upstream_reservation is not None:

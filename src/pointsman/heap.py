@@ -1,5 +1,6 @@
 """How the C library keeps freed memory: whoever needs some reuses it, and the kernel is not asked each time."""
 
+import asyncio
 import ctypes
 from typing import Final
 
@@ -10,6 +11,7 @@ _M_ARENA_MAX: Final = -8
 KEPT_BYTES: Final = 32 * 1024 * 1024  # free memory at the heap's end that is kept; what is beyond goes back
 LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024  # a larger block is mapped, and unmapped when it is freed
 ARENAS: Final = 2  # one of the event loop's thread, one of all others
+GIVE_BACK_SECONDS: Final = 60.0
 
 
 def share_freed_memory() -> bool:
@@ -28,6 +30,28 @@ def keep_freed_memory() -> bool:
     a request and an answer of 1 MB cost 960 page faults, a third of their time.
     """
     return _advise({_M_TRIM_THRESHOLD: KEPT_BYTES, _M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES})
+
+
+def give_back() -> bool:
+    """Give pages between blocks in use, of which all is free, back to the kernel; False where that can't be asked.
+
+    Otherwise each hole that ever was in the heap stays in memory, and peaks that differ a little each time leave ever
+    more of them. Takes 1 ms with a heap of 20 MB, some more where much goes back.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return False  # musl
+    trim(ctypes.c_size_t(KEPT_BYTES))
+    return True
+
+
+async def give_back_regularly() -> None:
+    """Do so once a minute, in a thread: until it is cancelled, or at once where it can't be done."""
+    while True:
+        await asyncio.sleep(GIVE_BACK_SECONDS)
+        if not await asyncio.to_thread(give_back):
+            return
 
 
 def _advise(advice: dict[int, int]) -> bool:

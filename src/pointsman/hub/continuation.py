@@ -26,7 +26,7 @@ from pointsman.canonical.parts import ReasoningPart, TextPart
 from pointsman.canonical.request import Message, ReasoningOptions, Request
 from pointsman.canonical.usage import TokenUsage
 from pointsman.dialects.seams import Seam, Stream, write_seam
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, let_go
 from pointsman.hub.answer import PassageAnswer
 from pointsman.hub.emulation import added
 from pointsman.hub.passage import Passage
@@ -244,6 +244,7 @@ class ContinuedReader(PassageReader):
         for event in events:
             if isinstance(event, Failed) and self._continuation.may_go_on(event.error):
                 self.broken = event.error
+                let_go(event.error)
                 break
             out.append(self._continuation.write(event))
         return b"".join(out)

@@ -98,8 +98,7 @@ class OperationLane:
         events = EventWatcher(passed.results if passed is not None else 1, self._access.reveal())
 
         def settle(error: GatewayError | None, last: int) -> None:
-            watcher = answer.watcher
-            self._read(watcher.model, watcher.usage)
+            self._read(events.model, events.usage)  # sound tells neither
             entry.record.bytes_out = last
             entry.settle(200, Outcome.SUCCESS if error is None else Outcome.ERROR, error.kind if error else None)
 

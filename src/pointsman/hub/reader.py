@@ -19,7 +19,7 @@ from pointsman.canonical.events import (
 from pointsman.canonical.halves import StreamParser, StreamRenderer
 from pointsman.canonical.parts import ReasoningPart, TextPart
 from pointsman.canonical.usage import TokenUsage
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, let_go
 
 
 class PassageReader(ABC):
@@ -97,6 +97,7 @@ class PassageReader(ABC):
             case Failed():
                 self.failed = True
                 self.error = event.error
+                let_go(event.error)
             case Ended():
                 self.done = True
 

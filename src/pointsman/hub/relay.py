@@ -29,12 +29,6 @@ class RelayedAnswer(StreamedAnswer):
         self._sound = sound
         self._is_sound = False
 
-    @property
-    def watcher(self) -> EventWatcher | SoundWatcher:
-        """What has watched the stream."""
-        assert isinstance(self._reader, EventWatcher | SoundWatcher)
-        return self._reader
-
     def head(self, status: int, headers: dict[bytes, bytes], call: UpstreamConnection) -> bool:
         """Decides by the status and content type how the body goes on."""
         if super().head(status, headers, call):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 import structlog
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import BodyDecoder
@@ -157,6 +157,7 @@ class EdgeConnection(asyncio.Protocol):
                 log.error("request parsing failed", reason=repr(cause))
                 cause = malformed()
             self._refuse(cause)
+            let_go(error)
         except httptools.HttpParserUpgrade as upgrade:
             self._received_early(data[upgrade.args[0] :])
         except httptools.HttpParserError:

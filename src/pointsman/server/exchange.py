@@ -254,6 +254,8 @@ async def run_handler(exchange: Exchange, handler: "Handler") -> None:
         if exchange.state != DONE:
             log.error("request left without an answer", request_id=exchange.request_id)
             _end_badly(exchange, GatewayError(Kind.INTERNAL, "the request was left without an answer"))
+    finally:
+        exchange.telling = exchange._waiting = None  # they hold what holds the exchange: a ring
 
 
 def _end_badly(exchange: Exchange, error: GatewayError) -> None:

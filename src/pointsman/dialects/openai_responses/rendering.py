@@ -93,6 +93,8 @@ class ResponseBuilder:
         for one in self._sequencer.feed(event):
             if not self.over:
                 self._feed(one)
+        if self.over:  # open items tell by this object what is added to them: a ring
+            self._message = self._spoken = self._call = self._reasoning = None
 
     def _emit(self, name: str, members: Extra) -> None:
         """What a client is told at this moment."""
