@@ -254,7 +254,7 @@ class _Part:
 def _read_lines(descriptor: int, position: int) -> bytes:
     """Bytes from ``position`` with at least one newline in them, unless the file or MAX_LINE_BYTES comes first."""
     data = os.pread(descriptor, _CHUNK_BYTES, position)
-    while b"\n" not in data and len(data) <= MAX_LINE_BYTES:
+    while data and b"\n" not in data and len(data) <= MAX_LINE_BYTES:
         more = os.pread(descriptor, MAX_LINE_BYTES, position + len(data))
         if not more:
             break

@@ -62,14 +62,22 @@ class Database:
     """A pool of connections to one database. Make it with `open`, then `migrate` before anything else."""
 
     def __init__(
-        self, engine: AsyncEngine, kind: Kind, name: str, path: Path | None, patient: AsyncEngine | None = None
+        self,
+        engine: AsyncEngine,
+        kind: Kind,
+        name: str,
+        path: Path | None,
+        *,
+        writing: AsyncEngine | None = None,
+        patient: AsyncEngine | None = None,
     ) -> None:
         self.kind: Final = kind
         self.name: Final = name  # for people: the file, or host and database; never a password
         self._path = path
         self._engine = engine
+        self._writing = writing or engine  # connections that only write
         self._patient = patient  # for migrations, which may take minutes
-        self._immediate = engine.execution_options(immediate=True)
+        self._immediate = self._writing.execution_options(immediate=True)
         # Asked at the end of every transaction that stores something sealed; raises OutdatedKeyError.
         self.seal_check: Callable[[AsyncConnection], Awaitable[None]] | None = None
         # Writers of this process queue here, in order; SQLite's own waiting polls and is not fair.
@@ -112,24 +120,11 @@ class Database:
                 raise ConfigError(f"can't open the database {path}: not a file that may be read and written") from None
         except OSError as error:
             raise ConfigError(f"can't open the database {path}: {error.strerror}") from error
-        engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=str(path)),
-            connect_args={
-                "timeout": BUSY_SECONDS,
-                "isolation_level": None,  # BEGIN is ours, see _begin_sqlite
-                "async_creator_fn": sqlite_driver.connect,
-                "inline": inline,
-            },
-            pool_size=4,
-            max_overflow=4,
-            # One that was just used holds in its page cache what the next one would read, and each fills up a cache.
-            pool_use_lifo=True,
-            pool_timeout=CONNECT_SECONDS,
-            hide_parameters=True,
-        )
-        event.listen(engine.sync_engine, "connect", _connect_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return cls(engine, "sqlite", str(path), path)
+        reading = _sqlite_engine(path, 4, inline=inline)
+        # One connection does all writes, one after the other: its page cache has what the next one needs. A connection
+        # that another one has written beside has to fill its cache anew.
+        writing = None if inline else _sqlite_engine(path, 1)
+        return cls(reading, "sqlite", str(path), path, writing=writing)
 
     @classmethod
     def _open_postgresql(cls, url: str) -> "Database":
@@ -149,7 +144,7 @@ class Database:
             poolclass=NullPool,
             hide_parameters=True,
         )
-        return cls(engine, "postgresql", name, None, patient)
+        return cls(engine, "postgresql", name, None, patient=patient)
 
     def between_steps(self, steps: int, work: Callable[[], None]) -> None:
         """Call ``work`` after so many steps of each statement, on connections opened from now on.
@@ -162,7 +157,8 @@ class Database:
         def connected(connection: Any, _record: object) -> None:
             connection.run_async(lambda driver: driver.set_progress_handler(work, steps))
 
-        event.listen(self._engine.sync_engine, "connect", connected)
+        for engine in {self._engine, self._writing}:
+            event.listen(engine.sync_engine, "connect", connected)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -263,13 +259,36 @@ class Database:
         try:
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
             await asyncio.to_thread(_use_wal, path)
+            await self._engine.dispose()  # who has looked before takes the mode for the old one
             await self._upgrade()
         finally:
             os.close(lock)
 
     async def aclose(self) -> None:
         """Close every connection; the last one of a SQLite file folds its log into the file."""
-        await self._engine.dispose()
+        for engine in {self._engine, self._writing}:
+            await engine.dispose()
+
+
+def _sqlite_engine(path: Path, connections: int, *, inline: bool = False) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        connect_args={
+            "timeout": BUSY_SECONDS,
+            "isolation_level": None,  # BEGIN is ours, see _begin_sqlite
+            "async_creator_fn": sqlite_driver.connect,
+            "inline": inline,
+        },
+        pool_size=connections,
+        max_overflow=4,
+        # One that was just used holds in its page cache what the next one would read, and each fills up a cache.
+        pool_use_lifo=True,
+        pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,
+    )
+    event.listen(engine.sync_engine, "connect", _connect_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _connect_sqlite(connection: Any, _record: object) -> None:
