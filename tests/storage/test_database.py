@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from databases import DatabasePlace, give_migrated_file, postgres_database
 from pointsman.canonical.record import RequestRecord
@@ -276,6 +277,23 @@ def test_a_file_that_lost_its_wal_mode_gets_it_back_at_the_start(tmp_path: Path,
             await database.migrate()
             async with database.read() as connection:
                 assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+
+    asyncio.run(story())
+
+
+def test_one_connection_does_all_writes_of_a_sqlite_file(tmp_path: Path) -> None:
+    async def driver(connection: AsyncConnection) -> object:
+        return (await connection.get_raw_connection()).driver_connection
+
+    async def story() -> None:
+        async with opened(None, tmp_path) as database:
+            await database.migrate()
+            writers = []
+            for _ in range(3):
+                async with database.read() as reading, database.read() as other, database.write() as writing:
+                    writers.append(await driver(writing))
+                    assert writers[0] not in (await driver(reading), await driver(other))
+            assert writers == writers[:1] * 3
 
     asyncio.run(story())
 
