@@ -21,7 +21,7 @@ SETTINGS = {
     },
     "combos": [{"name": "second", "targets": ["sim/sim-model#fault=http_500", "sim/sim-model"]}],
 }
-CALLS = 3
+CALLS = 2
 REFUSED = {
     "unknown key": chat(key="sk-unknown"),
     "no key": chat(key=None),
