@@ -32,7 +32,7 @@ def arenas(advice: str) -> int:
     return done.stdout.count("<heap nr=")
 
 
-def test_all_threads_but_the_first_share_an_arena() -> None:
+def test_all_threads_share_two_arenas() -> None:
     assert arenas("assert heap.share_freed_memory()") == 2
     assert arenas("") > 2
 

@@ -10,12 +10,12 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 KEPT_BYTES: Final = 32 * 1024 * 1024  # free memory at the heap's end that is kept; what is beyond goes back
 LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024  # a larger block is mapped, and unmapped when it is freed
-ARENAS: Final = 2  # one of the event loop's thread, one of all others
+ARENAS: Final = 2  # glibc hands them out to threads in turn; the event loop has the first, and others too
 GIVE_BACK_SECONDS: Final = 60.0
 
 
 def share_freed_memory() -> bool:
-    """Let all threads but the first one share an arena; False where the C library can't be told. Before any starts.
+    """Let all threads share two arenas; False where the C library can't be told. To be called before any starts.
 
     By default each thread has one of its own, up to eight for each core, and what it once needed is free for itself
     alone: those of SQLite's connections grew on for an hour.
@@ -35,8 +35,8 @@ def keep_freed_memory() -> bool:
 def give_back() -> bool:
     """Give pages between blocks in use, of which all is free, back to the kernel; False where that can't be asked.
 
-    Otherwise each hole that ever was in the heap stays in memory, and peaks that differ a little each time leave ever
-    more of them. Takes 1 ms with a heap of 20 MB, some more where much goes back.
+    Otherwise the holes that a burst has left stay in memory for as long as the process lives. Takes 1 ms with a heap of
+    20 MB, some more where much goes back.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -25,6 +25,7 @@ from pointsman.server.http_faults import (
     malformed,
     must_wait,
     no_upgrade,
+    raised_in_parser,
     refuse_address,
 )
 from pointsman.server.routes import Handler
@@ -152,11 +153,7 @@ class EdgeConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
-            cause = error.__context__ or error.__cause__
-            if not isinstance(cause, GatewayError):
-                log.error("request parsing failed", reason=repr(cause))
-                cause = malformed()
-            self._refuse(cause)
+            self._refuse(raised_in_parser(error))
             let_go(error)
         except httptools.HttpParserUpgrade as upgrade:
             self._received_early(data[upgrade.args[0] :])

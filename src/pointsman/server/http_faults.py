@@ -3,8 +3,12 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
 from pointsman.errors import GatewayError, Kind
 from pointsman.server.routes import Router
+
+log = structlog.get_logger("pointsman.edge")
 
 
 def no_upgrade() -> GatewayError:
@@ -15,6 +19,15 @@ def no_upgrade() -> GatewayError:
 def malformed() -> GatewayError:
     """What came is no request."""
     return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
+
+
+def raised_in_parser(error: Exception) -> GatewayError:
+    """What one of our callbacks raised within the parser, which wraps it; a defect of ours is logged and not told."""
+    cause = error.__context__ or error.__cause__
+    if isinstance(cause, GatewayError):
+        return cause
+    log.error("request parsing failed", reason=repr(cause))
+    return malformed()
 
 
 def head_too_large() -> GatewayError:
