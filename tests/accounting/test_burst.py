@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,11 +14,10 @@ import pytest
 from sqlalchemy import text
 
 from databases import DatabasePlace
-from driven_clock import DrivenClock
 from gateway import wait_until
-from pointsman.accounting import burst, idle
+from pointsman.accounting import burst
 from pointsman.accounting.burst import Burst, Order, Report
-from pointsman.accounting.idle import PATIENT_SECONDS, GivingWay, Pace, turns_of_processor
+from pointsman.accounting.idle import Pace
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.projector import FAR_BEHIND_BYTES, Projector, ProjectorCounts
 from pointsman.canonical.record import RequestRecord
@@ -38,6 +36,22 @@ def fill(directory: Path, count: int) -> Journal:
             RequestRecord(request_id=f"r{number}", created_at=number, operation="chat", route="/", dialect="d")
         )
     return journal
+
+
+def append_alike(journal: Journal, count: int) -> None:
+    """Records of one provider, of which a database that was told so takes only one."""
+    for number in range(count):
+        journal.append(
+            RequestRecord(
+                request_id=f"p{number}", created_at=number, operation="chat", route="/", dialect="d", provider="p"
+            )
+        )
+
+
+async def refuse_alike(database: Database) -> None:
+    """Tell it so."""
+    async with database.write() as connection:
+        await connection.execute(text("CREATE UNIQUE INDEX once ON requests (provider)"))
 
 
 async def stored(database: Database) -> list[str]:
@@ -197,57 +211,6 @@ def test_the_process_is_in_the_idle_class_before_its_first_line(
     assert heard == [f"({os.SCHED_IDLE}, 19)\n".encode()]
 
 
-def test_a_background_process_gives_way_at_every_turn_of_its_loop() -> None:
-    turns: list[None] = []
-
-    async def story() -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    selector = GivingWay(lambda: turns.append(None))
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-        runner.run(story())
-    assert len(turns) >= 10
-
-
-def test_a_background_process_gives_way_no_more_when_a_batch_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[float] = []
-    clock = DrivenClock()
-    monkeypatch.setattr(idle, "give_way", lambda: turns.append(clock.monotonic()))
-    pace = Pace(clock, lambda: (0, 0))
-    for _ in range(2):
-        pace.begin()
-        for _ in range(4):
-            pace.give_way()
-            clock.advance(PATIENT_SECONDS / 2)
-    assert len(turns) == 4
-
-
-@pytest.mark.parametrize(
-    ("ran", "waited", "share"), [(5, 0, 1.0), (1, 3, 0.25), (0, 7, 0.0), (0, 0, 1.0)], ids=lambda value: str(value)
-)
-def test_the_share_is_that_of_the_time_since_it_was_last_asked(ran: int, waited: int, share: float) -> None:
-    figures = [(100, 900), (100 + ran, 900 + waited)]
-    assert Pace(DrivenClock(), lambda: figures.pop(0)).share() == share
-
-
-def test_the_kernel_tells_how_long_a_thread_ran() -> None:
-    before, begin = turns_of_processor(), time.thread_time_ns()
-    while time.thread_time_ns() - begin < 20_000_000:
-        pass
-    after = turns_of_processor()
-    assert after[0] - before[0] >= 15_000_000
-    assert after[1] >= before[1]
-
-
-def test_where_no_kernel_tells_the_share_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr("builtins.open", refuse)
-    assert turns_of_processor() == (0, 0)
-
-
 def test_the_less_of_a_core_a_process_gets_the_smaller_are_its_transactions() -> None:
     shares = (0.0, burst.LEAST_SHARE, burst.GOOD_SHARE, 1.0)
     assert [burst.rows_at(share) for share in shares] == [0, burst.FEW_ROWS, burst.ROWS_PER_BATCH, burst.ROWS_PER_BATCH]
@@ -312,7 +275,7 @@ def test_a_process_that_goes_on_or_has_nothing_to_do_is_left_alone(
     sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports = [Report(counts=ProjectorCounts(number), lag_bytes=9) for number in range(1, 11)]
-    reports += [Report(counts=ProjectorCounts(10), lag_bytes=0)] * 10
+    reports += [Report(counts=ProjectorCounts(10), lag_bytes=rest, unreadable_bytes=rest) for rest in range(10)]
     lines = tuple(msgspec.json.encode(report).decode() for report in reports)
     say = f"[(print(line, flush=True), time.sleep(0.1)) for line in {lines!r}]"
     monkeypatch.setattr(burst, "PROGRAM", f"import time; {say}  # %r")
@@ -398,6 +361,58 @@ def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(datab
     asyncio.run(story())
     journal.close()
     assert other.calls == 0
+
+
+def test_nothing_is_handed_over_for_what_can_not_be_read_or_is_refused(
+    database_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = database_place.data_dir / "journal"
+    journal = fill(directory, 50)
+    append_alike(journal, 2)
+    unreadable = directory / "0000000000000-1-0123456789abcdef.journal"
+    unreadable.mkdir()  # a directory can be opened but not read
+    monkeypatch.setattr("pointsman.accounting.projector.FAR_BEHIND_BYTES", unreadable.stat().st_size - 1)
+    other = Idle()
+    database = database_place.open()
+    projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7)
+
+    async def story() -> None:
+        await refuse_alike(database)
+        running = asyncio.create_task(projector.run(0.001, other))
+        async with asyncio.timeout(30):
+            await projected(projector, 51)
+            while not projector.counts.refused:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+            projector.stop()
+            await running
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
+    assert other.calls == 0
+
+
+def test_a_batch_that_is_refused_is_carried_one_by_one_without_a_rest(
+    database_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = fill(database_place.data_dir / "journal", 50)
+    append_alike(journal, 2)
+    monkeypatch.setattr(burst, "INTERVAL_SECONDS", 3600.0)
+
+    async def story() -> None:
+        database = database_place.open()
+        await refuse_alike(database)
+        order = Order(data_dir=str(database_place.data_dir), database_url=database_place.url)
+        running = asyncio.create_task(burst.project(order, asyncio.Event()))
+        async with asyncio.timeout(60):
+            while len(await stored(database)) < 51:  # noqa: ASYNC110 - the process under test has no event to wait for
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await database.aclose()
+
+    asyncio.run(story())
+    journal.close()
 
 
 @pytest.mark.parametrize("turns", range(1, 4))

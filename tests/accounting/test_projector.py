@@ -204,6 +204,25 @@ def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_are_stor
     within(database_place, story)
 
 
+def test_lag_tells_what_waits_in_vain(database_place: DatabasePlace) -> None:
+    async def story(database: Database, directory: Path) -> None:
+        unreadable = directory / "0000000000000-1-0123456789abcdef.journal"
+        os.makedirs(unreadable)  # a directory can be opened but not read
+        journal = Journal(directory, CLOCK, 1 << 20)
+        journal.append(record(1))
+        project = projector(database, directory)
+        await project.drain()
+        size = unreadable.stat().st_size
+        assert project.lag() == Lag(bytes=size, segments=1, unreadable=size)
+        unreadable.rmdir()
+        unreadable.write_bytes(journal.path.read_bytes())  # somebody has mended it
+        await project.drain()
+        assert project.lag() == Lag(bytes=0, segments=0)
+        journal.close()
+
+    within(database_place, story)
+
+
 def test_lag_tells_what_waits(database_place: DatabasePlace) -> None:
     async def story(database: Database, directory: Path) -> None:
         project = projector(database, directory)

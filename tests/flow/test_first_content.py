@@ -1,5 +1,6 @@
 """The first content of a stream is the point of no return: until then another target can take over."""
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.canonical.record import Outcome
 from pointsman.errors import GatewayError, Kind
 from pointsman.providers.openai import StreamReader
@@ -117,6 +118,30 @@ def test_a_beginning_is_not_held_back_for_ever(site: Site, tmp_path: Path) -> No
         answer = connection.answer()
     assert answer.status == 200
     assert answer.body.index(b"message_start") < answer.body.index(b"text_delta")
+
+
+def is_held() -> bool:
+    """Whether the beginning of any stream is held back in this process."""
+    return any(issubclass(type(one), StreamedAnswer) and one._held for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_client_that_leaves_a_beginning_leaves_nothing_that_is_held(site: Site, tmp_path: Path, kind: str) -> None:
+    """Neither the answer nor its timer, which would keep it until the time is over."""
+    upstream = site.upstreams[kind]
+    url = upstream.base_url if kind == "openai" else upstream.origin
+    rows = [{"id": "slow", "kind": kind, "base_url": url, "api_key": UPSTREAM_KEY}]
+    body = {
+        "model": "slow/m#fault=stall,after_events=1",
+        "messages": [{"role": "user", "content": "x"}],
+        "stream": True,
+    }
+    message = request("POST", "/v1/chat/completions", msgspec.json.encode(body))
+    with running_gateway(tmp_path, {"connections": rows, "upstream": {"hold_seconds": 600.0}}) as gateway:
+        with Connection(gateway.port) as connection:
+            connection.send(message)
+            wait_until(is_held, "a beginning that is held back")
+        wait_until(lambda: not is_held(), "its end")
 
 
 def test_content_must_come_in_time_after_a_beginning(site: Site) -> None:

@@ -102,10 +102,15 @@ def test_a_request_that_is_refused_leaves_no_ring(gateway: RunningGateway, how: 
 
 @pytest.mark.parametrize("directives", ["tokens=1000,pace_ms=10", "fault=stall,after_events=2"])
 @pytest.mark.parametrize("half", [False, True], ids=["closed", "half-closed"])
-def test_a_client_that_leaves_its_stream_leaves_no_ring(gateway: RunningGateway, directives: str, half: bool) -> None:
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
+def test_a_client_that_leaves_its_stream_leaves_no_ring(
+    gateway: RunningGateway, directives: str, half: bool, path: str
+) -> None:
+    turn = json.dumps({"model": f"sim/sim-model#{directives}", "input": "one two", "stream": True}).encode()
+    body = turn if path == "responses" else chat_body(directives, stream=True, max_tokens=2000)
     for _ in range(CALLS):
         with Connection(gateway.port) as connection:
-            connection.send(chat(directives, stream=True))
+            connection.send(request("POST", f"/v1/{path}", body))
             connection.read_until(b"\n\n")
             if half:
                 connection.socket.shutdown(socket.SHUT_WR)

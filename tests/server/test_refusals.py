@@ -69,9 +69,11 @@ def test_a_body_of_just_the_limit_is_taken(gateway: RunningGateway) -> None:
     [
         (f"x-big: {'y' * 9000}",),
         tuple(f"x-{number}: y" for number in range(60)),
+        ("x-same: y",) * 60,
         (f"x-{'z' * 9000}: y",),
+        (f"x-{'z' * 1000}: y",) * 9,
     ],
-    ids=["value", "count", "name"],
+    ids=["value", "count", "lines of one name", "name", "bytes of one name"],
 )
 def test_a_head_beyond_the_limit_is_refused(gateway: RunningGateway, headers: tuple[str, ...]) -> None:
     answer = ask(gateway.port, chat("", *headers))

@@ -50,10 +50,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of its standard output: what it did so far, and the bytes of journal that still wait."""
+    """A line of its standard output: what it did so far, and the bytes of journal that still wait.
+
+    ``unreadable_bytes`` of these can't be read: that they wait says nothing about the process.
+    """
 
     counts: ProjectorCounts
     lag_bytes: int
+    unreadable_bytes: int = 0
 
 
 class Burst:
@@ -87,7 +91,7 @@ class Burst:
                     report = _read_report(line)
                     if report is None:
                         continue
-                    if report.counts.projected > counts.projected or not report.lag_bytes:
+                    if report.counts.projected > counts.projected or report.lag_bytes <= report.unreadable_bytes:
                         patience.reschedule(loop.time() + STARVED_SECONDS)
                     counts, self.lag_bytes = report.counts, report.lag_bytes
                     if not urgent and report.lag_bytes > URGENT_BYTES:
@@ -162,7 +166,7 @@ async def project(order: Order, ended: asyncio.Event, pace: Pace | None = None) 
                 most = rows_at(pace.share())
             if most:
                 rows = await projector.step(most)
-            if rows < most or not most:
+            if not most or (rows < most and not projector.one_by_one):
                 await asyncio.sleep(INTERVAL_SECONDS)
             now = clock.monotonic()
             rate += (rows / max(now - begin, 1e-3) - rate) * min(1.0, now - begin)  # a mean over about a second
@@ -179,7 +183,9 @@ async def project(order: Order, ended: asyncio.Event, pace: Pace | None = None) 
 
 
 def _report(projector: Projector) -> None:
-    line = msgspec.json.encode(Report(counts=projector.counts, lag_bytes=projector.lag().bytes)) + b"\n"
+    lag = projector.lag()
+    report = Report(counts=projector.counts, lag_bytes=lag.bytes, unreadable_bytes=lag.unreadable)
+    line = msgspec.json.encode(report) + b"\n"
     try:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()

@@ -14,7 +14,7 @@ class LeaseBook:
         self.windows = Windows(most)
 
     def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
-        """Take back what is returned, note what is owed, and give what fits."""
+        """Take back what is returned, note what is owed, and give what fits; nothing of a need beyond the limit."""
         now, length = self._now_us(), question.slot_us
         slot = now // length
         self.windows.sweep(1, now)
@@ -24,7 +24,7 @@ class LeaseBook:
         if question.owed:
             window.take(question.owed, now)
         granted = wait = 0
-        if question.need:
+        if 0 < question.need <= question.limit:
             wait = window.wait(question.need, question.limit, now)
             if not wait:
                 free, _ = window.remaining(question.limit, now)

@@ -45,10 +45,14 @@ _DAY_US: Final = 86_400_000_000
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """What is not in the database yet: bytes of journal, and the number of segments that hold them."""
+    """What is not in the database yet: bytes of journal, and the number of segments that hold them.
+
+    ``unreadable`` of these bytes are in segments that can't be read, and wait for somebody who mends that.
+    """
 
     bytes: int
     segments: int
+    unreadable: int = 0
 
 
 class ProjectorCounts(msgspec.Struct):
@@ -172,7 +176,8 @@ class Projector:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
-                self._full_batches = 0 if batch.room() > 0 else self._full_batches + 1
+                full = batch.room() <= 0 and not self._one_by_one
+                self._full_batches = self._full_batches + 1 if full else 0
                 spent = self._clock.monotonic() - begin
                 await rest(self._stopping, interval if batch.room() > 0 else min(interval, spent * _REST_FACTOR))
 
@@ -180,7 +185,8 @@ class Projector:
         """Whether records come faster than they should be projected beside requests."""
         if self._clock.monotonic() < self._alone_until:
             return False
-        return self._full_batches >= _BURST_BATCHES or self.lag().bytes > FAR_BEHIND_BYTES
+        lag = self.lag()
+        return self._full_batches >= _BURST_BATCHES or lag.bytes - lag.unreadable > FAR_BEHIND_BYTES
 
     async def _hand_over(self, high_rate: HighRate) -> None:
         """Let another process do it for a while, then go on from where the database says."""
@@ -207,8 +213,15 @@ class Projector:
         """What still waits for the database, as far as this projector knows."""
         if self._high_rate is not None and self._high_rate.lag_bytes is not None:
             return Lag(bytes=self._high_rate.lag_bytes, segments=1)
-        waiting = [size for size in map(self._waiting_bytes, list_segments(self._directory)) if size > 0]
-        return Lag(bytes=sum(waiting), segments=len(waiting))
+        sizes = {name: self._waiting_bytes(name) for name in list_segments(self._directory)}
+        waiting = {name: size for name, size in sizes.items() if size > 0}
+        unreadable = sum(size for name, size in waiting.items() if name in self._unreadable)
+        return Lag(bytes=sum(waiting.values()), segments=len(waiting), unreadable=unreadable)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the next batch holds one record, since the database refused one among those that come."""
+        return self._one_by_one > 0
 
     def _waiting_bytes(self, name: str) -> int:
         known = self._known.get(name)
@@ -224,6 +237,7 @@ class Projector:
         """Bring one batch into the database; gives what it was, without ``rows`` when there was nothing."""
         batch = await self._collect(1 if self._one_by_one else most or self._batch_rows)
         if not batch.rows:
+            self._one_by_one = 0
             return batch
         try:
             await self._store(batch, batch.records)
@@ -245,6 +259,7 @@ class Projector:
             if not self._known[name].finished and batch.room() > 0:
                 try:
                     await self._read(name, batch)
+                    self._unreadable.discard(name)
                 except FileNotFoundError:
                     continue  # pruned by another process
                 except OSError as error:

@@ -140,16 +140,18 @@ class Limiter:
         """
         now = self.now()
         worst: Rule | None = None
-        longest = 0
+        longest, unknown = 0, False
         for rule in rules:
             amount = tokens if rule.unit == "tokens" else 1
             if amount > rule.limit:
-                raise self._too_large(rule, amount)
+                raise self._too_large(rule, amount)  # also behind one that must be asked first: no store need know it
             wait = rule.counter.wait(amount, rule.limit, now)
             if wait is None:
-                return None
-            if wait > longest:
+                unknown = True
+            elif wait > longest:
                 longest, worst = wait, rule
+        if unknown:
+            return None
         if worst is not None:
             raise self._refuse(worst, longest)
         slots = [(rule, rule.counter.take(tokens if rule.unit == "tokens" else 1, now)) for rule in rules]

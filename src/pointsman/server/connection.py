@@ -19,6 +19,7 @@ from pointsman.server.exchange import CONTINUE, DONE, JSON, STREAMING, Exchange,
 from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
+    check_head,
     check_size,
     check_transfer,
     head_too_large,
@@ -56,8 +57,9 @@ class EdgeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_rest", "_runner", "_size", "_transport",
-        "_tunnel", "_unframed", "_url", "_wants_continue", "behind_proxy", "deadline", "edge", "peer",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest", "_runner",
+        "_size", "_transport", "_tunnel", "_unframed", "_unsent", "_url", "_wants_continue", "behind_proxy", "deadline",
+        "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -74,11 +76,13 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._fault: GatewayError | None = None  # what to say once those before it are answered
         self._unframed = 0  # bytes since the last that belonged to a body
+        self._unsent = 0  # bytes that a slow reader had not taken when it was last looked at, and what came since
         self._begin()
 
     def _begin(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._repeats = self._repeated = 0  # header lines whose name came before, and the bytes of their names
         self._body: list[bytes] = []
         self._size = 0
         self._decoder: BodyDecoder | None = None
@@ -204,7 +208,7 @@ class EdgeConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly: the source of the stream is told to wait."""
         self._paused = True
-        self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+        self._await_reader()
         if self._exchange is not None and self._exchange.throttle is not None:
             self._exchange.throttle(True)
 
@@ -224,12 +228,15 @@ class EdgeConnection(asyncio.Protocol):
         """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
         if self._lingering:
             self._lingering = False
-            limits = self.edge.settings
-            waiting = self._transport.get_write_buffer_size() > 0  # a slow reader has not got all of the answer yet
-            self.deadline = self.edge.ticker.now + (limits.write_timeout_seconds if waiting else LINGER_SECONDS)
+            self._await_reader()
+            if not self._unsent:
+                self.deadline = self.edge.ticker.now + LINGER_SECONDS
             self._transport.close()
         elif self._closing or self._paused:
-            self._transport.abort()
+            if self._transport.get_write_buffer_size() < self._unsent:
+                self._await_reader()  # it takes what it gets, slowly
+            else:
+                self._transport.abort()
         elif self._tunnel is not None:
             self._tunnel.expired()
         elif self._exchange is not None:
@@ -238,6 +245,11 @@ class EdgeConnection(asyncio.Protocol):
             self.edge.ticker.loop.call_later(LAST_LOOK_SECONDS, self._close_idle)
         else:
             self._refuse(GatewayError(Kind.CLIENT_TIMEOUT, "the request did not arrive in time"))
+
+    def _await_reader(self) -> None:
+        """The client has some time to take a part of what waits for it."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
 
     def _close_idle(self) -> None:
         """Close unless a request has come: when the loop was late, it may have lain in the socket all the time."""
@@ -265,6 +277,10 @@ class EdgeConnection(asyncio.Protocol):
         elif name in SINGULAR:
             raise GatewayError(Kind.INVALID_REQUEST, f"the header {name.decode('latin-1')} is given twice")
         else:
+            self._repeats += 1
+            self._repeated += len(name)
+            if self._repeats > self.edge.settings.max_header_count:
+                raise head_too_large()  # before it is joined: each time all of the value is copied
             headers[name] += b", " + value
 
     def on_headers_complete(self) -> None:
@@ -272,12 +288,10 @@ class EdgeConnection(asyncio.Protocol):
         self._in_head = False
         edge, headers = self.edge, self._headers
         limits = edge.settings
-        if len(headers) > limits.max_header_count:
+        if len(headers) + self._repeats > limits.max_header_count:
             raise head_too_large()
         if self._unframed > limits.max_header_bytes:
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
-            if size > limits.max_header_bytes:
-                raise head_too_large()
+            check_head(self._url, headers, self._repeated, limits.max_header_bytes)
         self._unframed = 0
         if b"expect" in headers:
             self._wants_continue = headers[b"expect"].lower() == b"100-continue"
@@ -376,6 +390,8 @@ class EdgeConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Bytes to the client, held by the transport while it is slow."""
         if not self._closing:
+            if self._paused:
+                self._unsent += len(data)
             self._transport.write(data)
 
     def finished(self, exchange: Exchange) -> None:
@@ -396,7 +412,7 @@ class EdgeConnection(asyncio.Protocol):
         if self._transport.can_write_eof() and not self._eof:
             self._linger()
         else:
-            self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+            self._await_reader()
             self._transport.close()
 
     def _linger(self) -> None:

@@ -35,6 +35,16 @@ def head_too_large() -> GatewayError:
     return GatewayError(Kind.HEADERS_TOO_LARGE, "the request's head is larger than the limit")
 
 
+def check_head(target: bytes, headers: dict[bytes, bytes], repeated: int, most: int) -> None:
+    """Refuse a head of more than ``most`` bytes; ``repeated`` are those of names that came before.
+
+    Raises GatewayError(HEADERS_TOO_LARGE).
+    """
+    size = len(target) + repeated + sum(len(name) + len(value) + 4 for name, value in headers.items())
+    if size > most:
+        raise head_too_large()
+
+
 def check_size(router: Router, target: bytes, headers: dict[bytes, bytes], size: int, usual: int) -> None:
     """Refuse a body that is larger than ``usual``, unless its path takes it; sizes in bytes.
 

@@ -160,16 +160,12 @@ class Supervisor:
     # one process
 
     async def _begin(self, number: int) -> Worker | None:
-        """Start a worker for a share; None when it ends or hangs before it takes connections."""
-        ours, theirs = socket.socketpair()
-        shares = [[listener.fileno() for listener in share] for share in self._listeners]
-        inherited = (theirs.fileno(), *(descriptor for share in shares for descriptor in share))
-        process = await asyncio.create_subprocess_exec(
-            *self._command(Place(control=theirs.fileno(), share=number, listeners=shares)),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=inherited,
-        )
-        theirs.close()
+        """Start a worker for a share; None when it can't be started, or ends or hangs before it takes connections."""
+        try:
+            process, ours = await self._launch(number)
+        except OSError as error:  # no memory, processes or descriptors, or no interpreter while it is replaced
+            log.error("a worker can't be started", share=number, reason=str(error))
+            return None
         worker = Worker(number, process, self._clock.monotonic())
         worker.channel = await Channel.over(
             ours, lambda message: self._receive(worker, message), lambda: _decide(worker.ready, False)
@@ -183,6 +179,23 @@ class Supervisor:
         if not worker.watch.done() and not self._stop.is_set():
             worker.process.kill()
         return None
+
+    async def _launch(self, number: int) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A worker's process, and our end of what connects us. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            shares = [[listener.fileno() for listener in share] for share in self._listeners]
+            process = await asyncio.create_subprocess_exec(
+                *self._command(Place(control=theirs.fileno(), share=number, listeners=shares)),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *(descriptor for share in shares for descriptor in share)),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return process, ours
 
     async def _watch(self, worker: Worker) -> None:
         """Wait for the end of a worker; take over what it counted, give up what it held, replace it."""

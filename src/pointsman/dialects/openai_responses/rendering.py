@@ -37,7 +37,7 @@ from pointsman.canonical.parts import (
 from pointsman.canonical.request import Request
 from pointsman.canonical.response import FinishReason, Response
 from pointsman.canonical.sequence import Sequencer
-from pointsman.dialects.openai_responses.open_items import OpenCall, OpenMessage, OpenReasoning
+from pointsman.dialects.openai_responses.open_items import Emit, OpenCall, OpenMessage, OpenReasoning
 from pointsman.dialects.openai_responses.responses import (
     FAILURE_CODES,
     begin_response,
@@ -63,10 +63,15 @@ _END: Final = {"incomplete": "response.incomplete", "failed": "response.failed"}
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class ResponseBuilder:
-    """Adds up a stream to a response object; what happens on the way goes to ``_emit``, which here does nothing."""
+def _tell_nobody(name: str, members: Extra) -> None:
+    """What happens on the way, where only the whole response is wanted."""
 
-    def __init__(self, request: Request, identity: Identity, fidelity: Fidelity) -> None:
+
+class ResponseBuilder:
+    """Adds up a stream to a response object; ``emit`` is told what happens on the way: an event's name and members."""
+
+    def __init__(self, request: Request, identity: Identity, fidelity: Fidelity, emit: Emit = _tell_nobody) -> None:
+        self._emit = emit
         self.response = begin_response(request)
         self.response["id"] = identity.derive("resp_")
         self.response["created_at"] = identity.created
@@ -93,11 +98,6 @@ class ResponseBuilder:
         for one in self._sequencer.feed(event):
             if not self.over:
                 self._feed(one)
-        if self.over:  # open items tell by this object what is added to them: a ring
-            self._message = self._spoken = self._call = self._reasoning = None
-
-    def _emit(self, name: str, members: Extra) -> None:
-        """What a client is told at this moment."""
 
     def _feed(self, event: AnyEvent) -> None:
         match event:
@@ -304,25 +304,37 @@ class ResponseBuilder:
         return self._identity.derive(own_id(prefix), len(self._output))
 
 
-class StreamRenderer(ResponseBuilder):
-    """Writes a streamed answer as server-sent events. ``sequence_number`` is the next event's."""
+class _Frames:
+    """Frames that were written and not taken yet, their events numbered from 0."""
 
-    def __init__(self, request: Request, identity: Identity, fidelity: Fidelity) -> None:
-        super().__init__(request, identity, fidelity)
-        self.sequence_number = 0
-        self._frames: list[bytes] = []
+    def __init__(self) -> None:
+        self._number = 0
+        self._written: list[bytes] = []
 
-    def feed(self, event: AnyEvent) -> bytes:  # type: ignore[override]
-        """The bytes of whole frames that an event gives; often none."""
-        super().feed(event)
-        frames = b"".join(self._frames)
-        self._frames.clear()
+    def write(self, name: str, members: Extra) -> None:
+        """One event."""
+        event = {"type": name, "sequence_number": self._number, **members}
+        self._number += 1
+        self._written.append(encode_event(_encode(event), name))
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        frames = b"".join(self._written)
+        self._written.clear()
         return frames
 
-    def _emit(self, name: str, members: Extra) -> None:
-        event = {"type": name, "sequence_number": self.sequence_number, **members}
-        self.sequence_number += 1
-        self._frames.append(encode_event(_encode(event), name))
+
+class StreamRenderer:
+    """Writes a streamed answer as server-sent events."""
+
+    def __init__(self, request: Request, identity: Identity, fidelity: Fidelity) -> None:
+        self._frames = _Frames()  # apart: open items, the builder's own, write here, too, and would make a ring with it
+        self._builder = ResponseBuilder(request, identity, fidelity, self._frames.write)
+
+    def feed(self, event: AnyEvent) -> bytes:
+        """The bytes of whole frames that an event gives; often none."""
+        self._builder.feed(event)
+        return self._frames.take()
 
 
 def write_response(response: Response, request: Request, identity: Identity, fidelity: Fidelity) -> bytes:
