@@ -108,14 +108,13 @@ async def reserve(
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:
     answer = CollectedAnswer()
-    if endpoint.look_at <= entry.exchange.started_at:
-        entry.listen(answer)
+    entry.listen(answer)
     try:
         await gateway.client.send(
             access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
         )
     except asyncio.CancelledError:
-        entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
+        entry.give_up()
         raise
     if answer.status != 200:
         raise endpoint.format.parse_error(answer.status, answer.headers, answer.body, access.reveal()).of(
@@ -150,14 +149,13 @@ async def _relay(
         return dialect.render_stream_error(error, entry.exchange.request_id)
 
     answer = StreamedAnswer(entry.exchange, reader, settle, render)
-    if endpoint.look_at <= entry.exchange.started_at:
-        entry.listen(answer)
+    entry.listen(answer)
     try:
         await gateway.client.send(
             access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
         )
     except asyncio.CancelledError:
-        read()
+        entry.give_up()
         raise
     except GatewayError:
         if reader.usage is not None:

@@ -48,16 +48,17 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled", "admitted",
-        "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned", "preset",
-        "reader", "record", "reservation", "session", "target", "unlogged", "upstream_reservation",
+        "_answer", "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled",
+        "admitted", "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned",
+        "preset", "reader", "record", "reservation", "session", "target", "unlogged", "upstream_reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
         self._gateway = gateway
         self._endpoint: Endpoint | None = None
         self._model = ""
-        self._sent_at = 0.0  # of this attempt; 0 while nothing was sent
+        self._sent_at = 0.0  # of this attempt; 0 while nothing was to be sent
+        self._answer: CollectedAnswer | None = None  # of this attempt, when it knows whether it got a connection
         self._sent_before = False  # an earlier attempt went out
         self._settled = False
         self._before: RequestRecord | None = None
@@ -118,12 +119,12 @@ class Entry:
         self.record.target = target.id
 
     def _put_aside(self) -> None:
-        record, before = self.record, self._before
+        record, before, went_out = self.record, self._before, self.went_out
         if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if went_out else None)
             self.upstream_reservation = None
-        if self._sent_at:
-            self._sent_before, self._sent_at, self.reader = True, 0.0, None
+        self._sent_before = self._sent_before or went_out
+        self._sent_at, self._answer, self.reader = 0.0, None, None
         if _is_used(record):
             bill(record, self._gateway.billing)
             if before is None:
@@ -196,26 +197,32 @@ class Entry:
 
     @property
     def went_out(self) -> bool:
-        """Whether this attempt's call was sent."""
-        return bool(self._sent_at)
+        """Whether this attempt's call was sent: it had something to send, and got a connection for it."""
+        return bool(self._sent_at) and (self._answer is None or self._answer.connection is not None)
 
     def give_up(self) -> None:
-        """Nobody waits for this attempt any more: what it has used is counted as far as it was told, else estimated."""
+        """Nobody waits for this attempt any more: what it has used is counted as far as it was told, else estimated.
+
+        The upstream has worked on what was sent: the input, at least, is used.
+        """
         reader = self.reader
-        if self._sent_at and reader is not None:
+        if not self.went_out:
+            return
+        if reader is not None:
             self.read(reader.model, reader.finish_reason, reader.usage, reader.events - 1)
-        elif self._sent_at and not _is_used(self.record):
+        elif not _is_used(self.record):
             self.read(None, None, None, 0)
 
     def take_over(self, other: "Entry") -> None:
         """Another entry's call is this request's own from here on; its figures are in this record already."""
         self._endpoint, self._model, self._sent_at = other._endpoint, other._model, other._sent_at
+        self._answer = other._answer
         self.target = other.target
         self.upstream_reservation, other.upstream_reservation = other.upstream_reservation, None
         other._settled = True
 
     def sent(self, endpoint: Endpoint, model: str | None) -> None:
-        """The call goes to this upstream now: from here on it costs. ``model`` is None where none is asked.
+        """The call goes to this upstream as soon as there is a connection. ``model`` is None where none is asked.
 
         A price that isn't known yet is looked up meanwhile; a call that is over sooner is recorded as unpriced.
         """
@@ -291,24 +298,24 @@ class Entry:
         """Write the record, once; later calls do nothing."""
         if self._settled:
             return
-        self._settled = True
-        self.reader = None  # it writes for the client, who is told of this entry: a ring
+        self._settled, went_out = True, self.went_out
+        self.reader = self._answer = None  # they write for the client, who is told of this entry: a ring
         record = self.record
         record.status = status
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
-        if outcome is Outcome.ERROR and status == 200 and kind is not None:
+        if outcome is Outcome.ERROR and status == 200 and kind is not None and went_out:
             self._broke(kind)
         now, exchange = self._gateway.clock.monotonic(), self.exchange
         record.duration_us = int((now - exchange.started) * 1e6)
         if exchange.first_byte is not None:
             record.first_byte_us = int((exchange.first_byte - exchange.started) * 1e6)
-        if self._sent_at:
+        if went_out:
             record.upstream_us = int((now - self._sent_at) * 1e6)
         record.bytes_out += exchange.bytes_out
         tokens = record.input_tokens + record.output_tokens
         if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(tokens if self._sent_at else None)
+            self.upstream_reservation.settle(tokens if went_out else None)
         if record.cost_nano_usd and (
             not record.output_tokens or record.byok or record.finish_reason == "error" or kind
         ):
@@ -317,8 +324,8 @@ class Entry:
             _add(record, self._before)
             tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
-            went_out = self._sent_at or self._sent_before or self._before is not None
-            self.reservation.settle(tokens if went_out else None)
+            used = went_out or self._sent_before or self._before is not None
+            self.reservation.settle(tokens if used else None)
         if self.session is not None:
             self._gateway.sessions.count(self.session, record, self._gateway.clock.now_us())
         if self.attempts is not None:
@@ -342,14 +349,16 @@ class Entry:
 
     def _broke(self, kind: Kind) -> None:
         """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
-        if self.target is not None and self._sent_at:
+        if self.target is not None:
             attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock)
             attempts.broke(self.target, kind)
 
     def listen(self, answer: CollectedAnswer) -> None:
-        """Learn the account's limits from the head of this answer."""
+        """This is the answer to the call; the account's limits are learnt from its head now and then."""
+        if self._answer is None or self._answer.connection is None:  # else one of several calls: the first went out
+            self._answer = answer
         gateway, endpoint, target = self._gateway, self._endpoint, self.target
-        if endpoint is None or target is None:
+        if endpoint is None or target is None or endpoint.look_at > self.record.created_at:
             return
 
         def learn(headers: Mapping[bytes, bytes]) -> None:
@@ -365,12 +374,12 @@ class PartEntry(Entry):
         """Nothing more is counted; later calls do nothing."""
         if self._settled:
             return
-        self._settled = True
-        self.reader = None  # it writes for the client, who is told of this entry: a ring
+        self._settled, went_out = True, self.went_out
+        self.reader = self._answer = None  # they write for the client, who is told of this entry: a ring
         record = self.record
         bill(record, self._gateway.billing)
         if self.upstream_reservation is not None:
-            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if self._sent_at else None)
+            self.upstream_reservation.settle(record.input_tokens + record.output_tokens if went_out else None)
 
 
 FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS

@@ -223,9 +223,9 @@ class Race:
 
     def _count(self, racer: RacerEntry) -> dict[str, Any]:
         """Have the request's books count what an attempt has used; gives it."""
+        record, went_out = racer.record, racer.went_out
         racer.leave()
-        record = racer.record
-        if racer.went_out:
+        if went_out:
             self._entry.absorb(record)
         self._entry.keep_hold_of(racer)
         return {

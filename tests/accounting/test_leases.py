@@ -202,6 +202,18 @@ def run(work: Any) -> Any:
     return asyncio.run(work)
 
 
+def test_of_a_need_beyond_the_limit_nothing_is_granted(place: Place) -> None:
+    async def story() -> LeaseAnswer:
+        store = place(DrivenClock())
+        question = LeaseQuestion(limit=10, need=11, portion=1, slot_us=1_000_000, owed=0, returned=())
+        answer = await store.grant(uuid.uuid4().hex, question)
+        await store.leave()
+        return answer
+
+    answer = asyncio.run(story())
+    assert (answer.granted, answer.remaining) == (0, 10)
+
+
 def test_most_calls_cost_no_round_trip(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import KEY, RunningGateway, running_gateway, wait_until
+from pointsman.canonical.record import Outcome
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
-from raw_client import Answer, Connection, ask, ask_async, chat
+from raw_client import Answer, Connection, ask, ask_async, chat, chat_body, request
 from scripted_upstream import ScriptedUpstream, running_upstream
 
 BODY = b'{"model":"m","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
@@ -212,6 +213,39 @@ def test_waiters_that_leave_give_their_place_up(gateway: RunningGateway, upstrea
     pools = gateway.read(lambda: [(pool.open, len(pool._waiters)) for pool in gateway.server.client._pools.values()])
     assert all(waiters == 0 for _, waiters in pools)
     assert upstream.most_open == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        chat(model="single/m"),
+        chat(model="single/m", stream=True),
+        request("POST", "/v1/messages", chat_body(model="single/m", max_tokens=9)),
+        request("POST", "/v1/messages", chat_body(model="single/m", max_tokens=9, stream=True)),
+        request("POST", "/v1/embeddings", b'{"model": "single/m", "input": "one two"}'),
+    ],
+    ids=["chat", "stream", "another API", "stream for another API", "embeddings"],
+)
+def test_a_call_whose_client_leaves_before_it_had_a_connection_has_used_nothing(
+    gateway: RunningGateway, upstream: ScriptedUpstream, message: bytes
+) -> None:
+    upstream.script = lambda number, body: [60.0, ANSWER]
+
+    def waiting() -> int:
+        return sum(pool.waiting for pool in gateway.server.client._pools.values())
+
+    with Connection(gateway.port) as first:
+        first.send(chat(model="single/m"))
+        wait_until(lambda: upstream.requests == 1, "request at the upstream")
+        before = len(gateway.journal.records())
+        with Connection(gateway.port) as second:
+            second.send(message)
+            wait_until(lambda: gateway.read(waiting), "wait for a connection")
+        record = wait_until(lambda: gateway.journal.records()[before:], "record")[0]
+    assert record.outcome is Outcome.CLIENT_CLOSED
+    assert (record.input_tokens, record.cost_nano_usd, record.usage_estimated) == (0, None, False)
+    wait_until(lambda: len(gateway.journal.records()) == before + 2, "record of the other call, which was sent")
+    assert gateway.journal.records()[-1].input_tokens > 0
 
 
 def test_a_dead_connection_in_use_lets_the_next_waiter_connect_and_the_limit_holds(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -159,6 +160,35 @@ def test_while_a_worker_fails_again_and_again_the_other_takes_its_connections(pa
     answers = [ask(pair.port, chat()) for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
     wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery")
+    assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
+
+
+def test_a_call_larger_than_a_limit_is_refused_and_every_worker_goes_on(
+    tmp_path: Path, upstream: RunningSimulator
+) -> None:
+    limits = {"key_requests_per_minute": 500, "key_tokens_per_minute": 1000}
+    with serving(tmp_path, configuration(upstream, server={"workers": 2}, limits=limits)) as server:
+        workers = ready_workers(server)
+        assert {ask(server.port, chat(max_tokens=5000)).status for _ in range(20)} == {429}
+        assert {ask(server.port, chat(max_tokens=1)).status for _ in range(40)} == {200}
+        assert ready_workers(server) == workers
+        assert "supervisor is gone" not in server.log
+
+
+def test_workers_that_cannot_be_started_for_a_while_are_started_later(pair: ServeProcess) -> None:
+    pid = pair.process.pid
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, usual[1]))
+    os.kill(ready_workers(pair)[0], signal.SIGKILL)
+    wait_until(lambda: "a worker can't be started" in pair.log, "failed start")
+    pair.signal(signal.SIGHUP)
+    wait_until(lambda: "rolling restart given up" in pair.log, "failed restart")
+    assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+    wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery")
+    pair.signal(signal.SIGHUP)
+    wait_until(lambda: "rolling restart done" in pair.log, "restart")
     assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
 
 

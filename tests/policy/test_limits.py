@@ -178,6 +178,13 @@ class AwayCounters(MemoryCounters):
         return AwayCounter(Windows(), name, MINUTE_US)
 
 
+def test_a_call_larger_than_any_limit_is_told_so_before_a_store_is_asked_for_another() -> None:
+    counters = AwayCounters(DrivenClock())
+    rules = LimitTable(counters, keys=Limits(requests_per_minute=9, tokens_per_minute=100)).caller_rules(KEY)
+    with pytest.raises(GatewayError, match="about 101 tokens, more than the limit of 100 tokens per minute"):
+        Limiter(counters, DrivenClock(), "open").try_reserve(rules, 101)
+
+
 def test_without_its_store_limits_are_open_or_closed_as_configured() -> None:
     counters = AwayCounters(DrivenClock())
     rules = LimitTable(counters, keys=Limits(requests_per_minute=1)).caller_rules(KEY)

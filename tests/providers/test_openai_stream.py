@@ -261,6 +261,17 @@ def test_done_is_not_added_while_a_choice_goes_on() -> None:
         reader.finish()
 
 
+def test_an_empty_finish_reason_ends_no_choice() -> None:
+    beginning = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": ""}
+    stream = encode_stream([chunk([beginning]), chunk([delta(0, "a", "")])], done=False)
+    reader, _ = read([stream])
+    assert not StreamReader().has_content(encode_stream([chunk([beginning])], done=False)), "only who speaks"
+    assert reader.has_content(stream)
+    assert reader.finish_reason is None
+    with pytest.raises(GatewayError, match="before the answer was complete"):
+        reader.finish()
+
+
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_last_event_without_its_blank_line_counts_when_it_is_done(end: bytes) -> None:
     reader, forwarded = read([encode_stream([chunk([delta(0, "a", "stop")])], done=False) + b"data: [DONE]" + end])

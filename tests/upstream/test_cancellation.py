@@ -163,8 +163,10 @@ def test_before_the_first_step_of_a_repeat() -> None:
             assert await get(client, origin) == "hi"
             repeat = pool.repeat
 
-            def repeat_and_leave(message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
-                repeat(message, sink, total_deadline, limits)
+            def repeat_and_leave(
+                message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings, begin_by: float
+            ) -> None:
+                repeat(message, sink, total_deadline, limits, begin_by)
                 pool.give_up(sink)  # in the same turn of the event loop, as a coroutine does that is stepped by hand
                 call.cancel()
 

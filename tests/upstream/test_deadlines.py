@@ -191,6 +191,28 @@ def test_the_deadline_of_a_request_ends_its_wait_for_a_connection() -> None:
     run(main())
 
 
+def test_a_call_that_waited_for_its_connection_has_only_what_is_left_of_its_time() -> None:
+    async def main() -> None:
+        async with listening(Peer(None)) as peer, upstream_client(**FAR) as client:
+            origin = peer.origin(limit=1)
+            first = asyncio.create_task(get(client, origin))
+            await until(lambda: peer.seen and peer.seen[0].data, "request")
+            limits = UpstreamSettings(**{**FAR, "headers_timeout_seconds": 10.0})  # type: ignore[arg-type]
+            sink = CollectedAnswer()
+            second = asyncio.create_task(client.send(origin, REQUEST, sink, limits=limits))
+            await until(lambda: client.pool(origin).waiting, "wait")
+            begun = client.ticker.now
+            client.ticker.now += 5.0
+            first.cancel()
+            await until(lambda: sink.connection is not None, "connection")
+            assert sink.connection is not None
+            assert sink.connection.deadline <= begun + 10.0 + 1.0  # a tick
+            second.cancel()
+            await asyncio.wait([first, second])
+
+    run(main())
+
+
 class FailingPeer(Peer):
     """Answers once, resets the connection at its second request, and says nothing on any later one."""
 

@@ -13,7 +13,6 @@ from pointsman.errors import GatewayError
 from pointsman.upstream import dialing
 from pointsman.upstream import tls as tls_module
 from pointsman.upstream.dialing import judged
-from pointsman.upstream.egress import check_remote_name
 from pointsman.upstream.origins import Proxy, TlsFiles
 from pointsman.upstream.resolver import Address, Resolved
 from upstream_peers import (
@@ -378,29 +377,6 @@ def test_a_proxys_address_is_judged() -> None:
             assert proxy.seen == []
 
     run(main())
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["localhost", "a.LOCALHOST.", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "::1", "10.0.0.1", "0"],
-)
-def test_a_private_host_behind_a_proxy_is_refused_however_spelt(host: str) -> None:
-    with pytest.raises(GatewayError, match="private"):
-        check_remote_name(host, allow_private=False)
-    check_remote_name(host, allow_private=True)
-
-
-@pytest.mark.parametrize(
-    "host", ["169.254.169.254", "2852039166", "Metadata.google.internal.", "::ffff:169.254.169.254"]
-)
-def test_a_metadata_service_behind_a_proxy_is_refused(host: str) -> None:
-    with pytest.raises(GatewayError, match="metadata service: never allowed"):
-        check_remote_name(host, allow_private=True)
-
-
-def test_a_name_behind_a_proxy_is_the_proxys_to_resolve() -> None:
-    for host in ("api.example.com", "1.1.1.1", "2606:4700::1111", "10.example"):
-        check_remote_name(host, allow_private=False)
 
 
 def test_a_local_name_for_socks5_is_judged_before_the_proxy_is_asked() -> None:

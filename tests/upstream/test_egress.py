@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.clock import SystemClock
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.settings import UpstreamSettings
 from pointsman.testing import OpenAIChat, Simulator
 from pointsman.ticker import Ticker
 from pointsman.upstream.client import UpstreamClient
-from pointsman.upstream.egress import check_address, is_public
+from pointsman.upstream.declared import refuse_private_literal
+from pointsman.upstream.egress import check_address, check_remote_name, is_public
 from pointsman.upstream.origins import Origin
 from pointsman.upstream.probes import Probe, fetch_models
 
@@ -258,3 +259,36 @@ def test_a_name_is_resolved_once_and_the_judged_address_is_connected_to() -> Non
             assert lookups == 1
 
     asyncio.run(serve())
+
+
+def wide(text: str) -> str:
+    """The same in full-width forms, which IDNA takes for the usual ones."""
+    return "".join(chr(ord(character) + 0xFEE0) for character in text)
+
+
+SPELT_PRIVATE = ("localhost", "a.LOCALHOST.", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "::1", "0")
+SPELT_METADATA = ("169.254.169.254", "2852039166", "Metadata.google.internal.", "::ffff:169.254.169.254")
+
+
+@pytest.mark.parametrize("host", [*SPELT_PRIVATE, wide("127.0.0.1"), wide("localhost"), "10\u30020\uff610\u30021"])
+def test_a_private_host_behind_a_proxy_is_refused_however_spelt(host: str) -> None:
+    with pytest.raises(GatewayError, match="private"):
+        check_remote_name(host, allow_private=False)
+    check_remote_name(host, allow_private=True)
+
+
+@pytest.mark.parametrize("host", [*SPELT_METADATA, wide("169.254.169.254"), "meta\u00addata.google.internal"])
+def test_a_metadata_service_behind_a_proxy_is_refused(host: str) -> None:
+    with pytest.raises(GatewayError, match="metadata service: never allowed"):
+        check_remote_name(host, allow_private=True)
+
+
+def test_a_name_behind_a_proxy_is_the_proxys_to_resolve() -> None:
+    for host in ("api.example.com", "1.1.1.1", "2606:4700::1111", "10.example", "b\u00fccher.example"):
+        check_remote_name(host, allow_private=False)
+
+
+@pytest.mark.parametrize("host", [wide("127.0.0.1"), wide("localhost")])
+def test_a_private_address_in_other_digits_is_refused_when_it_is_set(host: str) -> None:
+    with pytest.raises(ConfigError, match="private or local"):
+        refuse_private_literal(f"http://{host}/v1")

@@ -14,7 +14,7 @@ from pointsman.clock import SystemClock
 from pointsman.errors import GatewayError
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import Ticker
-from pointsman.upstream.http1 import Sink, UpstreamConnection
+from pointsman.upstream.http1 import STALE_SECONDS, Sink, UpstreamConnection
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
@@ -65,11 +65,12 @@ class Recorder:
 
 
 class Wire(asyncio.Transport):
-    """A transport that takes everything; `abort` is remembered."""
+    """A transport that takes everything; `abort`, and whether it is read from, are remembered."""
 
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
+        self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Taken."""
@@ -77,6 +78,14 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         """Closed."""
         self.closed = True
+
+    def pause_reading(self) -> None:
+        """Not read from."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Read from again."""
+        self.reading = True
 
     def is_closing(self) -> bool:
         """Whether it was closed."""
@@ -102,7 +111,9 @@ class Home:
     def lost(self, connection: UpstreamConnection) -> None:
         """Gone."""
 
-    def repeat(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
+    def repeat(
+        self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings, begin_by: float
+    ) -> None:
         """Asked to send again."""
         self.repeated += 1
 
@@ -315,6 +326,52 @@ def test_a_kept_connection_that_dies_is_repeated_only_when_nothing_was_answered(
             connection.connection_lost(error)
             assert place.repeated == (1 if cut == 0 else 0)
             assert (sink.outcome == "open") == (cut == 0)
+
+
+@pytest.mark.parametrize(("waited", "repeated"), [(STALE_SECONDS, 1), (STALE_SECONDS + 0.1, 0)])
+def test_a_call_that_may_have_been_worked_on_is_not_repeated(waited: float, repeated: int) -> None:
+    place = Home()
+    connection, sink = UpstreamConnection(place), Recorder(False)
+    connection.connection_made(Wire())
+    place.ticker.now = 100.0
+    connection.send(b"", Recorder(False), 1e9)
+    connection.data_received(ACCEPTED["length"][0])
+    connection.send(b"", sink, 1e9)
+    place.ticker.now += waited
+    connection.connection_lost(ConnectionResetError())
+    assert place.repeated == repeated
+    assert sink.outcome == ("open" if repeated else "the upstream closed the connection without an answer")
+
+
+def test_a_client_that_lags_at_the_end_of_its_answer_does_not_stop_the_next_call_on_the_connection() -> None:
+    class Lagging(Recorder):
+        """Its client takes no more just when the end is written to it."""
+
+        def end(self, body: bytes) -> None:
+            super().end(body)
+            assert self.connection is not None
+            self.connection.pause()
+
+    place, wire = Home(), Wire()
+    connection, sink = UpstreamConnection(place), Lagging(True)
+    connection.connection_made(wire)
+    connection.send(b"", sink, 1e9)
+    connection.data_received(ACCEPTED["chunked"][0])
+    assert (sink.outcome, place.kept, wire.reading) == ("end", 1, True)
+    assert connection.deadline < 1e9, "an idle connection has an end"
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no head", "head alone"])
+def test_an_answer_that_must_begin_by_a_time_has_no_more_than_that(begun: bool) -> None:
+    place = Home(UpstreamSettings(headers_timeout_seconds=10, first_byte_timeout_seconds=10))
+    connection = UpstreamConnection(place)
+    connection.connection_made(Wire())
+    now = place.ticker.now = 100.0
+    connection.send(b"", Recorder(True), 1e9, place.settings, now + 10)  # that it had to wait was 0 s
+    place.ticker.now += 9
+    if begun:
+        connection.data_received(CHUNKED)
+    assert connection.deadline == now + 10
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:

@@ -4,10 +4,15 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import pytest
+
+from pointsman.errors import GatewayError, Kind
 from pointsman.upstream.answers import CollectedAnswer
 from pointsman.upstream.http1 import UpstreamConnection
+from pointsman.upstream.pool import RETRY_AFTER_SECONDS
 from upstream_peers import (
     FAR,
+    REQUEST,
     Names,
     Peer,
     connecting,
@@ -67,7 +72,10 @@ def test_waiting_ends_after_its_own_time() -> None:
             origin = peer.origin(limit=1)
             first = asyncio.create_task(get(client, origin))
             await until(lambda: peer.seen and peer.seen[0].data, "request")
-            assert await get(client, origin) == "no connection to the upstream became free in time"
+            with pytest.raises(GatewayError, match="no connection to the upstream became free in time") as refused:
+                await client.send(origin, REQUEST, CollectedAnswer())
+            assert refused.value.kind is Kind.OVERLOADED, "it is busy: nothing to hold against it"
+            assert refused.value.retry_after_seconds == RETRY_AFTER_SECONDS
             assert not first.done()
             first.cancel()
             await asyncio.wait([first])

@@ -64,6 +64,7 @@ class Entry(Protocol):
     def costs(self, usage: TokenUsage) -> Costs | None: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
     def listen(self, answer: CollectedAnswer) -> None: ...
+    def give_up(self) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
 
@@ -210,14 +211,17 @@ class HubLane:
         strict = self._exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false")
         message = self._endpoint.message(self._access, passage.build(self._exchange.body, strict=strict))
         self._entry.sent(self._endpoint, self._model)
-        self._sent = True
         return message
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
         entry, client = self._entry, self._services.client
-        if self._endpoint.look_at <= self._exchange.started_at:
-            entry.listen(answer)
-        await client.send(self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits)
+        entry.listen(answer)
+        try:
+            await client.send(
+                self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
+            )
+        finally:
+            self._sent = self._sent or answer.connection is not None
         if answer.status != 200:
             secret = self._access.reveal()
             error = self._endpoint.hub.parse_error(answer.status, answer.headers, answer.body, secret)
@@ -229,7 +233,7 @@ class HubLane:
         try:
             await self._send(message, answer)
         except asyncio.CancelledError:
-            entry.read(None, None, None, 0)  # the upstream worked on it: the input, at least, is used
+            entry.give_up()
             raise
         response = self._passage.parse(answer.body)
         # Before it is written for the client, which may fail: the upstream's bill does not ask for that.
@@ -289,7 +293,7 @@ class HubLane:
         try:
             await self._send(message, answer)
         except asyncio.CancelledError:
-            read()
+            entry.give_up()
             raise
         except GatewayError as error:
             if continuation is not None and error.begun:
@@ -335,7 +339,7 @@ class HubLane:
         try:
             await self._send(self._message(passage), answer)
         except asyncio.CancelledError:
-            self._entry.read(None, None, None, 0)
+            self._entry.give_up()
             raise
         response = passage.parse(answer.body)
         self._entry.read(response.model, response.finish_reason, response.usage, tokens_of(len(answer.body)))

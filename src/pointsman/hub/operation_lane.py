@@ -157,15 +157,15 @@ class OperationLane:
         return message
 
     async def _send(self, message: bytes, answer: CollectedAnswer) -> None:
-        if self._endpoint.look_at <= self._exchange.started_at:
-            self._entry.listen(answer)
+        self._entry.listen(answer)
         try:
             entry, client = self._entry, self._services.client
             await client.send(
                 self._access.origin, message, answer, entry.record.key_id or "", entry.deadline, entry.limits
             )
         except asyncio.CancelledError:
-            self._read(None, None)  # the upstream worked on it: the input, at least, is used
+            if self._entry.went_out:
+                self._read(None, None)  # the upstream worked on it: the input, at least, is used
             raise
         if answer.status != 200:
             error: GatewayError = self._format.parse_error(

@@ -358,7 +358,7 @@ class StreamReader:
             if is_given(event.usage):
                 self.usage = _read_usage(event.usage) or self.usage
             for choice in event.choices or ():
-                if choice.finish_reason is not None:
+                if choice.finish_reason:  # some hosts say "" as long as there is none
                     self._ended.add(choice.index or 0)
                     self.finish_reason = choice.finish_reason
 

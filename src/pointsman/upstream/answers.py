@@ -155,7 +155,7 @@ class StreamedAnswer(CollectedAnswer):
                 return
             self._begin()
         if self._reader.done:
-            self._settle_once(None, len(events))
+            self._settle_once(self._verdict(), len(events))  # some hosts end with [DONE] what broke, too
         self._receiver.write(events)
 
     def _hold(self, events: bytes) -> bytes:

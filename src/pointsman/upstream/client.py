@@ -36,8 +36,8 @@ class UpstreamClient:
         """Send a complete HTTP request and wait until the sink has the whole answer.
 
         ``deadline`` (the ticker's clock) is the request's, if it comes before that of every call. ``limits`` replace
-        the settings' times of this call's phases, and then its head must come in time from now, not from when there is
-        a connection. Calls that have to wait for a connection take turns by ``caller``.
+        the settings' times of this call's phases, and then head and first part of its answer must come in time from
+        now, not from when there is a connection. Calls that have to wait for a connection take turns by ``caller``.
 
         Raises GatewayError as the sink or the connection reports it. On cancellation the upstream connection is closed.
         """
@@ -47,14 +47,12 @@ class UpstreamClient:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self.pool(origin)
+        begin_by = NEVER if limits is None else self.ticker.now + limits.headers_timeout_seconds
         connection = pool.take()
         if connection is None:
             await in_task()
-            reach = total_deadline
-            if limits is not None:
-                reach = min(reach, self.ticker.now + limits.headers_timeout_seconds)
-            connection = await pool.acquire(reach, caller)
-        connection.send(message, sink, total_deadline, limits)
+            connection = await pool.acquire(min(total_deadline, begin_by), caller)
+        connection.send(message, sink, total_deadline, limits, begin_by)
         try:
             await sink
         except asyncio.CancelledError:

@@ -13,7 +13,7 @@ from pointsman.providers.hosts import address_of, effective_host, find_host
 from pointsman.settings import ConnectionSettings, Environment, ModelSettings, check_connection
 from pointsman.storage.connections import ConnectionRow
 from pointsman.upstream.egress import is_public
-from pointsman.upstream.origins import Proxy, TlsFiles, port_of
+from pointsman.upstream.origins import Proxy, TlsFiles, ascii_host, port_of
 from pointsman.upstream.proxies import parse_proxy
 from pointsman.upstream.request_headers import check_headers
 from pointsman.upstream.tls import make_context
@@ -233,7 +233,7 @@ def refuse_private_literal(base_url: str) -> None:
 
     Raises ConfigError for a literal private address and for localhost.
     """
-    host = (urlsplit(base_url).hostname or "").removesuffix(".")
+    host = ascii_host(urlsplit(base_url).hostname or "").removesuffix(".")
     try:
         private = not is_public(ipaddress.ip_address(host))
     except ValueError:

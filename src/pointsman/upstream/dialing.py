@@ -17,7 +17,7 @@ from pointsman.settings import UpstreamSettings
 from pointsman.ticker import Ticker
 from pointsman.upstream.egress import check_address, check_remote_name
 from pointsman.upstream.http1 import UpstreamConnection
-from pointsman.upstream.origins import Origin, Proxy
+from pointsman.upstream.origins import Origin, Proxy, ascii_host
 from pointsman.upstream.pool import Pool
 from pointsman.upstream.proxies import open_handshake
 from pointsman.upstream.resolver import Address, Resolver
@@ -166,7 +166,7 @@ class Dialer:
         try:
             if origin.scheme == "https":
                 context = self._contexts.get(origin.tls)
-                server_name = origin.host if ":" in origin.host else origin.host.encode("idna").decode("ascii")
+                server_name = ascii_host(origin.host)
             _, connection = await self._loop.create_connection(
                 lambda: UpstreamConnection(pool), sock=raw, ssl=context, server_hostname=server_name
             )

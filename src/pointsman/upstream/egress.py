@@ -10,6 +10,7 @@ import socket
 from typing import Final
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.upstream.origins import ascii_host
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,7 +85,7 @@ def check_remote_name(host: str, *, allow_private: bool) -> None:
 
     Raises GatewayError as `check_address` does, for every spelling of an IPv4 address that system resolvers take.
     """
-    name = host.removesuffix(".").lower()
+    name = ascii_host(host).removesuffix(".").lower()
     if name in METADATA_NAMES:
         raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the upstream's address is a metadata service: never allowed")
     if name == "localhost" or name.endswith(".localhost"):

@@ -19,7 +19,7 @@ from pointsman.clock import Clock
 from pointsman.errors import GatewayError, Kind
 from pointsman.keyring import Secret
 from pointsman.providers.departures import NO_DEPARTURES, Departures
-from pointsman.upstream.origins import Origin, Proxy, TlsFiles, port_of, standard_port
+from pointsman.upstream.origins import Origin, Proxy, TlsFiles, ascii_host, port_of, standard_port
 from pointsman.upstream.request_headers import insert_lines
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ class RemoteEndpoint:
 
 def host_header(scheme: str, host: str, port: int) -> bytes:
     """The Host header's value: IDNA-encoded, IPv6 in brackets, the port when it isn't the scheme's own."""
-    name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    name = f"[{host}]" if ":" in host else ascii_host(host)
     return (name if port == standard_port(scheme) else f"{name}:{port}").encode("ascii")
 
 

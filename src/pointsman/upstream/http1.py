@@ -14,6 +14,8 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import NEVER, Ticker
 
+# A kept connection that closes unanswered so soon was closed before the request came. Later, that may be worked on.
+STALE_SECONDS: Final = 2.0
 # Phases of a call, named in the message of a time-out.
 PHASES: Final = ("to answer", "to send the first byte", "between two parts of the answer", "in all")
 ANSWER, FIRST_BYTE, IDLE, TOTAL = 0, 1, 2, 3
@@ -37,7 +39,9 @@ class Home(Protocol):
         """The connection is gone."""
         ...
 
-    def repeat(self, message: bytes, sink: "Sink", total_deadline: float, limits: UpstreamSettings) -> None:
+    def repeat(
+        self, message: bytes, sink: "Sink", total_deadline: float, limits: UpstreamSettings, begin_by: float
+    ) -> None:
         """The connection was stale: send the request on another."""
         ...
 
@@ -78,10 +82,10 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream: sends a request, feeds the answer to the sink, goes back to its pool."""
 
     __slots__ = (
-        "_answered", "_body", "_fields", "_first_by", "_head_bytes", "_headers", "_keep", "_limits", "_message",
-        "_parser", "_paused", "_phase", "_pool", "_retire_at", "_settings", "_status", "_streamed", "_streaming",
-        "_ticker", "_total_deadline", "_transport", "_uses", "_was_streamed", "closed", "complete", "counted",
-        "deadline", "sink",
+        "_answered", "_begin_by", "_body", "_fields", "_first_by", "_head_bytes", "_headers", "_keep", "_limits",
+        "_message", "_parser", "_paused", "_phase", "_pool", "_retire_at", "_sent_at", "_settings", "_status",
+        "_streamed", "_streaming", "_ticker", "_total_deadline", "_transport", "_uses", "_was_streamed", "closed",
+        "complete", "counted", "deadline", "sink",
     )  # fmt: skip
 
     def __init__(self, pool: Home) -> None:
@@ -99,9 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.counted = False  # in the pool's count of open connections
         self.deadline = NEVER
-        self._total_deadline = NEVER
+        self._total_deadline = self._begin_by = NEVER
         self._phase = ANSWER
         self._first_by = NEVER
+        self._sent_at = 0.0  # on the ticker's clock
         self._reset()
 
     def _reset(self) -> None:
@@ -127,14 +132,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = cast(httptools.HttpResponseParser, None)  # it holds this object's methods: a ring
         self._ticker.members.discard(self)
         sink, self.sink = self.sink, None
-        stale = sink is not None and not self._answered and self._uses > 1 and not sink.done
+        stale = sink is not None and not self._answered and self._uses > 1 and not sink.done and self._is_fresh()
         if stale:
             self.counted = False  # its slot goes to the repeated call
         self._pool.lost(self)
         if sink is None:
             return
         if stale:
-            self._pool.repeat(self._message, sink, self._total_deadline, self._limits)
+            self._pool.repeat(self._message, sink, self._total_deadline, self._limits, self._begin_by)
         elif self._status and exc is None and self._is_close_delimited():
             sink.end(b"".join(self._body))
         elif not self._answered:
@@ -231,22 +236,33 @@ class UpstreamConnection(asyncio.Protocol):
         """True when a request may be sent on it."""
         return not self.closed and not self._transport.is_closing()
 
-    def send(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings | None = None) -> None:
-        """Start a call with a complete HTTP request; ``total_deadline`` is on the ticker's clock, ``limits`` have the
-        times of its phases, when they are not those of all calls.
+    def send(
+        self,
+        message: bytes,
+        sink: Sink,
+        total_deadline: float,
+        limits: UpstreamSettings | None = None,
+        begin_by: float = NEVER,
+    ) -> None:
+        """Start a call with a complete HTTP request. ``limits`` have the times of its phases, when they are not those
+        of all calls; its end and, of its answer, head and first part must come by the two times (the ticker's clock).
         """
         self.sink = sink
         sink.connection = self
         self._message = message
         self._uses += 1
+        self._sent_at = self._ticker.now
         self._total_deadline = total_deadline
+        self._begin_by = begin_by
         self._limits = limits = limits or self._settings
         self._set_deadline(ANSWER, limits.headers_timeout_seconds)
+        if begin_by < self.deadline:
+            self.deadline = begin_by
         self._transport.write(message)
 
     def pause(self) -> None:
-        """Stop reading: the client can't take more now."""
-        if not self._paused and not self.closed:
+        """Stop reading: the client can't take more now. Nothing when the call is over: what is read is another's."""
+        if self.sink is not None and not self._paused and not self.closed:
             self._paused = True
             self.deadline = self._total_deadline
             self._transport.pause_reading()
@@ -310,6 +326,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.abort()
 
+    def _is_fresh(self) -> bool:
+        """Whether the call was sent only now."""
+        return self._ticker.now - self._sent_at <= STALE_SECONDS
+
     def _is_close_delimited(self) -> bool:
         return b"content-length" not in self._fields and b"transfer-encoding" not in self._fields
 
@@ -347,6 +367,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = status
         self._head_bytes = 0
         self._set_deadline(FIRST_BYTE, self._limits.first_byte_timeout_seconds)
+        if self._begin_by < self.deadline:
+            self.deadline = self._begin_by
         self._first_by = self.deadline
         if self.sink is not None:
             self._streaming = self.sink.head(status, headers, self)

@@ -50,6 +50,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     tls: TlsFiles | None = None
 
 
+def ascii_host(host: str) -> str:
+    """A host as it goes over the wire: what IDNA takes for a digit, a letter or a dot is one then.
+
+    Raises UnicodeError, a ValueError.
+    """
+    return host if ":" in host else host.encode("idna").decode("ascii")
+
+
 def standard_port(scheme: str) -> int:
     """The port of a scheme: 443 of https, 80 of http (RFC 9110 4.2)."""
     return 443 if scheme == "https" else 80

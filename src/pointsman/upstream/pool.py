@@ -63,8 +63,8 @@ class Pool:
     async def acquire(self, total_deadline: float, caller: str) -> UpstreamConnection:
         """A connection, now or when it is the turn of ``caller`` (whoever shares the upstream fairly: an API key).
 
-        Raises GatewayError: OVERLOADED when too many wait, UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when it can't
-        connect.
+        Raises GatewayError: OVERLOADED when too many wait or this one too long, UPSTREAM_UNAVAILABLE or
+        UPSTREAM_TIMEOUT when it can't connect or the call's own time is over.
         """
         self._acquiring += 1
         queue_deadline = min(total_deadline, self.ticker.now + self.settings.queue_timeout_seconds)
@@ -76,7 +76,7 @@ class Pool:
                 if self.open < self._limit:
                     self.open += 1
                     return await self._connect(total_deadline)
-                connection = await self._wait(queue_deadline, caller)
+                connection = await self._wait(queue_deadline, caller, own=queue_deadline < total_deadline)
                 if connection is None:
                     return await self._connect(total_deadline)
                 if connection.usable:
@@ -84,8 +84,8 @@ class Pool:
         finally:
             self._acquiring -= 1
 
-    async def _wait(self, deadline: float, caller: str) -> UpstreamConnection | None:
-        """Wait in line; a connection, or None for a slot to open one in."""
+    async def _wait(self, deadline: float, caller: str, *, own: bool) -> UpstreamConnection | None:
+        """Wait in line; a connection, or None for a slot to open one in. ``own``: the deadline is that of the queue."""
         self._make_room(caller)
         waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiters.push(caller, waiter)
@@ -98,6 +98,8 @@ class Pool:
                 self._pass_on(waiter.result())
             if isinstance(error, TimeoutError):
                 message = "no connection to the upstream became free in time"
+                if own:  # it is busy, and that is all that is known of it
+                    raise GatewayError(Kind.OVERLOADED, message, retry_after_seconds=RETRY_AFTER_SECONDS) from None
                 raise GatewayError(Kind.UPSTREAM_TIMEOUT, message) from None
             raise
         finally:
@@ -135,11 +137,14 @@ class Pool:
         connection.counted = True
         return connection
 
-    def repeat(self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings) -> None:
+    def repeat(
+        self, message: bytes, sink: Sink, total_deadline: float, limits: UpstreamSettings, begin_by: float
+    ) -> None:
         """Send a request once more on a new connection, in the slot of a kept one that was closed before any answer.
 
-        A kept connection that dies unanswered was almost always closed by the upstream's idle timer before it saw the
-        request (RFC 9112 9.3.1); the call is repeated once, on a new connection, and never after an answer began.
+        A kept connection that dies unanswered at once was almost always closed by the upstream's idle timer before it
+        saw the request (RFC 9112 9.3.1); the call is repeated once, on a new connection, and never after an answer
+        began.
         """
 
         begun = False
@@ -148,11 +153,11 @@ class Pool:
             nonlocal begun
             begun = True
             try:
-                connection = await self._connect(total_deadline)
+                connection = await self._connect(min(total_deadline, begin_by))
             except GatewayError as error:
                 sink.fail(error)
                 return
-            connection.send(message, sink, total_deadline, limits)
+            connection.send(message, sink, total_deadline, limits, begin_by)
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._repeats[sink]

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from pointsman.errors import ConfigError, GatewayError, Kind
-from pointsman.upstream.origins import PROXY_KINDS, Proxy, ProxyKind
+from pointsman.upstream.origins import PROXY_KINDS, Proxy, ProxyKind, ascii_host
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_TEXT_BYTES: Final = 255  # of a name, user or password in SOCKS5
@@ -35,7 +35,7 @@ class ConnectHandshake:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self.done = False
         self._buffer = b""
-        authority = (f"[{host}]" if ":" in host else _ascii(host)) + f":{port}"
+        authority = (f"[{host}]" if ":" in host else ascii_host(host)) + f":{port}"
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if proxy.username is not None:
             pair = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode("ascii")
@@ -162,7 +162,7 @@ def parse_proxy(text: str, place: str) -> Proxy:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
-        _ascii(host)
+        ascii_host(host)
     except ValueError:
         raise ConfigError(f"{place}: is not a URL with a valid host and port") from None
     if parts.scheme not in PROXY_KINDS:
@@ -183,15 +183,11 @@ def parse_proxy(text: str, place: str) -> Proxy:
     return Proxy(kind=kind, host=host, port=port or DEFAULT_PORTS[kind], username=username, password=password)
 
 
-def _ascii(host: str) -> str:
-    return host if ":" in host else host.encode("idna").decode("ascii")
-
-
 def _socks_address(host: str) -> bytes:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        name = _ascii(host).encode("ascii")
+        name = ascii_host(host).encode("ascii")
         return b"\x03" + bytes([len(name)]) + name
     return (b"\x01" if address.version == 4 else b"\x04") + address.packed
 

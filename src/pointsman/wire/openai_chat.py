@@ -169,7 +169,7 @@ class OpeningChoice(msgspec.Struct, frozen=True):
 
     def has_content(self) -> bool:
         """Whether it says anything beyond who speaks."""
-        if self.delta is None or self.finish_reason is not None:
+        if self.delta is None or self.finish_reason:  # some hosts say "" as long as there is none
             return True
         return any(name != "role" and value not in (None, "", [], {}) for name, value in self.delta.items())
 
