@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-Script = Callable[[int, bytes], Sequence[bytes | float]]
+Script = Callable[[int, bytes], Iterable[bytes | float]]
 
 
 class ScriptedUpstream:

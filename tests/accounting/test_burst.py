@@ -367,7 +367,7 @@ def test_nothing_is_handed_over_for_what_can_not_be_read_or_is_refused(
     database_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = database_place.data_dir / "journal"
-    journal = fill(directory, 50)
+    journal = fill(directory, 5)
     append_alike(journal, 2)
     unreadable = directory / "0000000000000-1-0123456789abcdef.journal"
     unreadable.mkdir()  # a directory can be opened but not read
@@ -380,7 +380,7 @@ def test_nothing_is_handed_over_for_what_can_not_be_read_or_is_refused(
         await refuse_alike(database)
         running = asyncio.create_task(projector.run(0.001, other))
         async with asyncio.timeout(30):
-            await projected(projector, 51)
+            await projected(projector, 6)
             while not projector.counts.refused:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
             projector.stop()

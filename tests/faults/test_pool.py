@@ -229,7 +229,14 @@ def test_waiters_that_leave_give_their_place_up(gateway: RunningGateway, upstrea
 def test_a_call_whose_client_leaves_before_it_had_a_connection_has_used_nothing(
     gateway: RunningGateway, upstream: ScriptedUpstream, message: bytes
 ) -> None:
-    upstream.script = lambda number, body: [60.0, ANSWER]
+    enough = threading.Event()
+
+    def hold(number: int, body: bytes) -> Iterator[bytes | float]:
+        while not enough.is_set():
+            yield 0.01
+        yield ANSWER
+
+    upstream.script = hold
 
     def waiting() -> int:
         return sum(pool.waiting for pool in gateway.server.client._pools.values())
@@ -246,6 +253,8 @@ def test_a_call_whose_client_leaves_before_it_had_a_connection_has_used_nothing(
     assert (record.input_tokens, record.cost_nano_usd, record.usage_estimated) == (0, None, False)
     wait_until(lambda: len(gateway.journal.records()) == before + 2, "record of the other call, which was sent")
     assert gateway.journal.records()[-1].input_tokens > 0
+    enough.set()
+    wait_until(lambda: not upstream.open, "end of its connection")
 
 
 def test_a_dead_connection_in_use_lets_the_next_waiter_connect_and_the_limit_holds(

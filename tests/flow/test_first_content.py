@@ -129,14 +129,15 @@ def is_held() -> bool:
 def test_a_client_that_leaves_a_beginning_leaves_nothing_that_is_held(site: Site, tmp_path: Path, kind: str) -> None:
     """Neither the answer nor its timer, which would keep it until the time is over."""
     upstream = site.upstreams[kind]
-    url = upstream.base_url if kind == "openai" else upstream.origin
+    url, path = (upstream.base_url, "chat/completions") if kind == "openai" else (upstream.origin, "messages")
     rows = [{"id": "slow", "kind": kind, "base_url": url, "api_key": UPSTREAM_KEY}]
     body = {
         "model": "slow/m#fault=stall,after_events=1",
         "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 9,
         "stream": True,
     }
-    message = request("POST", "/v1/chat/completions", msgspec.json.encode(body))
+    message = request("POST", f"/v1/{path}", msgspec.json.encode(body))
     with running_gateway(tmp_path, {"connections": rows, "upstream": {"hold_seconds": 600.0}}) as gateway:
         with Connection(gateway.port) as connection:
             connection.send(message)

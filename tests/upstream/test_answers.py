@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.providers.openai import StreamReader
 from pointsman.providers.openai_operations import EventWatcher
 from pointsman.upstream.answers import StreamedAnswer
@@ -50,5 +50,5 @@ def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
     answer.end(b"")
     [error] = settled
     assert error is not None
-    assert "the engine died" in error.message
+    assert error.kind is Kind.UPSTREAM_ERROR
     assert (client.got, client.finished) == (CONTENT + BROKEN + DONE, 1)
