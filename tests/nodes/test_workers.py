@@ -180,10 +180,10 @@ def test_workers_that_cannot_be_started_for_a_while_are_started_later(pair: Serv
     usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, usual[1]))
-    os.kill(ready_workers(pair)[0], signal.SIGKILL)
-    wait_until(lambda: "a worker can't be started" in pair.log, "failed start")
     pair.signal(signal.SIGHUP)
     wait_until(lambda: "rolling restart given up" in pair.log, "failed restart")
+    os.kill(ready_workers(pair)[0], signal.SIGKILL)
+    wait_until(lambda: pair.log.count("a worker can't be started") >= 2, "failed start")
     assert {ask(pair.port, chat()).status for _ in range(20)} == {200}
     resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
     wait_until(lambda: pair.gauge("pointsman_workers") == 2, "recovery")
