@@ -91,9 +91,11 @@ MEANINGS = {
     "server.max_body_bytes": "A larger request body is refused with 413.",
     "server.max_header_bytes": "A larger request head is refused with 431.",
     "server.max_header_count": "More header lines are refused with 431.",
-    "server.max_connections": "Client connections open at once; further ones are answered 503.",
-    "server.max_concurrent_requests": "Inference calls at once; further ones wait in the queue.",
-    "server.max_queued_requests": "Calls that wait for a place; further ones are answered 503. 0: nobody waits.",
+    "server.max_connections": "Client connections open at once in each worker; further ones are answered 503.",
+    "server.max_concurrent_requests": "Inference calls at once in each worker; further ones wait in its queue.",
+    "server.max_queued_requests": (
+        "Calls that wait for a place in each worker; further ones are answered 503. 0: nobody waits."
+    ),
     "server.queue_timeout_seconds": "A call that got no place within this time is answered 503.",
     "server.max_loop_lag_seconds": "While the event loop is later than this, calls of low priority are answered 503.",
     "server.header_timeout_seconds": "A request's head must arrive within this time.",
@@ -127,8 +129,12 @@ MEANINGS = {
     "upstream.max_connection_age_seconds": "An older connection is not used for a further call.",
     "upstream.dns_ttl_seconds": "An address is looked up again after this time, while calls go on to the known one.",
     "upstream.dns_negative_ttl_seconds": "A name that can't be resolved is not looked up again for this long.",
-    "upstream.max_connections_per_host": "Open connections to one upstream; `max_concurrent` of a connection is lower.",
-    "upstream.max_waiting_per_host": "Calls that wait for a free connection; further ones are refused with 503.",
+    "upstream.max_connections_per_host": (
+        "Open connections of each worker to one upstream; `max_concurrent` of a connection is lower."
+    ),
+    "upstream.max_waiting_per_host": (
+        "Calls that wait in each worker for a free connection; further ones are refused with 503."
+    ),
     "upstream.max_response_bytes": "A larger answer that is not streamed is refused.",
     "upstream.max_header_bytes": "A larger head of an upstream's answer is refused.",
     "upstream.max_header_count": "An answer with more different header fields is refused.",
@@ -255,7 +261,7 @@ MEANINGS = {
     "connections.api_key": "`env:NAME`, `file:PATH`, or the key itself; for Amazon Bedrock an API key or `ID:SECRET`.",
     "connections.models": "The models it offers. Empty: any name behind `id/` is passed on.",
     "connections.priority": "Of several connections that serve a model, those with a larger number are tried first.",
-    "connections.max_concurrent": "Calls at the same time; further ones wait.",
+    "connections.max_concurrent": "Calls at the same time, of each worker; further ones wait.",
     "connections.requests_per_minute": "Calls to it in any 60 seconds; further ones are answered 429.",
     "connections.tokens_per_minute": "Input and output tokens of calls to it in any 60 seconds.",
     "connections.allow_private": "May its address be private or loopback? Connections added by command start with no.",

@@ -37,7 +37,8 @@ def update(
     priority: Annotated[int | None, typer.Option(metavar="N", min=-1_000_000, max=1_000_000)] = None,
     provider: Annotated[str | None, typer.Option(help="Whose prices hold, e.g. openai.")] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(metavar="N", help="Calls at the same time, 0 for no limit.", min=0, max=1_000_000)
+        int | None,
+        typer.Option(metavar="N", help="Calls at the same time, of each worker; 0 for no limit.", min=0, max=1_000_000),
     ] = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Calls a minute, 0 for no limit.", min=0, max=1_000_000_000)

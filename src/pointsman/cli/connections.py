@@ -55,7 +55,7 @@ def add(
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.", min=-1_000_000, max=1_000_000)] = 0,
     provider: Annotated[str | None, typer.Option(help="Whose prices hold, e.g. openai.")] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(metavar="N", help="Calls at the same time.", min=1, max=1_000_000)
+        int | None, typer.Option(metavar="N", help="Calls at the same time, of each worker.", min=1, max=1_000_000)
     ] = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Calls a minute.", min=1, max=1_000_000_000)
