@@ -263,6 +263,7 @@ MEANINGS = {
     "connections.priority": "Of several connections that serve a model, those with a larger number are tried first.",
     "connections.max_concurrent": "Calls at the same time, of each worker; further ones wait.",
     "connections.requests_per_minute": "Calls to it in any 60 seconds; further ones are answered 429.",
+    "connections.requests_per_day": "Calls to it in any 24 hours; further ones are answered 429.",
     "connections.tokens_per_minute": "Input and output tokens of calls to it in any 60 seconds.",
     "connections.allow_private": "May its address be private or loopback? Connections added by command start with no.",
     "connections.provider": "Whose prices apply, e.g. `openai`. Without it the base URL decides.",

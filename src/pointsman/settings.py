@@ -174,6 +174,7 @@ class ConnectionSettings(_Section, frozen=True, kw_only=True):
     priority: int = 0
     max_concurrent: Count | None = None
     requests_per_minute: Count | None = None
+    requests_per_day: Count | None = None
     tokens_per_minute: Count | None = None
     allow_private: bool = True  # the operator wrote the file: trusted
     provider: str | None = None

@@ -18,7 +18,15 @@ def ask(http: httpx.Client, model: str) -> int:
     return http.post("/v1/chat/completions", json={"model": model, "messages": HELLO}).status_code
 
 
-def test_limits_of_a_connection_are_set_shown_held_and_taken_away(tmp_path: Path) -> None:
+def refusal(http: httpx.Client, model: str) -> str:
+    """What a call is told that is beyond a limit."""
+    answer = http.post("/v1/chat/completions", json={"model": model, "messages": HELLO})
+    assert answer.status_code == 429
+    return answer.text
+
+
+@pytest.mark.parametrize(("member", "span"), [("requestsPerMinute", "minute"), ("requestsPerDay", "day")])
+def test_limits_of_a_connection_are_set_shown_held_and_taken_away(tmp_path: Path, member: str, span: str) -> None:
     with (
         running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as upstream,
         running_gateway(tmp_path, {}) as gateway,
@@ -26,21 +34,22 @@ def test_limits_of_a_connection_are_set_shown_held_and_taken_away(tmp_path: Path
     ):
         body = {
             "provider": "openai", "name": "mine", "url": upstream.base_url, "apiKey": UPSTREAM_KEY, "models": ["m"],
-            "allowPrivate": True, "requestsPerMinute": 2, "tokensPerMinute": 1_000_000,
+            "allowPrivate": True, member: 2, "tokensPerMinute": 1_000_000,
         }  # fmt: skip
         made = http.post("/api/providers", json=body)
         assert made.status_code == 201, made.text
         connection = made.json()["connection"]
-        assert (connection["requestsPerMinute"], connection["tokensPerMinute"]) == (2, 1_000_000)
+        assert (connection[member], connection["tokensPerMinute"]) == (2, 1_000_000)
         model = f"{connection['id']}/m"
-        assert [ask(http, model) for _ in range(3)] == [200, 200, 429]
+        assert [ask(http, model) for _ in range(2)] == [200, 200]
+        assert f"2 requests per {span} of the connection" in refusal(http, model)
         path = f"/api/providers/{connection['id']}"
-        wrong = http.put(path, json={"requestsPerMinute": -1})
+        wrong = http.put(path, json={member: -1})
         assert wrong.status_code == 400
-        assert "requestsPerMinute" in wrong.text
-        changed = http.put(path, json={"requestsPerMinute": 0})
+        assert member in wrong.text
+        changed = http.put(path, json={member: 0})
         assert changed.status_code == 200, changed.text
-        assert changed.json()["connection"]["requestsPerMinute"] is None
+        assert changed.json()["connection"][member] is None
         assert ask(http, model) == 200
 
 
@@ -48,6 +57,16 @@ def settings(address: str, **more: Any) -> dict[str, Any]:
     """One connection of the file."""
     row = {"id": "one", "kind": "openai", "base_url": address, "api_key": "first-key", "models": ["m"]}
     return {"connections": [{**row, **more}]}
+
+
+def test_a_limit_of_a_day_that_stands_in_the_file_holds(tmp_path: Path) -> None:
+    with (
+        running_simulator(OpenAIChat()) as upstream,
+        running_gateway(tmp_path, settings(upstream.base_url, requests_per_day=2)) as gateway,
+        httpx.Client(base_url=gateway.address, headers={"authorization": f"Bearer {KEY}"}, timeout=10) as http,
+    ):
+        assert [ask(http, "one/m") for _ in range(2)] == [200, 200]
+        assert "2 requests per day of the connection" in refusal(http, "one/m")
 
 
 def test_headers_and_further_keys_of_the_file_go_with_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

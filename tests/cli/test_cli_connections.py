@@ -267,6 +267,23 @@ def test_a_connection_is_changed_in_place_turned_off_and_on(
     assert run("connections", "remove", "changing", at=gateway).code == 0
 
 
+def test_limits_of_a_connection_are_given_changed_and_taken_away(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-1")
+    key = ("--api-key", f"file:{tmp_path / 'key'}", "--model", "m")
+
+    def shown() -> tuple[int | None, ...]:
+        [row] = [row for row in json.loads(run("connections", "list", "--json").out) if row["id"] == "deepseek"]
+        return (row["requests_per_minute"], row["requests_per_day"], row["tokens_per_minute"])
+
+    most = ("--requests-per-minute", "3", "--requests-per-day", "40", "--tokens-per-minute", "500")
+    assert run("connections", "add", "deepseek", *key, *most).code == 0
+    assert shown() == (3, 40, 500)
+    assert run("connections", "update", "deepseek", "--requests-per-day", "60").code == 0
+    assert shown() == (3, 60, 500)
+    assert run("connections", "update", "deepseek", "--requests-per-day", "0").code == 0
+    assert shown() == (3, None, 500)
+
+
 def test_all_connections_are_tested_at_once(upstream: RunningSimulator, run: Run, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(UPSTREAM_KEY)
     key = ("--allow-private", "--model", "sim-model", "--api-key", f"file:{tmp_path / 'key'}")

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pointsman.accounting.prices import PriceService
+from pointsman.canonical.limits import Limits
 from pointsman.clock import SystemClock
 from pointsman.errors import ConfigError
 from pointsman.keyring import MasterKey, Secret
@@ -114,6 +116,19 @@ def test_a_connection_of_the_file_serves_with_its_references_resolved(place: Pla
         assert (await service.catalogue(local=False, local_installed=False)).resolve("fast").id == "f/m"
         (info,) = await service.list_all()
         assert (info.source, info.has_secret) == ("file", True)
+
+    place.run(test)
+
+
+def test_what_may_be_asked_of_a_connection_comes_from_either_source(place: Place) -> None:
+    async def test() -> None:
+        most = {"requests_per_minute": 3, "requests_per_day": 40, "tokens_per_minute": 500}
+        service = place.service([ConnectionSettings(id="f", kind="openai", base_url=URL, **most)])
+        await service.add(remote("a", **most))
+        await service.add(remote("b"))
+        assert await service.limits() == {"f": Limits(**most), "a": Limits(**most), "b": Limits()}
+        await service.update("a", lambda old: msgspec.structs.replace(old, priority=1))
+        assert (await service.limits())["a"] == Limits(**most), "what isn't named stays as it is"
 
     place.run(test)
 

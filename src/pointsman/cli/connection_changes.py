@@ -43,6 +43,9 @@ def update(
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Calls a minute, 0 for no limit.", min=0, max=1_000_000_000)
     ] = None,
+    requests_per_day: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls a day, 0 for no limit.", min=0, max=1_000_000_000)
+    ] = None,
     tokens_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens a minute, 0 for no limit.", min=0, max=1_000_000_000)
     ] = None,
@@ -90,6 +93,7 @@ def update(
     limits = {
         "max_concurrent": max_concurrent,
         "requests_per_minute": requests_per_minute,
+        "requests_per_day": requests_per_day,
         "tokens_per_minute": tokens_per_minute,
     }
     fields |= {field: value or None for field, value in limits.items() if value is not None}

@@ -60,6 +60,9 @@ def add(
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Calls a minute.", min=1, max=1_000_000_000)
     ] = None,
+    requests_per_day: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls a day.", min=1, max=1_000_000_000)
+    ] = None,
     tokens_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens a minute.", min=1, max=1_000_000_000)
     ] = None,
@@ -103,6 +106,7 @@ def add(
         priority=priority,
         max_concurrent=max_concurrent,
         requests_per_minute=requests_per_minute,
+        requests_per_day=requests_per_day,
         tokens_per_minute=tokens_per_minute,
         allow_private=allow_private,
         provider=provider,

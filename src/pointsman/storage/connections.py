@@ -22,6 +22,7 @@ class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_concurrent: int | None = None
     requests_per_minute: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     allow_private: bool = False
     provider: str | None = None

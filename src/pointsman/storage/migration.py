@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from pointsman.errors import ConfigError
 
-HEAD: Final = "0030"
+HEAD: Final = "0031"
 SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 

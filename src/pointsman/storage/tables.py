@@ -129,6 +129,7 @@ connections: Final = Table(
     Column("sealed_extra", LargeBinary),
     Column("requests_per_minute", BigInteger),
     Column("tokens_per_minute", BigInteger),
+    Column("requests_per_day", BigInteger),
     CheckConstraint("max_concurrent > 0", name="max_concurrent"),
 )
 

@@ -74,6 +74,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
     max_concurrent: int | None
     requests_per_minute: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     provider: str | None
     enabled: bool = True
@@ -210,10 +211,12 @@ class ConnectionService:
         return [_info(declared) for declared in await self._all(disabled=True)]
 
     async def limits(self) -> dict[str, Limits]:
-        """What may be asked of each connection in a minute, whoever asks."""
+        """What may be asked of each connection in a minute and a day, whoever asks."""
         return {
             one.row.id: Limits(
-                requests_per_minute=one.row.requests_per_minute, tokens_per_minute=one.row.tokens_per_minute
+                requests_per_minute=one.row.requests_per_minute,
+                requests_per_day=one.row.requests_per_day,
+                tokens_per_minute=one.row.tokens_per_minute,
             )
             for one in await self._all()
         }
@@ -417,6 +420,7 @@ def _info(declared: Declared) -> ConnectionInfo:
         allow_private=row.allow_private,
         max_concurrent=row.max_concurrent,
         requests_per_minute=row.requests_per_minute,
+        requests_per_day=row.requests_per_day,
         tokens_per_minute=row.tokens_per_minute,
         provider=row.provider,
         problem=_problem(declared),

@@ -28,9 +28,9 @@ MAX_TEXT: Final = 200  # characters of a name or a tag
 MAX_AUTHORITIES: Final = 256 * 1024  # characters of certificates that come over the API
 # Fields that are the same in the clear and stored.
 _PLAIN: Final = (
-    "id", "kind", "base_url", "models", "priority", "max_concurrent", "requests_per_minute", "tokens_per_minute",
-    "allow_private", "provider", "options", "enabled", "name", "display_name", "default_model", "node_id", "prefix",
-    "excluded_models", "tags",
+    "id", "kind", "base_url", "models", "priority", "max_concurrent", "requests_per_minute", "requests_per_day",
+    "tokens_per_minute", "allow_private", "provider", "options", "enabled", "name", "display_name", "default_model",
+    "node_id", "prefix", "excluded_models", "tags",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class NewConnection(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_concurrent: int | None = None
     requests_per_minute: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     allow_private: bool = False
     provider: str | None = None
@@ -275,6 +276,7 @@ def from_file(row: ConnectionSettings, index: int, environment: Environment) -> 
         priority=row.priority,
         max_concurrent=row.max_concurrent,
         requests_per_minute=row.requests_per_minute,
+        requests_per_day=row.requests_per_day,
         tokens_per_minute=row.tokens_per_minute,
         allow_private=row.allow_private,
         provider=provider,

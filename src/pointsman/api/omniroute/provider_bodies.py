@@ -54,6 +54,7 @@ class ConnectionBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_active: bool | UnsetType = UNSET
     max_concurrent: Annotated[int, Meta(ge=0, le=1000000)] | UnsetType | None = UNSET
     requests_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
+    requests_per_day: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
     tokens_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
     priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] | UnsetType = UNSET
     default_model: Name | UnsetType | None = UNSET
@@ -162,6 +163,7 @@ def changes(body: ConnectionBody, old: NewConnection | None) -> dict[str, Any]:
         "tags": _tuple(first(body.tags, data.tags, [body.tag] if isinstance(body.tag, str) else UNSET)),
         "max_concurrent": _count(body.max_concurrent),
         "requests_per_minute": _count(body.requests_per_minute),
+        "requests_per_day": _count(body.requests_per_day),
         "tokens_per_minute": _count(body.tokens_per_minute),
         "secret": _secret(body.api_key, old.secret if old is not None else None, "apiKey"),
         "proxy": _secret(body.proxy, old.proxy if old is not None else None, "proxy"),

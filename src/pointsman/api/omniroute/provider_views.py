@@ -21,6 +21,7 @@ def view(info: ConnectionInfo, test: ConnectionTest | None) -> dict[str, Any]:
         "url": info.base_url or "",
         "maxConcurrent": info.max_concurrent,
         "requestsPerMinute": info.requests_per_minute,
+        "requestsPerDay": info.requests_per_day,
         "tokensPerMinute": info.tokens_per_minute,
         "models": info.models[:MAX_NAMES],
         "modelCount": len(info.models),
