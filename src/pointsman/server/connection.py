@@ -132,7 +132,11 @@ class EdgeConnection(asyncio.Protocol):
         TLS has no half-close here: the transport closes, and a request in flight is cancelled.
         """
         self._eof = True
-        if self._exchange is None or self._lingering or self._tunnel or not self._transport.can_write_eof():
+        if self._lingering:
+            return False
+        if self._exchange is None or self._tunnel or not self._transport.can_write_eof():
+            self._closing = True  # behind what the client has not read yet, which it may never do
+            self._await_reader()
             return False
         probe(self._transport, self._exchange, self.edge.ticker.loop, lambda: self._exchange is not None)
         return True
@@ -253,8 +257,8 @@ class EdgeConnection(asyncio.Protocol):
 
     def _close_idle(self) -> None:
         """Close unless a request has come: when the loop was late, it may have lain in the socket all the time."""
-        if self._exchange is None and not self._begun:
-            self._transport.close()
+        if self._exchange is None and not (self._begun or self._closing):
+            self._close_behind()
 
     # httptools' side
 
@@ -412,8 +416,13 @@ class EdgeConnection(asyncio.Protocol):
         if self._transport.can_write_eof() and not self._eof:
             self._linger()
         else:
-            self._await_reader()
-            self._transport.close()
+            self._close_behind()
+
+    def _close_behind(self) -> None:
+        """Close when the client has taken what waits for it; one that takes nothing is cut."""
+        self._closing = True
+        self._await_reader()
+        self._transport.close()
 
     def _linger(self) -> None:
         self._lingering = True
@@ -507,7 +516,7 @@ class EdgeConnection(asyncio.Protocol):
         if last_request_seconds > 0:
             self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)
         else:
-            self._transport.close()
+            self._close_behind()
 
     def abort(self) -> None:
         """Cut the connection."""
