@@ -128,6 +128,7 @@ def test_a_client_that_leaves_its_last_answers_unread_is_cut(half_closed: bool) 
                 asked += 1
                 await loop.sock_sendall(plain, b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
                 await until(lambda: served.answers == asked)  # noqa: B023 - it is over before the next one
+                await asyncio.sleep(0.002)  # the loop writes at its next turn
             assert transport.get_write_buffer_size() < WRITE_HIGH_WATER
             assert not served.connection._paused
             if half_closed:
@@ -135,3 +136,56 @@ def test_a_client_that_leaves_its_last_answers_unread_is_cut(half_closed: bool) 
             await until(lambda: not served.edge.connections)
 
     on_edge({"keepalive_timeout_seconds": LONG_S if half_closed else 0.5, "write_timeout_seconds": 0.5}, story)
+
+
+def test_half_a_head_behind_an_answer_has_the_time_of_a_head_and_not_of_an_idle_connection() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as (reader, writer):
+            writer.write(echo(b"one"))
+            assert await answer(reader) == (200, b"one")
+            assert served.seconds_left() > LONG_S / 2
+            writer.write(HEAD)
+            assert (await answer(reader))[0] == 408
+
+    on_edge({"keepalive_timeout_seconds": LONG_S, "header_timeout_seconds": 0.3}, story)
+
+
+def test_a_head_that_begins_when_the_idle_time_is_nearly_over_has_the_time_of_a_head() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as (reader, writer):
+            writer.write(echo(b"one"))
+            assert await answer(reader) == (200, b"one")
+            assert served.seconds_left() < LONG_S / 2
+            writer.write(HEAD)
+            await until(lambda: served.connection._begun)
+            assert served.seconds_left() > LONG_S / 2
+            writer.write(b"content-length: 3\r\n\r\ntwo")
+            assert await answer(reader) == (200, b"two")
+
+    on_edge({"keepalive_timeout_seconds": PATIENCE_S / 2, "header_timeout_seconds": LONG_S}, story)
+
+
+def test_a_body_that_is_under_way_when_the_answer_before_it_ends_has_the_time_of_a_body() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as (reader, writer):
+            writer.write(b"POST /later HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" + echo(b"two")[:-1])
+            await until(lambda: served.connection._exchange is not None and not served.connection._in_head)
+            served.go.set()
+            assert await answer(reader) == (200, b"later")
+            assert served.seconds_left() > LONG_S / 2
+            writer.write(b"o")
+            assert await answer(reader) == (200, b"two")
+
+    on_edge({"header_timeout_seconds": PATIENCE_S / 2, "body_timeout_seconds": LONG_S}, story)
+
+
+def test_what_comes_behind_an_answer_that_ends_the_connection_gives_it_no_more_time() -> None:
+    async def story(served: Served) -> None:
+        async with client(served) as (reader, writer):
+            served.edge.draining = True
+            writer.write(echo(b"one") + echo(b"two")[:-1])
+            assert await answer(reader) == (200, b"one")
+            await until(lambda: served.connection._lingering)
+            assert served.seconds_left() < LONG_S / 2
+
+    on_edge({"header_timeout_seconds": LONG_S, "body_timeout_seconds": LONG_S}, story)

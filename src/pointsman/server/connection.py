@@ -265,6 +265,8 @@ class EdgeConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._begun = True
+        if self._is_awaited():
+            self.deadline = self.edge.ticker.now + self.edge.settings.header_timeout_seconds
 
     def on_url(self, url: bytes) -> None:
         """The request target, possibly in parts."""
@@ -320,10 +322,14 @@ class EdgeConnection(asyncio.Protocol):
         if b"content-encoding" in headers:
             encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
             self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
-        if self._exchange is None and not self._paused:
+        if self._is_awaited():
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
                 self._transport.write(CONTINUE)
+
+    def _is_awaited(self) -> bool:
+        """Whether what comes now is all that the connection waits for: else the deadline is another's."""
+        return self._exchange is None and not (self._paused or self._closing)
 
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
@@ -460,9 +466,14 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _idle_deadline(self) -> float:
-        limits = self.edge.settings
-        fresh = not self._begun
-        return self.edge.ticker.now + (self.edge.idle_seconds() if fresh else limits.header_timeout_seconds)
+        edge = self.edge
+        if not self._begun:
+            seconds = edge.idle_seconds()
+        elif self._in_head:
+            seconds = edge.settings.header_timeout_seconds
+        else:
+            seconds = edge.settings.body_timeout_seconds
+        return edge.ticker.now + seconds
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer a request that can't be read on, then close; the rest of what the client sends is thrown away.
