@@ -13,6 +13,7 @@ import uvloop
 from gateway import PATIENCE_S
 from pointsman.clock import SystemClock
 from pointsman.runner import in_task
+from pointsman.server.bodies import SMALL_PIECE
 from pointsman.server.connection import WRITE_HIGH_WATER, EdgeConnection
 from pointsman.server.edge import Edge
 from pointsman.server.error_dialects import error_dialect
@@ -189,3 +190,19 @@ def test_what_comes_behind_an_answer_that_ends_the_connection_gives_it_no_more_t
             assert served.seconds_left() < LONG_S / 2
 
     on_edge({"header_timeout_seconds": LONG_S, "body_timeout_seconds": LONG_S}, story)
+
+
+def test_a_body_in_small_pieces_costs_its_bytes_and_little_more() -> None:
+    pieces = [b"ab"] * 200_000 + [b"c" * SMALL_PIECE, b"d"] * 100
+    body = b"".join(pieces)
+
+    async def story(served: Served) -> None:
+        async with client(served) as (reader, writer):
+            writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+            writer.write(b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
+            await until(lambda: served.connection._size == len(body))
+            assert sum(map(sys.getsizeof, served.connection._body)) < 3 * len(body)
+            writer.write(b"0\r\n\r\n")
+            assert await answer(reader) == (200, body)
+
+    on_edge({}, story)

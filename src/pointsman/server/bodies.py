@@ -1,4 +1,4 @@
-"""Encoded request bodies: decoded piece by piece, never beyond the limits.
+"""Request bodies as they come: small pieces are gathered, encoded ones decoded piece by piece, within the limits.
 
 Each coding is one stream: data behind its end is refused, because a second member is what another reader may overlook.
 """
@@ -11,8 +11,18 @@ from pointsman.errors import GatewayError, Kind
 
 ACCEPTED: Final = b"gzip, deflate, br, zstd"
 MAX_CODINGS: Final = 2
+SMALL_PIECE: Final = 1024  # bytes; an object for each smaller piece could cost many times what it holds
 FREE_BYTES: Final = 1024 * 1024  # decoded without a look at the ratio: small bodies may repeat themselves
 ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the largest window of the content coding (RFC 9659)
+
+
+def add_small(pieces: list[bytes | bytearray], piece: bytes) -> None:
+    """Add a small piece to a list that has some: such pieces are gathered in an array at its end."""
+    last = pieces[-1]
+    if isinstance(last, bytearray):
+        last += piece
+    else:
+        pieces.append(bytearray(piece))
 
 
 class Coding(Protocol):

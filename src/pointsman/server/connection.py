@@ -14,7 +14,7 @@ import structlog
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
-from pointsman.server.bodies import BodyDecoder
+from pointsman.server.bodies import SMALL_PIECE, BodyDecoder, add_small
 from pointsman.server.exchange import CONTINUE, DONE, JSON, STREAMING, Exchange, error_headers, run_handler
 from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
@@ -83,7 +83,7 @@ class EdgeConnection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeats = self._repeated = 0  # header lines whose name came before, and the bytes of their names
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []  # the first piece is bytes
         self._size = 0
         self._decoder: BodyDecoder | None = None
         self._chunked = False
@@ -339,7 +339,10 @@ class EdgeConnection(asyncio.Protocol):
             check_size(self.edge.router, self._url, self._headers, self._size, self.edge.settings.max_body_bytes)
         if self._decoder is not None:
             body = self._decoder.decode(body)
-        self._body.append(body)
+        if self._body and len(body) < SMALL_PIECE:
+            add_small(self._body, body)
+        else:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
@@ -354,7 +357,7 @@ class EdgeConnection(asyncio.Protocol):
         exchange = Exchange(self, method, url, self._headers)
         exchange.http11 = self._http11
         exchange.keep = self._http11 and parser.should_keep_alive()
-        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        exchange.body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
         if parser.should_upgrade():
             self._tunnel = switch(self, exchange)
         self._begin()
