@@ -20,7 +20,17 @@ SETTINGS = {
         "body_timeout_seconds": 0.5,
         "keepalive_timeout_seconds": 0.7,
         "write_timeout_seconds": 0.5,
+        "hosts": {"router.example": "openrouter"},
     }
+}
+# By status, what is wrong with a request whose head has this line more and no body behind it.
+FAULTS = {
+    400: "transfer-encoding: gzip",
+    408: "content-length: 5",
+    413: "content-length: 99999999",
+    415: "content-length: 5\r\ncontent-encoding: lzma",
+    426: "connection: upgrade\r\nupgrade: websocket",
+    431: f"x-long: {'y' * 9000}",
 }
 LATEST_S = 1.8  # a limit, half a second of the ticker, and a stalled machine
 
@@ -144,6 +154,31 @@ def test_what_is_no_sound_http_is_refused(gateway: RunningGateway, simulator: Ru
         assert answer.headers["connection"] == "close"
         assert connection.is_closed()
     assert simulator.requests == ()
+
+
+@pytest.mark.parametrize("status", FAULTS)
+@pytest.mark.parametrize("place", ["host", "mount", "path"])
+def test_openrouters_clients_are_refused_in_its_words(gateway: RunningGateway, status: int, place: str) -> None:
+    path = {"host": CHAT, "mount": "/openrouter/api/v1/chat/completions", "path": "/api/v1/credits"}[place]
+    message = request("POST", path, b"", FAULTS[status])
+    if place == "host":
+        message = message.replace(b"host: gateway", b"host: router.example:8080")
+    answer = ask(gateway.port, message)
+    assert (answer.status, answer.json()["error"]["code"]) == (status, status)
+
+
+@pytest.mark.parametrize("status", FAULTS)
+def test_hardcarrxs_clients_are_refused_with_one_of_its_statuses(gateway: RunningGateway, status: int) -> None:
+    answer = ask(gateway.port, request("POST", CHAT, b"", FAULTS[status], key="hmpk_0123456789abcdef"))
+    assert (answer.status, answer.json()["error"]["code"]) == (400, 400)
+
+
+def test_targets_that_are_no_path_or_cut_off_are_refused_like_any(gateway: RunningGateway) -> None:
+    for target in ("*", "?", "/", "//", "/openrouter", "/openrouter/", "/\xff", "/%", "/v1?a=b", "http://x/v1"):
+        with Connection(gateway.port) as connection:
+            connection.send(f"OPTIONS {target} HTTP/1.1\r\nhost: x\r\n{FAULTS[413]}\r\n\r\n".encode("latin-1"))
+            assert connection.answer().status in (400, 413)
+            assert connection.is_closed()
 
 
 @pytest.mark.parametrize("encoding", ["compress", "exi", "gzip, lzma", "gzip, br, zstd"])

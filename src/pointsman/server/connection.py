@@ -9,13 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
-import structlog
 
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
 from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import SMALL_PIECE, BodyDecoder, add_small
-from pointsman.server.exchange import CONTINUE, DONE, JSON, STREAMING, Exchange, error_headers, run_handler
+from pointsman.server.exchange import CONTINUE, DONE, Exchange, refusal, run_handler
 from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import (
@@ -49,7 +48,6 @@ PIECE_BYTES: Final = 4096
 SINGULAR: Final = frozenset(
     (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
 )
-log = structlog.get_logger("pointsman.edge")
 
 
 class EdgeConnection(asyncio.Protocol):
@@ -491,19 +489,9 @@ class EdgeConnection(asyncio.Protocol):
         if self._exchange is not None or self._queue:
             self._fault = error
             return
-        exchange = Exchange(self, b"", b"", self._headers)
-        exchange.keep = False
-        payload = self.edge.error_dialect(exchange).render_error(error, exchange.request_id)
-        exchange.state = STREAMING
-        framing = b"content-length: %d\r\n" % len(payload)
-        self._transport.write(exchange._head(error.status, JSON, error_headers(error), framing) + payload)
-        log.info(
-            "request refused",
-            request_id=exchange.request_id,
-            kind=error.kind.value,
-            status=error.status,
-            peer=exchange.peer,
-        )
+        known = self._url.startswith(b"/") and len(self._url) <= self.edge.settings.max_header_bytes
+        exchange = Exchange(self, b"", self._url if known else b"", self._headers)
+        self._transport.write(refusal(exchange, error))
         self._closing = True
         self._linger()
 

@@ -236,6 +236,21 @@ def refuse(exchange: Exchange, dialect: ErrorDialect, error: GatewayError) -> No
     exchange.respond(status, dialect.render_error(error, exchange.request_id), extra=error_headers(error))
 
 
+def refusal(exchange: Exchange, error: GatewayError) -> bytes:
+    """The whole answer to a request that can't be read on, in its client's dialect: the last of its connection."""
+    edge = exchange._edge
+    edge.router.find(exchange)  # notes whose client it is, where the host or the mount says so
+    dialect = edge.error_dialect(exchange)
+    status = getattr(dialect, "status_of", own_status)(error)
+    payload = dialect.render_error(error, exchange.request_id)
+    exchange.keep = False
+    exchange.state = STREAMING
+    log.info(
+        "request refused", request_id=exchange.request_id, kind=error.kind.value, status=status, peer=exchange.peer
+    )
+    return exchange._head(status, JSON, error_headers(error), b"content-length: %d\r\n" % len(payload)) + payload
+
+
 async def run_handler(exchange: Exchange, handler: "Handler") -> None:
     """The last line: whatever a handler lets through becomes an answer, never silence and never a stack trace."""
     try:
