@@ -1,7 +1,10 @@
 """Clients that take their time, and clients that want another protocol."""
 
+import itertools
+import json
 import re
 import socket
+import threading
 import time
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from gateway import RunningGateway, wait_until
 from pointsman.server.connection import WRITE_HIGH_WATER
 from pointsman.testing import RunningSimulator
-from raw_client import CHAT, Connection, ask, chat, request
+from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
 SETTINGS = {
     "server": {
@@ -20,6 +23,25 @@ SETTINGS = {
     }
 }
 LATEST_S = 2.5
+WISHES = {
+    # as Java's java.net.http.HttpClient sends it
+    "h2c": (
+        "Connection: Upgrade, HTTP2-Settings",
+        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+        "Upgrade: h2c",
+    ),
+    "tls": ("upgrade: tls/1.2", "connection: upgrade"),
+}
+
+
+def wishing(wish: str, framing: str) -> bytes:
+    """A chat request that wishes for another protocol."""
+    body = chat_body()
+    if framing == "length":
+        return request("POST", CHAT, body, *WISHES[wish])
+    chunked = b"%x;a=b\r\n%b\r\n%x\r\n%b\r\n0\r\nx-trailer: y\r\n\r\n"
+    pieces = (10, body[:10], len(body) - 10, body[10:])
+    return request("POST", CHAT, chunked % pieces, *WISHES[wish], "transfer-encoding: chunked")
 
 
 def trickle(connection: Connection, data: bytes, again: bytes) -> int:
@@ -116,19 +138,12 @@ def test_bursts_for_a_reader_that_lags_come_in_large_pieces(
             assert pieces < 20_000, "every event came in a chunk of its own"
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ("upgrade: websocket", "connection: upgrade", "sec-websocket-key: AAAA", "sec-websocket-version: 13"),
-        ("upgrade: h2c", "connection: upgrade, http2-settings", "http2-settings: AAMAAABkAAQCAAAAAAIAAAAA"),
-        ("upgrade: tls/1.2", "connection: upgrade"),
-    ],
-    ids=["websocket", "h2c", "tls"],
-)
+@pytest.mark.parametrize("wish", ["websocket", "WebSocket", "h2c, websocket"])
 @pytest.mark.parametrize("path", ["/health", CHAT, "/v1/nothing"])
-def test_an_upgrade_is_refused_cleanly_and_nothing_behind_it_is_served(
-    gateway: RunningGateway, simulator: RunningSimulator, lines: tuple[str, ...], path: str
+def test_a_websocket_where_there_is_none_is_refused_and_nothing_behind_it_is_served(
+    gateway: RunningGateway, simulator: RunningSimulator, wish: str, path: str
 ) -> None:
+    lines = (f"upgrade: {wish}", "connection: upgrade", "sec-websocket-key: AAAA", "sec-websocket-version: 13")
     with Connection(gateway.port) as connection:
         connection.send(request("GET", path, b"", *lines) + b"\x81\x05hello" + chat())
         answer = connection.answer()
@@ -136,6 +151,86 @@ def test_an_upgrade_is_refused_cleanly_and_nothing_behind_it_is_served(
         assert answer.headers["connection"] == "close"
         assert connection.is_closed()
     assert simulator.requests == ()
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("cut", ["whole", "anywhere", "each byte"])
+def test_another_wish_is_ignored_and_its_request_served_with_its_body(
+    gateway: RunningGateway, simulator: RunningSimulator, wish: str, framing: str, cut: str
+) -> None:
+    wished, plain = wishing(wish, framing), chat(text="behind it")
+    data = wished + plain
+    places = {
+        "whole": [[]],
+        "anywhere": [[place] for place in range(1, len(data), 23)],
+        "each byte": [list(range(1, len(wished) + 20))],
+    }[cut]
+    for cuts in places:
+        simulator.log.clear()
+        with Connection(gateway.port) as connection:
+            for begin, end in itertools.pairwise([0, *cuts, len(data)]):
+                connection.send(data[begin:end])
+            assert [connection.answer().text for _ in range(2)] == ["echo: one two three", "echo: behind it"]
+        first, second = simulator.requests
+        assert json.loads(first.body)["messages"][0]["content"] == "one two three"
+        assert json.loads(second.body)["messages"][0]["content"] == "behind it"
+        assert (first.header("upgrade"), first.header("http2-settings")) == (None, None)
+
+
+def test_a_wish_is_ignored_behind_other_requests_and_each_time_again(gateway: RunningGateway) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(chat("first_token_ms=30") + wishing("h2c", "length") * 2 + wishing("h2c", "chunked") + chat())
+        assert [connection.answer().status for _ in range(5)] == [200] * 5
+        for _ in range(4):
+            assert connection.ask(wishing("h2c", "length")).text == "echo: one two three"
+        health = request("GET", "/health", b"", *WISHES["tls"])
+        sender = threading.Thread(target=connection.send, args=(health * 2000,))
+        sender.start()
+        assert [connection.answer().status for _ in range(2000)] == [200] * 2000
+        sender.join()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("content-length: 99999999", 413),
+        ("content-length: 5\r\ncontent-encoding: lzma", 415),
+        ("transfer-encoding: gzip", 400),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: chunked", 400),
+        ("content-length: 5\r\ntransfer-encoding: chunked", 400),
+        ("content-length: 5\r\nhost: y", 400),
+        ("content-length: 5\r\n" + "\r\n".join(f"x-{number}: y" for number in range(200)), 431),
+        ("content-length: 5\r\n" + "\r\n".join("x: y" for _ in range(200)), 431),
+        ("content-length: 5\r\nx: " + "y" * 40_000, 431),
+    ],
+)
+def test_a_wish_spares_a_request_no_rule_and_what_is_refused_is_not_continued(
+    gateway: RunningGateway, simulator: RunningSimulator, line: str, status: int
+) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(request("POST", CHAT, b"", *WISHES["h2c"], "expect: 100-continue", line) + b"hello" + chat())
+        assert connection.read_until(b"\r\n").startswith(b"HTTP/1.1 %d " % status)
+        assert connection.read_until(b"\r\n\r\n").endswith(b"connection: close\r\n\r\n")
+    assert simulator.requests == ()
+
+
+def test_a_client_that_wishes_is_told_to_continue(gateway: RunningGateway) -> None:
+    head, _, body = wishing("h2c", "length").partition(b"\r\n\r\n")
+    with Connection(gateway.port) as connection:
+        connection.send(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        assert connection.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(body)
+        assert connection.answer().text == "echo: one two three"
+
+
+@pytest.mark.parametrize("wish", ["h2c", "websocket"])
+def test_in_http_1_0_every_wish_is_ignored(gateway: RunningGateway, wish: str) -> None:
+    with Connection(gateway.port) as connection:
+        message = chat("", f"upgrade: {wish}", "connection: upgrade").replace(b"HTTP/1.1", b"HTTP/1.0")
+        answer = connection.ask(message)
+        assert (answer.text, answer.headers["connection"]) == ("echo: one two three", "close")
+        assert connection.is_closed()
 
 
 def test_http_2_with_prior_knowledge_is_refused(gateway: RunningGateway) -> None:

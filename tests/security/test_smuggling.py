@@ -9,11 +9,21 @@ from raw_client import CHAT, Answer, Connection, chat, chat_body, request
 HIDDEN = b"GET /v1/models/hidden HTTP/1.1\r\nhost: x\r\n\r\n"
 BODY = chat_body()
 HEAD = f"POST {CHAT} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {KEY}\r\n".encode()
+WISH = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
 SETTINGS = {"server": {"max_header_bytes": 8192}}
 
 
 def refused(gateway: RunningGateway, simulator: RunningSimulator, data: bytes) -> Answer:
-    """The one answer to ``data``: a refusal, behind which the connection ends and nothing was passed on."""
+    """The one answer to ``data``: a refusal, behind which the connection ends and nothing was passed on.
+
+    With a wish for HTTP/2 in its head too, which the parser reads twice.
+    """
+    refused_once(gateway, simulator, data.replace(b"\r\n", b"\r\n" + WISH, 1))
+    return refused_once(gateway, simulator, data)
+
+
+def refused_once(gateway: RunningGateway, simulator: RunningSimulator, data: bytes) -> Answer:
+    """As `refused`, for these bytes alone."""
     with Connection(gateway.port) as connection:
         connection.send(data)
         answer = connection.answer()
@@ -176,20 +186,23 @@ def test_trailers_that_would_be_headers(gateway: RunningGateway, simulator: Runn
     assert simulator.requests == ()
 
 
-def test_a_body_of_get_is_a_body_and_no_request(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize("wish", [(), tuple(WISH.decode().split("\r\n")[:-1])], ids=["plain", "h2c"])
+def test_a_body_of_get_is_a_body_and_no_request(gateway: RunningGateway, wish: tuple[str, ...]) -> None:
     with Connection(gateway.port) as connection:
-        connection.send(request("GET", "/health", HIDDEN) + request("GET", "/health"))
+        connection.send(request("GET", "/health", HIDDEN, *wish) + request("GET", "/health"))
         assert [connection.answer().status for _ in range(2)] == [200, 200]
 
 
 def test_what_stands_behind_connection_close_is_not_served(
     gateway: RunningGateway, simulator: RunningSimulator
 ) -> None:
-    with Connection(gateway.port) as connection:
-        connection.send(chat("", "connection: close") + HIDDEN + chat())
-        assert connection.answer().status == 200
-        assert connection.is_closed()
-    assert len(simulator.requests) == 1
+    for lines in (("connection: close",), ("connection: close, upgrade", "upgrade: h2c")):
+        simulator.log.clear()
+        with Connection(gateway.port) as connection:
+            connection.send(chat("", *lines) + HIDDEN + chat())
+            assert connection.answer().status == 200
+            assert connection.is_closed()
+        assert len(simulator.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["content_length", "transfer_encoding", "Content-Length_"])

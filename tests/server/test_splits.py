@@ -121,13 +121,15 @@ def message(kind: str, path: bytes, body: bytes) -> bytes:
     if kind in ("GET", "HEAD", "OPTIONS", "DELETE"):
         return kind.encode() + b" " + path + b"?q=1 HTTP/1.1\r\n" + HOST + b"\r\n"
     head = b"POST " + path + b" HTTP/1.1\r\n" + HOST
-    if kind == "chunked":
-        return head + b"transfer-encoding: chunked\r\n\r\n" + chunked(body)
     if kind == "gzip":
         body = gzip.compress(body, mtime=0)
         head += b"content-encoding: gzip\r\n"
     if kind == "expect":
         head += b"expect: 100-continue\r\n"
+    if kind in ("wish", "wish, chunked"):
+        head += b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQCAAAA\r\nUpgrade: h2c\r\n"
+    if kind.endswith("chunked"):
+        return head + b"transfer-encoding: chunked\r\n\r\n" + chunked(body)
     return head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
 
 
@@ -141,6 +143,8 @@ ENDS = [
     b"GET /now HTTP/1.1\r\n\r\n",
     b"GET /now HTTP/1.1\r\nhost: x\nfoo: y\r\n\r\n",
     b"GET /now HTTP/1.1\r\n" + HOST + b"upgrade: websocket\r\nconnection: upgrade\r\n\r\nframes",
+    b"POST /now HTTP/1.1\r\n" + HOST + b"upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 9999\r\n\r\nlarge",
+    b"POST /now HTTP/1.0\r\nupgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 3\r\n\r\nabc",
     b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\nfurther",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"POST /now HTTP/1.1\r\n" + HOST + b"content-length: 9999\r\n\r\nlarge",
@@ -151,7 +155,7 @@ ENDS = [
 ]
 requests = st.lists(
     st.tuples(
-        st.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE", "length", "chunked", "gzip", "expect"]),
+        st.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE", "length", "chunked", "gzip", "expect", "wish", "wish, chunked"]),
         st.sampled_from([b"/now", b"/later", b"/stream", b"/nothing", b"http://x/now"]),
         st.binary(min_size=1, max_size=40),
     ),

@@ -12,24 +12,12 @@ import httptools
 
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
-from pointsman.server.arrivals import known_first
 from pointsman.server.bodies import SMALL_PIECE, BodyDecoder, add_small
 from pointsman.server.exchange import CONTINUE, DONE, Exchange, refusal, run_handler
 from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
-from pointsman.server.http_faults import (
-    check_head,
-    check_size,
-    check_transfer,
-    head_too_large,
-    malformed,
-    must_wait,
-    no_upgrade,
-    raised_in_parser,
-    refuse_address,
-)
-from pointsman.server.routes import Handler
-from pointsman.server.switching import may_switch, switch
+from pointsman.server.http_faults import check_head, check_size, check_transfer, head_too_large, raised_in_parser
+from pointsman.server.switching import decline, may_switch, switch
 from pointsman.server.targets import is_http11, read_target
 from pointsman.ticker import NEVER
 
@@ -54,10 +42,10 @@ class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_begun", "_body", "_chunked", "_closing", "_decoder", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest", "_runner",
-        "_size", "_transport", "_tunnel", "_unframed", "_unsent", "_url", "_wants_continue", "behind_proxy", "deadline",
-        "edge", "peer",
+        "_begun", "_body", "_chunked", "_closing", "_declined", "_decoder", "_eof", "_exchange", "_fault", "_headers",
+        "_http11", "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
+        "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unsent", "_url", "_wants_continue", "behind_proxy",
+        "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -89,6 +77,7 @@ class EdgeConnection(asyncio.Protocol):
         self._in_head = self._http11 = True
         self._begun = False  # a first byte of the next request has come
         self._wants_continue = False
+        self._declined = b""  # the head of a request to change the protocol, as it is read again without that wish
 
     # asyncio's side
 
@@ -157,14 +146,10 @@ class EdgeConnection(asyncio.Protocol):
         self._unframed += len(data)
         body = self._body if self._chunked else None
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
+            self._feed(data)
+        except httptools.HttpParserError as error:
             self._refuse(raised_in_parser(error))
             let_go(error)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._received_early(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(malformed())
         else:
             if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
                 self._refuse(head_too_large())  # a head, a chunk's head or a trailer without end
@@ -202,10 +187,23 @@ class EdgeConnection(asyncio.Protocol):
                 self._rest = data[end:]
                 return
 
-    def _received_early(self, data: bytes) -> None:
-        """What came behind a request to change to a WebSocket, in its packet."""
-        if self._tunnel is not None and data:
-            self._tunnel.received(data)
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read. It stops behind the head of a request to change the protocol, its body unread."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
+            if self._tunnel is None:
+                head = self._declined
+                self._begin()
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head)
+            elif data:
+                self._tunnel.received(data)
+                return
 
     def pause_writing(self) -> None:
         """The client reads too slowly: the source of the stream is told to wait."""
@@ -309,7 +307,8 @@ class EdgeConnection(asyncio.Protocol):
             and self._exchange is None
             and may_switch(edge.router, self._parser.get_method(), self._url, headers)
         ):
-            raise no_upgrade()
+            self._declined = decline(self._parser.get_method(), self._url, headers, http11=self._http11)
+            return
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             check_size(edge.router, self._url, headers, int(length), limits.max_body_bytes)
@@ -344,6 +343,8 @@ class EdgeConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
+        if self._declined:
+            return  # nothing but its head: see `_feed`
         parser = self._parser
         method, url = parser.get_method(), self._url
         if not url.startswith(b"/"):
@@ -374,20 +375,7 @@ class EdgeConnection(asyncio.Protocol):
     def _serve(self, exchange: Exchange) -> None:
         edge = self.edge
         self.deadline = NEVER
-        cors = edge.cors
-        if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
-            handler: Handler = cors.answer_preflight
-        else:
-            handler = edge.router.find(exchange)
-            if exchange.websocket is not None:
-                handler = edge.router.websockets.get(exchange.path, handler)
-        if handler not in edge.router.seekers:
-            handler = known_first(edge.late_keys, exchange, handler)
-        if edge.ip_filter is not None and edge.ip_filter.is_blocked(exchange.peer, edge.clock.now_us()):
-            handler = refuse_address
-        if edge.guessing.locked:
-            wait = edge.guessing.wait_seconds(exchange.peer)
-            handler = must_wait(wait) if wait else handler
+        handler = edge.handler_for(exchange)
         self._exchange = exchange  # not before: whatever fails till here leaves nothing begun
         edge.active += 1
         self._runner = runner = Runner(edge.ticker.loop, run_handler(exchange, handler))

@@ -11,11 +11,13 @@ from pointsman.clock import Clock
 from pointsman.identity.guessing import Guessing
 from pointsman.identity.late_keys import LateKeys
 from pointsman.policy.ip_filter import IpFilter
+from pointsman.server.arrivals import known_first
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
 from pointsman.server.heads import KnownHeads
+from pointsman.server.http_faults import must_wait, refuse_address
 from pointsman.server.peers import TrustedProxies
-from pointsman.server.routes import Router
+from pointsman.server.routes import Handler, Router
 from pointsman.server.targets import check_host
 from pointsman.settings import ServerSettings
 from pointsman.ticker import Ticker
@@ -65,6 +67,24 @@ class Edge:
         check_host(host)
         if host is not None and len(self.known_hosts) < MAX_KNOWN_HOSTS:
             self.known_hosts.add(host)
+
+    def handler_for(self, exchange: "Exchange") -> Handler:
+        """What answers a request, or refuses it; notes the contract that its host or its mount says."""
+        cors = self.cors
+        if cors is not None and exchange.method == b"OPTIONS" and cors.is_preflight(exchange.headers):
+            handler: Handler = cors.answer_preflight
+        else:
+            handler = self.router.find(exchange)
+            if exchange.websocket is not None:
+                handler = self.router.websockets.get(exchange.path, handler)
+        if handler not in self.router.seekers:
+            handler = known_first(self.late_keys, exchange, handler)
+        if self.ip_filter is not None and self.ip_filter.is_blocked(exchange.peer, self.clock.now_us()):
+            handler = refuse_address
+        if self.guessing.locked:
+            wait = self.guessing.wait_seconds(exchange.peer)
+            handler = must_wait(wait) if wait else handler
+        return handler
 
     def drain(self, last_request_seconds: float) -> None:
         """Every answer from now on ends its connection. Idle ones end in ``last_request_seconds``.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import httptools
 import structlog
 
 from pointsman.errors import GatewayError, Kind
@@ -16,18 +17,17 @@ def no_upgrade() -> GatewayError:
     return GatewayError(Kind.UNSUPPORTED, "protocol upgrades are not served here; speak HTTP/1.1", status=426)
 
 
-def malformed() -> GatewayError:
-    """What came is no request."""
-    return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
+def raised_in_parser(error: httptools.HttpParserError) -> GatewayError:
+    """What is wrong with a request: what one of our callbacks raised, which the parser wraps, or what the parser says.
 
-
-def raised_in_parser(error: Exception) -> GatewayError:
-    """What one of our callbacks raised within the parser, which wraps it; a defect of ours is logged and not told."""
+    A defect of ours is logged and not told.
+    """
     cause = error.__context__ or error.__cause__
     if isinstance(cause, GatewayError):
         return cause
-    log.error("request parsing failed", reason=repr(cause))
-    return malformed()
+    if isinstance(error, httptools.HttpParserCallbackError):
+        log.error("request parsing failed", reason=repr(cause))
+    return GatewayError(Kind.INVALID_REQUEST, "the request is not valid HTTP/1.1")
 
 
 def head_too_large() -> GatewayError:
