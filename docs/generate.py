@@ -98,7 +98,9 @@ MEANINGS = {
     ),
     "server.queue_timeout_seconds": "A call that got no place within this time is answered 503.",
     "server.max_loop_lag_seconds": "While the event loop is later than this, calls of low priority are answered 503.",
-    "server.header_timeout_seconds": "A request's head must arrive within this time, counted from its first byte; so must the first byte on a new connection.",
+    "server.header_timeout_seconds": (
+        "From its first byte, a request's head must arrive within this time. So must a connection's first byte."
+    ),
     "server.body_timeout_seconds": "A request's body must arrive within this time.",
     "server.keepalive_timeout_seconds": "An idle client connection is closed after this time.",
     "server.write_timeout_seconds": "A client that takes nothing for this long is cut off.",

@@ -155,7 +155,9 @@ ENDS = [
 ]
 requests = st.lists(
     st.tuples(
-        st.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE", "length", "chunked", "gzip", "expect", "wish", "wish, chunked"]),
+        st.sampled_from(
+            ["GET", "HEAD", "OPTIONS", "DELETE", "length", "chunked", "gzip", "expect", "wish", "wish, chunked"]
+        ),
         st.sampled_from([b"/now", b"/later", b"/stream", b"/nothing", b"http://x/now"]),
         st.binary(min_size=1, max_size=40),
     ),

@@ -1,4 +1,4 @@
-"""How long a connection may take and how much it may hold, seen from inside: the edge alone, with handlers of our own."""
+"""How long a connection may take and how much it may hold, seen from inside the edge."""
 
 import asyncio
 import socket

@@ -458,7 +458,6 @@ GOOD_KEY = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
         (handshake(GOOD_KEY, path="/v1/other"), 426),
         (handshake(GOOD_KEY, method="POST"), 426),
         (handshake(GOOD_KEY, "content-length: 2") + b"ab", 426),
-        (handshake(GOOD_KEY).replace(b"upgrade: websocket", b"upgrade: h2c"), 426),
     ],
 )
 def test_a_handshake_that_is_none_is_refused_and_nothing_behind_it_is_read(request_bytes: bytes, status: int) -> None:
