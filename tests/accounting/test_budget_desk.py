@@ -26,6 +26,7 @@ from pointsman.accounting.budget_pots import Shortage
 from pointsman.canonical.windows import Window
 from pointsman.storage.budget_leases import BudgetLeaseRepository, LeaseGrant
 from pointsman.storage.budgets import BudgetRow
+from pointsman.storage.database import StorageError
 
 T = TypeVar("T")
 
@@ -110,6 +111,41 @@ def test_a_call_that_comes_while_the_escrow_is_asked_for_others_is_not_refused_w
                 hold.settle(0)
 
     asyncio.run(story())
+
+
+def test_what_goes_back_is_told_again_when_the_escrow_has_not_heard_it(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with stage(database_place) as one:
+            row, _ = await one.budgets.set("key", "key_1", 1000)
+            first, second = one.process(), one.process()
+            first.finish(row, await first.reserve(row, 900), 10, "req_1")
+            await one.project()
+            one.clock.advance(1.5)
+            break_once(first)
+            running = asyncio.create_task(first.desk.run())
+            async with asyncio.timeout(20):
+                while not first.desk.events["failure"]:  # noqa: ASYNC110 - the desk has no event to wait for
+                    await asyncio.sleep(0.005)
+                one.clock.advance(2.5)
+                while (await one.budgets.standing(row)).held:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.005)
+            second.finish(row, await second.reserve(row, 900), 0, "req_2")
+            first.desk.stop()
+            await running
+
+    asyncio.run(story())
+
+
+def break_once(process: Process) -> None:
+    """The escrow does not answer this process' next question."""
+    escrow: Any = process.desk._escrow
+    exchange = escrow.exchange
+
+    async def fail(*_: Any) -> list[LeaseGrant]:
+        escrow.exchange = exchange
+        raise StorageError("it is away")
+
+    escrow.exchange = fail
 
 
 class Market(RuleBasedStateMachine):

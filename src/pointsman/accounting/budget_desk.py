@@ -207,7 +207,7 @@ class BudgetDesk:
             await self._forget(now)
 
     def _is_awake(self, pot: Pot, now: float) -> bool:
-        return pot.granted > pot.spent or now - pot.used_at < 2 * SECOND
+        return pot.granted > pot.spent or pot.untold or now - pot.used_at < 2 * SECOND
 
     async def _rest(self) -> None:
         """Until there is something to do; a process that holds no money sleeps."""

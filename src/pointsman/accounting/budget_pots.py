@@ -40,7 +40,7 @@ class Pot:
 
     __slots__ = (
         "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at",
-        "_top_up_at", "_untold", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "used_at",
+        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "untold", "used_at",
         "waiting", "window",
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ class Pot:
         self._refused_until = self._retry_at = self._deadline = self._top_up_at = 0.0
         self._impatient_until = 0.0
         self._recall = self._recalled = False
-        self._untold = False  # the escrow does not know what is committed
+        self.untold = False  # the escrow does not know what is committed, or what goes back
 
     @property
     def free(self) -> int:
@@ -89,7 +89,7 @@ class Pot:
     def lapse(self) -> None:
         """The lease has expired: only what calls have and what is spent is still this process', and must be told."""
         committed = self.spent + self.reserved
-        self._untold = committed > 0
+        self.untold = committed > 0
         self._recall = self._recalled
         self.granted = min(self.granted, committed)
 
@@ -112,10 +112,10 @@ class Pot:
             want = committed + sum(one.amount for one in self.waiting if not one.answer.done())
             recall, self._recall = self._recall, False
             return self._asked(self.granted, max(self.granted, want), spare=True, recall=recall)
-        if self._untold:
-            return self._asked(self.granted, self.granted)
         if recalled or (self.free > 0 and now - self.used_at > IDLE_SECONDS):
             self.granted = min(self.granted, committed)
+            self.untold = True
+        if self.untold:
             return self._asked(self.granted, self.granted)
         if now - self.used_at < IDLE_SECONDS and self.is_low(now):
             self._top_up_at = now + SECOND
@@ -137,7 +137,7 @@ class Pot:
         """Take what the escrow gave, and let calls that wait have it in their order; who can't have it is refused."""
         if grant.granted > ask.floor:
             self._top_up_at = 0.0
-        self._untold = False
+        self.untold = False
         self.granted = grant.granted
         self.standing = grant
         left: deque[Waiter] = deque()
@@ -186,8 +186,9 @@ class Pot:
                 one.answer.set_exception(error)
 
     def is_over(self, now: float, seconds: float) -> bool:
-        """Whether nothing has happened here for so long, and nothing is held."""
-        return not self.calls and not self.waiting and self.free <= 0 and now - self.used_at > seconds
+        """Whether nothing has happened here for so long, nothing is held, and the escrow knows it."""
+        busy = self.calls or self.waiting or self.untold
+        return not busy and self.free <= 0 and now - self.used_at > seconds
 
     def begin_anew(self, granted: int, spent: int) -> None:
         """These amounts are stored as spent, and no lease speaks of them any more."""
