@@ -136,6 +136,20 @@ def test_what_goes_back_is_told_again_when_the_escrow_has_not_heard_it(database_
     asyncio.run(story())
 
 
+def test_a_process_gives_back_to_itself_what_it_holds_in_another_slot_of_a_rolling_window(
+    database_place: DatabasePlace,
+) -> None:
+    async def story() -> None:
+        async with stage(database_place) as one:
+            row, _ = await one.budgets.set("key", "key_1", 1000, Window("rolling", 3600))
+            process = one.process()
+            process.finish(row, await process.reserve(row, 900), 10, "req_1")
+            one.clock.jump(60)
+            process.finish(row, await process.reserve(row, 500), 10, "req_2")
+
+    asyncio.run(story())
+
+
 def break_once(process: Process) -> None:
     """The escrow does not answer this process' next question."""
     escrow: Any = process.desk._escrow

@@ -55,8 +55,9 @@ class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
     """What the process may spend in all, and how the budget stands, in nano-USD.
 
     ``limit`` is None when the budget is gone and nothing is limited.
-    ``spent`` and ``held`` (by others) are those of the whole window. ``unanswered``: so many others that hold something
-    have not yet said whether they need it. ``oldest``: the oldest period in which anything was spent.
+    ``spent`` and ``held`` (in other leases, also the process' own of other periods) are those of the whole window.
+    ``unanswered``: of so many of these leases nobody has said yet whether what they hold is needed. ``oldest``: the
+    oldest period in which anything was spent.
     """
 
     granted: int
@@ -104,7 +105,7 @@ _STANDING: Final = text(
     "   AND (holder <> :holder OR period <> :period)) AS held,"
     " (SELECT count(*) FROM budget_leases l JOIN budget_periods p ON p.budget_id = l.budget_id AND p.period = l.period"
     "   WHERE l.budget_id = :budget AND l.period BETWEEN :low AND :high AND l.granted_nano_usd > l.settled_nano_usd"
-    "   AND l.holder <> :holder AND l.answered < p.recall) AS unanswered,"
+    "   AND (l.holder <> :holder OR l.period <> :period) AND l.answered < p.recall) AS unanswered,"
     " (SELECT recall FROM budget_periods WHERE budget_id = :budget AND period = :period) AS recall"
 )
 _OWN: Final = text(
