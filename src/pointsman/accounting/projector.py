@@ -33,6 +33,7 @@ _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
+_TIDY_SECONDS: Final = 60.0  # while another process projects, which does not tell what has come to its end
 _PLANS_AT_ONCE: Final = 5_000
 _BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requests a second
 # What waits at a few thousand a second, some 400 records. The first batches of such a rate were the longest waits that
@@ -124,7 +125,7 @@ class Projector:
         self.budgets = BudgetBooks(database, directory, clock)
         self._high_rate: HighRate | None = None
         self._full_batches = 0
-        self._alone_until = 0.0  # on the monotonic clock: nothing is handed over before
+        self._alone_until = self._prune_at = 0.0  # on the monotonic clock: nothing is handed over or pruned before
         self._stopping = asyncio.Event()
         self._known: dict[str, SegmentRow] = {}
         self._unreadable: set[str] = set()
@@ -152,7 +153,7 @@ class Projector:
         After a full batch it rests four times as long as the batch took: requests come first, the journal can wait.
         """
         self._high_rate = high_rate
-        pause, prune_at = _FIRST_PAUSE_SECONDS, self._clock.monotonic()
+        pause = _FIRST_PAUSE_SECONDS
         begun = False  # a batch comes first, which tells whether the database can be written at all
         while not self._stopping.is_set():
             begin = self._clock.monotonic()
@@ -163,11 +164,7 @@ class Projector:
                     continue
                 batch = await self._project()
                 begun = True
-                if self.budgets.ended and batch.room() > 0:
-                    await self.release()
-                if self._clock.monotonic() >= prune_at:
-                    await self.prune()
-                    prune_at = self._clock.monotonic() + _PRUNE_SECONDS
+                await self._tidy()
             except (StorageError, OSError) as error:
                 begun = False
                 self.counts.failures += 1
@@ -189,15 +186,44 @@ class Projector:
         return self._full_batches >= _BURST_BATCHES or lag.bytes - lag.unreadable > FAR_BEHIND_BYTES
 
     async def _hand_over(self, high_rate: HighRate) -> None:
-        """Let another process do it for a while, then go on from where the database says."""
+        """Let another process do it for a while, and tidy up beside; then go on from where the database says."""
         self._full_batches = 0
         done = ProjectorCounts()
+        other = asyncio.create_task(high_rate.run(self._stopping))
         try:
-            done = await high_rate.run(self._stopping)
+            while not (await asyncio.wait((other,), timeout=_TIDY_SECONDS))[0]:
+                await self._tidy_beside()
+            done = other.result()
         except OSError as error:
             _log.warning("no process for projection at a high rate", error=str(error))
+        finally:
+            other.cancel()
+            await asyncio.wait((other,))
         if not done.projected:
             self._alone_until = self._clock.monotonic() + _ALONE_SECONDS
+        await self._learn_again()
+        for name in ProjectorCounts.__struct_fields__:
+            setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
+
+    async def _tidy(self) -> None:
+        """Release when a process may have ended, and prune when it is time. Raises StorageError, OSError."""
+        if self.budgets.ended:
+            await self.release()
+        if self._clock.monotonic() >= self._prune_at:
+            await self.prune()
+            self._prune_at = self._clock.monotonic() + _PRUNE_SECONDS
+
+    async def _tidy_beside(self) -> None:
+        """Tidy up while another process projects: a high rate may last for days. What fails is tried the next time."""
+        try:
+            await self._learn_again()
+            await self._tidy()
+        except (StorageError, OSError) as error:
+            self.counts.failures += 1
+            _log.warning("tidying up beside a high rate failed, will be repeated", error=str(error))
+
+    async def _learn_again(self) -> None:
+        """Know where each segment stands, after another process has moved them. Raises StorageError."""
         self.budgets.ended = True
         names = list_segments(self._directory)
         try:
@@ -206,8 +232,6 @@ class Projector:
             self._known = {}  # ask the database again
             raise
         self._known = {name: rows.get(name) or SegmentRow(name=name) for name in names}
-        for name in ProjectorCounts.__struct_fields__:
-            setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
 
     def lag(self) -> Lag:
         """What still waits for the database, as far as this projector knows."""
