@@ -97,7 +97,7 @@ class Entry:
         """
         self.session, sessions = name, self._gateway.sessions
         if most := sessions.allowed(key.settings):
-            sessions.admit(name, key.id, self._gateway.clock.now_us(), most)
+            sessions.admit(name, key.id, int(self._gateway.clock.monotonic() * 1e6), most)
         self.exchange.api_head += session_line(name)
 
     def may_go_to(self, target: Target) -> bool:

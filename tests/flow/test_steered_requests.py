@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.clock import SystemClock
 from pointsman.identity.keys import NewKey
 from pointsman.keyring import Secret
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
@@ -150,3 +151,28 @@ def test_a_key_has_no_more_conversations_at_a_time_than_allowed(site: Site) -> N
     assert 0 < int(refused.headers["retry-after"]) <= 1800
     assert site.ask("one/m", x_session_id="b").status_code == 200
     assert site.counts() == [4, 0]
+
+
+class SetClock(SystemClock):
+    """The machine's clock, some time later; the time of day was also set by somebody. Both in seconds."""
+
+    later = set_by = 0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return super().monotonic() + self.later
+
+    def now_us(self) -> int:
+        """Microseconds."""
+        return super().now_us() + (self.later + self.set_by) * 1_000_000
+
+
+def test_conversations_are_over_after_half_an_hour_whoever_sets_the_clock(site: Site) -> None:
+    gateway, clock = site.gateway.server.gateway, SetClock()
+    site.gateway.read(lambda: setattr(gateway, "clock", clock))
+    for name in ("a", "b"):
+        assert site.ask("one/m", x_session_id=name).status_code == 200
+    clock.set_by = -86_400
+    assert site.ask("one/m", x_session_id="c").status_code == 429
+    clock.later = 1801
+    assert site.ask("one/m", x_session_id="c").status_code == 200

@@ -70,7 +70,10 @@ class SessionTable:
         return own if isinstance(own, int) and own >= 0 else self.most
 
     def admit(self, name: str, key_id: str, now: int, most: int) -> None:
-        """A call of a session begins. Raises GatewayError(RATE_LIMITED) when it is new and its key has enough."""
+        """A call of a session begins at ``now`` (us, on a clock that never goes back).
+
+        Raises GatewayError(RATE_LIMITED) when it is new and its key has enough.
+        """
         active = self._active.get(key_id)
         if active is None:
             if len(self._active) >= MAX_SESSIONS:
@@ -93,7 +96,7 @@ class SessionTable:
             self.note(name, record.workspace_id, record.key_id, record.connection_id, now)
 
     def note(self, name: str, workspace_id: str, key_id: str, connection_id: str | None, now: int) -> None:
-        """A call of a session has ended at ``now`` (us)."""
+        """A call of a session has ended at ``now`` (us, the time of day)."""
         place = (workspace_id, name)
         found = self._sessions.pop(place, None)
         if found is None:
