@@ -140,10 +140,7 @@ async def _relay(
     def settle(error: GatewayError | None, last: int) -> None:
         read()
         entry.record.bytes_out = last
-        if error is None:
-            entry.settle(200, Outcome.SUCCESS)
-        else:
-            entry.settle(200, Outcome.ERROR, error.kind)
+        entry.settle_stream(error)
 
     def render(error: GatewayError) -> bytes:
         return dialect.render_stream_error(error, entry.exchange.request_id)

@@ -294,6 +294,20 @@ class Entry:
         if isinstance(price, Price):
             record.cost_nano_usd = price.cost_nano_usd(usage, record.created_at)
 
+    def settle_stream(self, error: GatewayError | None) -> None:
+        """Write the record of an answer that went to the client as it came; ``error`` is how it broke.
+
+        Nothing is left to try then, but the next request shall know. What is raised is judged by whoever tries targets.
+        """
+        if error is None:
+            self.settle(200, Outcome.SUCCESS)
+            return
+        if self.target is not None and not self._settled:
+            ends = (self.deadline, NEVER)
+            attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock, deadline=ends)
+            attempts.broke(self.target, error.kind)
+        self.settle(200, Outcome.ERROR, error.kind)
+
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None:
         """Write the record, once; later calls do nothing."""
         if self._settled:
@@ -304,8 +318,6 @@ class Entry:
         record.status = status
         record.outcome = outcome
         record.error_kind = kind.value if kind is not None else None
-        if outcome is Outcome.ERROR and status == 200 and kind is not None and went_out:
-            self._broke(kind)
         now, exchange = self._gateway.clock.monotonic(), self.exchange
         record.duration_us = int((now - exchange.started) * 1e6)
         if exchange.first_byte is not None:
@@ -346,12 +358,6 @@ class Entry:
     def leave(self) -> None:
         """Another entry has this request's record."""
         self._settled = True
-
-    def _broke(self, kind: Kind) -> None:
-        """A streamed answer broke after it had begun: nothing is left to try, but the next request shall know."""
-        if self.target is not None:
-            attempts = self.attempts or Attempts(self._gateway.health, self._gateway.clock)
-            attempts.broke(self.target, kind)
 
     def listen(self, answer: CollectedAnswer) -> None:
         """This is the answer to the call; the account's limits are learnt from its head now and then."""

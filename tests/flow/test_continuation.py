@@ -99,6 +99,9 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 f"never/{cut}", f"again/claude-sonnet-4-5#{later}", "claude/claude-haiku-4-5",
             ]},
             {"name": "spaced", "targets": [f"never/{cut}", "claude/claude-sonnet-4-5"]},
+            {"name": "filled", "targets": [
+                "never/sim-model#fault=stall,after_events=4", "again/claude-sonnet-4-5#fault=context_length",
+            ]},
             {"name": "thoughtful", "targets": [f"again/claude-sonnet-4-5#{thought}", "claude/claude-sonnet-4-5"]},
             *({"name": f"cut {count}", "targets": [
                 f"never/sim-model#fault={fault},after_events={count}", "claude/claude-sonnet-4-5",
@@ -253,6 +256,14 @@ def test_where_nobody_can_go_on_the_stream_ends_with_an_error_that_names_all(sit
         assert b"never2/sim-model" in answer.body
         assert site.gateway.journal.the(answer.request_id).outcome is Outcome.ERROR
         site.gateway.read(lambda: site.gateway.server.health.reset(0))
+
+
+def test_who_only_refuses_to_go_on_is_not_held_to_have_broken(site: Site) -> None:
+    answer = site.ask("openai.chat", "filled", ON)
+    assert fails(answer)
+    health, now = site.gateway.server.health, site.gateway.server.gateway.clock.now_us
+    views = site.gateway.read(lambda: health.views(now()))
+    assert [view.name for view in views if view.scope == "connection"] == ["never"]
 
 
 def test_a_setting_or_a_combo_may_ask_for_it_and_a_request_may_decline(tmp_path: Path) -> None:

@@ -162,6 +162,32 @@ def test_the_sdks_raise_their_error_for_a_late_failure(gateway: RunningGateway, 
         list(claude.messages.create(model="odd/m", max_tokens=9, messages=TOLD, stream=True))  # type: ignore[call-overload]
 
 
+def held(gateway: RunningGateway) -> set[tuple[str, str]]:
+    """What is held against anybody: of which scope, and why."""
+    health, now = gateway.server.health, gateway.server.gateway.clock.now_us
+    return {(view.scope, view.reason) for view in gateway.read(lambda: health.views(now()))}
+
+
+def test_a_deadline_behind_a_comment_is_held_against_nobody(gateway: RunningGateway) -> None:
+    gateway.read(lambda: gateway.server.health.reset(0))
+    message = chat("first_token_ms=30000", "x-pointsman-timeout: 0.5", model="gpt/sim-model", stream=True)
+    answer = ask(gateway.port, message)
+    assert answer.body.startswith(COMMENT)
+    assert answer.events[-1]["error"]["code"] == "upstream_timeout"
+    assert not held(gateway)
+
+
+def test_a_models_own_limit_behind_a_comment_is_not_held_against_its_connection(
+    gateway: RunningGateway, scripted: ScriptedUpstream
+) -> None:
+    gateway.read(lambda: gateway.server.health.reset(0))
+    refusal = b'{"error":{"message":"Rate limit reached for model `m`","type":"rate_limit_error"}}'
+    head = b"HTTP/1.1 429 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(refusal)
+    scripted.script = lambda number, body: [0.6, head + refusal]
+    assert ask(gateway.port, chat(model="odd/m", stream=True)).body.startswith(COMMENT)
+    assert held(gateway) == {("model", "model_rate_limited")}
+
+
 def test_zero_seconds_turn_them_off(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as gpt:
         connection = {"id": "gpt", "kind": "openai", "base_url": gpt.base_url, "api_key": UPSTREAM_KEY}

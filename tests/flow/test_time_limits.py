@@ -110,6 +110,7 @@ def test_a_stream_under_way_ends_at_the_deadline_with_an_error_event(site: Site)
     answer = ask(site.gateway.port, message)
     assert (answer.status, answer.complete) == (200, True)
     assert answer.events[-1]["error"]["code"] == "upstream_timeout"
+    assert site.gateway.read(lambda: site.gateway.server.gateway.health.quiet)
 
 
 def test_a_target_is_asked_again_when_it_failed_once(site: Site) -> None:

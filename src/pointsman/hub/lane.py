@@ -67,6 +67,7 @@ class Entry(Protocol):
     def give_up(self) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
     def settle(self, status: int, outcome: Outcome, kind: Kind | None = None) -> None: ...
+    def settle_stream(self, error: GatewayError | None) -> None: ...
 
 
 class Services(Protocol):
@@ -282,10 +283,7 @@ class HubLane:
             if error is None:
                 self._keep(collector.response)
             entry.record.fidelity = passage.fidelity.log()
-            if error is None:
-                entry.settle(200, Outcome.SUCCESS)
-            else:
-                entry.settle(200, Outcome.ERROR, error.kind)
+            entry.settle_stream(error)
 
         message = self._message(passage)
         kind = PassageAnswer if continuation is None else ContinuedAnswer

@@ -100,7 +100,7 @@ class OperationLane:
         def settle(error: GatewayError | None, last: int) -> None:
             self._read(events.model, events.usage)  # sound tells neither
             entry.record.bytes_out = last
-            entry.settle(200, Outcome.SUCCESS if error is None else Outcome.ERROR, error.kind if error else None)
+            entry.settle_stream(error)
 
         def render(error: GatewayError) -> bytes:
             return dialect.render_stream_error(error, exchange.request_id)

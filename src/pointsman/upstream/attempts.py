@@ -220,16 +220,14 @@ class Attempts:
     def broke(self, target: Target, kind: Kind) -> None:
         """An answer broke that had begun: too late for another target, but not for the next request."""
         self._broken = True
-        self._health.failed(target, classify_broken(kind), self._clock.now_us())
+        if not self._is_spared(kind):
+            self._health.failed(target, classify_broken(kind), self._clock.now_us())
 
     def note(self, target: Target, error: GatewayError) -> Failure:
-        """Hold a failure against whom it concerns; gives what it means.
-
-        When the request's own time was over nothing is: a caller in a hurry is not the upstream's fault.
-        """
+        """Hold a failure against whom it concerns; gives what it means."""
         failure = classify_broken(error.kind) if error.begun else classify(error)
         refusal, now = error.refusal, self._clock.now_us()
-        if error.kind is Kind.UPSTREAM_TIMEOUT and self._is_late():
+        if self._is_spared(error.kind):
             return failure
         if refusal is None:
             self._health.failed(target, failure, now)
@@ -284,6 +282,10 @@ class Attempts:
             if (one.model == target.model) if window is None or known is None else (window <= known):
                 return True
         return False
+
+    def _is_spared(self, kind: Kind) -> bool:
+        """Whether it was the request's own time that was over: a caller in a hurry is not the upstream's fault."""
+        return kind is Kind.UPSTREAM_TIMEOUT and self._is_late()
 
     def _is_late(self) -> bool:
         """Whether no time is left for anything more."""
