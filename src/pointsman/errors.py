@@ -155,5 +155,9 @@ class Unjudged(GatewayError):
         super().__init__(Kind.NOT_READY, message, retry_after_seconds=retry_after_seconds)
 
 
+class EndpointNotReady(GatewayError):
+    """The program behind an endpoint can't take calls now: held against it, as no store of ours that is away is."""
+
+
 class ConfigError(Exception):
     """The operator's settings are wrong; the message names the setting and what to do."""

@@ -150,6 +150,22 @@ def test_all_of_it_is_in_the_metrics(gateway: RunningGateway) -> None:
     assert "pointsman_event_loop_lag_seconds" in text
 
 
+def test_a_limits_store_that_is_away_is_held_against_no_connection(tmp_path: Path) -> None:
+    with running_simulator(OpenAIChat(api_key=UPSTREAM_KEY)) as simulator, running_redis() as redis:
+        connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+        settings = {
+            "connections": [{**connection, "requests_per_minute": 9}],
+            "limits": {"on_failure": "closed"},
+            "storage": {"redis_url": redis.url},
+        }
+        with running_gateway(tmp_path, settings) as gateway:
+            redis.stop()
+            refused = ask(gateway.port, chat())
+            assert (refused.status, refused.error["code"]) == (503, "not_ready")
+            assert not simulator.requests
+            assert gateway.read(lambda: gateway.server.health.quiet)
+
+
 @contextlib.contextmanager
 def two_nodes(tmp_path: Path, redis: RedisProcess, limits: dict[str, Any]) -> Iterator[tuple[RunningGateway, ...]]:
     """Two gateways with one Redis."""

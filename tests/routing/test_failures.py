@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pointsman.errors import BudgetExceeded, GatewayError, Kind, Unjudged
+from pointsman.errors import BudgetExceeded, EndpointNotReady, GatewayError, Kind, Unjudged
 from pointsman.routing import failures
 from pointsman.routing.failures import Failure, classify, classify_broken
 
@@ -136,7 +136,7 @@ KINDS: list[tuple[Kind, dict[str, Any]]] = [
     (Kind.UPSTREAM_UNAVAILABLE, {"word": "unavailable", "trips": True, "network": True, "listed": "up"}),
     (Kind.UPSTREAM_TIMEOUT, {"word": "timeout", "trips": True, "network": True}),
     (Kind.UPSTREAM_ERROR, {"word": "upstream_error", "trips": True, "network": True}),
-    (Kind.NOT_READY, {"word": "not_ready", "scope": "connection"}),
+    (Kind.NOT_READY, {"word": "not_ready_here", "scope": "request", "next": True}),
 ]
 
 
@@ -144,6 +144,11 @@ KINDS: list[tuple[Kind, dict[str, Any]]] = [
 def test_a_failure_without_an_answer_is_understood(kind: Kind, expected: dict[str, Any]) -> None:
     found = classify(GatewayError(kind, ""))
     assert {name: getattr(found, name) for name in expected} == expected
+
+
+def test_only_an_endpoint_that_is_not_ready_is_left_alone() -> None:
+    found = classify(EndpointNotReady(Kind.NOT_READY, ""))
+    assert (found.word, found.scope, found.sent) == ("not_ready", "connection", False)
 
 
 @pytest.mark.parametrize("kind", [Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTERED])
@@ -172,7 +177,7 @@ def test_only_the_providers_own_failures_trip_its_breaker() -> None:
 def test_every_word_of_the_tables_has_a_row() -> None:
     known = {one.word for one in vars(failures).values() if isinstance(one, Failure)}
     ours = [*(GatewayError(kind, "") for kind, _ in KINDS)]
-    ours += [BudgetExceeded(Kind.PAYMENT_REQUIRED, ""), Unjudged("", 5.0)]
+    ours += [BudgetExceeded(Kind.PAYMENT_REQUIRED, ""), EndpointNotReady(Kind.NOT_READY, ""), Unjudged("", 5.0)]
     seen = {word for _, _, _, word, _ in ROWS} | {classify(error).word for error in ours}
     assert known == seen
 

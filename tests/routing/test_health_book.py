@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import EndpointNotReady, GatewayError, Kind
 from pointsman.resilience import ModelLockout, ResilienceSettings
 from pointsman.routing.failures import Failure, classify
 from pointsman.routing.health import FORGOTTEN, PROBE, HealthBook
@@ -242,6 +242,14 @@ def test_an_answer_that_refuses_shows_that_the_provider_works() -> None:
     now = opened(book)
     book.failed(TWO, refused(429), now)
     assert book.condition(target("three"), now) is None
+
+
+@pytest.mark.parametrize("kind", [GatewayError, EndpointNotReady])
+def test_a_call_that_was_never_sent_shows_nothing_of_the_provider(kind: type[GatewayError]) -> None:
+    book = HealthBook()
+    now = opened(book)
+    book.failed(TWO, classify(kind(Kind.NOT_READY, "")), now)
+    assert [view.state for view in book.views(now) if view.scope == "provider"] == ["HALF_OPEN"]
 
 
 def test_a_provider_on_this_machine_trips_after_two() -> None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pointsman.errors import BudgetExceeded, GatewayError, Kind, Unjudged
+from pointsman.errors import BudgetExceeded, EndpointNotReady, GatewayError, Kind, Unjudged
 
 Scope = Literal["request", "model", "connection", "provider"]
 INVALID_ANSWER: Final = "response_validation"  # the ``param`` of an answer that a combo does not take for one
@@ -28,6 +28,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     window. ``seconds``: how long the one at fault is left alone; None: longer each time. ``most``: twice as long each
     further time, up to this. ``midnight``: until the next midnight UTC. ``terminal``: a state that is shown until a
     call succeeds or an operator resets it. ``trips``: counts for the provider's breaker, ``network`` ones but rarely.
+    ``sent``: the upstream has seen the call, or was to; without that a failure tells nothing of the provider.
     ``listed``: what a model list tells: nothing; ``down``, that it goes on when there is none to be had; ``up``, also
     that it is over when there is one.
     """
@@ -43,11 +44,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     terminal: str | None = None
     trips: bool = False
     network: bool = False
+    sent: bool = True
     listed: Listed = ""
 
 
 _OWN_MISTAKE: Final = Failure(word="invalid_request", scope="request", next=False, seconds=0)
 _BUSY_HERE: Final = Failure(word="limited_here", scope="request", seconds=0)
+_NOT_READY_HERE: Final = Failure(word="not_ready_here", scope="request", seconds=0)
 _TOO_DEAR: Final = Failure(word="budget", scope="request", seconds=0)
 _CONTEXT: Final = Failure(word="context_length", scope="request", larger=True, seconds=0)
 _FILTERED: Final = Failure(word="content_filtered", scope="request", next=False, seconds=0)
@@ -79,7 +82,7 @@ _SLOW: Final = Failure(word="timeout", scope="connection", trips=True, listed="d
 _CUT: Final = Failure(word="upstream_error", scope="connection", again=True, trips=True, network=True, listed="down")
 _SILENT: Final = Failure(word="timeout", scope="connection", trips=True, network=True, listed="down")
 _UNREACHABLE: Final = Failure(word="unavailable", scope="connection", again=True, trips=True, network=True, listed="up")
-_NOT_READY: Final = Failure(word="not_ready", scope="connection", seconds=15)
+_NOT_READY: Final = Failure(word="not_ready", scope="connection", seconds=15, sent=False)
 
 # Without an answer of the upstream's: it could not be reached, broke off, or we ourselves refused.
 BY_KIND: Final = {
@@ -94,7 +97,7 @@ BY_KIND: Final = {
     Kind.UPSTREAM_ERROR: _CUT,
     Kind.UPSTREAM_TIMEOUT: _SILENT,
     Kind.UPSTREAM_UNAVAILABLE: _UNREACHABLE,
-    Kind.NOT_READY: _NOT_READY,
+    Kind.NOT_READY: _NOT_READY_HERE,  # a store of ours is away
 }
 # An error that an upstream reports inside of a stream that has begun.
 IN_STREAM: Final = {
@@ -235,6 +238,8 @@ def classify(error: GatewayError) -> Failure:
         return _TOO_DEAR
     if isinstance(error, Unjudged):
         return _UNJUDGED
+    if isinstance(error, EndpointNotReady):
+        return _NOT_READY
     if error.param == INVALID_ANSWER:
         return Failure(word=INVALID_ANSWER, scope="request", seconds=0)
     if refusal is None:

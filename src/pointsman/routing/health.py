@@ -360,7 +360,9 @@ class HealthBook:
         vendor = connection.vendor
         breaker = self._breakers.get(vendor)
         if not failure.trips:
-            if breaker is not None and breaker.look(now) == "HALF_OPEN" and breaker.succeeded(now, now):
+            if breaker is None or not failure.sent or breaker.look(now) != "HALF_OPEN":
+                return
+            if breaker.succeeded(now, now):
                 self._note("provider", vendor, now)  # it answered: the provider itself works
             return
         if breaker is None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from pointsman.errors import GatewayError, Kind
+from pointsman.errors import EndpointNotReady, Kind
 
 # Called with the bytes fetched so far and the bytes in all (None when the total is not known).
 Progress = Callable[[int, int | None], None]
@@ -33,7 +33,7 @@ _MESSAGE_CHARACTERS: Final = 300
 _ADDRESS = re.compile(r"\S*(?:://|@)\S*")
 
 
-class LocalModelUnavailable(GatewayError):
+class LocalModelUnavailable(EndpointNotReady):
     """The local model can't be used now (kind not_ready, 503); the message says what to do."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
