@@ -16,7 +16,7 @@ from pointsman.errors import GatewayError, GuardBlocked
 from pointsman.gateway import Call, Dialect, Gateway, Snapshot
 from pointsman.hub.combo_runs import NOWHERE, ComboRun
 from pointsman.hub.continuation import Continuation
-from pointsman.hub.fusion import gather_panel, judge_call, nobody_answered, panel_call
+from pointsman.hub.fusion import Panel, gather_panel, judge_call, nobody_answered, panel_call, panel_late
 from pointsman.hub.kept_exchange import KeptExchange
 from pointsman.hub.operation_lane import OPERATIONS
 from pointsman.hub.own_calls import AlteredDialect, CapturingDialect, OwnCall, examined
@@ -30,6 +30,7 @@ from pointsman.routing.demands import Asked
 from pointsman.routing.plan import Problem, Route, RoutePlan, plan
 from pointsman.routing.targets import Target
 from pointsman.routing.wishes import Wishes
+from pointsman.ticker import INTERVAL_SECONDS
 from pointsman.upstream.attempts import Attempts
 from pointsman.upstream.hedging import hedge_terms
 from pointsman.upstream.patience import Patience
@@ -75,9 +76,9 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
     chosen = plan(problem)
     entry.planned = Planned(problem, chosen)
     gateway.decisions.keep(problem, chosen, record, exchange)
-    if chosen.panel and run is not None and dialect.OPERATION not in OPERATIONS:
-        dialect, call, chosen = await _fuse(gateway, (dialect, call), entry, snapshot, (route, chosen))
     pursuit = pursuit._replace(dialect=dialect, call=call)
+    if chosen.panel and run is not None and dialect.OPERATION not in OPERATIONS:
+        pursuit, chosen = await _fuse(gateway, entry, pursuit, chosen)
     try:
         await persist(gateway, entry, pursuit, chosen, None, run)
     except GatewayError as error:
@@ -93,15 +94,11 @@ async def pursue(gateway: Gateway, entry: Entry, pursuit: Pursuit) -> None:
         planner.answered(problem, entry.target, record, gateway.clock.now_us())
 
 
-async def _fuse(
-    gateway: Gateway,
-    speaking: tuple[Dialect, Call],
-    entry: Entry,
-    snapshot: Snapshot,
-    decided: tuple[Route, RoutePlan],
-) -> tuple[Dialect, Call, RoutePlan]:
-    """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered."""
-    (dialect, call), (route, chosen) = speaking, decided
+async def _fuse(gateway: Gateway, entry: Entry, pursuit: Pursuit, chosen: RoutePlan) -> tuple[Pursuit, RoutePlan]:
+    """Ask a panel; gives the judge's call and who is asked to judge. Raises GatewayError when nobody answered, or the
+    request's time is over.
+    """
+    dialect, call, snapshot, route, _, seconds, _ = pursuit
     exchange, request = entry.exchange, dialect.as_request(call, entry.exchange.body)
     own, blocked = panel_call(request, call.model), list[GuardBlocked]()
 
@@ -127,9 +124,14 @@ async def _fuse(
             entry.keep_hold_of(part)
         return capture.response  # type: ignore[no-any-return]
 
-    found = await gather_panel(chosen.order[: chosen.panel], ask, route.settings.get("fusionTuning") or {})
+    left, found = entry.deadline - gateway.clock.monotonic(), Panel([], {})
+    if left > 0:
+        tuning = route.settings.get("fusionTuning") or {}
+        found = await gather_panel(chosen.order[: chosen.panel], ask, tuning, left)
     if not found.answers and blocked:
         raise blocked[0]  # it is the guard that stands against the request, no member of the panel
+    if gateway.clock.monotonic() + INTERVAL_SECONDS >= entry.deadline:
+        raise panel_late(seconds, found)
     if not found.answers:
         raise nobody_answered(found.reasons)
     named = route.settings.get("judgeModel")
@@ -140,11 +142,11 @@ async def _fuse(
     order = (first, *(target for target in chosen.order if target.id != first.id))
     chosen = msgspec.structs.replace(chosen, order=order)
     if len(found.answers) == 1 and judge is None:
-        return dialect, call, chosen
+        return pursuit, chosen
     judging = judge_call(request, call, found.answers)
     judging = OwnCall.like(judging, examined(dialect, judging.request))  # what the panel said has come into it
     altered: Any = AlteredDialect(dialect, judging, None)
-    return altered, judging, chosen
+    return pursuit._replace(dialect=altered, call=judging), chosen
 
 
 async def persist(
@@ -212,7 +214,7 @@ async def _try_all(
                 if books.exchange.body is not body:
                     spoken = dialect.parse_request(books.exchange.body)
             theirs, own = (dialect, spoken) if run is None else run.speaking_to(target, (dialect, spoken))
-            async with NOWHERE if run is None else run.place(target):
+            async with NOWHERE if run is None else run.place(target, deadline - gateway.clock.monotonic()):
                 await call_target(gateway, theirs, books, own, snapshot, target)
         finally:
             if race is not None:

@@ -12,9 +12,17 @@ import pytest
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.canonical.record import Outcome
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
-from raw_client import ask, chat, request
+from raw_client import CHAT, Connection, ask, chat, request
 
 SILENT = "one/sim-model#fault=silence"
+# Longer than a client of these tests waits, so that no time has to be measured.
+LONG_PANEL = {"panelHardTimeoutMs": 60_000}
+ONE_PLACE = {"concurrencyPerModel": 1, "queueDepth": 1, "queueTimeoutMs": 60_000}
+
+
+def combo(name: str, *targets: str, strategy: str = "priority", **settings: Any) -> dict[str, Any]:
+    """A row of the file."""
+    return {"name": name, "targets": list(targets), "strategy": strategy, "settings": settings}
 
 
 class Site:
@@ -24,6 +32,11 @@ class Site:
         self.gateway = gateway
         self.one = one
         self.two = two
+
+    def calls(self) -> tuple[int, int]:
+        """How many completions each was asked for; a look at its models is none."""
+        one, two = (sum(sent.path == CHAT for sent in upstream.requests) for upstream in (self.one, self.two))
+        return one, two
 
 
 def closed_port() -> int:
@@ -48,6 +61,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
             "combos": [
                 {"name": "silent", "targets": [SILENT, "two/sim-model"]},
                 {"name": "twice", "targets": ["one/sim-model#fault=http_503,fail_first=1", "gone/sim-model"]},
+                combo("silent-panel", SILENT, SILENT.replace("one", "two"), strategy="fusion", fusionTuning=LONG_PANEL),
+                combo("half-panel", "two/sim-model", SILENT, strategy="fusion", fusionTuning=LONG_PANEL),
+                combo("narrow", "one/sim-model#tokens=500,pace_ms=100", **ONE_PLACE),
+                combo("slow-to-turn", "one/sim-model#fault=http_500", "two/sim-model", fallbackDelayMs=60_000),
             ],
             "attempts": {"max_retries": 1, "retry_delay_seconds": 0.02},
         }
@@ -144,3 +161,36 @@ def test_a_target_that_hangs_costs_its_combos_time_and_no_more(site: Site) -> No
         answer = ask(site.gateway.port, request("POST", "/v1/chat/completions", body("silent", stream=stream)))
         assert answer.text == "echo: hi"
     assert time.monotonic() - began < 5
+
+
+def test_a_panel_ends_with_the_request_and_nobody_is_blamed(site: Site) -> None:
+    answer = ask(site.gateway.port, chat("", "x-pointsman-timeout: 2", model="silent-panel"))
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert answer.error["message"] == f"the request's 2 s are over; tried: {SILENT}=timeout, two/{SILENT[4:]}=timeout"
+    assert site.calls() == (1, 1)
+    assert site.gateway.read(lambda: site.gateway.server.gateway.health.quiet)
+
+
+def test_no_judge_is_asked_once_the_panel_has_used_up_the_time(site: Site) -> None:
+    answer = ask(site.gateway.port, chat("", "x-pointsman-timeout: 3", model="half-panel"))
+    assert answer.status == 504
+    assert answer.error["message"] == f"the request's 3 s are over; tried: two/sim-model=answered, {SILENT}=timeout"
+    assert site.calls() == (1, 1)
+
+
+def test_who_waits_for_a_place_is_told_at_the_deadline_and_is_sent_nowhere(site: Site) -> None:
+    with Connection(site.gateway.port) as first:
+        first.send(chat("", model="narrow", stream=True))
+        first.peek(b"data: ")  # it has the place, and keeps it
+        answer = ask(site.gateway.port, chat("", "x-pointsman-timeout: 0.5", model="narrow"))
+        assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+        assert "the request's 0.5 s are over; tried: one/" in answer.error["message"]
+        assert site.calls() == (1, 0)
+    assert site.gateway.read(lambda: site.gateway.server.gateway.health.quiet)
+
+
+def test_a_pause_before_another_target_ends_with_the_request(site: Site) -> None:
+    answer = ask(site.gateway.port, chat("", "x-pointsman-timeout: 2", model="slow-to-turn"))
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert "HTTP 500" in answer.error["message"]
+    assert site.calls() == (1, 0)

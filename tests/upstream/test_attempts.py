@@ -127,6 +127,14 @@ def test_nothing_is_tried_beyond_the_deadline_and_the_error_names_what_was() -> 
     assert run.health.quiet, "a caller in a hurry is not the upstream's fault"
 
 
+def test_nobody_is_tried_when_the_time_is_over_before_anybody_was() -> None:
+    run = Run({}, seconds=-0.1)
+    with pytest.raises(GatewayError, match=r"s are over; tried: nobody$") as caught:
+        run.over(target("a"))
+    assert caught.value.kind is Kind.UPSTREAM_TIMEOUT
+    assert not run.called
+
+
 def test_a_wait_that_would_end_behind_the_deadline_is_not_begun() -> None:
     run = Run({"a": [refused(503)] * 9}, Terms(retries=9, delay=1.0, longest_wait=60), seconds=1.5)
     began = time.monotonic()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from pointsman.canonical.record import RequestRecord
+from pointsman.errors import GatewayError, Kind
 from pointsman.hub.combo_calls import altered
 from pointsman.hub.handoff import with_handoff
 from pointsman.hub.operation_lane import OPERATIONS
@@ -42,9 +43,14 @@ class Entry(Protocol):
 
 
 @asynccontextmanager
-async def _after(seconds: float, place: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
-    await asyncio.sleep(seconds)
-    async with place:
+async def _within(left: float, pause: float, place: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(left):
+                await asyncio.sleep(pause)
+                await held.enter_async_context(place)
+        except TimeoutError:
+            raise GatewayError(Kind.UPSTREAM_TIMEOUT, "the time was over before it could be asked") from None
         yield
 
 
@@ -102,17 +108,18 @@ class ComboRun:
             return problem
         return msgspec.structs.replace(problem, memory=msgspec.structs.replace(problem.memory, sticky=place))
 
-    def place(self, target: Target) -> AbstractAsyncContextManager[None]:
+    def place(self, target: Target, left: float) -> AbstractAsyncContextManager[None]:
         """A place at a target; the combo says how many there are, and how long to wait before another target is asked.
-        Raises GatewayError(OVERLOADED) when entered.
+        Raises GatewayError when entered: OVERLOADED where none is free, UPSTREAM_TIMEOUT once the ``left`` seconds of
+        the request are over.
         """
-        combo, place, again = self.combo, NOWHERE, self._asked
+        combo, place, pause = self.combo, NOWHERE, self._delay if self._asked else 0.0
         self._asked = True
         if "concurrencyPerModel" in combo.set_here or (combo.stored and combo.strategy == "round-robin"):
             settings = combo.settings_at(target)
             bounds = Bounds(settings["concurrencyPerModel"], settings["queueDepth"], settings["queueTimeoutMs"] / 1000)
             place = self._runs.places.at(target.id, bounds)
-        return _after(self._delay, place) if again and self._delay else place
+        return _within(left, pause, place) if pause or place is not NOWHERE else NOWHERE
 
     def answered(self, target: Target) -> None:
         """The conversation goes on there."""

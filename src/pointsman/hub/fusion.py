@@ -49,12 +49,17 @@ def judge_call(request: Request, call: Any, answers: Sequence[tuple[Target, str]
 
 
 async def gather_panel(
-    targets: Sequence[Target], ask: Callable[[Target], Awaitable[Response | None]], tuning: Mapping[str, Any]
+    targets: Sequence[Target],
+    ask: Callable[[Target], Awaitable[Response | None]],
+    tuning: Mapping[str, Any],
+    left: float,
 ) -> Panel:
-    """Ask all at the same time. When enough have answered the others get some grace; who is late is cancelled."""
+    """Ask all at the same time. When enough have answered the others get some grace; who is late is cancelled, as all
+    are once the ``left`` seconds of the request are over.
+    """
     loop = asyncio.get_running_loop()
     least = max(1, min(len(targets), tuning.get("minPanel") or MIN_PANEL))
-    end = loop.time() + (tuning.get("panelHardTimeoutMs") or HARD_MS) / 1000
+    end = loop.time() + min(left, (tuning.get("panelHardTimeoutMs") or HARD_MS) / 1000)
     grace = (GRACE_MS if tuning.get("stragglerGraceMs") is None else tuning["stragglerGraceMs"]) / 1000
     tasks = {asyncio.ensure_future(ask(target)): target for target in targets}
     texts: dict[str, str] = {}
@@ -105,5 +110,15 @@ def text_of(response: Response | None) -> str:
 
 def nobody_answered(reasons: Mapping[str, str]) -> GatewayError:
     """The error of a panel without any answer."""
-    named = ", ".join(f"{name}={reason}" for name, reason in reasons.items())
-    return GatewayError(Kind.UPSTREAM_ERROR, f"no member of the panel answered: {named}", status=503)
+    return GatewayError(Kind.UPSTREAM_ERROR, f"no member of the panel answered: {_named(reasons)}", status=503)
+
+
+def panel_late(seconds: float, found: Panel) -> GatewayError:
+    """The error of a request whose ``seconds`` are over when its panel ends: nobody is left to judge."""
+    said = dict.fromkeys((target.id for target, _ in found.answers), "answered") | found.reasons
+    named = _named(said) or "nobody"
+    return GatewayError(Kind.UPSTREAM_TIMEOUT, f"the request's {seconds:g} s are over; tried: {named}")
+
+
+def _named(said: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={word}" for name, word in said.items())

@@ -126,6 +126,8 @@ class Attempts:
             wait = turn.not_before - self._clock.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
+            if self._clock.monotonic() >= self._deadline:
+                raise self._late()
             if hedging is not None and turns and (after := hedging.after(turn.target)) is not None:
                 if await self._race((turn, turns), go, hedging, after):
                     return
@@ -299,7 +301,7 @@ class Attempts:
         return exhausted(self.tried, self.left)
 
     def _late(self) -> GatewayError:
-        named = _named(self.tried)
+        named = _named(self.tried) or "nobody"
         return GatewayError(Kind.UPSTREAM_TIMEOUT, f"the request's {self._seconds:g} s are over; tried: {named}")
 
 
