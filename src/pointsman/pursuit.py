@@ -207,14 +207,14 @@ async def _try_all(
         else:
             entry.turn_to(target)
         try:
-            if terms.target_seconds is not None and not call.stream:
-                books.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
             if wishes is not None:
                 books.exchange.body = wishes.body_for(target)
                 if books.exchange.body is not body:
                     spoken = dialect.parse_request(books.exchange.body)
             theirs, own = (dialect, spoken) if run is None else run.speaking_to(target, (dialect, spoken))
             async with NOWHERE if run is None else run.place(target, deadline - gateway.clock.monotonic()):
+                if terms.target_seconds is not None and not call.stream:
+                    books.deadline = min(deadline, gateway.client.ticker.now + terms.target_seconds)
                 await call_target(gateway, theirs, books, own, snapshot, target)
         finally:
             if race is not None:

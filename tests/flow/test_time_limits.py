@@ -15,6 +15,7 @@ from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import CHAT, Connection, ask, chat, request
 
 SILENT = "one/sim-model#fault=silence"
+BROKEN = "one/sim-model#fault=http_500"
 # Longer than a client of these tests waits, so that no time has to be measured.
 LONG_PANEL = {"panelHardTimeoutMs": 60_000}
 ONE_PLACE = {"concurrencyPerModel": 1, "queueDepth": 1, "queueTimeoutMs": 60_000}
@@ -64,7 +65,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 combo("silent-panel", SILENT, SILENT.replace("one", "two"), strategy="fusion", fusionTuning=LONG_PANEL),
                 combo("half-panel", "two/sim-model", SILENT, strategy="fusion", fusionTuning=LONG_PANEL),
                 combo("narrow", "one/sim-model#tokens=500,pace_ms=100", **ONE_PLACE),
-                combo("slow-to-turn", "one/sim-model#fault=http_500", "two/sim-model", fallbackDelayMs=60_000),
+                combo("unhurried", BROKEN, "two/sim-model", targetTimeoutMs=2000, fallbackDelayMs=2500),
+                combo("slow-to-turn", BROKEN, "two/sim-model", fallbackDelayMs=60_000),
             ],
             "attempts": {"max_retries": 1, "retry_delay_seconds": 0.02},
         }
@@ -194,3 +196,8 @@ def test_a_pause_before_another_target_ends_with_the_request(site: Site) -> None
     assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
     assert "HTTP 500" in answer.error["message"]
     assert site.calls() == (1, 0)
+
+
+def test_the_pause_before_a_target_takes_none_of_its_own_time(site: Site) -> None:
+    answer = ask(site.gateway.port, chat("", model="unhurried"))
+    assert (answer.status, site.calls()) == (200, (1, 1))
