@@ -126,7 +126,9 @@ MEANINGS = {
     ),
     "upstream.idle_timeout_seconds": "Between two parts of an answer.",
     "upstream.total_timeout_seconds": "A whole call, from its start.",
-    "upstream.queue_timeout_seconds": "A call waits this long for a free connection; then it is another target's turn, or 503.",
+    "upstream.queue_timeout_seconds": (
+        "A call waits this long for a free connection; then it is another target's turn, or 503."
+    ),
     "upstream.keepalive_seconds": "An idle upstream connection is kept this long for the next call.",
     "upstream.max_connection_age_seconds": "An older connection is not used for a further call.",
     "upstream.dns_ttl_seconds": "An address is looked up again after this time, while calls go on to the known one.",

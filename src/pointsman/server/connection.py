@@ -19,6 +19,7 @@ from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import check_head, check_size, check_transfer, head_too_large, raised_in_parser
 from pointsman.server.switching import decline, may_switch, switch
 from pointsman.server.targets import is_http11, read_target
+from pointsman.server.unread import unread_bytes
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class EdgeConnection(asyncio.Protocol):
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_declined", "_decoder", "_eof", "_exchange", "_fault", "_headers",
         "_http11", "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
-        "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unsent", "_url", "_wants_continue", "behind_proxy",
+        "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
         "deadline", "edge", "peer",
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._fault: GatewayError | None = None  # what to say once those before it are answered
         self._unframed = 0  # bytes since the last that belonged to a body
-        self._unsent = 0  # bytes that a slow reader had not taken when it was last looked at, and what came since
+        self._unread = 0  # bytes that a slow client had not taken when it was last looked at, and what came since
         self._begin()
 
     def _begin(self) -> None:
@@ -229,11 +230,11 @@ class EdgeConnection(asyncio.Protocol):
         if self._lingering:
             self._lingering = False
             self._await_reader()
-            if not self._unsent:
+            if not self._unread:
                 self.deadline = self.edge.ticker.now + LINGER_SECONDS
             self._transport.close()
         elif self._closing or self._paused:
-            if self._transport.get_write_buffer_size() < self._unsent:
+            if unread_bytes(self._transport) < self._unread:
                 self._await_reader()  # it takes what it gets, slowly
             else:
                 self._transport.abort()
@@ -248,7 +249,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def _await_reader(self) -> None:
         """The client has some time to take a part of what waits for it."""
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unread = unread_bytes(self._transport)
         self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
 
     def _close_idle(self) -> None:
@@ -390,7 +391,7 @@ class EdgeConnection(asyncio.Protocol):
         """Bytes to the client, held by the transport while it is slow."""
         if not self._closing:
             if self._paused:
-                self._unsent += len(data)
+                self._unread += len(data)
             self._transport.write(data)
 
     def finished(self, exchange: Exchange) -> None:

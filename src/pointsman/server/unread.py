@@ -1,0 +1,22 @@
+"""How much of what was written to a client it has not taken yet."""
+
+import asyncio
+import fcntl
+import struct
+import sys
+import termios
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """What waits in the transport and, on Linux, in the kernel, which takes more when a third of its queue is free.
+
+    So a client that reads a few kilobytes a second takes something all the time, though nothing leaves the transport.
+    """
+    waiting = transport.get_write_buffer_size()
+    connection = transport.get_extra_info("socket")
+    if sys.platform == "linux" and connection is not None:
+        try:
+            waiting += struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0]  # tcp(7)
+        except (OSError, ValueError):
+            pass  # it is closed
+    return waiting
