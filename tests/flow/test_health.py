@@ -87,6 +87,14 @@ def test_a_stream_that_breaks_after_its_begin_counts_against_the_account(site: S
     assert len(site.first.requests) == 1
 
 
+def test_a_shared_stream_that_goes_well_counts_for_the_account(site: Site) -> None:
+    site.api("PATCH", "/api/resilience", {"connectionCooldown": {"apikey": {"baseCooldownMs": 100}}})
+    site.ask("broken")
+    wait_until(lambda: site.state("one")["state"] == "recovering", "end of the rest")
+    assert site.ask("one/sim-model", stream=True, headers=("x-pointsman-share: 1",)).events[-1] == "[DONE]"
+    wait_until(lambda: site.state("one") is None, "trust in the account")
+
+
 def test_a_stream_that_breaks_on_the_ordinary_path_counts_too(site: Site) -> None:
     assert b"error" in site.ask("one/sim-model#fault=cut_mid_stream", stream=True).body
     assert site.state("one")["reason"] == "upstream_error"

@@ -226,7 +226,8 @@ class SharedCall:
             asking.throttle = None
             del self._followers[change]
             self._throttle()
-            if not self._followers and not self.name.goes_on and self._task is not None:
+            # What is over ends by itself: the task may still have to note that it went well.
+            if not (self._followers or self.name.goes_on or self.over) and self._task is not None:
                 self._task.cancel()
 
     async def _pass(self, asking: Asking, extra: bytes, settle: Callable[[], None], change: asyncio.Event) -> None:
