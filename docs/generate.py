@@ -107,7 +107,7 @@ MEANINGS = {
     "server.stream_silence_seconds": (
         "A stream that is silent for this long, or up to twice that, gets a comment. 0: never."
     ),
-    "server.shutdown_grace_seconds": "At shutdown, requests in flight get this long to finish.",
+    "server.shutdown_grace_seconds": "At shutdown, requests in flight and background responses get this long.",
     "upstream.connect_timeout_seconds": "To resolve the name and connect, through a proxy if there is one.",
     "upstream.tls_handshake_timeout_seconds": "For https: to shake hands.",
     "server.max_decompression_ratio": "A compressed body beyond 1 MiB may grow this many times, no more.",

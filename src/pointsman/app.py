@@ -28,6 +28,7 @@ from pointsman.guard_parts import GuardDesk
 from pointsman.heap import give_back_regularly, keep_freed_memory
 from pointsman.housekeeping import CHAT, EMBEDDER, Housekeeping
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.lone_calls import LoneCalls
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.guessing import Guessing
 from pointsman.identity.late_keys import LateKeys
@@ -118,6 +119,7 @@ class Server:
         self.combo_memory = ComboMemory(ComboMemoryRepository(installation.database), self._clock)
         self.profiles = ProfileRuns(self.combo_memory, self._clock)
         self.combos = ComboRuns(self.combo_memory, open_handoffs(installation))
+        self.lone = LoneCalls()
         self.meter = Meter()
         self.health = HealthBook(settings.resilience)
         node_id = self._presence.node_id
@@ -149,7 +151,7 @@ class Server:
         window = identity.wrong_credentials_window_seconds
         self.edge.guessing = Guessing(self._clock, identity.wrong_credentials, window)
         show_gauges(self, self._installation, self._clock)
-        host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate())
+        host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate(), self.lone)
         self._installation.secrets.takes_part = True  # from here on it is waited for, as one of the nodes
         if self._link is None:
             self._presence.address = server.address(await host.listen())
@@ -199,6 +201,7 @@ class Server:
             health=self.health,
             attempts=settings.attempts,
             shared=SharedCalls(self._clock, settings.answers),
+            lone=self.lone,
             kept_answers=open_kept_answers(installation),
             cache=open_cache(installation),
             seed=partial(random.getrandbits, 64),
@@ -282,6 +285,7 @@ class Server:
         Work that may hold a transaction is asked to end, not cancelled. What isn't projected now is at the next start.
         """
         self._stopping.set()
+        await self.lone.aclose()
         await self.combos.beside.aclose()
         self._installation.states.stop()
         self._installation.answers.stop()

@@ -148,7 +148,7 @@ async def _share(gateway: Gateway, dialect: Dialect, exchange: Exchange, entry: 
     if call is None:
         call = SharedCall(exchange, name)
         gateway.shared.add(call)
-        call.begin(_lead(gateway, dialect, call, key))
+        call.begin(gateway.lone.begin(_lead(gateway, dialect, call, key)))
         entry.leave()
         await call.follow(exchange, b"", lambda: None)
         return

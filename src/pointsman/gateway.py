@@ -13,6 +13,7 @@ from pointsman.clock import Clock
 from pointsman.decisions import Decisions
 from pointsman.errors import GatewayError
 from pointsman.hub.combo_runs import ComboRuns
+from pointsman.hub.lone_calls import LoneCalls
 from pointsman.hub.profile_runs import ProfileRuns
 from pointsman.identity.key_table import KeyTable
 from pointsman.identity.late_keys import LateKeys
@@ -201,6 +202,7 @@ class Gateway:
         health: HealthBook,
         attempts: AttemptSettings,
         shared: SharedCalls,
+        lone: LoneCalls,
         seed: Callable[[], int],
         combos: ComboRuns,
         profiles: ProfileRuns,
@@ -231,6 +233,7 @@ class Gateway:
         self.attempts = attempts
         self.hedges = HedgeBook()
         self.shared = shared
+        self.lone = lone
         self.seed = seed
         self.planner = Planner(health, seed)
         self.planner.busy = lambda target: self.snapshot.endpoints[target.endpoint].busy

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -12,8 +13,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.errors import GatewayError, Kind
 from pointsman.policy.stored_responses import EVENT_BATCHES, Owner
-from pointsman.server.inner_exchange import MAX_WAITING_BYTES
+from pointsman.server.inner_exchange import MAX_WAITING_BYTES, QuietExchange
 from pointsman.server.response_routes import BackgroundRun
 from pointsman.testing import OpenAIResponses, RunningSimulator, running_simulator
 from raw_client import request
@@ -250,3 +252,21 @@ def test_a_fast_answer_in_the_background_stops_when_it_is_deleted(gateway: Runni
 
     gateway.call(story())
     assert 10 <= given <= 14
+
+
+def test_what_is_stopped_before_its_first_step_is_never_begun() -> None:
+    like: Any = SimpleNamespace(contract=None, headers={}, started=0.0, started_at=0)
+    quiet = QuietExchange(like, REQUEST, "req_1", b"/v1/responses")
+    begun = False
+
+    async def flow() -> None:
+        nonlocal begun
+        begun = True
+
+    async def story() -> list[bytes]:
+        return [part async for part in quiet.parts(flow())]
+
+    quiet.stop()
+    with pytest.raises(GatewayError) as told:
+        asyncio.run(story())
+    assert (told.value.kind, begun) == (Kind.NOT_READY, False)

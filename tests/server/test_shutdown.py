@@ -5,6 +5,7 @@ POINTSMAN_SIGTERM_ROUNDS=20 repeats the end under load as often.
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gateway import UPSTREAM_KEY, running_gateway, wait_until
+from pointsman.policy.stored_responses import LOST
 from pointsman.server.host import Host
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Connection, ask, chat, request
@@ -70,11 +72,12 @@ def test_a_signal_lets_requests_in_flight_finish(
     assert {record.outcome.value for record in server.journal.records()} == {"success"}
 
 
+@pytest.mark.parametrize("lines", [(), ("idempotency-key: once",), ("x-pointsman-share: 1",)])
 def test_a_second_signal_cuts_what_is_in_flight_and_records_it(
-    server: ServeProcess, simulator: RunningSimulator
+    server: ServeProcess, simulator: RunningSimulator, lines: tuple[str, ...]
 ) -> None:
     with Connection(server.port) as stream, Connection(server.port) as silent:
-        stream.send(chat("tokens=10000,pace_ms=20", stream=True))
+        stream.send(chat("tokens=10000,pace_ms=20", *lines, stream=True))
         silent.send(chat("fault=silence"))
         for _ in range(4):
             stream.read_until(b"\n\n")
@@ -91,6 +94,40 @@ def test_a_second_signal_cuts_what_is_in_flight_and_records_it(
         assert record.usage_estimated
         assert record.input_tokens > 0
     assert "Traceback" not in server.log
+
+
+def test_a_call_that_goes_on_without_its_client_has_the_grace_too(
+    server: ServeProcess, simulator: RunningSimulator
+) -> None:
+    with Connection(server.port) as stream:
+        stream.send(chat("tokens=30,pace_ms=20", "idempotency-key: once", stream=True))
+        stream.read_until(b"\n\n")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    [record] = server.journal.records()
+    assert (record.outcome.value, record.usage_estimated) == ("success", False)
+
+
+@pytest.mark.parametrize(("tokens", "grace", "error"), [(30, 10.0, None), (10_000, 0.01, LOST)])
+def test_a_response_in_the_background_ends_within_the_grace_or_fails(
+    simulator: RunningSimulator, tmp_path: Path, tokens: int, grace: float, error: str | None
+) -> None:
+    connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+    config = toml([connection], {"server": {"shutdown_grace_seconds": grace}})
+    asked = {"model": f"sim/m#tokens={tokens},pace_ms=20", "input": "x", "background": True}
+    with serving(tmp_path, config) as server:
+        queued = ask(server.port, request("POST", "/v1/responses", json.dumps(asked).encode())).json()
+        simulator.wait_for_requests(1)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        [record] = server.journal.records()
+        assert "Traceback" not in server.log
+    with serving(tmp_path, config) as server:
+        kept = ask(server.port, request("GET", f"/v1/responses/{queued['id']}")).json()
+    assert kept["status"] == ("completed" if error is None else "failed")
+    assert (kept["error"] or {}).get("message") == error
+    assert (record.outcome.value == "success") is (error is None)
+    assert record.input_tokens > 0
 
 
 def test_what_was_served_before_a_stop_is_in_the_database(server: ServeProcess, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ Kept in the memory of one process, within bounds; answers to requests with a key
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 import msgspec
 
@@ -201,10 +201,10 @@ class SharedCall:
         """Of the answer."""
         return self._whole[0] if self._whole is not None else self._head[0] if self._head is not None else 0
 
-    def begin(self, flow: Coroutine[Any, Any, None]) -> None:
-        """Run the call."""
-        self._task = asyncio.ensure_future(flow)
-        self._task.add_done_callback(self._ended)
+    def begin(self, task: asyncio.Task[None]) -> None:
+        """The call is made by ``task``."""
+        self._task = task
+        task.add_done_callback(self._ended)
 
     async def follow(self, asking: Asking, extra: bytes, settle: Callable[[], None]) -> None:
         """Give a client the answer from its beginning. ``settle`` is called before its last bytes.

@@ -19,7 +19,7 @@ from pointsman.storage.responses import ACTIVE, EventBatch, ResponseRepository, 
 PURPOSE: Final = "stored-response"
 EVENT_BATCHES: Final = 8  # that are read at once; one has a quarter of a MiB and an event
 _US: Final = 1_000_000
-_LOST: Final = "the gateway was stopped while the response was being made"
+LOST: Final = "the gateway was stopped while the response was being made"
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -199,7 +199,7 @@ class StoredResponses:
         await self._repository.forget_expired(now)
         for row in await self._repository.abandoned(now - self._bounds.lost_after_seconds * _US):
             kept = self._open(row)
-            error = {"code": "server_error", "message": _LOST}
+            error = {"code": "server_error", "message": LOST}
             lost = StoredResponse(response={**kept.response, "status": "failed", "error": error}, input=kept.input)
             sealed = self._seal(row.workspace_id, row.id, _encode(lost))
             await self._repository.update_active(row.workspace_id, row.id, "failed", now, sealed)

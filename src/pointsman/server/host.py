@@ -7,7 +7,7 @@ docs/decisions/0007-workers.md.
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Final
 
 import structlog
@@ -28,9 +28,17 @@ class Host:
     """Listens for an edge until it is told to stop, then lets requests in flight finish."""
 
     def __init__(
-        self, edge: Edge, host: str, port: int, grace_seconds: float, certificate: ServerCertificate | None = None
+        self,
+        edge: Edge,
+        host: str,
+        port: int,
+        grace_seconds: float,
+        certificate: ServerCertificate | None = None,
+        lone: Sized = (),
     ) -> None:
+        """``lone`` are calls that go on without a connection: they get the grace, and are cut by whoever has them."""
         self._edge = edge
+        self._lone = lone
         self._certificate = certificate
         self._host = host
         self._port = port
@@ -109,15 +117,15 @@ class Host:
 
     async def _drain(self) -> None:
         edge = self._edge
-        log.info("draining", requests_in_flight=edge.active)
+        log.info("draining", requests_in_flight=edge.active, lone_calls=len(self._lone))
         edge.drain(min(LAST_REQUEST_SECONDS, self._grace_seconds))
         await self._stop_listening()
         waited = 0.0
-        while edge.connections and waited < self._grace_seconds and not self._hurry.is_set():
+        while (edge.connections or self._lone) and waited < self._grace_seconds and not self._hurry.is_set():
             await asyncio.sleep(POLL_SECONDS)
             waited += POLL_SECONDS
-        if edge.active:
-            log.warning("requests cut off at shutdown", requests=edge.active)
+        if edge.active or self._lone:
+            log.warning("requests cut off at shutdown", requests=edge.active, lone_calls=len(self._lone))
         edge.drain(0.0)
         for _ in range(25):  # what was answered last still has to leave the buffers
             if not edge.connections:

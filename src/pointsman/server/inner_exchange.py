@@ -10,6 +10,7 @@ import msgspec
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.framing.sse import SseSplitter
+from pointsman.policy.stored_responses import LOST
 from pointsman.server.exchange import JSON
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ class QuietExchange:
         self._size = 0
         self._change = asyncio.Event()
         self._over = False
+        self._flow: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """The whole answer: a refusal, where a stream was asked for."""
@@ -217,9 +220,12 @@ class QuietExchange:
     async def parts(self, flow: Coroutine[Any, Any, None], *, whole: bool = False) -> AsyncGenerator[bytes]:
         """What ``flow`` writes while it runs. Closing the iterator cancels it.
 
-        A whole answer is in ``refusal`` at the end. Raises GatewayError for it unless a ``whole`` one is welcome.
+        A whole answer is in ``refusal`` at the end. Raises GatewayError for it unless a ``whole`` one is welcome;
+        NOT_READY behind what there is when the flow was stopped.
         """
-        task = asyncio.ensure_future(flow)
+        task = self._flow = asyncio.ensure_future(flow)
+        if self._stopped:
+            task.cancel()
         task.add_done_callback(lambda _: self._end())
         try:
             while True:
@@ -233,13 +239,22 @@ class QuietExchange:
                     break
                 self._change.clear()
                 await self._change.wait()
-            await task
+            await asyncio.wait((task,))
+            if task.cancelled():
+                raise GatewayError(Kind.NOT_READY, LOST)
+            task.result()
             if self.refusal is not None and not whole:
                 raise refused(*self.refusal)
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Have the flow end now; `parts` tells."""
+        self._stopped = True
+        if self._flow is not None:
+            self._flow.cancel()
 
     def _end(self) -> None:
         self._over = True

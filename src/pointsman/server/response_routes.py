@@ -199,7 +199,7 @@ class ResponseRoutes:
         fields.pop("background", None)
         quiet = QuietExchange(exchange, _encode({**fields, "stream": True}), number, exchange.path)
         flow = serve(self._gateway, self._speaking(exchange, wishes.previous_response_id), quiet)
-        task = asyncio.ensure_future(self._run(owner, response, quiet.parts(flow)))
+        task = self._gateway.lone.begin(self._run(owner, response, quiet.parts(flow)), quiet.stop)
         self._running[response["id"]] = task
         task.add_done_callback(lambda _: self._running.pop(response["id"], None))
         if wishes.stream:
