@@ -1,6 +1,6 @@
 """Bodies made to hurt: bombs of compression and JSON, and text that would forge a stream's events.
 
-Nothing reads multipart bodies; one is refused as JSON that it is not.
+Forms are for a few paths of media (`wire/test_multipart_forms.py`); elsewhere one is refused as JSON that it is not.
 """
 
 import gzip

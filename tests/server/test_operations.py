@@ -6,6 +6,7 @@ import re
 import pytest
 
 from gateway import KEY, RunningGateway, wait_until
+from pointsman.server.operations import PROXY_HEADERS
 from pointsman.testing import RunningSimulator
 from raw_client import Answer, Connection, ask, chat, request
 
@@ -62,8 +63,19 @@ def test_metrics_count_right_after_a_request(gateway: RunningGateway) -> None:
     assert after["pointsman_journal_parked_records"] == 0
 
 
+PROXIED = {
+    b"forwarded": "for=203.0.113.9",
+    b"via": "1.1 proxy.example",
+    b"x-forwarded-for": "203.0.113.9",
+    b"x-forwarded-host": "gateway.example",
+    b"x-real-ip": "203.0.113.9",
+}
+
+
 def test_metrics_behind_a_proxy_need_a_key(gateway: RunningGateway) -> None:
-    for header in ("x-forwarded-for: 203.0.113.9", "forwarded: for=203.0.113.9", "x-real-ip: 203.0.113.9"):
+    assert PROXIED.keys() == PROXY_HEADERS
+    for name, value in PROXIED.items():
+        header = f"{name.decode()}: {value}"
         assert get(gateway, "/metrics", header, key=None).status == 401
         assert get(gateway, "/metrics", header).status == 200
 
