@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import ipaddress
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -295,6 +296,17 @@ async def get(client: UpstreamClient, origin: Origin, caller: str = "", answer: 
     except GatewayError as error:
         return error.message
     return answer.body.decode()
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open no file, and no socket."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 class Authority:

@@ -61,6 +61,7 @@ def serve(orders: Orders) -> None:
     from pointsman.heap import share_freed_memory
     from pointsman.installation import is_upgraded
     from pointsman.logs import configure_logging
+    from pointsman.open_files import raise_limit
 
     share_freed_memory()
     settings, environment = settings_of(orders)
@@ -72,6 +73,7 @@ def serve(orders: Orders) -> None:
         msgspec.structs.replace(
             orders, migrated=True
         ).become()  # what brought the tables up to date would stay in memory for good, 10 MB
+    raise_limit(settings.server)  # workers inherit it
     if settings.server.workers > 1:
         uvloop.run(_supervise(settings, environment, orders))
     else:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
+from pointsman.routing.failures import classify
 from pointsman.upstream import dialing
 from pointsman.upstream import tls as tls_module
 from pointsman.upstream.dialing import judged
@@ -27,6 +28,7 @@ from upstream_peers import (
     get,
     limited_to,
     listening,
+    no_more_files,
     run,
     until,
     upstream_client,
@@ -143,6 +145,34 @@ def test_of_two_that_answer_one_is_used_and_the_other_closed(monkeypatch: pytest
                     assert sum(bool(one.data) for one in seen) == 1
 
     run(main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "one.example", "two.example", "unknown.example"])
+def test_an_upstream_is_not_blamed_for_our_limit_of_open_files(host: str) -> None:
+    async def main() -> None:
+        async with listening(Peer()) as peer:
+            names = Names({"one.example": ["127.0.0.1"], "two.example": ["127.0.0.2", "127.0.0.1"]})
+            async with upstream_client(names) as client:
+                pool = client.pool(peer.origin(host=host))
+                with no_more_files(), capture_logs() as logs:
+                    for _ in range(3):
+                        with pytest.raises(GatewayError, match="limit of open files") as caught:
+                            await pool.acquire(client.ticker.now + 10, "")
+                        assert (caught.value.kind, caught.value.retry_after_seconds) == (Kind.OVERLOADED, 1)
+                        assert classify(caught.value).scope == "request"
+                assert [line["log_level"] for line in logs] == ["error"]
+                assert pool.open == 0
+                names.table["unknown.example"] = ["127.0.0.1"]
+                assert await get(client, peer.origin(host=host)) == "hi"
+
+    run(main())
+
+
+def test_a_context_that_could_not_read_the_systems_certificates_is_not_kept() -> None:
+    contexts = tls_module.Contexts()
+    with no_more_files(), pytest.raises(OSError, match="open files"):
+        contexts.get(None)
+    assert contexts.get(None) is contexts.get(None)
 
 
 def test_an_answer_that_is_out_of_date_does_not_fail_a_call() -> None:

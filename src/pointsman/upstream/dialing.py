@@ -12,7 +12,10 @@ from collections.abc import Coroutine, Sequence
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
 
+import structlog
+
 from pointsman.errors import ConfigError, GatewayError, Kind
+from pointsman.open_files import is_shortage, shortage
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import Ticker
 from pointsman.upstream.egress import check_address, check_remote_name
@@ -27,8 +30,10 @@ STAGGER_SECONDS: Final = 0.25  # RFC 8305 5: before the next address is tried be
 # A peer that vanished without a word is noticed after 2 minutes, also while a call waits for a slow model.
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 MAX_PROXY_READ: Final = 16 * 1024
+SILENT_SECONDS: Final = 60.0  # between two lines of the log about the limit of open files
 
 T = TypeVar("T")
+log = structlog.get_logger("pointsman.dialing")
 
 
 class Dialer:
@@ -40,12 +45,31 @@ class Dialer:
         self._ticker = ticker
         self._resolver = Resolver(loop, settings, ticker)
         self._contexts = Contexts()
+        self._silent_until = 0.0  # on the ticker's clock
 
     async def open(self, pool: Pool, origin: Origin, total_deadline: float) -> UpstreamConnection:
         """A connection to ``origin`` that belongs to ``pool``. ``total_deadline`` is on the ticker's clock.
 
-        Raises GatewayError: UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT, with what failed in its message.
+        Raises GatewayError: UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT, with what failed in its message; OVERLOADED when
+        this process may open no more files, which is no fault of the upstream's.
         """
+        try:
+            return await self._open(pool, origin, total_deadline)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            raise self._told(error) from None
+
+    def _told(self, error: OSError) -> GatewayError:
+        """For the caller; the operator is told now and then."""
+        if self._ticker.now >= self._silent_until:
+            self._silent_until = self._ticker.now + SILENT_SECONDS
+            log.error("calls are refused: no more files can be opened", reason=error.strerror)
+        message = "this server has reached its limit of open files: it can't connect to the upstream now"
+        return GatewayError(Kind.OVERLOADED, message, retry_after_seconds=1)
+
+    async def _open(self, pool: Pool, origin: Origin, total_deadline: float) -> UpstreamConnection:
+        """As `open`. Raises OSError for want of open files, too."""
         connect_deadline = min(total_deadline, self._ticker.now + self._settings.connect_timeout_seconds)
         raw = await self._within(connect_deadline, "the upstream took too long to connect", self._reach(origin))
         try:
@@ -83,7 +107,9 @@ class Dialer:
             addresses = judged(resolved.addresses, allow_private=origin.allow_private)
             try:
                 return await self._race(addresses)
-            except OSError:
+            except OSError as error:
+                if is_shortage(error):
+                    raise
                 self._resolver.forget(host, port)
             if not stale:
                 message = f"{what} refused the connection or can't be reached"
@@ -93,7 +119,7 @@ class Dialer:
         """The first connection that comes about; the others are closed. Raises OSError when none does."""
         if len(addresses) == 1:
             return await self._connect(addresses[0])
-        rest = list(reversed(addresses))
+        rest, short = list(reversed(addresses)), False
         attempts: set[asyncio.Task[socket.socket]] = set()
         try:
             while rest or attempts:
@@ -103,9 +129,11 @@ class Dialer:
                 done, _ = await asyncio.wait(attempts, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
                 for attempt in done:
                     attempts.discard(attempt)
-                    if attempt.exception() is None:
+                    error = attempt.exception()
+                    if error is None:
                         return attempt.result()
-            raise ConnectionError("no address could be reached")
+                    short = short or is_shortage(error)
+            raise shortage() if short else ConnectionError("no address could be reached")
         finally:
             await _close_all(attempts)
 
@@ -174,7 +202,9 @@ class Dialer:
             raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, f"the connection's TLS files: {error}") from None
         except ssl.SSLCertVerificationError:
             raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the upstream's TLS certificate is not trusted") from None
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError) as error:
+            if is_shortage(error):
+                raise
             raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the TLS handshake with the upstream failed") from None
         return connection
 

@@ -18,7 +18,7 @@ class Dialing(Protocol):
     """The way to a new connection (dialing.py)."""
 
     async def open(self, pool: "Pool", origin: Origin, total_deadline: float) -> UpstreamConnection:
-        """Raises GatewayError: UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT."""
+        """Raises GatewayError: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, or OVERLOADED for want of open files."""
         ...
 
 
@@ -63,8 +63,8 @@ class Pool:
     async def acquire(self, total_deadline: float, caller: str) -> UpstreamConnection:
         """A connection, now or when it is the turn of ``caller`` (whoever shares the upstream fairly: an API key).
 
-        Raises GatewayError: OVERLOADED when too many wait or this one too long, UPSTREAM_UNAVAILABLE or
-        UPSTREAM_TIMEOUT when it can't connect or the call's own time is over.
+        Raises GatewayError: OVERLOADED when too many wait, this one too long, or no more files can be opened,
+        UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when it can't connect or the call's own time is over.
         """
         self._acquiring += 1
         queue_deadline = min(total_deadline, self.ticker.now + self.settings.queue_timeout_seconds)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.open_files import shortage, used_up
 from pointsman.settings import UpstreamSettings
 from pointsman.ticker import Ticker
 
@@ -36,6 +37,9 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     fresh_until: float
 
 
+NOT_ASKED: Final = Resolved(addresses=(), fresh_until=0.0)  # for want of open files: nothing is known of the name
+
+
 class Resolver:
     """Look-ups with a cache of `MAX_NAMES` names."""
 
@@ -49,7 +53,7 @@ class Resolver:
     async def resolve(self, host: str, port: int) -> Resolved:
         """The addresses of ``host``, in the order of the system's resolver.
 
-        Raises GatewayError(UPSTREAM_UNAVAILABLE) when there are none.
+        Raises GatewayError(UPSTREAM_UNAVAILABLE) when there are none; OSError when no more files can be opened.
         """
         literal = _literal(host, port)
         if literal is not None:
@@ -61,6 +65,8 @@ class Resolver:
             self._look_up(name)
         if known is None:
             known = await asyncio.shield(self._look_up(name))  # others may wait for the same look-up
+        if known is NOT_ASKED:
+            raise shortage()
         if not known.addresses:
             raise GatewayError(Kind.UPSTREAM_UNAVAILABLE, "the upstream's host name can't be resolved")
         return known
@@ -90,6 +96,8 @@ class Resolver:
         try:
             infos = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, ValueError):
+            if used_up():  # a resolver tells it in several ways
+                return NOT_ASKED
             infos, seconds = [], self._settings.dns_negative_ttl_seconds
         addresses = tuple(Address(family=info[0], address=info[4]) for info in infos)
         before = self._known.get(name)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from pointsman.errors import ConfigError
+from pointsman.open_files import shortage, used_up
 from pointsman.upstream.origins import TlsFiles
 
 MAX_SESSIONS: Final = 256
@@ -52,7 +53,7 @@ class SessionContext(ssl.SSLContext):
 def make_context(files: TlsFiles) -> SessionContext:
     """A context that trusts ``files.ca_file``, else the system, and shows our certificate when there is one.
 
-    Raises ConfigError that names the setting at fault.
+    Raises ConfigError that names the setting at fault; OSError when no more files can be opened.
     """
     context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and name
     context.sessions = OrderedDict()
@@ -60,6 +61,8 @@ def make_context(files: TlsFiles) -> SessionContext:
     context.set_alpn_protocols(["http/1.1"])
     if files.ca_file is None and files.authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        if used_up():  # what can't be opened is left out without a word, and would be missing for good
+            raise shortage()
     else:
         try:
             context.load_verify_locations(cafile=files.ca_file, cadata=files.authorities)
@@ -89,7 +92,7 @@ class Contexts:
         self._made: dict[TlsFiles, tuple[tuple[int, ...], SessionContext]] = {}
 
     def get(self, files: TlsFiles | None) -> SessionContext:
-        """The context of ``files``. Raises ConfigError when it can't be made; one that was made before lives on."""
+        """The context of ``files``. Raises ConfigError, OSError when it can't be made; one made before lives on."""
         files = files or SYSTEM
         stamp = _stamp(files)
         made = self._made.get(files)
