@@ -363,4 +363,4 @@ def test_the_raw_lane_changes_the_model_and_nothing_else() -> None:
     )
     assert ("anthropic-beta", "x-2025-01-01") in built.headers
     request.model = "sim-model"
-    assert provider.patch_request(body, request, UPSTREAM).body == body
+    assert provider.patch_request(built.body, request, UPSTREAM).body == built.body

@@ -57,7 +57,7 @@ def test_models_are_listed_below_the_same_base_url() -> None:
 
 def test_on_the_raw_lane_only_a_model_in_the_body_changes() -> None:
     upstream = Upstream(model="gemini-3-pro")
-    body = b'{"contents": [ {"parts":[{"text":"hi"}]} ] }'
+    body = b'{"contents":[ {"parts":[{"text":"hi"}]} ]}'
     assert gemini.patch_request(body, request(), upstream).body == body
     named = b'{"model": "models/x", "contents": [ {"parts":[{"text":"a model"}]} ] }'
     patched = gemini.patch_request(named, request(stream=True), upstream)

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from gateway import RunningGateway, running_gateway
-from raw_client import ask, request
+from raw_client import Answer, ask, request
 from scripted_upstream import running_upstream
 
 DEEP: Final = b"[" * 100_000 + b"]" * 100_000
@@ -68,6 +69,53 @@ def test_odd_bytes_in_a_body_are_never_a_fault_of_ours(gateway: RunningGateway, 
         for what, body in spoilt(BODIES[path]).items()
     }
     assert {what: answer.status for what, answer in answers.items() if answer.status == 500} == {}
+
+
+ODD_VALUES: Final = {
+    "digits": b"9" * 10_000_000,
+    "decimals": b"0." + b"9" * 1_000_000,
+    "exponent": b"1e" + b"9" * 1_000_000,
+    "nan": b"NaN",
+    "infinity": b"[-Infinity]",
+    "surrogate": b'"\\ud800 lone"',
+    "nothing": b"",
+}
+
+
+def odd_json(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The body with a strange value in an unknown member and in place of each of its values, and all of it twice."""
+    inside, places = body[1:-1], list(re.finditer(rb"[:\[,](\"[^\"]*\"|\d+|true|false)", body))
+    for what, value in ODD_VALUES.items():
+        yield f"unknown {what}", b'{"zzz":' + value + b"," + inside + b"}"
+        for number, found in enumerate(places):
+            if body[found.end(1) : found.end(1) + 1] != b":":
+                yield f"{number} {what}", body[: found.start(1)] + value + body[found.end(1) :]
+    yield "surrogate in a name", b'{"\\udfff":1,' + inside + b"}"
+    yield "members twice", b"{" + inside + b"," + inside + b"}"
+    yield "two documents", body + body
+    yield "byte order mark", b"\xef\xbb\xbf" + body
+
+
+def told_reason(path: str, answer: Answer) -> str:
+    """The reason of a refusal, where clients of this path look for it."""
+    told = answer.json()
+    if path in ("/api/chat", "/api/generate", "/api/embed"):
+        return str(told["error"])
+    assert "type" in told["error"] or "status" in told["error"], told
+    return str(told["error"]["message"])
+
+
+@pytest.mark.parametrize("path", [path for path in BODIES if not path.startswith("/api/pointsman")])
+def test_odd_json_is_refused_in_the_dialects_words_or_answered(gateway: RunningGateway, path: str) -> None:
+    usual = ask(gateway.port, request("POST", path, BODIES[path]))
+    for what, body in odd_json(BODIES[path]):
+        answer = ask(gateway.port, request("POST", path, body))
+        if answer.status in (400, 404):
+            assert 0 < len(told_reason(path, answer)) < 300, what
+        else:
+            assert (answer.status, answer.headers["content-type"]) == (
+                usual.status, usual.headers["content-type"]
+            ), (what, answer.body)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [path for path in BODIES if path.startswith("/v1")])

@@ -142,6 +142,26 @@ def test_the_name_of_a_file_is_a_word_and_no_file_is_opened_for_it(name: str, mo
     assert [part.name for part in after.parts] == ["model", "file"]
 
 
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b'form-data; name="model"; name="x"',
+        b'form-data; name="x"; name="model"',
+        b'form-data; name="x"; Name = model',
+        b"form-data; name=\"x\"; name*=UTF-8''model",
+        b'form-data; name="x"; name*0="mod"; name*1="el"',
+        b'form-data; name="x\\"; filename="; name=model; x="',
+        b'form-data; name="file"; filename="; name=model"',
+        b'form-data; name="x"\r\nContent-Disposition: form-data; name="model"',
+        b'form-data; name="model"\r\ncontent-disposition: form-data; name="x"',
+    ],
+)
+def test_a_part_that_other_readers_may_call_otherwise_is_refused(disposition: bytes) -> None:
+    body = b"--b\r\nContent-Disposition: %b\r\n\r\n1\r\n--b--\r\n" % disposition
+    with pytest.raises(GatewayError, match="two names"):
+        parse_form(b"multipart/form-data; boundary=b", body)
+
+
 @pytest.mark.parametrize("cut", [1, 5, 40, 60])
 def test_a_truncated_form_is_refused(cut: int) -> None:
     content_type, body = sent_by_httpx({"file": FILE}, {"model": "m"})

@@ -12,6 +12,7 @@ from pointsman.dialects.openai_errors import render_error as render_error
 from pointsman.dialects.openai_errors import render_limits as render_limits
 from pointsman.dialects.openai_errors import render_stream_error as render_stream_error
 from pointsman.errors import GatewayError, Kind
+from pointsman.wire.bodies import LARGE_BODY_BYTES, refuse_other_models
 from pointsman.wire.json_faults import describe
 from pointsman.wire.long_strings import shorten
 from pointsman.wire.openai_chat import MAX_TOKENS, ChatRequest, Fields
@@ -24,7 +25,6 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"  # a comment
 UNSAID: Final = frozenset(("stop_sequence", "quotes"))
 MAX_MODEL_LENGTH: Final = 256
 MAX_CHOICES: Final = 128
-LARGE_BODY_BYTES: Final = 64 * 1024
 _SOME_MESSAGES: Final = msgspec.Raw(b'[{"role":"user"}]')
 
 _request: Final = msgspec.json.Decoder(ChatRequest)
@@ -74,6 +74,7 @@ def parse_request(body: bytes) -> ChatCall:
         raise GatewayError(
             Kind.INVALID_REQUEST, "'model' is given twice, or a member's name is written with escapes", param="model"
         )
+    refuse_other_models(fields)
     if len(request.model) > MAX_MODEL_LENGTH:
         raise GatewayError(Kind.INVALID_REQUEST, f"'model' is longer than {MAX_MODEL_LENGTH} characters", param="model")
     if request.n is not None and not 1 <= request.n <= MAX_CHOICES:

@@ -12,6 +12,7 @@ from pointsman.canonical.halves import ClientCall
 from pointsman.canonical.passed import Form, PassedRequest
 from pointsman.dialects.openai_chat import MAX_MODEL_LENGTH, render_error, render_limits, render_stream_error
 from pointsman.errors import GatewayError, Kind
+from pointsman.wire.bodies import refuse_other_models
 from pointsman.wire.json_faults import describe
 from pointsman.wire.members import wrong_request
 from pointsman.wire.multipart import parse_form, with_field
@@ -114,9 +115,11 @@ def _read_fields(body: bytes, required: tuple[str, ...]) -> dict[str, msgspec.Ra
     try:
         if not body.isascii():
             body.decode()
-        return _fields.decode(body)
+        fields = _fields.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise describe(error, body) from None
+    refuse_other_models(fields)
+    return fields
 
 
 def _value(fields: dict[str, msgspec.Raw], name: str) -> object:

@@ -5,8 +5,6 @@ Sources: ai.google.dev/api/embeddings, docs.ollama.com/api/embed, as of 2026-11.
 
 from typing import Any, Final
 
-import msgspec
-
 from pointsman.canonical.embeddings import EmbeddingRequest, Embeddings, Purpose
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
@@ -21,6 +19,7 @@ from pointsman.providers.operations import (
     texts_of,
     usage_of,
 )
+from pointsman.wire.bodies import with_model
 from pointsman.wire.members import read_answer
 from pointsman.wire.ollama import WIRE as OLLAMA
 
@@ -34,8 +33,6 @@ _GEMINI_PURPOSES: Final[dict[Purpose, str]] = {
     "question": "QUESTION_ANSWERING",
     "fact": "FACT_VERIFICATION",
 }
-
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class GeminiEmbeddings:
@@ -75,9 +72,8 @@ class OllamaEmbed:
     parse_error = staticmethod(parse_error)
 
     def patch_request(self, body: bytes, request: EmbeddingRequest, upstream: Upstream) -> Built:
-        """The client's own body with nothing changed but the model."""
-        fields = _fields.decode(body) | {"model": msgspec.Raw(encode(upstream.model))}
-        return Built(path="/api/embed", body=encode(fields), headers=JSON_HEADERS)
+        """The client's own body with nothing changed but the model. Raises GatewayError when it is no JSON object."""
+        return Built(path="/api/embed", body=with_model(body, upstream.model), headers=JSON_HEADERS)
 
     def read_answer(self, body: bytes, request: EmbeddingRequest) -> PassedAnswer:
         """What an answer that is passed on tells of itself. Raises GatewayError(UPSTREAM_ERROR) when it isn't whole."""

@@ -17,12 +17,11 @@ from pointsman.providers.hosts import Quirks, read_quirks
 from pointsman.providers.leftovers import note_left_out
 from pointsman.providers.openai import CHAT_PATH
 from pointsman.providers.openai_chat_messages import NO_MARKS, MessageWriter
-from pointsman.wire.openai_chat import Fields
+from pointsman.wire.bodies import with_model
 from pointsman.wire.openai_chat_parts import WIRE, overlay, write_cache
 
 Json = dict[str, Any]
 _encode: Final = msgspec.json.Encoder().encode
-_fields: Final = msgspec.json.Decoder(Fields)
 
 # Options that are one member each: ours and theirs.
 _PLAIN: Final[Mapping[str, str]] = {
@@ -108,10 +107,8 @@ def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> B
 
 
 def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
-    """The client's own body with nothing changed but the model."""
-    fields = _fields.decode(body)
-    fields["model"] = msgspec.Raw(_encode(upstream.model))
-    return Built(path=path_of(upstream), body=_encode(fields))
+    """The client's own body with nothing changed but the model. Raises GatewayError when it is no JSON object."""
+    return Built(path=path_of(upstream), body=with_model(body, upstream.model))
 
 
 def path_of(upstream: Upstream) -> str:

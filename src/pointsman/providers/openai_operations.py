@@ -18,6 +18,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.framing.sse import ServerSentEvent, SseSplitter, end_of_events
 from pointsman.providers import openai
 from pointsman.providers.operations import JSON_HEADERS, MAX_TOKENS, encode, note_unsent, usage_of, vector_rows
+from pointsman.wire.bodies import with_model
 from pointsman.wire.members import read_answer
 from pointsman.wire.multipart import content_type_of, with_field, write_form
 
@@ -56,7 +57,6 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 _head: Final = msgspec.json.Decoder(_Head)
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class OpenAIEmbeddings:
@@ -78,9 +78,8 @@ class OpenAIEmbeddings:
         return Built(path="/embeddings", body=encode(body), headers=JSON_HEADERS)
 
     def patch_request(self, body: bytes, request: EmbeddingRequest, upstream: Upstream) -> Built:
-        """The client's own body with nothing changed but the model."""
-        fields = _fields.decode(body) | {"model": msgspec.Raw(encode(upstream.model))}
-        return Built(path="/embeddings", body=encode(fields), headers=JSON_HEADERS)
+        """The client's own body with nothing changed but the model. Raises GatewayError when it is no JSON object."""
+        return Built(path="/embeddings", body=with_model(body, upstream.model), headers=JSON_HEADERS)
 
     def parse_response(self, body: bytes, request: EmbeddingRequest) -> Embeddings:
         """The vectors by their index."""

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.wire.bodies import refuse_other_models
 from pointsman.wire.json_faults import describe
 
 MAX_DEPTH_SHOWN: Final = 200  # characters of a path in an error
@@ -209,6 +210,7 @@ def read_request(body: bytes, needs: str) -> Members:
         raise describe(error, body) from None
     if type(value) is not dict:
         raise GatewayError(Kind.INVALID_REQUEST, "the body must be a JSON object")
+    refuse_other_models(value)
     return Members(value)
 
 

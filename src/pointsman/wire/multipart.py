@@ -4,6 +4,7 @@ The parser is the `multipart` library's incremental one, in its strict mode. It 
 while it reads, so that a form of a million parts is refused at the first part too many.
 """
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from pointsman.canonical.passed import Form, FormPart
@@ -17,6 +18,7 @@ MAX_HEADER_BYTES: Final = 4096
 MAX_PART_HEADERS: Final = 8
 MAX_FIELD_BYTES: Final = 1024 * 1024  # of a part that is no file
 _SLICE: Final = 256 * 1024
+_NAME: Final = re.compile(r"\bname[*0-9]*\s*=", re.IGNORECASE)  # the extended and the continued ones of RFC 2231, too
 
 
 def parse_form(content_type: bytes, body: bytes) -> Form:
@@ -117,4 +119,7 @@ def _part(segment: "MultipartSegment", content: bytes) -> FormPart:
         )
     if any("\r" in value or "\n" in value for _, value in segment.headerlist):
         raise ValueError("a header with a line break")
+    disposition = [value for name, value in segment.headerlist if name == "Content-Disposition"]
+    if len(disposition) > 1 or len(_NAME.findall(disposition[0])) > 1:  # the upstream could take the other one
+        raise GatewayError(Kind.INVALID_REQUEST, "a part of the form has two names", param=segment.name[:100])
     return FormPart(name=segment.name, filename=segment.filename, headers=tuple(segment.headerlist), content=content)

@@ -15,6 +15,7 @@ from pointsman.providers.anthropic.thinking import DEFAULT_MAX_TOKENS, write_thi
 from pointsman.providers.anthropic.tools import mark, put_back, write_tools
 from pointsman.providers.anthropic.turns import end_prefill, write_turns
 from pointsman.wire.anthropic import VERSION, WIRE
+from pointsman.wire.bodies import with_model
 
 Json = dict[str, Any]
 
@@ -38,7 +39,6 @@ _OF_ANSWERS: Final = (
 )  # fmt: skip
 
 _encode: Final = msgspec.json.Encoder().encode
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def lacks(upstream: Upstream) -> frozenset[str]:
@@ -74,12 +74,8 @@ def build_count_request(request: Request, upstream: Upstream, fidelity: Fidelity
 
 
 def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
-    """The client's own body with nothing changed but the model."""
-    if upstream.model != request.model:
-        members = _members(body)
-        members["model"] = msgspec.Raw(_encode(upstream.model))
-        body = _encode(members)
-    return Built(path=MESSAGES_PATH, body=body, headers=_headers(request))
+    """The client's own body with nothing changed but the model. Raises GatewayError when it is no JSON object."""
+    return Built(path=MESSAGES_PATH, body=with_model(body, upstream.model), headers=_headers(request))
 
 
 def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]:

@@ -8,9 +8,9 @@ from pointsman.canonical.effort import budget_of
 from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.request import Request, Tool
-from pointsman.errors import GatewayError, Kind
 from pointsman.providers.cohere.messages import Messages
 from pointsman.providers.leftovers import Leftovers
+from pointsman.wire.bodies import with_model
 from pointsman.wire.cohere import API, CHAT_PATH, MAX_STOPS, NUMBERS, WIRE
 
 _HEADERS: Final = (("content-type", "application/json"),)
@@ -20,7 +20,6 @@ _NOT_HAD: Final = (
     "modalities", "audio", "prediction", "web_search", "betas",
 )  # fmt: skip
 _encode: Final = msgspec.json.Encoder().encode
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]:
@@ -33,12 +32,7 @@ def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
 
     Raises GatewayError(INVALID_REQUEST) when ``body`` is no JSON object.
     """
-    try:
-        fields = _fields.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise GatewayError(Kind.INVALID_REQUEST, "the body must be a JSON object") from None
-    fields["model"] = msgspec.Raw(_encode(upstream.model))
-    return Built(path=CHAT_PATH, body=_encode(fields), headers=_HEADERS)
+    return Built(path=CHAT_PATH, body=with_model(body, upstream.model), headers=_HEADERS)
 
 
 def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:

@@ -12,6 +12,7 @@ from pointsman.providers.gemini.contents import ContentsWriter, put_all
 from pointsman.providers.gemini.target import Target, takes_token, target_of
 from pointsman.providers.gemini.thinking import thinking_of
 from pointsman.providers.gemini.tools import note_schema, tool_config_of, tools_of
+from pointsman.wire.bodies import read_members
 from pointsman.wire.gemini import WIRE
 from pointsman.wire.gemini_schema import GEMINI_ONLY, VERTEX_ONLY
 
@@ -49,7 +50,6 @@ _CONFIG: Final = "generationConfig."
 _STREAMED_ARGUMENTS: Final = "toolConfig.functionCallingConfig.streamFunctionCallArguments"
 
 _encode: Final = msgspec.json.Encoder().encode
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:
@@ -65,14 +65,14 @@ def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> B
 
 
 def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
-    """The client's own body: Gemini's path names the model, and the body only where it has done so before."""
-    target = target_of(upstream)
-    if b'"model"' in body:
-        fields = _fields.decode(body)
-        if "model" in fields:
-            fields["model"] = msgspec.Raw(_encode(target.name))
-            body = _encode(fields)
-    return Built(path=_path(target, stream=request.stream), body=body)
+    """The client's own body: Gemini's path names the model, and the body only where it has done so before.
+
+    Raises GatewayError(INVALID_REQUEST) when ``body`` is no JSON object.
+    """
+    target, members = target_of(upstream), read_members(body)
+    if "model" in members:
+        members["model"] = msgspec.Raw(_encode(target.name))
+    return Built(path=_path(target, stream=request.stream), body=_encode(members))
 
 
 def build_count_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:

@@ -9,9 +9,9 @@ from pointsman.canonical.fidelity import Fidelity
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.parts import Extra
 from pointsman.canonical.request import Request, Tool
-from pointsman.errors import GatewayError, Kind
 from pointsman.providers.leftovers import Leftovers
 from pointsman.providers.ollama.messages import API, PROMPT_MEMBERS, Messages, prompt_of
+from pointsman.wire.bodies import with_model
 from pointsman.wire.ollama import CHAT_PATH, GENERATE_PATH, LEVELS, NUMBERS, WHOLE_NUMBERS, WIRE
 
 # Options of the connection that become options of every request that doesn't set them.
@@ -32,7 +32,6 @@ _WRITTEN: Final = frozenset(
 )  # fmt: skip
 _NEAREST: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _encode: Final = msgspec.json.Encoder().encode
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]:
@@ -45,14 +44,8 @@ def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
 
     Raises GatewayError(INVALID_REQUEST) when ``body`` is no JSON object.
     """
-    try:
-        fields = _fields.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise GatewayError(Kind.INVALID_REQUEST, "the body must be a JSON object") from None
-    fields["model"] = msgspec.Raw(_encode(upstream.model))
-    if _wants_generate(request):
-        return Built(path=GENERATE_PATH, body=_encode(fields), headers=_HEADERS)
-    return Built(path=CHAT_PATH, body=_encode(fields), headers=_HEADERS)
+    path = GENERATE_PATH if _wants_generate(request) else CHAT_PATH
+    return Built(path=path, body=with_model(body, upstream.model), headers=_HEADERS)
 
 
 def build_request(request: Request, upstream: Upstream, fidelity: Fidelity) -> Built:

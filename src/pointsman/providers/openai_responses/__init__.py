@@ -6,20 +6,16 @@ Source: the API's reference and the types of OpenAI's Python SDK 3.54, as of 202
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from pointsman.canonical.halves import Built, Upstream
 from pointsman.canonical.request import Request
-from pointsman.errors import GatewayError, Kind
 from pointsman.providers.openai_responses.building import RESPONSES_PATH, build_request
 from pointsman.providers.openai_responses.failures import parse_error
 from pointsman.providers.openai_responses.parsing import parse_response
 from pointsman.providers.openai_responses.streaming import StreamParser
+from pointsman.wire.bodies import with_model
 from pointsman.wire.openai_responses import WIRE
 
 STREAM_TYPE: Final = b"text/event-stream"
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_encode: Final = msgspec.json.Encoder().encode
 
 __all__ = [
     "STREAM_TYPE",
@@ -40,13 +36,8 @@ def lacks(upstream: Upstream) -> frozenset[str]:
 
 
 def patch_request(body: bytes, request: Request, upstream: Upstream) -> Built:
-    """The client's own body with the model's name at the upstream in it, every other member byte for byte."""
-    try:
-        fields = _members.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise GatewayError(Kind.INVALID_REQUEST, "the body must be a JSON object") from error
-    fields["model"] = msgspec.Raw(_encode(upstream.model))
-    return Built(path=RESPONSES_PATH, body=_encode(fields))
+    """The client's own body with nothing changed but the model. Raises GatewayError when it is no JSON object."""
+    return Built(path=RESPONSES_PATH, body=with_model(body, upstream.model))
 
 
 def auth_headers(secret: str, upstream: Upstream) -> tuple[tuple[str, str], ...]:
