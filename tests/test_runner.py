@@ -134,6 +134,54 @@ def test_a_coroutine_in_a_task_is_cancelled_through_its_runner() -> None:
     run(main)
 
 
+def test_the_first_futures_error_is_raised_where_it_is_awaited_and_so_is_each_after_it() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(3)]
+        seen: list[object] = []
+
+        async def work() -> None:
+            for future in futures:
+                try:
+                    seen.append(await future)
+                except ValueError as error:
+                    seen.append(str(error))
+
+        Runner(loop, work()).start()
+        futures[0].set_exception(ValueError("first"))
+        futures[1].set_exception(ValueError("second"))
+        futures[2].set_result("third")
+        await until(lambda: len(seen) == 3)
+        assert seen == ["first", "second", "third"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_coroutine_that_is_cancelled_before_its_task_has_begun_hears_of_it(done: bool) -> None:
+    async def main() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        seen: list[BaseException] = []
+
+        async def work() -> None:
+            try:
+                await future
+            except BaseException as error:
+                seen.append(error)
+                raise
+
+        runner = Runner(asyncio.get_running_loop(), work())
+        runner.start()
+        if done:
+            future.set_result(None)
+        runner.cancel()
+        await until(lambda: bool(seen))
+        assert isinstance(seen[0], asyncio.CancelledError)
+        assert future.cancelled() != done
+
+    run(main)
+
+
 def test_a_coroutine_woken_inside_another_task_does_not_take_that_task_for_its_own() -> None:
     async def main() -> None:
         waiting, owners = Waiting(), []

@@ -101,7 +101,9 @@ class Runner:
         elif yielded is NEED_TASK:
             self._task = self._loop.create_task(self._coroutine)
         elif yielded is not _ENDED:
-            self._task = self._loop.create_task(_continue(self._coroutine, yielded))
+            rest = _continue(self._coroutine, yielded)
+            rest.send(None)  # to where it may be cancelled: what has not begun can't tell the coroutine of it
+            self._task = self._loop.create_task(rest)
 
     def cancel(self) -> None:
         """Raise CancelledError where the coroutine waits."""
@@ -115,20 +117,24 @@ class Runner:
         self.start(asyncio.CancelledError())
 
 
-async def _continue(coroutine: Coroutine[Any, Any, None], first: object) -> None:
+async def _continue(coroutine: Coroutine[Any, Any, None], first: Any) -> None:
     """Go on with a coroutine that has just yielded the Future ``first``, inside the Task that runs this."""
     await _adopt(coroutine, first)
 
 
 @types.coroutine
-def _adopt(coroutine: Coroutine[Any, Any, None], first: object) -> Generator[Any, Any, None]:
-    try:
-        yield first
-    except asyncio.CancelledError as error:
+def _adopt(coroutine: Coroutine[Any, Any, None], first: Any) -> Generator[Any, Any, None]:
+    awaited: tuple[Any, ...] = (None, first)  # nothing, where its Task takes it up, and what it waits for
+    while True:
         try:
-            second = coroutine.throw(error)
-        except StopIteration:
+            yield from awaited
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who waits
+            if first is not None:
+                first.cancel()  # as a Task does that is cancelled; nothing where it is done
+            try:
+                awaited = (coroutine.throw(error),)
+            except StopIteration:
+                return
+        else:
+            yield from coroutine
             return
-        yield from _adopt(coroutine, second)  # it awaits something while it cleans up
-    else:
-        yield from coroutine

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from gateway import RunningGateway, running_gateway
 from pointsman.canonical.limits import Limits
+from pointsman.identity.key_source import Found
 from pointsman.identity.keys import Key, NewKey
+from pointsman.storage.database import StorageError
 from pointsman.storage.keys import insert_key
 from raw_client import ask, chat, request
 
@@ -110,6 +114,22 @@ def test_a_key_that_names_a_guard_calls_nothing_where_there_are_none(gateway: Ru
     for key in (known, late):
         assert ask(gateway.port, chat(key=key)).status == 403
         assert ask(gateway.port, request("POST", "/v1/messages/count_tokens", body, key=key)).status == 403
+
+
+def test_a_key_that_can_not_be_looked_up_is_told_so_on_every_path(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(gateway)
+    _, secret = issue(gateway)
+
+    async def away(digests: list[bytes]) -> tuple[Found, ...]:
+        raise StorageError("the database is away")
+
+    monkeypatch.setattr(gateway.server.late_keys._source, "look_up", away)
+    for message in (chat(key=secret), request("GET", "/v1/models", key=secret)):
+        answer = ask(gateway.port, message)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    assert gateway.read(lambda: gateway.server.edge.active) == 0
 
 
 def test_management_finds_a_key_that_is_not_held_and_a_wrong_one_is_refused_alike(gateway: RunningGateway) -> None:
