@@ -13,7 +13,7 @@ from google import genai
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.canonical.record import Outcome
 from pointsman.testing import AnthropicMessages, OpenAIChat, running_simulator
-from raw_client import Answer, ask, chat, request
+from raw_client import Answer, Connection, ask, chat, request
 from scripted_upstream import ScriptedUpstream, running_upstream
 
 SILENCE_S = 0.2
@@ -123,20 +123,24 @@ def test_ollamas_lines_have_no_comments_and_get_none(gateway: RunningGateway) ->
         assert "".join(part.message.content or "" for part in parts) == "echo: one two"
 
 
+REFUSAL = b'{"error":{"message":"too many","type":"rate_limit_error","param":null,"code":null}}'
+TOO_MANY = b"HTTP/1.1 429 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(REFUSAL), REFUSAL
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shared", ["", "idempotency-key: late-{}", "x-pointsman-share: 1"], ids=["alone", "key", "share"]
+)
 @pytest.mark.parametrize("script", ["429", "gone"])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
 def test_a_late_failure_is_the_dialects_error_event(
-    gateway: RunningGateway, scripted: ScriptedUpstream, path: str, script: str
+    gateway: RunningGateway, scripted: ScriptedUpstream, path: str, script: str, shared: str
 ) -> None:
-    refusal = b'{"error":{"message":"too many","type":"rate_limit_error","param":null,"code":null}}'
-    told = b"HTTP/1.1 429 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(refusal),
-        refusal,
-    )
-    scripted.script = lambda number, body: [0.8, told if script == "429" else b""]
+    scripted.script = lambda number, body: [0.8, TOO_MANY if script == "429" else b""]
     asked: dict[str, Any] = {"input": "one two"} if "responses" in path else {"messages": TOLD, "max_tokens": 9}
     body = {"model": "odd/m", "stream": True, **asked}
-    answer = post(gateway, path, body)
+    answer = post(gateway, path, body, *([shared.format(script)] if shared else []))
     assert answer.status == 200
     assert answer.complete
     comment = PING if "messages" in path else COMMENT
@@ -145,7 +149,23 @@ def test_a_late_failure_is_the_dialects_error_event(
     assert b"error" in last
     record = gateway.journal.the(answer.request_id)
     kind = "rate_limited" if script == "429" else "upstream_error"
-    assert (record.outcome, record.error_kind, record.bytes_out) == (Outcome.ERROR, kind, len(answer.body))
+    assert (record.outcome, record.error_kind) == (Outcome.ERROR, kind)
+    told = last + b"\n\n" if shared else answer.body  # of a shared call no record counts who was told to wait how often
+    assert record.bytes_out == len(told)
+
+
+def test_a_late_failure_of_a_shared_call_is_told_to_all_who_follow_it(
+    gateway: RunningGateway, scripted: ScriptedUpstream
+) -> None:
+    scripted.script = lambda number, body: [0.8, TOO_MANY]
+    message = chat("", "idempotency-key: both", model="odd/m", stream=True)
+    with Connection(gateway.port) as first, Connection(gateway.port) as second:
+        first.send(message)
+        first.peek(COMMENT)
+        second.send(message)  # may see no comment before the failure
+        for answer in (first.answer(), second.answer()):
+            assert (answer.status, answer.complete) == (200, True)
+            assert answer.events[-1]["error"]["type"] == "rate_limit_error"
 
 
 def test_the_sdks_raise_their_error_for_a_late_failure(gateway: RunningGateway, scripted: ScriptedUpstream) -> None:

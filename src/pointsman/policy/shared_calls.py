@@ -44,6 +44,8 @@ class Asking(Protocol):
     throttle: Callable[[bool], None] | None
     limit_head: bytes
 
+    @property
+    def responded(self) -> bool: ...
     def respond(self, status: int, body: bytes, content_type: bytes = ..., extra: bytes = ...) -> None: ...
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None: ...
     def write(self, data: bytes) -> None: ...
@@ -102,6 +104,17 @@ def used_otherwise() -> GatewayError:
     return GatewayError(Kind.INVALID_REQUEST, message, param=key, status=422)
 
 
+class _Follower:
+    """A request that is given the answer of a shared call."""
+
+    __slots__ = ("asking", "change", "slow")
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking = asking
+        self.change = asyncio.Event()  # there is more, or the client can take more
+        self.slow = False  # it can't take more now
+
+
 class SharedCall:
     """One call, for the flow an exchange; its answer is kept as it comes, for all who follow it."""
 
@@ -127,7 +140,7 @@ class SharedCall:
         self._head: tuple[int, bytes, bytes] | None = None
         self._parts: list[bytes] = []
         self._keep_alive: KeepAlive | None = None
-        self._followers: dict[asyncio.Event, bool] = {}  # True: one that can't take more now
+        self._followers: set[_Follower] = set()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -157,25 +170,31 @@ class SharedCall:
 
     @property
     def responded(self) -> bool:
-        """True once any part of an answer was given."""
+        """True once any part of an answer was given, be it a comment to one who waits: then it is a stream for all."""
+        return self._begun or any(follower.asking.responded for follower in self._followers)
+
+    @property
+    def _begun(self) -> bool:
         return self._whole is not None or self._head is not None
 
     def respond(self, status: int, body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> None:
         """The whole answer."""
-        if not self.responded:
+        if not self._begun:
             self._whole = (status, body, content_type, extra if self.telling is None else extra + self.telling())
             self.bytes_out = len(body)
             self._end()
 
     def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
         """Begin a streamed answer."""
-        if not self.responded:
+        if not self._begun:
             self._head = (status, content_type, extra if self.telling is None else extra + self.telling())
             self._tell()
 
     def write(self, data: bytes) -> None:
-        """A part of a streamed answer."""
+        """A part of a streamed answer; one that was not begun is that of which those who wait were told."""
         if data and not self.over:
+            if self._head is None and self._keep_alive is not None:
+                self.start(200, self._keep_alive[0])
             self._parts.append(data)
             self.bytes_out += len(data)
             self._tell()
@@ -211,29 +230,30 @@ class SharedCall:
 
         Raises GatewayError(NOT_READY) when the call was given up before it had any.
         """
-        change = asyncio.Event()
-        self._followers[change] = False
+        follower = _Follower(asking)
+        self._followers.add(follower)
 
         def pace(slow: bool) -> None:
-            self._followers[change] = slow
+            follower.slow = slow
             self._throttle()
-            change.set()
+            follower.change.set()
 
         try:
             asking.throttle = pace
-            await self._pass(asking, extra, settle, change)
+            await self._pass(follower, extra, settle)
         finally:
             asking.throttle = None
-            del self._followers[change]
+            self._followers.remove(follower)
             self._throttle()
             # What is over ends by itself: the task may still have to note that it went well.
             if not (self._followers or self.name.goes_on or self.over) and self._task is not None:
                 self._task.cancel()
 
-    async def _pass(self, asking: Asking, extra: bytes, settle: Callable[[], None], change: asyncio.Event) -> None:
+    async def _pass(self, follower: _Follower, extra: bytes, settle: Callable[[], None]) -> None:
+        asking = follower.asking
         position, told, begun = 0, False, False
         while True:
-            change.clear()
+            follower.change.clear()
             if self._keep_alive is not None and not told:
                 told = True
                 asking.keep_alive(*self._keep_alive)
@@ -247,12 +267,12 @@ class SharedCall:
                 begun = True
                 asking.limit_head = asking.limit_head or self.limit_head
                 asking.start(self._head[0], self._head[1], self._head[2] + extra)
-            while position < len(self._parts) and not self._followers[change]:
+            while position < len(self._parts) and not follower.slow:
                 asking.write(self._parts[position])
                 position += 1
             if self.over and position == len(self._parts):
                 break
-            await change.wait()
+            await follower.change.wait()
         if not begun:
             raise GatewayError(Kind.NOT_READY, "the call that this request shares was given up", retry_after_seconds=1)
         settle()
@@ -263,7 +283,7 @@ class SharedCall:
 
     def _throttle(self) -> None:
         if self.throttle is not None:
-            self.throttle(any(self._followers.values()))
+            self.throttle(any(follower.slow for follower in self._followers))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -277,8 +297,8 @@ class SharedCall:
         self._tell()
 
     def _tell(self) -> None:
-        for change in self._followers:
-            change.set()
+        for follower in self._followers:
+            follower.change.set()
 
 
 class SharedCalls:
