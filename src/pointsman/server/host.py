@@ -14,7 +14,7 @@ import structlog
 
 from pointsman.errors import ConfigError
 from pointsman.server.edge import Edge
-from pointsman.server.listeners import BACKLOG, queue_length, shut_door
+from pointsman.server.listeners import BACKLOG, open_door, queue_length, shut_door
 from pointsman.server.tls import ServerCertificate
 
 POLL_SECONDS: Final = 0.02
@@ -74,6 +74,8 @@ class Host:
     async def take_from(self, listeners: Sequence[socket.socket]) -> list[asyncio.Server]:
         """Take connections from sockets that others may hold too; closing what is given ends only our part."""
         loop = asyncio.get_running_loop()
+        for listener in listeners:
+            open_door(listener.fileno())
         servers = [
             await loop.create_server(self._edge.protocol, sock=listener.dup(), backlog=BACKLOG, **self._tls_options())
             for listener in listeners

@@ -4,6 +4,7 @@ import ctypes
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -11,7 +12,9 @@ import structlog
 from pointsman.errors import ConfigError
 
 BACKLOG: Final = 4096
-SO_ATTACH_FILTER: Final = 26  # linux/include/uapi/asm-generic/socket.h; the socket module has no name for it
+# linux/include/uapi/asm-generic/socket.h; the socket module has no names for them
+SO_ATTACH_FILTER: Final = 26
+SO_DETACH_FILTER: Final = 27
 # Classic BPF over the TCP header: drop what asks for a new connection (SYN without ACK), let everything else pass.
 _NO_NEW_CONNECTIONS: Final = (
     (0x30, 0, 0, 13),  # load the byte of flags
@@ -82,6 +85,21 @@ def shut_door(descriptor: int) -> None:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, argument)
     except OSError as error:
         log.warning("connections may be lost at the close", reason=error.strerror)
+    finally:
+        listener.close()
+
+
+def open_door(descriptor: int) -> None:
+    """Let connections into a listening socket's queue again, whoever has shut its door.
+
+    Sockets outlive the workers that share them: what one of them did in its last moments binds the next.
+    """
+    if sys.platform != "linux":
+        return
+    listener = socket.socket(fileno=socket.dup(descriptor))
+    try:
+        with suppress(OSError):  # it was open
+            listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
     finally:
         listener.close()
 
