@@ -51,6 +51,7 @@ USES: Final = {
     "server/workers.py": {"socket"},
     "server/half_close.py": {"socket"},
     "server/host.py": {"socket"},
+    "server/handshakes.py": {"ssl"},  # of connections that were taken
     "server/tls.py": {"ssl"},
     "server/websockets.py": {"wsproto"},  # framing alone
     "upstream/local_weights.py": {"subprocess"},  # pip, for pinned weights, when the local model is wanted

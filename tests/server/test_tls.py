@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from structlog.testing import capture_logs
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
 from pointsman.server import tls
+from pointsman.server.connection import LINGER_SECONDS
+from pointsman.server.exchange import Exchange
 from pointsman.server.management import ManagementMount, served_paths
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
+from pointsman.ticker import INTERVAL_SECONDS
 from raw_client import CHAT, Connection, chat, request
 from serve_process import serving, toml
 from upstream_peers import until
@@ -177,6 +180,101 @@ def test_a_slow_reader_over_tls_holds_the_upstream_back_and_gets_all(
         held = gateway.read(lambda: max(c._transport.get_write_buffer_size() for c in gateway.server.edge.connections))
         assert held < 2_000_000
         assert connection.read_until(b"data: [DONE]\n\n").count(b'"content":') >= 100_000
+
+
+LARGE = bytes(16_000_000)  # more than the kernel holds
+
+
+@contextmanager
+def large_answers(directory: Path, files: tuple[Path, Path] | None, **limits: float) -> Iterator[RunningGateway]:
+    """A gateway with something large to read; over TLS with a certificate."""
+    server = dict(zip(("tls_certificate", "tls_key"), map(str, files or ()), strict=False))
+
+    async def answer(exchange: Exchange) -> None:
+        exchange.respond(200, LARGE, b"text/plain")
+
+    with running_gateway(directory, {"server": {**server, **limits}}) as running:
+        running.read(lambda: running.server.edge.router.add("GET", "/large", answer))
+        yield running
+
+
+def let_pass(gateway: RunningGateway, seconds: float) -> None:
+    """Time of the gateway's own clock, in which its deadlines have passed."""
+    until = gateway.read(lambda: gateway.server.ticker.now) + seconds + 2 * INTERVAL_SECONDS
+    wait_until(lambda: gateway.read(lambda: gateway.server.ticker.now) > until, "time to pass")
+
+
+def rest_of(connection: Connection) -> bytes:
+    """Everything until the server closes."""
+    parts = [connection._unread]
+    while data := connection.socket.recv(262_144):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def is_left(gateway: RunningGateway) -> bool:
+    return not gateway.read(lambda: len(gateway.server.edge.connections))
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("why", ["asked to", "drained"])
+def test_an_answer_that_is_read_late_comes_whole_before_its_connection_is_closed(
+    tmp_path: Path, files: tuple[Path, Path], secured: bool, why: str
+) -> None:
+    with large_answers(tmp_path, files if secured else None) as gateway:
+        kind = TlsConnection if secured else Connection
+        with kind(gateway.port, receive_buffer=65536) as connection:
+            connection.send(request("GET", "/large", b"", *(["connection: close"] if why == "asked to" else [])))
+            connection.peek(b"\r\n\r\n")
+            if why == "drained":
+                gateway.read(lambda: gateway.server.edge.drain(0.1))
+            let_pass(gateway, LINGER_SECONDS + 1.0)
+            assert len(rest_of(connection).partition(b"\r\n\r\n")[2]) == len(LARGE)
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["kept", "closed behind it"])
+def test_a_slow_reader_over_tls_that_goes_on_reading_is_not_cut(
+    tmp_path: Path, files: tuple[Path, Path], closing: bool
+) -> None:
+    allowed = 1.5
+    part, pause = 400_000, allowed / 12
+    with (
+        large_answers(tmp_path, files, write_timeout_seconds=allowed, keepalive_timeout_seconds=0.5) as gateway,
+        TlsConnection(gateway.port, receive_buffer=8192) as connection,
+    ):
+        connection.send(request("GET", "/large", b"", *(["connection: close"] if closing else [])))
+        began, received = time.monotonic(), 0
+        while received < len(LARGE):
+            data = connection.socket.recv(part)
+            assert data, f"cut after {received} bytes and {time.monotonic() - began:.1f} s"
+            received += len(data)
+            time.sleep(pause * len(data) / part)
+        assert time.monotonic() - began > 2 * allowed, "it read too fast to prove anything"
+
+
+@pytest.mark.parametrize("how", ["waits", "close_notify"])
+def test_a_tls_client_that_takes_nothing_of_its_answer_is_cut(
+    tmp_path: Path, files: tuple[Path, Path], how: str
+) -> None:
+    with (
+        large_answers(tmp_path, files, write_timeout_seconds=0.5) as gateway,
+        TlsConnection(gateway.port, receive_buffer=8192) as connection,
+    ):
+        connection.send(request("GET", "/large", b"", *(["connection: close"] if how == "waits" else [])))
+        connection.peek(b"\r\n\r\n")
+        if how == "close_notify":
+            connection.tls.settimeout(0.001)
+            with suppress(TimeoutError, OSError):
+                connection.tls.unwrap()
+        wait_until(lambda: is_left(gateway), "end of the connection")
+
+
+def test_a_tls_client_that_has_its_answer_and_does_not_hang_up_is_left_soon(
+    tmp_path: Path, files: tuple[Path, Path]
+) -> None:
+    with large_answers(tmp_path, files) as gateway, TlsConnection(gateway.port) as connection:
+        assert connection.ask(request("GET", "/health", b"", "connection: close", key=None)).status == 200
+        wait_until(lambda: is_left(gateway), "end of the connection")  # long before the time to write is over
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin"])

@@ -46,6 +46,7 @@ class EdgeConnection(asyncio.Protocol):
         "_begun", "_body", "_chunked", "_closing", "_declined", "_decoder", "_eof", "_exchange", "_fault", "_headers",
         "_http11", "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
         "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
+        "carrier",
         "deadline", "edge", "peer",
     )  # fmt: skip
 
@@ -54,6 +55,7 @@ class EdgeConnection(asyncio.Protocol):
         self.peer = ""
         self.deadline = NEVER
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.carrier: asyncio.Transport | None = None  # below TLS
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
@@ -122,7 +124,7 @@ class EdgeConnection(asyncio.Protocol):
         self._eof = True
         if self._lingering:
             return False
-        if self._exchange is None or self._tunnel or not self._transport.can_write_eof():
+        if self._exchange is None or self._tunnel or self.carrier is not None:
             self._closing = True  # behind what the client has not read yet, which it may never do
             self._await_reader()
             return False
@@ -229,12 +231,9 @@ class EdgeConnection(asyncio.Protocol):
         """A deadline passed: slow head or body is told 408, an idle or stuck connection is closed."""
         if self._lingering:
             self._lingering = False
-            self._await_reader()
-            if not self._unread:
-                self.deadline = self.edge.ticker.now + LINGER_SECONDS
-            self._transport.close()
+            self.hang_up()
         elif self._closing or self._paused:
-            if unread_bytes(self._transport) < self._unread:
+            if unread_bytes(self._transport, self.carrier) < self._unread:
                 self._await_reader()  # it takes what it gets, slowly
             else:
                 self._transport.abort()
@@ -248,14 +247,15 @@ class EdgeConnection(asyncio.Protocol):
             self._refuse(GatewayError(Kind.CLIENT_TIMEOUT, "the request did not arrive in time"))
 
     def _await_reader(self) -> None:
-        """The client has some time to take a part of what waits for it."""
-        self._unread = unread_bytes(self._transport)
-        self.deadline = self.edge.ticker.now + self.edge.settings.write_timeout_seconds
+        """The client has some time to take a part of what waits for it, and a moment to hang up behind all of it."""
+        self._unread = unread_bytes(self._transport, self.carrier)
+        seconds = self.edge.settings.write_timeout_seconds if self._unread else LINGER_SECONDS
+        self.deadline = self.edge.ticker.now + seconds
 
     def _close_idle(self) -> None:
         """Close unless a request has come: when the loop was late, it may have lain in the socket all the time."""
         if self._exchange is None and not (self._begun or self._closing):
-            self._close_behind()
+            self.hang_up()
 
     # httptools' side
 
@@ -412,13 +412,7 @@ class EdgeConnection(asyncio.Protocol):
         if self._transport.can_write_eof() and not self._eof:
             self._linger()
         else:
-            self._close_behind()
-
-    def _close_behind(self) -> None:
-        """Close when the client has taken what waits for it; one that takes nothing is cut."""
-        self._closing = True
-        self._await_reader()
-        self._transport.close()
+            self.hang_up()
 
     def _linger(self) -> None:
         self._lingering = True
@@ -492,22 +486,22 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def hang_up(self) -> None:
-        """Close behind what was written; the request in flight is cancelled when that is out."""
+        """Close behind what was written, which a client that reads on gets; a request in flight is cancelled then."""
         self._closing = True
-        self.deadline = self.edge.ticker.now + LINGER_SECONDS
         self._transport.close()
+        self._await_reader()
 
     def drain(self, last_request_seconds: float) -> None:
         """Close when no request begins within these seconds; otherwise after the answer. Sockets are told to go."""
         if self._tunnel is not None:
             self._tunnel.drain()
             return
-        if self._exchange is not None or self._queue or self._closing or self._begun:
+        if self._exchange is not None or self._queue or self._closing or self._begun or self._paused:
             return
         if last_request_seconds > 0:
             self.deadline = min(self.deadline, self.edge.ticker.now + last_request_seconds)
         else:
-            self._close_behind()
+            self.hang_up()
 
     def abort(self) -> None:
         """Cut the connection."""

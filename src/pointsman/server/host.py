@@ -8,17 +8,17 @@ import asyncio
 import signal
 import socket
 from collections.abc import Sequence, Sized
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from pointsman.errors import ConfigError
 from pointsman.server.edge import Edge
+from pointsman.server.handshakes import Handshake
 from pointsman.server.listeners import BACKLOG, open_door, queue_length, shut_door
 from pointsman.server.tls import ServerCertificate
 
 POLL_SECONDS: Final = 0.02
-TLS_SHUTDOWN_SECONDS: Final = 2.0
 DOOR_SECONDS: Final = 0.1  # handshakes under way at the end of listening get this long
 LAST_REQUEST_SECONDS: Final = 1.0  # connections without a request get this long for a last one that is on its way
 log = structlog.get_logger("pointsman.host")
@@ -52,9 +52,7 @@ class Host:
         """Bind; gives the port (useful with port 0). Raises ConfigError when the address can't be had."""
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(
-                self._edge.protocol, self._host, self._port, backlog=BACKLOG, **self._tls_options()
-            )
+            server = await loop.create_server(self._protocol, self._host, self._port, backlog=BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConfigError(f"can't listen on {self._host}:{self._port}: {reason}") from error
@@ -62,14 +60,11 @@ class Host:
         bound: socket.socket = server.sockets[0]
         return int(bound.getsockname()[1])
 
-    def _tls_options(self) -> dict[str, Any]:
+    def _protocol(self) -> asyncio.Protocol:
+        """Of a new connection."""
         if self._certificate is None:
-            return {}
-        return {
-            "ssl": self._certificate.context,
-            "ssl_handshake_timeout": self._edge.settings.header_timeout_seconds,
-            "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
-        }
+            return self._edge.protocol()
+        return Handshake(self._edge, self._certificate.context)
 
     async def take_from(self, listeners: Sequence[socket.socket]) -> list[asyncio.Server]:
         """Take connections from sockets that others may hold too; closing what is given ends only our part."""
@@ -77,8 +72,7 @@ class Host:
         for listener in listeners:
             open_door(listener.fileno())
         servers = [
-            await loop.create_server(self._edge.protocol, sock=listener.dup(), backlog=BACKLOG, **self._tls_options())
-            for listener in listeners
+            await loop.create_server(self._protocol, sock=listener.dup(), backlog=BACKLOG) for listener in listeners
         ]
         self._servers += servers
         return servers

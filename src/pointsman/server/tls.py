@@ -15,7 +15,7 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class ServerCertificate:
-    """A certificate chain and its key in PEM files. ``context`` is for `loop.create_server`.
+    """A certificate chain and its key in PEM files. ``context`` is for `loop.start_tls`.
 
     Every handshake uses the newest pair that could be loaded; connections that are open keep what they have. Raises
     ConfigError when the first pair can't be loaded.

@@ -7,12 +7,15 @@ import sys
 import termios
 
 
-def unread_bytes(transport: asyncio.Transport) -> int:
-    """What waits in the transport and, on Linux, in the kernel, which takes more when a third of its queue is free.
+def unread_bytes(transport: asyncio.Transport, carrier: asyncio.Transport | None) -> int:
+    """What waits in the transport, in its ``carrier`` below TLS and, on Linux, in the kernel.
 
-    So a client that reads a few kilobytes a second takes something all the time, though nothing leaves the transport.
+    The kernel takes more when a third of its queue is free: a client that reads a few kilobytes a second takes
+    something all the time, though nothing leaves the transport.
     """
     waiting = transport.get_write_buffer_size()
+    if carrier is not None:
+        waiting += carrier.get_write_buffer_size()
     connection = transport.get_extra_info("socket")
     if sys.platform == "linux" and connection is not None:
         try:
