@@ -19,7 +19,7 @@ from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 from pointsman.server.http_faults import check_head, check_size, check_transfer, head_too_large, raised_in_parser
 from pointsman.server.switching import decline, may_switch, switch
 from pointsman.server.targets import is_http11, read_target
-from pointsman.server.unread import unread_bytes
+from pointsman.server.unread import unread_bytes, waiting_bytes
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ class EdgeConnection(asyncio.Protocol):
     def _await_reader(self) -> None:
         """The client has some time to take a part of what waits for it, and a moment to hang up behind all of it."""
         self._unread = unread_bytes(self._transport, self.carrier)
-        seconds = self.edge.settings.write_timeout_seconds if self._unread else LINGER_SECONDS
+        waits = waiting_bytes(self._transport, self.carrier) > 0
+        seconds = self.edge.settings.write_timeout_seconds if waits else LINGER_SECONDS
         self.deadline = self.edge.ticker.now + seconds
 
     def _close_idle(self) -> None:
