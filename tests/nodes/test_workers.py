@@ -168,7 +168,7 @@ def test_a_call_larger_than_a_limit_is_refused_and_every_worker_goes_on(
 ) -> None:
     limits = {"key_requests_per_minute": 500, "key_tokens_per_minute": 1000}
     with serving(tmp_path, configuration(upstream, server={"workers": 2}, limits=limits)) as server:
-        workers = ready_workers(server)
+        workers = wait_until(lambda: ready if len(ready := ready_workers(server)) == 2 else None, "both workers")
         assert {ask(server.port, chat(max_tokens=5000)).status for _ in range(20)} == {429}
         assert {ask(server.port, chat(max_tokens=1)).status for _ in range(40)} == {200}
         assert ready_workers(server) == workers
