@@ -168,6 +168,25 @@ def test_openrouters_clients_are_refused_in_its_words(gateway: RunningGateway, s
 
 
 @pytest.mark.parametrize("status", FAULTS)
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/v1/messages/count_tokens", "/v1beta/models/m:generateContent"])
+def test_clients_of_other_apis_are_refused_in_their_words(gateway: RunningGateway, status: int, path: str) -> None:
+    answer = ask(gateway.port, request("POST", path, b"", FAULTS[status]))
+    said = answer.json()
+    assert answer.status == status
+    assert said["error"]["message"]
+    if "messages" in path:
+        assert (said["type"], type(said["error"]["type"])) == ("error", str)
+    else:
+        assert (said["error"]["code"], type(said["error"]["status"])) == (status, str)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_ollamas_clients_are_refused_in_its_words(gateway: RunningGateway, path: str) -> None:
+    answer = ask(gateway.port, request("POST", path, b"", FAULTS[413]))
+    assert (answer.status, type(answer.json()["error"])) == (413, str)
+
+
+@pytest.mark.parametrize("status", FAULTS)
 def test_hardcarrxs_clients_are_refused_with_one_of_its_statuses(gateway: RunningGateway, status: int) -> None:
     answer = ask(gateway.port, request("POST", CHAT, b"", FAULTS[status], key="hmpk_0123456789abcdef"))
     assert (answer.status, answer.json()["error"]["code"]) == (400, 400)
