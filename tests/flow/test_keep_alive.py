@@ -1,6 +1,7 @@
 """A client that waits for a stream is told that it is being made, between whole events, and nothing else changes."""
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,8 +73,20 @@ def test_comments_stand_between_whole_events_of_a_slow_stream(
     first = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
     last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
-    scripted.script = lambda number, body: [head + first + last[:20], 1.0, last[20:]]
-    answer = ask(gateway.port, chat(model="odd/m", stream=True))
+    told = threading.Event()
+
+    def script(number: int, body: bytes) -> Iterator[bytes | float]:
+        yield head + first + last[:20]
+        while not told.is_set():
+            yield 0.01
+        yield last[20:]
+
+    scripted.script = script
+    with Connection(gateway.port) as connection:
+        connection.send(chat(model="odd/m", stream=True))
+        connection.peek(COMMENT)
+        told.set()
+        answer = connection.answer()
     assert first + COMMENT in answer.body
     assert answer.body.replace(COMMENT, b"") == first + last
 
