@@ -48,7 +48,7 @@ class Entry:
     """A request's record while it runs, and its one settlement."""
 
     __slots__ = (
-        "_answer", "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled",
+        "_answers", "_before", "_endpoint", "_gateway", "_hold", "_model", "_sent_at", "_sent_before", "_settled",
         "admitted", "attempts", "budgets", "continuation", "deadline", "dialect", "exchange", "limits", "planned",
         "preset", "reader", "record", "reservation", "session", "target", "unlogged", "upstream_reservation",
     )  # fmt: skip
@@ -58,7 +58,7 @@ class Entry:
         self._endpoint: Endpoint | None = None
         self._model = ""
         self._sent_at = 0.0  # of this attempt; 0 while nothing was to be sent
-        self._answer: CollectedAnswer | None = None  # of this attempt, when it knows whether it got a connection
+        self._answers: tuple[CollectedAnswer, ...] = ()  # of this attempt: they know whether they got a connection
         self._sent_before = False  # an earlier attempt went out
         self._settled = False
         self._before: RequestRecord | None = None
@@ -124,7 +124,7 @@ class Entry:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if went_out else None)
             self.upstream_reservation = None
         self._sent_before = self._sent_before or went_out
-        self._sent_at, self._answer, self.reader = 0.0, None, None
+        self._sent_at, self._answers, self.reader = 0.0, (), None
         if _is_used(record):
             bill(record, self._gateway.billing)
             if before is None:
@@ -197,8 +197,13 @@ class Entry:
 
     @property
     def went_out(self) -> bool:
-        """Whether this attempt's call was sent: it had something to send, and got a connection for it."""
-        return bool(self._sent_at) and (self._answer is None or self._answer.connection is not None)
+        """Whether any call of this attempt was sent: it had something to send, and got a connection for it."""
+        if not self._sent_at:
+            return False
+        for answer in self._answers:
+            if answer.connection is not None:
+                return True
+        return not self._answers
 
     def give_up(self) -> None:
         """Nobody waits for this attempt any more: what it has used is counted as far as it was told, else estimated.
@@ -216,7 +221,7 @@ class Entry:
     def take_over(self, other: "Entry") -> None:
         """Another entry's call is this request's own from here on; its figures are in this record already."""
         self._endpoint, self._model, self._sent_at = other._endpoint, other._model, other._sent_at
-        self._answer = other._answer
+        self._answers = other._answers
         self.target = other.target
         self.upstream_reservation, other.upstream_reservation = other.upstream_reservation, None
         other._settled = True
@@ -313,7 +318,7 @@ class Entry:
         if self._settled:
             return
         self._settled, went_out = True, self.went_out
-        self.reader = self._answer = None  # they write for the client, who is told of this entry: a ring
+        self.reader, self._answers = None, ()  # they write for the client, who is told of this entry: a ring
         record = self.record
         record.status = status
         record.outcome = outcome
@@ -360,9 +365,8 @@ class Entry:
         self._settled = True
 
     def listen(self, answer: CollectedAnswer) -> None:
-        """This is the answer to the call; the account's limits are learnt from its head now and then."""
-        if self._answer is None or self._answer.connection is None:  # else one of several calls: the first went out
-            self._answer = answer
+        """This is the answer to the call, or to one of several; now and then its head tells the account's limits."""
+        self._answers += (answer,)
         gateway, endpoint, target = self._gateway, self._endpoint, self.target
         if endpoint is None or target is None or endpoint.look_at > self.record.created_at:
             return
@@ -381,7 +385,7 @@ class PartEntry(Entry):
         if self._settled:
             return
         self._settled, went_out = True, self.went_out
-        self.reader = self._answer = None  # they write for the client, who is told of this entry: a ring
+        self.reader, self._answers = None, ()  # they write for the client, who is told of this entry: a ring
         record = self.record
         bill(record, self._gateway.billing)
         if self.upstream_reservation is not None:

@@ -9,8 +9,10 @@ import anthropic
 import openai
 import pytest
 
-from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
+from pointsman.canonical.record import Outcome
 from pointsman.testing import FLAVOURS, OpenAIChat, RunningSimulator, running_simulator
+from raw_client import Connection, ask, chat
 
 HOSTS = {"deepseek": "deepseek", "mistral": "mistral", "groq": "groq", "openrouter": "openrouter", "vllm": "think_tags"}
 HELLO: Any = [{"role": "user", "content": "hello there"}]
@@ -175,6 +177,29 @@ def test_what_is_left_out_of_several_calls_is_named_as_well(gpt: openai.OpenAI) 
     )
     assert len(raw.parse().choices) == 2
     assert "logit_bias" in raw.headers["x-pointsman-fidelity"]
+
+
+def test_what_is_left_out_of_several_calls_is_noted_once(gpt: openai.OpenAI) -> None:
+    create = gpt.chat.completions.with_raw_response.create
+    told = [create(model="groq/sim-model", messages=HELLO, n=n, logit_bias={"1": 5}).headers for n in (2, 4)]
+    assert told[0]["x-pointsman-fidelity"] == told[1]["x-pointsman-fidelity"]
+
+
+def test_of_several_calls_those_that_were_made_count_though_the_last_never_was(
+    upstreams: dict[str, RunningSimulator], tmp_path: Path
+) -> None:
+    host = upstreams["groq"]
+    row = {"id": "groq", "kind": "groq", "base_url": host.base_url, "api_key": UPSTREAM_KEY, "max_concurrent": 1}
+    settings = {"connections": [row], "limits": {"key_requests_per_minute": 2}}
+    before = host.log.total
+    with running_gateway(tmp_path, settings) as gateway:
+        with Connection(gateway.port) as connection:
+            connection.send(chat(model="groq/sim-model#first_token_ms=700", n=3))
+            wait_until(lambda: host.log.total == before + 2, "second call")
+        record = wait_until(gateway.journal.records, "record")[0]
+        assert (record.outcome, record.input_tokens > 0) == (Outcome.CLIENT_CLOSED, True)
+        answer = ask(gateway.port, chat(model="groq/sim-model"))
+        assert (answer.status, answer.headers["x-ratelimit-remaining-requests"]) == (200, "0")
 
 
 def test_calls_beside_a_failed_one_are_counted(gpt: openai.OpenAI, gateway: RunningGateway) -> None:

@@ -175,6 +175,18 @@ def test_a_context_that_could_not_read_the_systems_certificates_is_not_kept() ->
     assert contexts.get(None) is contexts.get(None)
 
 
+@pytest.mark.parametrize("which", ["ca_file", "client_certificate"])
+def test_a_renewed_file_that_could_not_be_opened_is_read_again(authority: Authority, which: str) -> None:
+    certificate, key = authority.issue("client", ["client.example"])
+    files = TlsFiles(ca_file=certificate) if which == "ca_file" else TlsFiles(certificate=certificate, key=key)
+    contexts = tls_module.Contexts()
+    first = contexts.get(files)
+    os.utime(certificate, (1, 1))
+    with no_more_files(), pytest.raises(OSError, match="open files"):
+        contexts.get(files)
+    assert contexts.get(files) is not first
+
+
 def test_an_answer_that_is_out_of_date_does_not_fail_a_call() -> None:
     async def main() -> None:
         async with listening(Peer(CLOSING), host="127.0.0.3") as peer:

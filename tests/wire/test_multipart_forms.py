@@ -162,6 +162,12 @@ def test_a_part_that_other_readers_may_call_otherwise_is_refused(disposition: by
         parse_form(b"multipart/form-data; boundary=b", body)
 
 
+@pytest.mark.parametrize("name", ["my name=Bob.wav", "export?name=x.png", "a; nickname=b.txt"])
+def test_a_file_may_have_the_word_in_its_name(name: str) -> None:
+    form = parse_form(*sent_by_httpx({"file": (name, b"1", "audio/wav")}, {"model": "m"}))
+    assert [part.filename for part in form.parts if part.name == "file"] == [name]
+
+
 @pytest.mark.parametrize("cut", [1, 5, 40, 60])
 def test_a_truncated_form_is_refused(cut: int) -> None:
     content_type, body = sent_by_httpx({"file": FILE}, {"model": "m"})

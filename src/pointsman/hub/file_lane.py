@@ -65,6 +65,7 @@ class FileLane:
     async def _send(self, built: Built, answer: CollectedAnswer) -> None:
         message = self._endpoint.message(self._access, built)
         self._entry.sent(self._endpoint, None)
+        self._entry.listen(answer)
         await self._services.client.send(self._access.origin, message, answer, self._entry.record.key_id or "")
 
     def _check(self, answer: CollectedAnswer) -> None:

@@ -92,7 +92,7 @@ class HubLane:
     """One call on the hub lane."""
 
     __slots__ = (
-        "_access", "_endpoint", "_entry", "_exchange", "_model", "_passage", "_produced", "_request", "_sent",
+        "_access", "_endpoint", "_entry", "_exchange", "_model", "_noted", "_passage", "_produced", "_request", "_sent",
         "_services", "_usage",
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ class HubLane:
         self._endpoint = endpoint
         self._access = access
         self._model = ""
-        self._sent = False
+        self._sent = self._noted = False
         self._usage: TokenUsage | None = None  # of the calls that are over, when there are several
         self._produced = 0
         self._passage: Passage
@@ -369,7 +369,8 @@ class HubLane:
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""
         # The notes of all calls are alike: those of the first stand in the ledger.
-        passage = self._passage.asking(request, None if self._sent else self._passage.fidelity)
+        passage = self._passage.asking(request, None if self._noted else self._passage.fidelity)
+        self._noted = True
         answer = CollectedAnswer()
         await self._send(self._message(passage), answer)
         self._produced += tokens_of(len(answer.body))

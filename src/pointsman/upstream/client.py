@@ -51,7 +51,7 @@ class UpstreamClient:
         connection = pool.take()
         if connection is None:
             await in_task()
-            connection = await pool.acquire(min(total_deadline, begin_by), caller)
+            connection = await pool.acquire(total_deadline, caller, begin_by)
         connection.send(message, sink, total_deadline, limits, begin_by)
         try:
             await sink

@@ -338,6 +338,8 @@ def read_tls(files: TlsFiles, base_url: str | None, place: str) -> TlsFiles | No
         make_context(files)
     except ConfigError as error:
         raise ConfigError(f"{place}.{error}") from None
+    except OSError as error:
+        raise ConfigError(f"{place}: the TLS files can't be opened now: {error.strerror}") from None
     return files
 
 

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from pointsman.errors import GatewayError, Kind
 from pointsman.settings import UpstreamSettings
-from pointsman.ticker import Ticker
+from pointsman.ticker import NEVER, Ticker
 from pointsman.upstream.fair_queue import FairQueue
 from pointsman.upstream.http1 import Sink, UpstreamConnection
 from pointsman.upstream.origins import Origin
@@ -60,14 +60,15 @@ class Pool:
                 return connection
         return None
 
-    async def acquire(self, total_deadline: float, caller: str) -> UpstreamConnection:
+    async def acquire(self, total_deadline: float, caller: str, begin_by: float = NEVER) -> UpstreamConnection:
         """A connection, now or when it is the turn of ``caller`` (whoever shares the upstream fairly: an API key).
 
         Raises GatewayError: OVERLOADED when too many wait, this one too long, or no more files can be opened,
         UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when it can't connect or the call's own time is over.
         """
         self._acquiring += 1
-        queue_deadline = min(total_deadline, self.ticker.now + self.settings.queue_timeout_seconds)
+        connect_deadline = min(total_deadline, begin_by)
+        queue_deadline = min(connect_deadline, self.ticker.now + self.settings.queue_timeout_seconds)
         try:
             while True:
                 connection = self.take()
@@ -75,17 +76,17 @@ class Pool:
                     return connection
                 if self.open < self._limit:
                     self.open += 1
-                    return await self._connect(total_deadline)
+                    return await self._connect(connect_deadline)
                 connection = await self._wait(queue_deadline, caller, own=queue_deadline < total_deadline)
                 if connection is None:
-                    return await self._connect(total_deadline)
+                    return await self._connect(connect_deadline)
                 if connection.usable:
                     return connection
         finally:
             self._acquiring -= 1
 
     async def _wait(self, deadline: float, caller: str, *, own: bool) -> UpstreamConnection | None:
-        """Wait in line; a connection, or None for a slot to open one in. ``own``: the deadline is that of the queue."""
+        """Wait in line; a connection, or None for a slot to open one in. ``own``: the caller has more time."""
         self._make_room(caller)
         waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiters.push(caller, waiter)

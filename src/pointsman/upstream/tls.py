@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from pointsman.errors import ConfigError
-from pointsman.open_files import shortage, used_up
+from pointsman.open_files import is_shortage, shortage, used_up
 from pointsman.upstream.origins import TlsFiles
 
 MAX_SESSIONS: Final = 256
@@ -67,15 +67,23 @@ def make_context(files: TlsFiles) -> SessionContext:
         try:
             context.load_verify_locations(cafile=files.ca_file, cadata=files.authorities)
         except (OSError, ValueError) as error:
+            _raise_shortage(error)
             name = "ca_file" if files.ca_file is not None else "ca_certificates"
             raise ConfigError(f"{name}: can't be read as certificates in PEM form") from error
     if files.certificate is not None:
         try:  # the empty password keeps OpenSSL from asking for one on the terminal
             context.load_cert_chain(files.certificate, files.key, password="")
         except (OSError, ValueError) as error:
+            _raise_shortage(error)
             message = "client_certificate, client_key: can't be read as PEM, don't fit together or need a password"
             raise ConfigError(message) from error
     return context
+
+
+def _raise_shortage(error: Exception) -> None:
+    """Raise ``error`` again where no file could be opened: the setting that names it may be right."""
+    if is_shortage(error):
+        raise error
 
 
 def remember_session(transport: Any) -> None:

@@ -18,7 +18,7 @@ MAX_HEADER_BYTES: Final = 4096
 MAX_PART_HEADERS: Final = 8
 MAX_FIELD_BYTES: Final = 1024 * 1024  # of a part that is no file
 _SLICE: Final = 256 * 1024
-_NAME: Final = re.compile(r"\bname[*0-9]*\s*=", re.IGNORECASE)  # the extended and the continued ones of RFC 2231, too
+_NAME: Final = re.compile(r";\s*name[*0-9]*\s*=", re.IGNORECASE)  # the extended and the continued ones of RFC 2231, too
 
 
 def parse_form(content_type: bytes, body: bytes) -> Form:
