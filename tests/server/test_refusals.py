@@ -157,10 +157,13 @@ def test_what_is_no_sound_http_is_refused(gateway: RunningGateway, simulator: Ru
 
 
 @pytest.mark.parametrize("status", FAULTS)
-@pytest.mark.parametrize("place", ["host", "mount", "path"])
+@pytest.mark.parametrize("place", ["host", "mount", "path", "shared path"])
 def test_openrouters_clients_are_refused_in_its_words(gateway: RunningGateway, status: int, place: str) -> None:
-    path = {"host": CHAT, "mount": "/openrouter/api/v1/chat/completions", "path": "/api/v1/credits"}[place]
-    message = request("POST", path, b"", FAULTS[status])
+    path = {"host": CHAT, "mount": "/openrouter/api/v1/chat/completions", "path": "/api/v1/credits"}.get(place)
+    key = (
+        "sk-or-v1-0123456789abcdef" if path is None else KEY
+    )  # of OpenRouter's clients on a path that others have, too
+    message = request("POST", path or "/api/v1/responses", b"", FAULTS[status], key=key)
     if place == "host":
         message = message.replace(b"host: gateway", b"host: router.example:8080")
     answer = ask(gateway.port, message)

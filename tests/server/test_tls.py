@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from structlog.testing import capture_logs
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
-from pointsman.server import tls
+from pointsman.server import host, tls
 from pointsman.server.connection import LINGER_SECONDS
 from pointsman.server.exchange import Exchange
+from pointsman.server.host import Host
 from pointsman.server.management import ManagementMount, served_paths
 from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
@@ -275,6 +277,29 @@ def test_a_tls_client_that_has_its_answer_and_does_not_hang_up_is_left_soon(
     with large_answers(tmp_path, files) as gateway, TlsConnection(gateway.port) as connection:
         assert connection.ask(request("GET", "/health", b"", "connection: close", key=None)).status == 200
         wait_until(lambda: is_left(gateway), "end of the connection")  # long before the time to write is over
+
+
+def test_a_handshake_under_way_is_waited_for_at_the_end_of_listening(
+    tmp_path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "LAST_REQUEST_SECONDS", 20.0)
+    with large_answers(tmp_path, files) as gateway, socket.socket() as plain:
+        server, edge = gateway.server, gateway.server.edge
+        other = gateway.read(lambda: Host(edge, "127.0.0.1", 0, 20.0, server._certificate()))
+        port = gateway.call(other.listen())
+        plain.settimeout(20)
+        plain.connect(("127.0.0.1", port))
+        wait_until(lambda: gateway.read(lambda: bool(edge.handshakes)), "handshake")
+        ending = asyncio.run_coroutine_threadsafe(other._drain(), gateway._loop)
+        with pytest.raises(FutureTimeoutError):
+            ending.result(1.0)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(plain) as secured:
+            secured.sendall(request("GET", "/health", b"", "connection: close", key=None))
+            assert secured.recv(1000).startswith(b"HTTP/1.1 200 ")
+        ending.result(20)
+        assert not gateway.read(lambda: bool(edge.handshakes))
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin"])

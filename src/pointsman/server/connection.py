@@ -404,7 +404,7 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.active -= 1
         if not exchange.keep:
             self._close()
-        elif not self._paused:  # else no answer is made until the client has read those before it
+        elif not (self._paused or self._closing):  # else no answer is made until the client has read those before it
             self._go_on()
 
     def _close(self) -> None:

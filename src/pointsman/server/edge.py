@@ -24,6 +24,7 @@ from pointsman.ticker import Ticker
 
 if TYPE_CHECKING:
     from pointsman.server.exchange import ErrorDialect, Exchange
+    from pointsman.server.handshakes import Handshake
 
 MAX_KNOWN_HOSTS: Final = 1024
 
@@ -54,6 +55,7 @@ class Edge:
         self.known_hosts: set[bytes] = set()  # Host values that were found sound
         self.heads = KnownHeads()
         self.connections: set[EdgeConnection] = set()
+        self.handshakes: set[Handshake] = set()  # that are no connections yet
         self.active = 0
         self.draining = False
         self._last_request_seconds = 0.0
@@ -106,5 +108,7 @@ class Edge:
 
     def abort(self) -> None:
         """Cut whatever is still open."""
+        for handshake in list(self.handshakes):
+            handshake.abort()
         for connection in list(self.connections):
             connection.abort()

@@ -23,15 +23,22 @@ class Handshake(asyncio.Protocol):
     def __init__(self, edge: "Edge", context: ssl.SSLContext) -> None:
         self._edge = edge
         self._context = context
+        self._carrier: asyncio.Transport
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shakes hands at once: bytes that are read now must find somebody who understands them."""
-        Runner(self._edge.ticker.loop, self._shake(cast(asyncio.Transport, transport))).start()
+        self._carrier = cast(asyncio.Transport, transport)
+        self._edge.handshakes.add(self)
+        Runner(self._edge.ticker.loop, self._shake(self._carrier)).start()
 
     def data_received(self, data: bytes) -> None:
         """What was read together with the end of the handshake."""
         self._early += data
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._carrier.abort()
 
     async def _shake(self, carrier: asyncio.Transport) -> None:
         try:
@@ -46,6 +53,8 @@ class Handshake(asyncio.Protocol):
         except OSError as error:
             let_go(error)
             return  # refused, too slow, or gone: it is closed already
+        finally:
+            self._edge.handshakes.discard(self)
         if transport is None or transport.is_closing():
             return
         connection = self._edge.protocol()

@@ -117,7 +117,10 @@ class Host:
         edge.drain(min(LAST_REQUEST_SECONDS, self._grace_seconds))
         await self._stop_listening()
         waited = 0.0
-        while (edge.connections or self._lone) and waited < self._grace_seconds and not self._hurry.is_set():
+        while waited < self._grace_seconds and not self._hurry.is_set():
+            shaking = edge.handshakes and waited < LAST_REQUEST_SECONDS  # then they are connections, with a time each
+            if not (edge.connections or self._lone or shaking):
+                break
             await asyncio.sleep(POLL_SECONDS)
             waited += POLL_SECONDS
         if edge.active or self._lone:
