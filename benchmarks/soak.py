@@ -46,8 +46,8 @@ SIMULATOR = (
 INTERVAL_SECONDS = 5.0
 CONNECTIONS = 32
 STREAM_RAMP_MS = 730
-# Caches, pools and the interpreter's own arenas fill up first, in an hour's run until about minute 12: that says nothing
-# about growth. A shorter run has no more than this part of it for that.
+# Caches, pools and the interpreter's own arenas fill up first, in a run of an hour until about minute 12: that says
+# nothing about growth. A shorter run has no more than this part of it for that.
 WARM_UP_MINUTES = 12.0
 WARM_UP_PART = 0.4
 SURE_MINUTES = 20.0
