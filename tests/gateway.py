@@ -159,7 +159,7 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
             assert not thread.is_alive(), "the gateway did not stop"
         if failures:
             raise failures[0]
-        assert complaints == [], "the event loop complained"
+        assert not complaints, f"the event loop complained: {complaints}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from typing import Any
 
 import msgspec
@@ -200,6 +201,18 @@ class Connection:
             return self._unread == b"" and self.socket.recv(1) == b""
         except ConnectionResetError:
             return True
+
+
+def read_slowly(connection: Connection, size: int, seconds: float) -> None:
+    """Read ``size`` bytes steadily, in more than twice ``seconds``. AssertionError when the connection is cut."""
+    parts = 50
+    began, received = time.monotonic(), 0
+    while received < size:
+        data = connection.socket.recv(size // parts)
+        assert data, f"cut after {received} bytes and {time.monotonic() - began:.1f} s"
+        received += len(data)
+        time.sleep(3 * seconds * len(data) / size)
+    assert time.monotonic() - began > 2 * seconds, "it read too fast to prove anything"
 
 
 def ask(port: int, message: bytes, *, receive_buffer: int | None = None) -> Answer:

@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -308,6 +309,16 @@ class Idle:
         return ProjectorCounts()
 
 
+@asynccontextmanager
+async def projecting(projector: Projector, other: Idle) -> AsyncIterator[None]:
+    """It runs, and may hand over to ``other``, until the end of the block, half a minute at most."""
+    running = asyncio.create_task(projector.run(0.001, other))
+    async with asyncio.timeout(30):
+        yield
+        projector.stop()
+        await running
+
+
 async def projected(projector: Projector, count: int) -> None:
     """Wait until it has projected so many."""
     while projector.counts.projected < count:  # noqa: ASYNC110 - the projector has no event to wait for
@@ -325,11 +336,8 @@ def test_a_process_that_does_nothing_is_not_started_again_and_again(
     projector = Projector(database, directory, SystemClock(), batch_rows=100, retention_days=7)
 
     async def story() -> None:
-        running = asyncio.create_task(projector.run(0.001, other))
-        async with asyncio.timeout(30):
+        async with projecting(projector, other):
             await projected(projector, COUNT)
-            projector.stop()
-            await running
         await database.aclose()
 
     asyncio.run(story())
@@ -346,16 +354,13 @@ def test_a_batch_that_failed_is_tried_again_before_anything_is_handed_over(datab
     projector = Projector(database, directory, SystemClock(), batch_rows=2 * COUNT, retention_days=7)
 
     async def story() -> None:
-        running = asyncio.create_task(projector.run(0.001, other))
-        async with asyncio.timeout(30):
+        async with projecting(projector, other):
             await projected(projector, COUNT)
             async with database.write() as connection:
                 await connection.execute(text("ALTER TABLE requests RENAME TO hidden"))
             journal.append(RequestRecord(request_id="one", created_at=1, operation="chat", route="/", dialect="d"))
             while projector.counts.failures < 2:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
-            projector.stop()
-            await running
         await database.aclose()
 
     asyncio.run(story())
@@ -378,13 +383,10 @@ def test_nothing_is_handed_over_for_what_can_not_be_read_or_is_refused(
 
     async def story() -> None:
         await refuse_alike(database)
-        running = asyncio.create_task(projector.run(0.001, other))
-        async with asyncio.timeout(30):
+        async with projecting(projector, other):
             await projected(projector, 6)
             while not projector.counts.refused:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
-            projector.stop()
-            await running
         await database.aclose()
 
     asyncio.run(story())

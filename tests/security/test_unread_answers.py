@@ -9,7 +9,7 @@ import pytest
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.server.connection import MANY_HEADS, PIECE_BYTES, WRITE_HIGH_WATER
 from pointsman.testing import RunningSimulator
-from raw_client import READ_TIMEOUT_S, Connection, chat, request
+from raw_client import READ_TIMEOUT_S, Connection, chat, read_slowly, request
 
 HASTY = {"write_timeout_seconds": 0.8}
 MOST_BYTES = WRITE_HIGH_WATER + 64 * 1024  # the mark, and the answer that went beyond it
@@ -54,17 +54,10 @@ def test_requests_behind_unread_answers_wait_and_the_client_is_cut(hasty: Runnin
 @pytest.mark.parametrize("closing", [False, True], ids=["kept", "closed behind it"])
 def test_a_slow_reader_that_goes_on_reading_is_not_cut(hasty: RunningGateway, closing: bool) -> None:
     text = "word " * 2_000_000  # 10 MB: more than the kernel holds
-    part, pause = 200_000, HASTY["write_timeout_seconds"] / 20
     with Connection(hasty.port, receive_buffer=4096) as connection:
         connection.send(chat("", *(("connection: close",) if closing else ()), text=text))
         wait_until(lambda: held_bytes(hasty) > 0, "reader that lags")
-        began, received = time.monotonic(), 0
-        while received < len(text):
-            data = connection.socket.recv(part)
-            assert data, f"cut after {received} bytes and {time.monotonic() - began:.1f} s"
-            received += len(data)
-            time.sleep(pause * len(data) / part)
-        assert time.monotonic() - began > 2 * HASTY["write_timeout_seconds"], "it read too fast to prove anything"
+        read_slowly(connection, len(text), HASTY["write_timeout_seconds"])
 
 
 def test_a_reader_that_comes_back_gets_every_answer_in_order(gateway: RunningGateway) -> None:

@@ -30,7 +30,7 @@ from pointsman.server.tls import ServerCertificate
 from pointsman.settings import parse_settings
 from pointsman.testing import RunningSimulator
 from pointsman.ticker import INTERVAL_SECONDS
-from raw_client import CHAT, Connection, chat, request
+from raw_client import CHAT, Connection, chat, read_slowly, request
 from serve_process import serving, toml
 from upstream_peers import until
 
@@ -239,19 +239,12 @@ def test_a_slow_reader_over_tls_that_goes_on_reading_is_not_cut(
     tmp_path: Path, files: tuple[Path, Path], closing: bool
 ) -> None:
     allowed = 1.5
-    part, pause = 400_000, allowed / 12
     with (
         large_answers(tmp_path, files, write_timeout_seconds=allowed, keepalive_timeout_seconds=0.5) as gateway,
         TlsConnection(gateway.port, receive_buffer=8192) as connection,
     ):
         connection.send(request("GET", "/large", b"", *(["connection: close"] if closing else [])))
-        began, received = time.monotonic(), 0
-        while received < len(LARGE):
-            data = connection.socket.recv(part)
-            assert data, f"cut after {received} bytes and {time.monotonic() - began:.1f} s"
-            received += len(data)
-            time.sleep(pause * len(data) / part)
-        assert time.monotonic() - began > 2 * allowed, "it read too fast to prove anything"
+        read_slowly(connection, len(LARGE), allowed)
 
 
 @pytest.mark.parametrize("how", ["waits", "close_notify"])

@@ -46,8 +46,7 @@ class EdgeConnection(asyncio.Protocol):
         "_begun", "_body", "_chunked", "_closing", "_declined", "_decoder", "_eof", "_exchange", "_fault", "_headers",
         "_http11", "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
         "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
-        "carrier",
-        "deadline", "edge", "peer",
+        "carrier", "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
