@@ -123,7 +123,7 @@ class Books:
             assert standing.spent == stored == counted
             return (standing.spent // CENT,)
 
-        return wait_until(found, "settled budget", 40)[0]  # a lost process' transaction may last SILENCE_SECONDS
+        return wait_until(found, "settled budget", 60)[0]  # projection may be handed over, and get few turns
 
 
 class GuardrailBooks(Books):

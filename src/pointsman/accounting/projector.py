@@ -33,7 +33,9 @@ _SLICE_LINES: Final = 50  # decoded at a stretch, some 0.1 ms; then requests get
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PRUNE_SECONDS: Final = 600.0
-_TIDY_SECONDS: Final = 60.0  # while another process projects, which does not tell what has come to its end
+# While another process projects, which does not tell what has come to its end. What a dead process holds of budgets
+# is kept from everybody's calls for so long; a look costs a directory's listing and two small queries.
+_TIDY_SECONDS: Final = 5.0
 _PLANS_AT_ONCE: Final = 5_000
 _BURST_BATCHES: Final = 5  # full batches in a row: more than a few hundred requests a second
 # What waits at a few thousand a second, some 400 records. The first batches of such a rate were the longest waits that
@@ -226,8 +228,9 @@ class Projector:
         """Know where each segment stands, after another process has moved them. Raises StorageError."""
         self.budgets.ended = True
         names = list_segments(self._directory)
+        known = {name: row for name, row in self._known.items() if row.finished}  # of these nothing can change
         try:
-            rows = await self._segments.load(names)
+            rows = known | await self._segments.load([name for name in names if name not in known])
         except BaseException:
             self._known = {}  # ask the database again
             raise
