@@ -205,10 +205,18 @@ def kill_half_way(nodes: list[ServeProcess]) -> Crowd:
 
 
 def assert_spent_to_the_last_cent(books: Books, ports: list[int]) -> None:
-    """Never more than the limit, nothing held in the end, and all that is left can be had by everybody."""
+    """Never more than the limit, nothing held in the end, and all that is left can be had by everybody.
+
+    A process that gets no turn for long gives back too late for who asks meanwhile (budget_pots.RECALL_SECONDS): then
+    they ask again.
+    """
     spent = books.settled()
     assert spent <= FITS
-    rest = spend_the_rest(ports)
+    rest: Counter[int] = Counter()
+    for _ in range(3):
+        rest += spend_the_rest(ports)
+        if books.settled() == FITS:
+            break
     assert set(rest) <= {200, 402}
     assert rest[200] == FITS - spent
     assert books.settled() == FITS
