@@ -142,6 +142,6 @@ def test_a_depth_that_is_just_too_much_in_an_answer_is_the_upstreams_fault(tmp_p
                 head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
                 upstream.script = lambda number, asked, told=head + body: [told]
                 statuses.add(ask(running.port, request("POST", "/api/chat", asked)).status)
-            log = running.log_text()
+    # Two of these depths are usually too much only for who writes the answer, since that is called from deeper than who
+    # reads it. Which ones depends on whether a Task runs the request, so on what was kept open; never may it be a 500.
     assert statuses == {200, 502}
-    assert "RecursionError" in log
