@@ -163,6 +163,46 @@ def test_a_process_that_comes_back_has_only_what_its_calls_need_and_what_it_has_
     play(database_place, story, limit=100_000)
 
 
+def test_each_process_of_a_node_that_comes_back_gives_up_its_lease_not_only_the_first_one(
+    database_place: DatabasePlace,
+) -> None:
+    async def story(one: Stage, row: BudgetRow) -> None:
+        first, second, living = one.process("paused"), one.process("paused"), one.process()
+        for process in (first, second):
+            process.finish(row, await process.reserve(row, 40_000, (first, second)), 0, f"req_{process.journal.tag}")
+        assert await held(one, row) >= 80_000
+        assert await pass_time(one, (one.keeper(),), (living,)) == 2
+        living.finish(row, await living.reserve(row, 100_000), 100_000, "req_1")
+        for process in (first, second):
+            with pytest.raises(Shortage):
+                await process.reserve(row, 1, (living,))
+        assert await held(one, row) == 100_000
+        assert (first.desk.events["lapse"], second.desk.events["lapse"]) == (1, 1)
+
+    play(database_place, story, limit=100_000)
+
+
+def test_a_process_that_only_tells_that_it_lives_learns_that_its_lease_has_expired_even_after_its_row_is_pruned(
+    database_place: DatabasePlace,
+) -> None:
+    async def story(one: Stage, row: BudgetRow) -> None:
+        first, second, living = one.process("paused"), one.process("paused"), one.process()
+        hold = await second.reserve(row, 40_000)
+        assert await pass_time(one, (one.keeper(),), (living,)) == 1
+        one.clock.advance(8 * 86_400)
+        await BudgetLeaseRepository(one.database).prune(one.clock.now_us())
+        assert await BudgetLeaseRepository(one.database).holders(home_of(database_place.data_dir / "paused")) == set()
+        await first.reserve(row, 1)
+        exchanges = second.desk.events["exchange"]
+        await second.desk.turn()
+        assert (second.desk.events["lapse"], second.desk.events["exchange"]) == (1, exchanges)
+        await second.desk.turn()  # what its call needs is still its own
+        assert await held(one, row) >= 40_001
+        assert hold.amount == 40_000
+
+    play(database_place, story, limit=100_000)
+
+
 def test_an_exchange_after_the_lease_has_expired_changes_nothing(database_place: DatabasePlace) -> None:
     async def story(one: Stage, row: BudgetRow) -> None:
         process = one.process("late")

@@ -132,11 +132,11 @@ def test_the_escrow_reads_a_guardrail_s_limit_where_it_stands(database_place: Da
         rows = await furnish(database)
         escrow, name = BudgetLeaseRepository(database), budget_id(ROW, "key_1")
 
-        await escrow.register(Holder("one", "home", 1))
+        term = await escrow.register(Holder("one", "home", 1))
 
         async def ask(want: int, holder: str = "one") -> LeaseGrant:
             wanted = LeaseAsk(budget_id=name, window=DAY, period=0, floor=0, want=want)
-            [grant] = await escrow.exchange(Holder(holder, "home", 1), [wanted], 1)
+            [grant] = await escrow.exchange(Holder(holder, "home", 1), term, [wanted], 1)
             return grant
 
         first = await ask(80)

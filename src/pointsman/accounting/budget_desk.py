@@ -107,7 +107,7 @@ class BudgetDesk:
         self._holder = holder
         self._lease_seconds = holder.lease_us / 1e6
         self.valid_until = self._beat_at = 0.0
-        self._registered = False
+        self._term: int | None = None  # of the home; None: it is to be registered
         self._pots: dict[tuple[str, int], Pot] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -202,7 +202,7 @@ class BudgetDesk:
         asks = self._asks(recalled)
         if asks or (self._pots and now >= self._beat_at):
             await self._exchange(asks)
-        if now >= self._forget_at and self._registered:
+        if now >= self._forget_at and self._term is not None:
             self._forget_at = now + FORGET_SECONDS
             await self._forget(now)
 
@@ -238,10 +238,10 @@ class BudgetDesk:
     async def _exchange(self, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
         """Ask the escrow; without any question it is only told that this process lives."""
         try:
-            if not self._registered:
-                await self._register()
+            if self._term is None:
+                self._term = await self._escrow.register(self._holder)
             for start in range(0, len(asks) or 1, ASKED_AT_ONCE):
-                await self._ask(asks[start : start + ASKED_AT_ONCE])
+                await self._ask(self._term, asks[start : start + ASKED_AT_ONCE])
         except LeasesLapsed:
             self._lapse()
         except StorageError as error:
@@ -251,13 +251,9 @@ class BudgetDesk:
                 self._down = False
                 log.info("budgets' escrow answers again")
 
-    async def _register(self) -> None:
-        await self._escrow.register(self._holder)
-        self._registered = True
-
-    async def _ask(self, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
+    async def _ask(self, term: int, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
         begun = self.now()
-        grants = await self._escrow.exchange(self._holder, [ask for _, ask in asks], self._clock.now_us())
+        grants = await self._escrow.exchange(self._holder, term, [ask for _, ask in asks], self._clock.now_us())
         self.events["exchange"] += 1
         now = self.now()
         self.valid_until = begun + self._lease_seconds * VALID_SHARE
@@ -271,7 +267,7 @@ class BudgetDesk:
         """The leases went to others, who had heard nothing for long. Whoever waits asks anew."""
         log.warning("the leases of this process have expired; it asks for new ones", budgets=len(self._pots))
         self.events["lapse"] += 1
-        self._registered, self.valid_until = False, 0.0
+        self._term, self.valid_until = None, 0.0
         for pot in self._pots.values():
             pot.lapse()
         self._wake.set()

@@ -4,7 +4,9 @@ For every budget and window, what was spent and what processes hold never exceed
 request's cost is moved from its process' lease to what is spent in the transaction that stores the request, so the sum
 does not change, once for each request, whatever crashes. A lease may go to nobody else before all that its process
 has written to its journal is stored: `release` is for that moment. `expire` is for a home (the directory of journals)
-of which nothing was heard for longer than its leases last: none of its processes spends from them then.
+of which nothing was heard for longer than its leases last: none of its processes spends from them then. That ends
+the home's term. The first of its processes that comes back begins another one; each other one that names the old term
+learns that its leases are gone, too.
 
 In PostgreSQL whoever gives leases of a budget holds an advisory lock of it. Rows of `budget_periods` are always
 written before those of `budget_leases`, each in the order of their keys, and that of `budget_homes` is the last, so
@@ -13,6 +15,7 @@ nobody waits in a circle.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
+from secrets import randbits
 from typing import Final
 
 import msgspec
@@ -27,6 +30,8 @@ GUARDRAIL: Final = "guardrail:"  # before a guardrail's id: the budget of one wh
 PORTIONS: Final = 100  # what is given beyond the need is at most this part of the limit
 _WEEK_US: Final = 7 * 86_400_000_000
 _SHARE: Final = 4  # and this part of what nobody holds
+_TERM_BITS: Final = 27  # of a home's beat, above those that count
+_BEAT_BITS: Final = 36  # when they overflow, in years, leases lapse once
 
 Balance = Callable[[AsyncConnection, str], Awaitable[int]]
 
@@ -77,7 +82,9 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Home(msgspec.Struct, frozen=True):
-    """A directory of journals whose processes have leases. ``beat`` grows whenever one of them is heard of."""
+    """A directory of journals whose processes have leases. ``beat`` grows whenever one of them is heard of; its
+    highest bits are the term.
+    """
 
     name: str
     beat: int
@@ -146,12 +153,16 @@ _SETTLE: Final = text(
     " WHERE budget_id = :budget AND period = :period AND holder = :holder"
 )
 _REGISTER: Final = text(
-    "INSERT INTO budget_homes (home, beat, lease_us) VALUES (:home, 0, :lease_us)"
+    "INSERT INTO budget_homes (home, beat, lease_us) VALUES (:home, :beat, :lease_us)"
     " ON CONFLICT (home) DO UPDATE SET beat = budget_homes.beat + 1, lease_us = CASE"
     " WHEN budget_homes.lease_us > excluded.lease_us AND EXISTS (SELECT 1 FROM budget_leases WHERE home = :home)"
-    " THEN budget_homes.lease_us ELSE excluded.lease_us END"
+    " THEN budget_homes.lease_us ELSE excluded.lease_us END RETURNING beat"
 )
-_BEAT: Final = text("UPDATE budget_homes SET beat = beat + 1 WHERE home = :home AND lease_us >= :lease_us")
+_BEAT: Final = text("UPDATE budget_homes SET beat = beat + 1 WHERE home = :home")
+_BEAT_IN_TERM: Final = text(
+    "UPDATE budget_homes SET beat = beat + 1"
+    " WHERE home = :home AND lease_us >= :lease_us AND beat >> :beat_bits = :term"
+)
 _FREE: Final = text(
     "UPDATE budget_leases SET granted_nano_usd = settled_nano_usd, updated_at = :now"
     " WHERE home = :home AND granted_nano_usd > settled_nano_usd"
@@ -165,19 +176,20 @@ class BudgetLeaseRepository:
         self._database = database
         self._balance = balance
 
-    async def exchange(self, holder: Holder, asks: Sequence[LeaseAsk], now: int) -> list[LeaseGrant]:
-        """Answer what a process asks, in one transaction, and know that it lives.
+    async def exchange(self, holder: Holder, term: int, asks: Sequence[LeaseAsk], now: int) -> list[LeaseGrant]:
+        """Answer what a process asks, in one transaction, and know that it lives. ``term`` is what `register` gave.
 
-        Raises StorageError; then it may have its floors only. Raises LeasesLapsed; then it has not even these, and
-        must `register` before it asks again.
+        Raises StorageError; then it may have its floors only. Raises LeasesLapsed; then it has not even these, of no
+        budget, and must `register` before it asks again.
         """
+        alive = {"home": holder.home, "lease_us": holder.lease_us, "beat_bits": _BEAT_BITS, "term": term}
         async with self._database.write() as connection:
             await lock_budgets(connection, self._database.kind, {ask.budget_id for ask in asks})
             await self._prepare(connection, asks)
             grants: dict[int, LeaseGrant] = {}
             for place in sorted(range(len(asks)), key=lambda place: (asks[place].budget_id, asks[place].period)):
                 grants[place] = await self._grant(connection, holder, asks[place], now)
-            if not (await connection.execute(_BEAT, {"home": holder.home, "lease_us": holder.lease_us})).rowcount:
+            if not (await connection.execute(_BEAT_IN_TERM, alive)).rowcount:
                 raise LeasesLapsed
         return [grants[place] for place in range(len(asks))]
 
@@ -280,18 +292,19 @@ class BudgetLeaseRepository:
                 released += (await connection.execute(query, {"holder": holder})).rowcount
         return released
 
-    async def register(self, holder: Holder) -> None:
-        """Let a process have leases from now on. Raises StorageError.
+    async def register(self, holder: Holder) -> int:
+        """Let a process have leases from now on; gives the home's term, for `exchange`. Raises StorageError.
 
         While there are leases, they last as long as any process of the home has asked for.
         """
+        new = {"home": holder.home, "lease_us": holder.lease_us, "beat": randbits(_TERM_BITS) << _BEAT_BITS}
         async with self._database.write() as connection:
-            await connection.execute(_REGISTER, {"home": holder.home, "lease_us": holder.lease_us})
+            return int((await connection.execute(_REGISTER, new)).scalar_one()) >> _BEAT_BITS
 
     async def beat(self, home: str) -> None:
         """Tell that somebody of this home lives. Raises StorageError."""
         async with self._database.write() as connection:
-            await connection.execute(_BEAT, {"home": home, "lease_us": 0})
+            await connection.execute(_BEAT, {"home": home})
 
     async def homes(self) -> list[Home]:
         """All of them. Raises StorageError."""

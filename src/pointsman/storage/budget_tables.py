@@ -67,7 +67,7 @@ Index(None, budget_leases.c.home)
 Index(None, budget_leases.c.holder)
 
 # Directories of journals whose processes have leases. ``beat`` grows whenever one of them is heard of; when it has not
-# grown for ``lease_us``, their leases have expired.
+# grown for ``lease_us``, their leases have expired. Its highest bits are the term (storage/budget_leases.py).
 budget_homes: Final = Table(
     "budget_homes",
     metadata,
