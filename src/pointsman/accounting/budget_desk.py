@@ -175,9 +175,12 @@ class BudgetDesk:
             await self._rest()
             self._wake.clear()
             await self.turn()
-        asks = self._asks(set(), last=True)
-        if asks:
-            await self._exchange(asks)
+        try:
+            asks = self._asks(set(), last=True)
+            if asks:
+                await self._exchange(asks)
+        except Exception as error:  # noqa: BLE001 - what is not told now comes back when the journal is read
+            self._failed(error)
 
     def stop(self) -> None:
         """Let `run` end after the exchange in hand: cancelling it could leave a transaction open."""
@@ -185,19 +188,21 @@ class BudgetDesk:
         self._wake.set()
 
     async def turn(self) -> None:
-        """Look once what is to be asked, told and given back, and do it."""
+        """Look once what is to be asked, told and given back, and do it. What fails is tried again after a while."""
         now = self.now()
         if now < self._silent_until:
             await asyncio.sleep(POLL_SECONDS)
             return
+        try:
+            await self._look_and_ask(now)
+        except Exception as error:  # noqa: BLE001 - no call would get money any more if this ended
+            self._failed(error)
+
+    async def _look_and_ask(self, now: float) -> None:
         recalled: set[tuple[str, int]] = set()
         if now >= self._look_at and any(self._is_awake(pot, now) for pot in self._pots.values()):
             self._look_at = now + TICK_SECONDS
-            try:
-                recalled = await self._escrow.recalled(self._holder.name)
-            except StorageError as error:
-                self._failed(error)
-                return
+            recalled = await self._escrow.recalled(self._holder.name)
             self.events["recall"] += len(recalled)
         asks = self._asks(recalled)
         if asks or (self._pots and now >= self._beat_at):
@@ -236,7 +241,7 @@ class BudgetDesk:
         return asks
 
     async def _exchange(self, asks: Sequence[tuple[Pot, LeaseAsk]]) -> None:
-        """Ask the escrow; without any question it is only told that this process lives."""
+        """Ask the escrow; without any question it is only told that this process lives. Raises StorageError."""
         try:
             if self._term is None:
                 self._term = await self._escrow.register(self._holder)
@@ -244,8 +249,6 @@ class BudgetDesk:
                 await self._ask(self._term, asks[start : start + ASKED_AT_ONCE])
         except LeasesLapsed:
             self._lapse()
-        except StorageError as error:
-            self._failed(error)
         else:
             if self._down:
                 self._down = False
@@ -273,24 +276,22 @@ class BudgetDesk:
         self._wake.set()
 
     async def _forget(self, now: float) -> None:
-        """Drop pots that nobody used for a minute, once all that was spent from them is stored."""
+        """Drop pots that nobody used for a minute, once all that was spent from them is stored. Raises StorageError."""
         old = {place: (pot.granted, pot.spent) for place, pot in self._pots.items() if pot.is_over(now, FORGET_SECONDS)}
         places = list(old)
-        try:
-            for start in range(0, len(places), ASKED_AT_ONCE):
-                for place in await self._escrow.retire(self._holder.name, places[start : start + ASKED_AT_ONCE]):
-                    self._pots[place].begin_anew(*old[place])
-                    if self._pots[place].is_over(now, FORGET_SECONDS):
-                        del self._pots[place]
-        except StorageError as error:
-            self._failed(error)
+        for start in range(0, len(places), ASKED_AT_ONCE):
+            for place in await self._escrow.retire(self._holder.name, places[start : start + ASKED_AT_ONCE]):
+                self._pots[place].begin_anew(*old[place])
+                if self._pots[place].is_over(now, FORGET_SECONDS):
+                    del self._pots[place]
 
-    def _failed(self, error: StorageError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.events["failure"] += 1
         self._silent_until = self.now() + RETRY_SECONDS
         if not self._down:
             self._down = True
-            log.error("budgets' escrow does not answer", reason=str(error))
+            unknown = None if isinstance(error, StorageError) else error
+            log.error("budgets' escrow does not answer", reason=str(error), exc_info=unknown)
         for pot in self._pots.values():
             pot.fail(EscrowError("the budgets' escrow does not answer"))
 

@@ -36,8 +36,9 @@ class LeaseKeeper:
         while not stopping.is_set():
             try:
                 await self.look()
-            except StorageError as error:
-                log.warning("leases of budgets could not be looked after", reason=str(error))
+            except Exception as error:  # all leases of this home would expire if this ended
+                unknown = None if isinstance(error, StorageError) else error
+                log.warning("leases of budgets could not be looked after", reason=str(error), exc_info=unknown)
             await rest(stopping, self._look_seconds)
 
     async def look(self) -> int:

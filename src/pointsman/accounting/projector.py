@@ -167,10 +167,9 @@ class Projector:
                 batch = await self._project()
                 begun = True
                 await self._tidy()
-            except (StorageError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - nothing would be stored any more if this ended
                 begun = False
-                self.counts.failures += 1
-                _log.warning("projection failed, will be repeated", error=str(error), pause_seconds=pause)
+                self._failed("projection failed, will be repeated", error, pause_seconds=pause)
                 await rest(self._stopping, pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
@@ -196,8 +195,8 @@ class Projector:
             while not (await asyncio.wait((other,), timeout=_TIDY_SECONDS))[0]:
                 await self._tidy_beside()
             done = other.result()
-        except OSError as error:
-            _log.warning("no process for projection at a high rate", error=str(error))
+        except Exception as error:  # noqa: BLE001 - then it is done here
+            self._failed("no process for projection at a high rate", error)
         finally:
             other.cancel()
             await asyncio.wait((other,))
@@ -220,9 +219,14 @@ class Projector:
         try:
             await self._learn_again()
             await self._tidy()
-        except (StorageError, OSError) as error:
-            self.counts.failures += 1
-            _log.warning("tidying up beside a high rate failed, will be repeated", error=str(error))
+        except Exception as error:  # noqa: BLE001 - the other process must go on
+            self._failed("tidying up beside a high rate failed, will be repeated", error)
+
+    def _failed(self, what: str, error: Exception, **details: float) -> None:
+        """Count it and tell; of what nobody expects, also where it came from."""
+        self.counts.failures += 1
+        is_known = isinstance(error, (StorageError, OSError))
+        _log.warning(what, error=str(error), exc_info=None if is_known else error, **details)
 
     async def _learn_again(self) -> None:
         """Know where each segment stands, after another process has moved them. Raises StorageError."""
