@@ -154,8 +154,7 @@ class Server:
         host = Host(self.edge, server.host, server.port, server.shutdown_grace_seconds, self._certificate(), self.lone)
         self._installation.secrets.takes_part = True  # from here on it is waited for, as one of the nodes
         if self._link is None:
-            self._presence.address = server.address(await host.listen())
-            await self._presence.register(self.gateway.snapshot.revision)
+            await self._start_alone(host)
         else:
             await self._start_as_worker(self._link, host)
         if self.house is not None:
@@ -271,13 +270,28 @@ class Server:
         self._background.spawn("certificate", certificate.watch())
         return certificate
 
+    async def _start_alone(self, host: Host) -> None:
+        server = self._settings.server
+        await self._register(server.port)
+        port = await host.listen()
+        if port != server.port:  # whichever was free
+            await self._register(port)
+
     async def _start_as_worker(self, link: WorkerLink, host: Host) -> None:
-        """Known as a node before the first request: a change that is confirmed is in effect here too."""
-        self._presence.address = self._settings.server.address(link.port)
-        await self._presence.register(self.gateway.snapshot.revision)
+        await self._register(link.port)
         await link.connect(self.meter.sums)
         await link.listen(host, self._presence.node_id)
         self._background.spawn("reports", link.report())
+
+    async def _register(self, port: int) -> None:
+        """Be known as a node, which comes before the first request: a change that is confirmed is in effect here, too.
+
+        One that comes from now on waits for this node. One that came since the snapshot was made did not.
+        """
+        self._presence.address = self._settings.server.address(port)
+        await self._presence.register(self.gateway.snapshot.revision)
+        if await self._installation.configuration.revision() != self.gateway.snapshot.revision:
+            await self._apply()
 
     async def aclose(self) -> None:
         """End background work, close everything, and project what is left for some seconds.
@@ -343,9 +357,7 @@ class Server:
                 changed = self.unpriced.has_changed() or changed
                 if changed:
                     installed = installed_now
-                    await self._refresh_cache()
-                    self.gateway.snapshot = await self._snapshots.make()
-                    self.edge.ip_filter = self.gateway.snapshot.ip_filter
+                    await self._apply()
                     log.info("configuration applied", revision=revision)
                 self._snapshots.note_current()
                 if changed or self._clock.monotonic() - last_beat > HEARTBEAT_SECONDS:
@@ -357,6 +369,12 @@ class Server:
             except Exception:  # what is revoked later would work here for ever if this ended
                 log.exception("configuration not refreshed")
                 await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _apply(self) -> None:
+        """Serve by the configuration as it is now. Raises StorageError, ConfigError."""
+        await self._refresh_cache()
+        self.gateway.snapshot = await self._snapshots.make()
+        self.edge.ip_filter = self.gateway.snapshot.ip_filter
 
     async def _refresh_cache(self) -> None:
         if self.gateway.cache is not None:
