@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pointsman.accounting.journal import Journal, JournalError, UnwritableRecordError, list_segments, read_segment
 from pointsman.accounting.ledger import Ledger
@@ -97,6 +98,15 @@ def test_retry_writes_what_was_parked_and_opens() -> None:
     assert len(lines) == 2
     assert ledger.retry()
     assert journal.appended == ["r1", "r2"]
+
+
+def test_closing_tells_how_many_records_are_lost_with_a_disk_that_is_still_full() -> None:
+    ledger = Ledger(FailingJournal([True] * 4), None)  # type: ignore[arg-type]
+    for number in range(2):
+        ledger.write(record(number))
+    with capture_logs() as logs:
+        ledger.close()
+    assert [line["records"] for line in logs if "lost" in line["event"]] == [2]
 
 
 def test_closing_tries_what_is_parked_once_more() -> None:

@@ -84,9 +84,9 @@ class Ledger:
         return not self._parked
 
     def close(self) -> None:
-        """End the journal's segment."""
-        if self._parked:
-            self.retry()
+        """End the journal's segment. What can't be written even now is lost."""
+        if self._parked and not self.retry():
+            log.error("records lost, the journal could not be written until the end", records=self.parked)
         self._journal.close()
 
 
