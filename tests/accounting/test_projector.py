@@ -25,6 +25,7 @@ from pointsman.clock import SystemClock
 from pointsman.storage import tables
 from pointsman.storage.database import FILE_NAME, Database, StorageError
 from pointsman.storage.keys import KeyRepository, KeyRow
+from pointsman.storage.nodes import NodeRepository, NodeRow
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 
@@ -261,6 +262,18 @@ def test_finished_segments_are_deleted_after_the_retention_and_no_other(database
         await project.drain()
         assert sorted(await stored(database)) == ids(0, 1, 2)
         live.close()
+
+    within(database_place, story)
+
+
+def test_nodes_of_which_nothing_was_heard_for_a_week_are_forgotten_and_no_other(database_place: DatabasePlace) -> None:
+    async def story(database: Database, directory: Path) -> None:
+        nodes, now = NodeRepository(database), CLOCK.now_us()
+        for name, days in (("killed", 7.1), ("away", 6.9), ("live", 0)):
+            heard = now - round(days * DAY_US)
+            await nodes.register(NodeRow(id=name, address="", version="", started_at=1, heartbeat_at=heard))
+        await projector(database, directory).prune()
+        assert sorted(node.id for node in await nodes.live(0)) == ["away", "live"]
 
     within(database_place, story)
 

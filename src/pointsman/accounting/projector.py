@@ -24,6 +24,7 @@ from pointsman.storage.endpoint_figures import EndpointFigures
 from pointsman.storage.key_usage import KeyUsageRepository
 from pointsman.storage.keys import KeyRepository
 from pointsman.storage.ledger import LedgerRepository, Range
+from pointsman.storage.nodes import NodeRepository
 from pointsman.storage.requests import RequestRepository
 from pointsman.storage.segments import SegmentRepository, SegmentRow
 from pointsman.storage.usage_sums import UsageSums
@@ -45,6 +46,7 @@ _ALONE_SECONDS: Final = 30.0  # behind a process that did nothing: it can't run,
 _REST_FACTOR: Final = 4.0
 _DRAFT_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
+_NODES_US: Final = 7 * _DAY_US
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,7 @@ class Projector:
         self._combo_days = ComboDays(database)
         self._segments = SegmentRepository(database)
         self._keys = KeyRepository(database)
+        self._nodes = NodeRepository(database)
         self.budgets = BudgetBooks(database, directory, clock)
         self._high_rate: HighRate | None = None
         self._full_batches = 0
@@ -376,7 +379,7 @@ class Projector:
         self._one_by_one = max(0, self._one_by_one - 1)
 
     async def prune(self) -> int:
-        """Delete segments that were finished longer ago than the retention, and old routing decisions.
+        """Delete segments that were finished longer ago than the retention, old routing decisions, nodes that died.
 
         Gives the number of segments. Raises StorageError.
         """
@@ -394,6 +397,7 @@ class Projector:
             pass
         await self._figures.forget(self._clock.now_us())
         await self._combo_days.forget(self._clock.now_us())
+        await self._nodes.forget(self._clock.now_us() - _NODES_US)
         self._prune_drafts()
         await self.budgets.prune()
         return len(old)

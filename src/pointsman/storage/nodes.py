@@ -49,6 +49,11 @@ class NodeRepository:
         async with self._database.read() as connection:
             return tuple(NodeRow(**row._mapping) for row in await connection.execute(query))
 
+    async def forget(self, before: int) -> None:
+        """Drop those that were last heard of before this instant (us): nobody has taken them off."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(_TABLE).where(_TABLE.c.heartbeat_at < before))
+
     async def remove(self, node_id: str) -> None:
         """Forget the node; harmless when it is not known."""
         async with self._database.write() as connection:
