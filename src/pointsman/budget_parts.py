@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from pointsman.accounting.budget_books import holder_name, home_of
 from pointsman.accounting.budget_desk import BudgetDesk
+from pointsman.accounting.homes import holder_name, home_of
 from pointsman.accounting.journal import Journal
 from pointsman.budget_settings import lease_seconds_of
 from pointsman.installation import Installation

@@ -7,8 +7,8 @@ from typing import IO, Final
 
 import structlog
 
-from pointsman.accounting.budget_books import home_of
 from pointsman.accounting.burst import Burst
+from pointsman.accounting.homes import home_of, leave_home
 from pointsman.accounting.lease_keeper import LeaseKeeper
 from pointsman.accounting.projector import Projector
 from pointsman.accounting.telemetry import Meter
@@ -41,6 +41,7 @@ class Housekeeping:
         self._background = Background()
         self._stopping = asyncio.Event()
         self.first_key: Secret | None = None
+        leave_home(installation.data_dir / "journal")
         self.projector = Projector(
             installation.database,
             installation.data_dir / "journal",

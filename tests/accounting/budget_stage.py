@@ -7,9 +7,9 @@ from typing import Final
 
 from databases import DatabasePlace
 from driven_clock import DrivenClock
-from pointsman.accounting.budget_books import holder_name, home_of
 from pointsman.accounting.budget_desk import BudgetDesk, Hold
 from pointsman.accounting.budget_pots import Shortage
+from pointsman.accounting.homes import holder_name, home_of
 from pointsman.accounting.journal import Journal
 from pointsman.accounting.lease_keeper import LeaseKeeper
 from pointsman.accounting.projector import Projector

@@ -7,8 +7,8 @@ import pytest
 from budget_stage import LEASE_SECONDS, Process, Stage, stage
 
 from databases import DatabasePlace
-from pointsman.accounting.budget_books import home_of
 from pointsman.accounting.budget_pots import Shortage
+from pointsman.accounting.homes import home_of
 from pointsman.accounting.lease_keeper import LeaseKeeper
 from pointsman.accounting.projector import Projector
 from pointsman.storage.budget_leases import BudgetLeaseRepository, Holder, Home

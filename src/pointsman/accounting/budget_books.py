@@ -1,6 +1,5 @@
 """What stored requests have cost of budgets, booked by the projector; and leases of processes that are gone."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -9,6 +8,7 @@ import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pointsman.accounting.homes import holder_name, home_of
 from pointsman.accounting.journal import list_segments, tag_of
 from pointsman.canonical.record import RequestRecord
 from pointsman.clock import Clock
@@ -16,7 +16,6 @@ from pointsman.storage.budget_alerts import AlertRepository
 from pointsman.storage.budget_leases import BudgetLeaseRepository, Charge
 from pointsman.storage.database import Database
 
-HOME_FILE: Final = "home"
 log = structlog.get_logger("pointsman.budgets")
 
 
@@ -90,29 +89,6 @@ class BudgetBooks:
     async def prune(self) -> None:
         """Drop what no window needs any more. Raises StorageError."""
         await self._leases.prune(self._clock.now_us())
-
-
-def home_of(directory: Path) -> str:
-    """The name of a journal's directory, made up at its first use. Raises OSError."""
-    path = directory / HOME_FILE
-    try:
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = directory / f"{HOME_FILE}.{os.getpid()}.{os.urandom(4).hex()}"
-        draft.write_text(os.urandom(8).hex(), encoding="ascii")
-        try:
-            os.link(draft, path)  # the first one wins, and nobody reads half of it
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return path.read_text(encoding="ascii")
-
-
-def holder_name(home: str, tag: str) -> str:
-    """The name under which a process has leases."""
-    return f"{home}-{tag}"
 
 
 def _cost(mark: Mark, cost: int | None) -> int | None:

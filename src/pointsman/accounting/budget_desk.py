@@ -96,7 +96,7 @@ class Hold:
 
 
 class BudgetDesk:
-    """The pots of one process. ``holder`` names it to the escrow (accounting/budget_books.py).
+    """The pots of one process. ``holder`` names it to the escrow (accounting/homes.py).
 
     ``valid_until``: when its leases may have gone to others, on the clock of `now`.
     """
