@@ -26,7 +26,7 @@ def test_who_waits_longest_gets_the_place_that_comes_free() -> None:
         await asyncio.sleep(0)
         with pytest.raises(GatewayError) as refused:
             await use("fourth")
-        assert refused.value.kind is Kind.OVERLOADED
+        assert (refused.value.kind, refused.value.retry_after_seconds) == (Kind.OVERLOADED, 1)
         async with places.at("b/model", bounds):
             first_leaves.set()
             await asyncio.gather(*tasks)
@@ -40,9 +40,10 @@ def test_who_waits_too_long_is_refused_and_takes_no_place() -> None:
     async def story() -> None:
         places = Places()
         async with places.at("a/model", Bounds(1, 1, 5.0)):
-            with pytest.raises(GatewayError, match="came free"):
+            with pytest.raises(GatewayError, match="came free") as refused:
                 async with places.at("a/model", Bounds(1, 1, 0.01)):
                     pass
+            assert (refused.value.kind, refused.value.retry_after_seconds) == (Kind.OVERLOADED, 1)
         async with places.at("a/model", Bounds(1, 0, 0.01)):
             pass
         assert not places._targets

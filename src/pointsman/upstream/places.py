@@ -4,9 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pointsman.errors import GatewayError, Kind
+
+RETRY_AFTER_SECONDS: Final = 1  # told to a caller for whom there is no place
 
 
 class Bounds(NamedTuple):
@@ -44,7 +46,7 @@ class Places:
 
     async def _wait(self, target: _Target, target_id: str, bounds: Bounds) -> None:
         if len(target.waiters) >= bounds.waiting:
-            raise GatewayError(Kind.OVERLOADED, f"all {bounds.most} places at '{target_id}' are taken")
+            raise _no_place(f"all {bounds.most} places at '{target_id}' are taken")
         place = asyncio.get_running_loop().create_future()
         target.waiters.append(place)
         try:
@@ -56,8 +58,7 @@ class Places:
             else:
                 target.waiters.remove(place)
             if isinstance(error, TimeoutError):
-                message = f"no place at '{target_id}' came free within {bounds.seconds:g} s"
-                raise GatewayError(Kind.OVERLOADED, message) from None
+                raise _no_place(f"no place at '{target_id}' came free within {bounds.seconds:g} s") from None
             raise
 
     def _leave(self, target: _Target, target_id: str) -> None:
@@ -70,3 +71,7 @@ class Places:
         target.busy -= 1
         if not target.busy and not target.waiters:
             self._targets.pop(target_id, None)
+
+
+def _no_place(message: str) -> GatewayError:
+    return GatewayError(Kind.OVERLOADED, message, retry_after_seconds=RETRY_AFTER_SECONDS)
