@@ -10,7 +10,7 @@ from pointsman.accounting.budget_desk import Hold
 from pointsman.accounting.estimation import estimate_tokens, estimate_usage, tokens_of
 from pointsman.accounting.pricing import Price
 from pointsman.canonical.identity import Costs
-from pointsman.canonical.record import Outcome, RequestRecord
+from pointsman.canonical.record import CacheOutcome, Outcome, RequestRecord
 from pointsman.canonical.usage import TokenUsage
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Call, Dialect, Exchange, Gateway
@@ -341,7 +341,7 @@ class Entry:
             _add(record, self._before)
             tokens = record.input_tokens + record.output_tokens
         if self.reservation is not None:
-            used = went_out or self._sent_before or self._before is not None
+            used = went_out or self._sent_before or self._before is not None or record.cache in FROM_CACHE
             self.reservation.settle(tokens if used else None)
         if self.session is not None:
             self._gateway.sessions.count(self.session, record, self._gateway.clock.now_us())
@@ -393,6 +393,7 @@ class PartEntry(Entry):
 
 
 FIRST, SECOND, THIRD, FOURTH = SESSION_HEADERS
+FROM_CACHE: Final = (CacheOutcome.HIT, CacheOutcome.SEMANTIC)
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 

@@ -87,6 +87,19 @@ def test_a_call_that_is_wrong_consumes_nothing(gateway: RunningGateway) -> None:
     assert ask(gateway.port, chat(key=key)).status == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_from_the_cache_counts_as_a_request_and_as_no_tokens(gateway: RunningGateway, stream: bool) -> None:
+    key = new_key(gateway, Limits(requests_per_minute=2, tokens_per_minute=5000))
+    text, wish = f"cached and limited {stream}", "x-pointsman-cache: on"
+    first = ask(gateway.port, chat("", wish, key=key, text=text, max_tokens=2000))
+    hit = ask(gateway.port, chat("", wish, key=key, text=text, max_tokens=2000, stream=stream))
+    assert (first.status, hit.status, hit.headers["x-pointsman-cache"]) == (200, 200, "hit")
+    refused = ask(gateway.port, chat("", wish, key=key, text=text, max_tokens=2000))
+    assert refused.status == 429
+    assert "2 requests per minute of the key" in refused.error["message"]
+    assert refused.headers["x-ratelimit-remaining-tokens"] == str(5000 - first.json()["usage"]["total_tokens"])
+
+
 def test_without_a_limit_there_are_no_headers(shared_simulator: RunningSimulator, tmp_path: Path) -> None:
     connection = {"id": "sim", "kind": "openai", "base_url": shared_simulator.base_url, "api_key": UPSTREAM_KEY}
     with running_gateway(tmp_path, {"connections": [connection]}) as plain:
