@@ -114,11 +114,12 @@ class Entry:
     def turn_to(self, target: Target) -> None:
         """Another target is tried. What the one before has cost stays counted."""
         if self.target is not None:
-            self._put_aside()
+            self.put_aside()
         self.target = target
         self.record.target = target.id
 
-    def _put_aside(self) -> None:
+    def put_aside(self) -> None:
+        """The attempt before is over, if there was one: what it has cost stays counted, the rest is given back."""
         record, before, went_out = self.record, self._before, self.went_out
         if self.upstream_reservation is not None:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if went_out else None)

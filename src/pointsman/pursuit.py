@@ -237,6 +237,7 @@ def _race(
     terms = hedge_terms(gateway.attempts.hedging, pursuit.route.settings, chosen.order[0])
     if terms is None:
         return None
+    entry.put_aside()  # each of the race has books of its own: one that wins would take this one's place
     return Race(gateway, (pursuit.dialect, pursuit.call.max_output_tokens), entry, pursuit.snapshot, terms)
 
 

@@ -192,3 +192,30 @@ def test_it_is_off_unless_a_connection_or_a_combo_asks_for_it(tmp_path: Path, ta
         answer, record = site.ask(stream=True)
         assert (record.connection_id, said(answer)) == ("two" if tagged else "one", True)
         assert ask(gateway.port, request("GET", "/health", key=KEY)).status == 200
+
+
+def test_what_was_reserved_for_a_target_that_failed_alone_is_given_back_when_two_are_asked_at_once(
+    tmp_path: Path,
+) -> None:
+    first, second = "one/m#fault=http_500,fail_first=1", "two/m#fault=rate_limit,retry_after=60,fail_first=9"
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY))) for _ in range(2))
+        document = settings(one, two)
+        document["connections"][1]["tokens_per_minute"] = 100_000
+        document["combos"] = [{"name": "pair", "targets": [first, second], "settings": {"maxSetRetries": 1}}]
+        gateway = stack.enter_context(running_gateway(tmp_path, document))
+        site = Site(gateway, one, two, CHAT)
+        alone = {"model": second, "messages": [{"role": "user", "content": "hello there"}]}
+        assert ask(gateway.port, request("POST", CHAT, msgspec.json.encode(alone))).status == 429
+        record = site.ask(stream=False)[1]  # the second one rests: the first is asked alone, then it, then both at once
+        assert record.connection_id == "one"
+        assert [row[0] for row in msgspec.json.decode(record.attempts or "")] == [first, second]
+
+        def left() -> int:
+            here = gateway.server.gateway
+            assert here.snapshot.limits is not None
+            standing = here.limiter.standing(here.snapshot.limits.connection_rules("two"))
+            assert standing.tokens is not None
+            return standing.tokens.remaining
+
+        assert gateway.read(left) == 100_000
