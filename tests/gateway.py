@@ -15,6 +15,7 @@ import uvloop
 from databases import give_migrated_file
 from pointsman.accounting.journal import list_segments, read_segment
 from pointsman.app import Server
+from pointsman.canonical.limits import NO_LIMITS, Limits, Priority
 from pointsman.canonical.record import RequestRecord
 from pointsman.installation import Installation, open_installation
 from pointsman.keyring import Secret
@@ -160,6 +161,18 @@ def running_gateway(data_dir: Path, settings: Mapping[str, Any]) -> Iterator[Run
         if failures:
             raise failures[0]
         assert not complaints, f"the event loop complained: {complaints}"
+
+
+def limited_key(gateway: RunningGateway, limits: Limits = NO_LIMITS, priority: Priority = "normal") -> str:
+    """A key that the gateway knows already."""
+    installation = gateway.installation
+
+    async def work() -> str:
+        _, secret = await installation.keys.create("limited", limits=limits, priority=priority)
+        assert await installation.await_revision(await installation.configuration.revision())
+        return secret.reveal()
+
+    return gateway.call(work())
 
 
 @contextmanager

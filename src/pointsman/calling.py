@@ -28,9 +28,7 @@ async def call_target(
         and (rules := snapshot.limits.connection_rules(endpoint.connection_id))
     ):
         tokens = estimate_tokens(exchange.body, call.max_output_tokens)
-        told = exchange.limit_head  # callers see their own limits, and these only when they have none
         entry.upstream_reservation = await reserve(gateway, dialect, exchange, rules, tokens)
-        exchange.limit_head = told or exchange.limit_head
     if entry.budgets is not None:
         operation = dialect.OPERATION
         writes = True if operation not in OPERATIONS else (False if operation in PAID_BY_TEXT else None)
@@ -91,7 +89,9 @@ async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Acc
 async def reserve(
     gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules, tokens: int
 ) -> Reservation | None:
-    """Charge a call to limits, and have the client told where it stands. Raises GatewayError(RATE_LIMITED)."""
+    """Charge a call to limits, and have the client told where it stands, unless it was told of others before: callers
+    see their own limits, and a connection's only when they have none. Raises GatewayError(RATE_LIMITED).
+    """
     limiter = gateway.limiter
     try:
         reservation = limiter.try_reserve(rules, tokens)
@@ -99,10 +99,10 @@ async def reserve(
             await in_task()
             reservation = await limiter.reserve(rules, tokens)
     except GatewayError:
-        exchange.limit_head = dialect.render_limits(limiter.standing(rules))
+        exchange.limit_head = exchange.limit_head or dialect.render_limits(limiter.standing(rules))
         raise
     if reservation is not None:
-        exchange.limit_head = dialect.render_limits(reservation.standing)
+        exchange.limit_head = exchange.limit_head or dialect.render_limits(reservation.standing)
     return reservation
 
 

@@ -16,7 +16,7 @@ class Told(Protocol):
     """The request, as far as it is asked for its wishes and given header lines."""
 
     headers: dict[bytes, bytes]
-    limit_head: bytes
+    plan_head: bytes
 
 
 class Decisions:
@@ -44,7 +44,7 @@ class Decisions:
             if self._keeps:
                 record.plan = dump(problem, made)
         if EXPLAIN_HEADER in exchange.headers:
-            exchange.limit_head += header(problem, made)
+            exchange.plan_head += header(problem, made)
         if not made.order:
             raise unavailable(problem, made)
 

@@ -124,6 +124,8 @@ class Entry:
         if self.upstream_reservation is not None:
             self.upstream_reservation.settle(record.input_tokens + record.output_tokens if went_out else None)
             self.upstream_reservation = None
+        if self.reservation is None:
+            self.exchange.limit_head = b""  # the connection's: the client hears of its own limits, if it has any
         self._sent_before = self._sent_before or went_out
         self._sent_at, self._answers, self.reader = 0.0, (), None
         if _is_used(record):

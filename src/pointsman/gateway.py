@@ -121,6 +121,7 @@ class Exchange(Receiver, Protocol):
     bytes_out: int
     first_byte: float | None
     limit_head: bytes
+    plan_head: bytes
     api_head: bytes
     telling: Callable[[], bytes] | None
 

@@ -34,18 +34,10 @@ class RacedExchange:
         self._pace: Any = None
         self.racer: RacerEntry
         self.body = exchange.body
+        self.limit_head = exchange.limit_head  # with what this attempt's connection adds to it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._exchange, name)
-
-    @property
-    def limit_head(self) -> bytes:
-        """Header lines about rate limits."""
-        return self._exchange.limit_head  # type: ignore[no-any-return]
-
-    @limit_head.setter
-    def limit_head(self, lines: bytes) -> None:
-        self._exchange.limit_head = lines
 
     @property
     def throttle(self) -> Any:
@@ -61,12 +53,14 @@ class RacedExchange:
     def respond(self, *parts: Any, **more: Any) -> None:
         """The whole answer."""
         if self._race.win(self.racer):
+            self._exchange.limit_head = self.limit_head
             self._exchange.respond(*parts, **more)
 
     def start(self, *parts: Any) -> None:
         """The beginning of a streamed answer."""
         if self._race.win(self.racer):
             self._exchange.throttle = self._pace
+            self._exchange.limit_head = self.limit_head
             self._exchange.start(*parts)
 
     def write(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.canonical.record import Outcome, RequestRecord
 from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
-from raw_client import CHAT, Answer, Connection, ask, request
+from raw_client import CHAT, Answer, Connection, ask, chat, request
 
 SAMPLES = 3
 SLOW_MS = 1000  # longer than an answer takes on a busy machine
@@ -160,6 +160,22 @@ def test_a_client_that_goes_away_ends_both_and_both_are_counted(site: Site) -> N
     assert record.input_tokens > 0
     assert record.usage_estimated
     assert len(site.gateway.journal.of(record.request_id)) == 1
+
+
+def test_the_limits_of_a_rival_s_connection_are_told_to_nobody(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(running_simulator(OpenAIChat(api_key=UPSTREAM_KEY))) for _ in range(2))
+        document = settings(first, second)
+        document["connections"][1]["requests_per_minute"] = 1
+        gateway = stack.enter_context(running_gateway(tmp_path, document))
+        site = Site(gateway, first, second, CHAT)
+        assert "x-ratelimit-limit-requests" in ask(gateway.port, chat(model="two/sim-model")).headers
+        site.learn(stream=False)
+        behave(first, first_token_ms=SLOW_MS)
+        answer, record = site.ask(stream=False)
+        assert [row[:2] for row in msgspec.json.decode(record.attempts or "")] == [["two/sim-model", "limited_here"]]
+        assert (answer.status, record.connection_id) == (200, "one")
+        assert not [name for name in answer.headers if "ratelimit" in name]
 
 
 @pytest.mark.parametrize(

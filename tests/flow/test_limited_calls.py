@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
-from pointsman.canonical.limits import NO_LIMITS, Limits, Priority
+from gateway import UPSTREAM_KEY, RunningGateway, limited_key, running_gateway, wait_until
+from pointsman.canonical.limits import Limits
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
 from raw_client import Answer, Connection, ask, chat, request
 from redis_server import RedisProcess, running_redis
@@ -20,20 +20,8 @@ SETTINGS = {
 }
 
 
-def new_key(gateway: RunningGateway, limits: Limits = NO_LIMITS, priority: Priority = "normal") -> str:
-    """A key that the gateway knows already."""
-    installation = gateway.installation
-
-    async def work() -> str:
-        _, secret = await installation.keys.create("limited", limits=limits, priority=priority)
-        assert await installation.await_revision(await installation.configuration.revision())
-        return secret.reveal()
-
-    return gateway.call(work())
-
-
 def test_a_key_s_limit_is_told_in_headers_and_enforced(gateway: RunningGateway) -> None:
-    key = new_key(gateway, Limits(requests_per_minute=2))
+    key = limited_key(gateway, Limits(requests_per_minute=2))
     first = ask(gateway.port, chat(key=key))
     assert first.status == 200
     assert first.headers["x-ratelimit-limit-requests"] == "2"
@@ -53,7 +41,7 @@ def test_a_key_s_limit_is_told_in_headers_and_enforced(gateway: RunningGateway) 
 
 
 def test_a_changed_limit_takes_effect_while_running(gateway: RunningGateway) -> None:
-    key = new_key(gateway, Limits(requests_per_minute=1))
+    key = limited_key(gateway, Limits(requests_per_minute=1))
     assert [ask(gateway.port, chat(key=key)).status for _ in range(2)] == [200, 429]
 
     async def raise_it() -> None:
@@ -67,7 +55,7 @@ def test_a_changed_limit_takes_effect_while_running(gateway: RunningGateway) -> 
 
 
 def test_tokens_are_counted_as_the_upstream_reports_them(gateway: RunningGateway) -> None:
-    key = new_key(gateway, Limits(tokens_per_minute=5000))
+    key = limited_key(gateway, Limits(tokens_per_minute=5000))
     answer = ask(gateway.port, chat(key=key, max_tokens=4000))
     assert answer.status == 200
     usage = answer.json()["usage"]["total_tokens"]
@@ -80,7 +68,7 @@ def test_tokens_are_counted_as_the_upstream_reports_them(gateway: RunningGateway
 
 
 def test_a_call_that_is_wrong_consumes_nothing(gateway: RunningGateway) -> None:
-    key = new_key(gateway, Limits(requests_per_minute=1))
+    key = limited_key(gateway, Limits(requests_per_minute=1))
     for _ in range(3):
         assert ask(gateway.port, chat(key=key, model="nowhere/nothing")).status == 404
         assert ask(gateway.port, request("POST", "/v1/chat/completions", b"{}", key=key)).status == 400
@@ -89,7 +77,7 @@ def test_a_call_that_is_wrong_consumes_nothing(gateway: RunningGateway) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_from_the_cache_counts_as_a_request_and_as_no_tokens(gateway: RunningGateway, stream: bool) -> None:
-    key = new_key(gateway, Limits(requests_per_minute=2, tokens_per_minute=5000))
+    key = limited_key(gateway, Limits(requests_per_minute=2, tokens_per_minute=5000))
     text, wish = f"cached and limited {stream}", "x-pointsman-cache: on"
     first = ask(gateway.port, chat("", wish, key=key, text=text, max_tokens=2000))
     hit = ask(gateway.port, chat("", wish, key=key, text=text, max_tokens=2000, stream=stream))
@@ -142,7 +130,7 @@ def test_a_waiting_client_that_leaves_frees_its_place(gateway: RunningGateway) -
 
 
 def test_higher_priority_takes_the_place_of_a_lower_one_in_a_full_queue(gateway: RunningGateway) -> None:
-    low, high = new_key(gateway, priority="low"), new_key(gateway, priority="high")
+    low, high = limited_key(gateway, priority="low"), limited_key(gateway, priority="high")
     with streams(gateway, 3) as running, Connection(gateway.port) as patient, Connection(gateway.port) as urgent:
         patient.send(chat(key=low))
         wait_until(lambda: gateway.read(lambda: gateway.server.admission.queued) == 1, "a call that waits")
@@ -153,7 +141,7 @@ def test_higher_priority_takes_the_place_of_a_lower_one_in_a_full_queue(gateway:
 
 
 def test_all_of_it_is_in_the_metrics(gateway: RunningGateway) -> None:
-    key = new_key(gateway, Limits(requests_per_minute=1))
+    key = limited_key(gateway, Limits(requests_per_minute=1))
     assert [ask(gateway.port, chat(key=key)).status for _ in range(2)] == [200, 429]
     text = ask(gateway.port, request("GET", "/metrics", key=None)).body.decode()
     assert 'pointsman_rate_limited_requests_total{limit="key_requests"}' in text

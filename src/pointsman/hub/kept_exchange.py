@@ -15,7 +15,7 @@ class KeptExchange:
         self.path = path
         self.headers = dict(headers)
         self.started, self.started_at = started
-        self.limit_head = self.api_head = b""
+        self.limit_head = self.plan_head = self.api_head = b""
         self.bytes_out = 0
         self.first_byte: float | None = None
         self.telling: Callable[[], bytes] | None = None

@@ -29,7 +29,7 @@ class Asking(Protocol):
 
     headers: dict[bytes, bytes]
     body: bytes
-    limit_head: bytes
+    plan_head: bytes
     telling: Any
 
 
@@ -79,7 +79,7 @@ class ProfileRun:
         problem = narrowed(problem)
         if runs.engine is not None and runs.engine.asks(problem):
             problem = await self._consult(runs.engine, problem)
-        exchange.limit_head += routing_lines(self.judged)
+        exchange.plan_head += routing_lines(self.judged)
         exchange.telling = self._told
         return problem
 

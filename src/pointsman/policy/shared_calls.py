@@ -43,6 +43,7 @@ class Asking(Protocol):
     started_at: int
     throttle: Callable[[bool], None] | None
     limit_head: bytes
+    plan_head: bytes
 
     @property
     def responded(self) -> bool: ...
@@ -128,7 +129,7 @@ class SharedCall:
         self.request_id = like.request_id
         self.started = like.started
         self.started_at = like.started_at
-        self.api_head = self.limit_head = b""
+        self.api_head = self.limit_head = self.plan_head = b""
         self.first_byte: float | None = None
         self.bytes_out = 0
         self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
@@ -260,12 +261,12 @@ class SharedCall:
             if self._whole is not None:
                 settle()
                 status, body, content_type, lines = self._whole
-                asking.limit_head = asking.limit_head or self.limit_head
+                self._give_lines(asking)
                 asking.respond(status, body, content_type, lines + extra)
                 return
             if self._head is not None and not begun:
                 begun = True
-                asking.limit_head = asking.limit_head or self.limit_head
+                self._give_lines(asking)
                 asking.start(self._head[0], self._head[1], self._head[2] + extra)
             while position < len(self._parts) and not follower.slow:
                 asking.write(self._parts[position])
@@ -280,6 +281,11 @@ class SharedCall:
             asking.cut()
         else:
             asking.finish()
+
+    def _give_lines(self, asking: Asking) -> None:
+        """Have a follower told what the flow has to tell beside the answer."""
+        asking.limit_head = asking.limit_head or self.limit_head
+        asking.plan_head = self.plan_head
 
     def _throttle(self) -> None:
         if self.throttle is not None:

@@ -35,8 +35,8 @@ class Exchange:
 
     __slots__ = (
         "_connection", "_edge", "_seen", "_waiting", "api_head", "body", "bytes_out", "contract", "first_byte",
-        "headers", "http11", "keep", "limit_head", "method", "path", "peer", "query", "request_id", "started",
-        "started_at", "state", "telling", "throttle", "websocket",
+        "headers", "http11", "keep", "limit_head", "method", "path", "peer", "plan_head", "query", "request_id",
+        "started", "started_at", "state", "telling", "throttle", "websocket",
     )  # fmt: skip
 
     def __init__(self, connection: "EdgeConnection", method: bytes, url: bytes, headers: dict[bytes, bytes]) -> None:
@@ -60,6 +60,7 @@ class Exchange:
         self.first_byte: float | None = None
         self.api_head = b""  # header lines that the client's API has: its name for the request
         self.limit_head = b""  # header lines about rate limits
+        self.plan_head = b""  # header lines about how a target was chosen
         self.telling: Callable[[], bytes] | None = None  # gives the lines about who answers, when somebody does
         self._waiting: Waiting | None = None
         self.throttle: Callable[[bool], None] | None = None
@@ -195,6 +196,7 @@ class Exchange:
                 b"\r\n",
                 self.api_head,
                 self.limit_head,
+                self.plan_head,
                 extra,
                 framing,
                 b"\r\n" if self.keep else b"connection: close\r\n\r\n",

@@ -70,6 +70,15 @@ class HeldExchange:
         self._outer.limit_head = value
 
     @property
+    def plan_head(self) -> bytes:
+        """Header lines about how a target was chosen."""
+        return self._outer.plan_head
+
+    @plan_head.setter
+    def plan_head(self, value: bytes) -> None:
+        self._outer.plan_head = value
+
+    @property
     def telling(self) -> Callable[[], bytes] | None:
         """Gives the lines about who answers, when somebody does."""
         return self._outer.telling
@@ -168,7 +177,7 @@ class QuietExchange:
         self.request_id = request_id
         self.started = like.started
         self.started_at = like.started_at
-        self.api_head = self.limit_head = b""
+        self.api_head = self.limit_head = self.plan_head = b""
         self.content_type = JSON
         self.broken = False
         self.bytes_out = 0
