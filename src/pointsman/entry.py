@@ -243,6 +243,21 @@ class Entry:
             self._model = model
             endpoint.known_price(model)
 
+    async def count_calls(self, further: int) -> None:
+        """The attempt asks its connection so many times more: have its limits of requests count that.
+
+        Raises GatewayError(RATE_LIMITED) when not all of them fit; then none is counted.
+        """
+        reservation = self.upstream_reservation
+        if reservation is None or not further:
+            return
+        await in_task()
+        try:
+            await reservation.extend(further)
+        finally:
+            if self.reservation is None:  # else the client is told of its own limits
+                self.exchange.limit_head = self.dialect.render_limits(reservation.standing)
+
     @property
     def price_rule(self) -> str | None:
         """Where the price of the call comes from, as one word; None while there is none."""

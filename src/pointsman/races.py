@@ -159,6 +159,7 @@ class Race:
         racer.record.request_model, racer.record.stream = entry.record.request_model, entry.record.stream
         racer.belong_to(entry)
         racer.planned, racer.attempts = entry.planned, entry.attempts
+        racer.reservation = entry.reservation  # the request settles it
         racer.deadline, racer.limits = entry.deadline, entry.limits
         racer.turn_to(target)
         self._running.append(racer)

@@ -5,11 +5,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway import UPSTREAM_KEY, RunningGateway, limited_key, running_gateway
 from pointsman.canonical.limits import Limits
-from pointsman.testing import OpenAIChat, OpenAIResponses, RunningSimulator, running_simulator
+from pointsman.testing import (
+    AnthropicMessages,
+    GeminiEmbeddings,
+    OpenAIChat,
+    OpenAIResponses,
+    RunningSimulator,
+    running_simulator,
+)
 from raw_client import Answer, ask, chat, request
 
 EXPLAIN = "x-pointsman-explain: 1"
@@ -104,3 +112,45 @@ def test_a_call_about_a_file_tells_the_key_s_limits(site: Site) -> None:
             "3",
             left,
         )
+
+
+def test_choices_that_are_made_by_several_calls_count_as_so_many_or_are_all_refused(site: Site) -> None:
+    upstream = site.upstream(AnthropicMessages(api_key=UPSTREAM_KEY, strict=False))
+    site.open({"id": "claude", "kind": "anthropic", "base_url": upstream.origin, "requests_per_minute": 5})
+    model = "claude/sim-model"
+    answer = site.ask(chat(model=model, n=3))
+    assert (answer.status, len(upstream.requests), told(answer)["remaining-requests"]) == (200, 3, "2")
+    refused = site.ask(chat(model=model, n=3))
+    assert (refused.status, told(refused)["remaining-requests"]) == (429, "1")  # with the first of its own
+    assert int(refused.headers["retry-after"]) > 50
+    assert "5 requests per minute of the connection" in refused.error["message"]
+    assert len(upstream.requests) == 3
+    hopeless = site.ask(chat(model=model, n=6))
+    assert (hopeless.status, "retry-after" in hopeless.headers) == (429, False)
+    assert "about 6 requests" in hopeless.error["message"]
+    assert site.ask(chat(model=model, n=2)).status == 200  # who was refused has taken nothing
+    assert len(upstream.requests) == 5
+
+
+def test_an_answer_that_is_asked_for_again_counts_once_more(site: Site) -> None:
+    upstream = site.upstream(AnthropicMessages(api_key=UPSTREAM_KEY, strict=False))
+    place = {"kind": "anthropic", "base_url": upstream.origin}
+    site.open({"id": "a", **place, "requests_per_minute": 1}, {"id": "b", **place, "requests_per_minute": 2})
+    wish = {"response_format": {"type": "json_object"}}
+    refused = site.ask(chat(model="a/sim-model", **wish))
+    assert (refused.status, len(upstream.requests)) == (429, 1)  # what it says is no JSON
+    record = site.gateway.journal.the(refused.request_id)
+    assert record.input_tokens > 0, "the call that was made is counted"
+    wrong = site.ask(chat(model="b/sim-model", **wish))
+    assert (wrong.status, len(upstream.requests)) == (502, 3)
+    assert site.ask(chat(model="b/sim-model")).status == 429
+
+
+def test_embeddings_that_go_in_several_calls_count_as_so_many(site: Site) -> None:
+    upstream = site.upstream(GeminiEmbeddings(api_key=UPSTREAM_KEY))
+    site.open({"id": "google", "kind": "gemini", "base_url": upstream.origin, "requests_per_minute": 5})
+    body = msgspec.json.encode({"model": "google/sim-embed", "input": [f"text {number}" for number in range(250)]})
+    answers = [site.ask(request("POST", "/v1/embeddings", body)) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 429]
+    assert told(answers[0])["remaining-requests"] == "2"
+    assert len(upstream.requests) == 3

@@ -134,6 +134,36 @@ def test_a_call_that_went_nowhere_gets_all_back_once() -> None:
     desk.refused(tokens=1)
 
 
+def test_further_calls_are_taken_all_or_none_and_are_given_back_with_the_first() -> None:
+    async def story() -> None:
+        desk = Desk(connection=Limits(requests_per_minute=5, requests_per_day=9, tokens_per_minute=10))
+        one = desk.call(tokens=10)
+        await one.extend(3)
+        assert one.standing.requests is not None
+        assert one.standing.requests.remaining == 1
+        with pytest.raises(GatewayError, match="try again in 61 s"):
+            await desk.call(tokens=0).extend(1)
+        with pytest.raises(GatewayError, match="about 6 requests") as refused:
+            await one.extend(2)
+        assert refused.value.retry_after_seconds is None
+        one.settle(None)
+        desk.call(tokens=10)
+        await desk.call(tokens=0).extend(2)
+
+    asyncio.run(story())
+
+
+def test_further_calls_of_a_connection_without_limits_of_requests_are_not_counted() -> None:
+    async def story() -> None:
+        desk = Desk(connection=Limits(tokens_per_minute=10))
+        one = desk.call(tokens=10)
+        await one.extend(100)
+        one.settle(4)
+        desk.call(tokens=6)
+
+    asyncio.run(story())
+
+
 def test_a_call_larger_than_the_limit_is_told_so_without_retry_after() -> None:
     desk = Desk(keys=Limits(tokens_per_minute=100))
     error = desk.refused(tokens=101)

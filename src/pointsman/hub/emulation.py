@@ -34,6 +34,21 @@ def missing(request: Request, lacks: frozenset[str]) -> frozenset[str]:
     return frozenset(wanted & lacks)
 
 
+def calls_needed(request: Request, wanted: frozenset[str]) -> int:
+    """How many calls `emulate` makes, beside those for answers that have to be corrected.
+
+    Raises GatewayError(UNSUPPORTED) for more than it would make.
+    """
+    count = (request.choices or 1) if "choices" in wanted else 1
+    if count > MAX_LOOPED:
+        raise GatewayError(
+            Kind.UNSUPPORTED,
+            f"'{request.path('choices')}' is more than {MAX_LOOPED}, the most that is made up by several calls",
+            param=request.path("choices"),
+        )
+    return count
+
+
 async def emulate(
     request: Request, wanted: frozenset[str], ask: Ask, fidelity: Fidelity, *, object_mode: bool = False
 ) -> Response:
@@ -47,13 +62,7 @@ async def emulate(
     one = copy.copy(request)
     one.stream = False
     if "choices" in wanted:
-        count = request.choices or 1
-        if count > MAX_LOOPED:
-            raise GatewayError(
-                Kind.UNSUPPORTED,
-                f"'{request.path('choices')}' is more than {MAX_LOOPED}, the most that is made up by several calls",
-                param=request.path("choices"),
-            )
+        count = calls_needed(request, wanted)
         one.choices = None
         fidelity.mapped(request.path("choices"), f"{count} calls")
         return merged(await _all(_bound(one, wanted, ask, fidelity, object_mode) for _ in range(count)))

@@ -22,7 +22,7 @@ from pointsman.dialects.seams import Stream
 from pointsman.errors import GatewayError, Kind
 from pointsman.hub.answer import PassageAnswer
 from pointsman.hub.continuation import Continuation, ContinuedAnswer, ContinuedReader, is_joinable
-from pointsman.hub.emulation import added, emulate, missing
+from pointsman.hub.emulation import added, calls_needed, emulate, missing
 from pointsman.hub.fetching import addressed, fetch_parts
 from pointsman.hub.passage import Passage
 from pointsman.hub.reader import PassageReader
@@ -65,6 +65,7 @@ class Entry(Protocol):
     def aside(self) -> dict[str, Any]: ...
     def costs(self, usage: TokenUsage) -> Costs | None: ...
     def sent(self, endpoint: Endpoint, model: str | None) -> None: ...
+    async def count_calls(self, further: int) -> None: ...
     def listen(self, answer: CollectedAnswer) -> None: ...
     def give_up(self) -> None: ...
     def read(self, model: str | None, finish_reason: str | None, usage: TokenUsage | None, produced: int) -> None: ...
@@ -92,8 +93,8 @@ class HubLane:
     """One call on the hub lane."""
 
     __slots__ = (
-        "_access", "_endpoint", "_entry", "_exchange", "_model", "_noted", "_passage", "_produced", "_request", "_sent",
-        "_services", "_usage",
+        "_access", "_counted", "_endpoint", "_entry", "_exchange", "_model", "_noted", "_passage", "_produced",
+        "_request", "_sent", "_services", "_usage",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +109,7 @@ class HubLane:
         self._sent = self._noted = False
         self._usage: TokenUsage | None = None  # of the calls that are over, when there are several
         self._produced = 0
+        self._counted: int  # calls that the connection's limits have let in and that were not made yet
         self._passage: Passage
         self._request: Request
 
@@ -350,6 +352,8 @@ class HubLane:
     async def _emulate(self, wanted: frozenset[str], lacks: frozenset[str]) -> None:
         """An answer made by several calls; a stream of it comes when all of it is there."""
         await in_task()
+        self._counted = calls_needed(self._request, wanted)
+        await self._entry.count_calls(self._counted - 1)
         try:
             response = await emulate(
                 self._request, wanted, self._ask, self._passage.fidelity, object_mode="json_object" not in lacks
@@ -368,6 +372,10 @@ class HubLane:
 
     async def _ask(self, request: Request) -> Response:
         """One of several calls, its usage kept in case that a later one fails."""
+        if self._counted:
+            self._counted -= 1
+        else:  # an answer has to be corrected
+            await self._entry.count_calls(1)
         # The notes of all calls are alike: those of the first stand in the ledger.
         passage = self._passage.asking(request, None if self._noted else self._passage.fidelity)
         self._noted = True

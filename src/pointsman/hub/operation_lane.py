@@ -125,6 +125,7 @@ class OperationLane:
                  for part in parts]  # fmt: skip
         if self._exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false"):
             self._fidelity.refuse_drops()
+        await self._entry.count_calls(len(parts) - 1)
         response, usage = None, None
         try:
             for part, one in zip(parts, built, strict=True):

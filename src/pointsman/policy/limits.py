@@ -100,22 +100,41 @@ class LimitTable:
 class Reservation:
     """What a call has taken, until it is settled. ``standing`` is told to the client."""
 
-    __slots__ = ("_limiter", "_slots", "_tokens", "standing")
+    __slots__ = ("_limiter", "_slots", "standing")
 
-    def __init__(self, limiter: "Limiter", slots: list[tuple[Rule, int]], tokens: int, standing: Standing) -> None:
+    def __init__(self, limiter: "Limiter", slots: list[tuple[Rule, int, int]], standing: Standing) -> None:
+        """``slots``: of each limit how much was taken, and in which slot of its counter."""
         self._limiter = limiter
         self._slots = slots
-        self._tokens = tokens
         self.standing = standing
+
+    async def extend(self, calls: int) -> None:
+        """Take so many more calls in under the same limits of requests; their tokens are reserved. Needs a Task.
+
+        Raises as `Limiter.reserve`; then none of them is taken.
+        """
+        limiter, taken = self._limiter, dict[Rule, int]()
+        for rule, amount, _ in self._slots:
+            if rule.unit == "requests":
+                taken[rule] = taken.get(rule, 0) + amount
+        try:
+            for rule, amount in taken.items():
+                if amount + calls > rule.limit:
+                    raise limiter.too_large(rule, amount + calls)
+            further = await limiter.reserve(tuple(taken), 0, calls) if taken else None
+            if further is not None:
+                self._slots += further._slots
+        finally:
+            self.standing = limiter.standing(tuple(rule for rule, _, _ in self._slots))
 
     def settle(self, tokens: int | None) -> None:
         """Correct the estimate to the ``tokens`` that were used; None: the call went nowhere, all is given back."""
         now = self._limiter.now()
-        for rule, slot in self._slots:
+        for rule, amount, slot in self._slots:
             if rule.unit == "tokens":
-                rule.counter.correct(slot, (tokens or 0) - self._tokens, now)
+                rule.counter.correct(slot, (tokens or 0) - amount, now)
             elif tokens is None:
-                rule.counter.correct(slot, -1, now)
+                rule.counter.correct(slot, -amount, now)
         self._slots = []
 
 
@@ -133,8 +152,8 @@ class Limiter:
         """The time on which windows run, in us."""
         return int(self._clock.monotonic() * 1e6)
 
-    def try_reserve(self, rules: Rules, tokens: int) -> Reservation | None:
-        """Take a call of about ``tokens`` tokens in. None: something must be leased first, see `reserve`.
+    def try_reserve(self, rules: Rules, tokens: int, requests: int = 1) -> Reservation | None:
+        """Take a call of about ``tokens`` tokens in, or several. None: something must be leased first, see `reserve`.
 
         Raises GatewayError(RATE_LIMITED) that names the limit which is in the way the longest.
         """
@@ -142,9 +161,9 @@ class Limiter:
         worst: Rule | None = None
         longest, unknown = 0, False
         for rule in rules:
-            amount = tokens if rule.unit == "tokens" else 1
+            amount = tokens if rule.unit == "tokens" else requests
             if amount > rule.limit:
-                raise self._too_large(rule, amount)  # also behind one that must be asked first: no store need know it
+                raise self.too_large(rule, amount)  # also behind one that must be asked first: no store need know it
             wait = rule.counter.wait(amount, rule.limit, now)
             if wait is None:
                 unknown = True
@@ -154,21 +173,24 @@ class Limiter:
             return None
         if worst is not None:
             raise self._refuse(worst, longest)
-        slots = [(rule, rule.counter.take(tokens if rule.unit == "tokens" else 1, now)) for rule in rules]
-        return Reservation(self, slots, tokens, self.standing(rules, now))
+        slots = []
+        for rule in rules:
+            amount = tokens if rule.unit == "tokens" else requests
+            slots.append((rule, amount, rule.counter.take(amount, now)))
+        return Reservation(self, slots, self.standing(rules, now))
 
-    async def reserve(self, rules: Rules, tokens: int) -> Reservation | None:
+    async def reserve(self, rules: Rules, tokens: int, requests: int = 1) -> Reservation | None:
         """As `try_reserve`, with leases fetched. None: the store is away and limits are open. Needs a Task.
 
         Raises GatewayError(RATE_LIMITED), or NOT_READY when the store is away and limits are closed.
         """
         for _ in range(MAX_ROUNDS):
-            reservation = self.try_reserve(rules, tokens)
+            reservation = self.try_reserve(rules, tokens, requests)
             if reservation is not None:
                 return reservation
             try:
                 for rule in rules:
-                    amount = tokens if rule.unit == "tokens" else 1
+                    amount = tokens if rule.unit == "tokens" else requests
                     if rule.counter.wait(amount, rule.limit, self.now()) is None:
                         await rule.counter.lease(amount, rule.limit)
             except CountersError as error:
@@ -201,8 +223,8 @@ class Limiter:
         message = f"the limit of {rule.label} is reached; try again in {seconds} s"
         return GatewayError(Kind.RATE_LIMITED, message, retry_after_seconds=seconds)
 
-    def _too_large(self, rule: Rule, amount: int) -> GatewayError:
-        """No wait helps, so no Retry-After is given."""
+    def too_large(self, rule: Rule, amount: int) -> GatewayError:
+        """The refusal of a call that no wait helps: without Retry-After. It is counted."""
         self._count(rule)
         message = f"the call needs about {amount} {rule.unit}, more than the limit of {rule.label}; make it smaller"
         return GatewayError(Kind.RATE_LIMITED, message)
