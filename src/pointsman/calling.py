@@ -36,7 +36,7 @@ async def call_target(
     access = endpoint.access
     if access is None:
         await in_task()
-        access = await _acquire(gateway, endpoint, entry.deadline)
+        access = await acquire(gateway, endpoint, entry.deadline)
     endpoint.busy += 1
     try:
         fields, outline = call.fields, call.outline or exchange.body
@@ -77,8 +77,8 @@ def told_by(dialect: Dialect, call: Call) -> Dialect:
     return told or dialect
 
 
-async def _acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:
-    """Make an endpoint ready before the deadline."""
+async def acquire(gateway: Gateway, endpoint: Endpoint, deadline: float) -> Access:
+    """Make an endpoint ready before the deadline. Needs a Task. Raises GatewayError."""
     try:
         async with asyncio.timeout(max(0.0, deadline - gateway.client.ticker.now)):
             return await endpoint.acquire()
@@ -104,6 +104,12 @@ async def reserve(
     if reservation is not None:
         exchange.limit_head = exchange.limit_head or dialect.render_limits(reservation.standing)
     return reservation
+
+
+async def reserve_request(gateway: Gateway, dialect: Dialect, exchange: Exchange, rules: Rules) -> Reservation | None:
+    """As `reserve`, for a call that uses no tokens: of the limits those of requests count it."""
+    rules = tuple(rule for rule in rules if rule.unit == "requests")
+    return await reserve(gateway, dialect, exchange, rules, 0) if rules else None
 
 
 async def _collect(gateway: Gateway, entry: Entry, endpoint: Endpoint, access: Access, message: bytes) -> None:

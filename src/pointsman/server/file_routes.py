@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 import structlog
 
-from pointsman.calling import reserve
+from pointsman.calling import reserve_request
 from pointsman.canonical.files import StoredFile
 from pointsman.canonical.halves import Built
 from pointsman.entry import Entry
@@ -85,10 +85,8 @@ class FileCall:
             endpoint.release()
 
     async def _reserve(self, rules: Rules) -> Reservation | None:
-        """Of the limits those count that are of requests: no tokens are used."""
-        rules = tuple(rule for rule in rules if rule.unit == "requests")
         dialect: Any = self.dialect
-        return await reserve(self.gateway, dialect, self.exchange, rules, 0) if rules else None
+        return await reserve_request(self.gateway, dialect, self.exchange, rules)
 
     def respond(self, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Settle, and give the answer."""
