@@ -4,8 +4,11 @@ Requests are counted when a call is taken. Tokens are reserved by an estimate an
 known: what was used beyond the estimate counts in the window too. A call that never went to an upstream gets all back.
 """
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Final, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -20,7 +23,7 @@ from pointsman.settings import Settings
 
 OnFailure = Literal["open", "closed"]
 Unit = Literal["requests", "tokens"]
-MAX_ROUNDS: Final = 16  # of leasing for one call; others may spend what it has just fetched
+PATIENCE_SECONDS: Final = 5.0  # how long a call leases, and waits for others that do
 STORE_RETRY_SECONDS: Final = 1.0
 MOST_KEYS: Final = 50_000  # whose limits are remembered until they are put together anew
 log = structlog.get_logger("pointsman.limits")
@@ -145,6 +148,7 @@ class Limiter:
         self.counters = counters
         self._clock = clock
         self._on_failure = on_failure
+        self._turns: WeakValueDictionary[Counter, asyncio.Lock] = WeakValueDictionary()  # held by calls that lease
         self.refused: dict[str, int] = {}
         self.unlimited = 0
 
@@ -182,23 +186,36 @@ class Limiter:
     async def reserve(self, rules: Rules, tokens: int, requests: int = 1) -> Reservation | None:
         """As `try_reserve`, with leases fetched. None: the store is away and limits are open. Needs a Task.
 
-        Raises GatewayError(RATE_LIMITED), or NOT_READY when the store is away and limits are closed.
+        Raises GatewayError(RATE_LIMITED), NOT_READY when the store is away and limits are closed, or OVERLOADED.
         """
-        for _ in range(MAX_ROUNDS):
-            reservation = self.try_reserve(rules, tokens, requests)
-            if reservation is not None:
-                return reservation
-            try:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), AsyncExitStack() as turns:
+                # One call at a time leases from a counter: others would spend or end what it holds while it asks for
+                # the next. All calls take their turns in the order of the rules, so no two wait for each other.
                 for rule in rules:
-                    amount = tokens if rule.unit == "tokens" else requests
-                    if rule.counter.wait(amount, rule.limit, self.now()) is None:
-                        await rule.counter.lease(amount, rule.limit)
-            except CountersError as error:
-                self._without_store(error)
-                return None
-        raise GatewayError(
-            Kind.OVERLOADED, "too many calls compete for the last of a rate limit", retry_after_seconds=1
-        )
+                    await turns.enter_async_context(self._turn(rule.counter))
+                    await self._lease(rule, tokens, requests)
+                while (reservation := self.try_reserve(rules, tokens, requests)) is None:
+                    for rule in rules:
+                        await self._lease(rule, tokens, requests)
+                return reservation
+        except CountersError as error:
+            self._without_store(error)
+            return None
+        except TimeoutError:
+            message = "too many calls compete for the last of a rate limit"
+            raise GatewayError(Kind.OVERLOADED, message, retry_after_seconds=1) from None
+
+    def _turn(self, counter: Counter) -> asyncio.Lock:
+        turn = self._turns.get(counter)
+        if turn is None:
+            turn = self._turns[counter] = asyncio.Lock()
+        return turn
+
+    async def _lease(self, rule: Rule, tokens: int, requests: int) -> None:
+        amount = tokens if rule.unit == "tokens" else requests
+        if rule.counter.wait(amount, rule.limit, self.now()) is None:
+            await rule.counter.lease(amount, rule.limit)
 
     def standing(self, rules: Rules, now: int | None = None) -> Standing:
         """The limit of each unit of which the least is left."""
