@@ -65,6 +65,10 @@ class CountersError(Exception):
     """The shared store can't be asked now."""
 
 
+class UnaskedError(CountersError):
+    """The store can't be reached: it knows nothing of the question."""
+
+
 class MemoryCounters:
     """Counters of a process that counts alone; see leases.py for several."""
 

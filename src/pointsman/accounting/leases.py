@@ -9,13 +9,14 @@ Portions shrink as the limit is neared, so that little is held where it isn't ne
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
 
-from pointsman.accounting.counters import CountersError
+from pointsman.accounting.counters import CountersError, UnaskedError
 from pointsman.accounting.windows import SLOTS
 from pointsman.clock import Clock
 
@@ -59,7 +60,7 @@ class LeaseStore(Protocol):
     """Where the windows are kept."""
 
     async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
-        """Answer for the window of this name. Raises CountersError when that can't be done now."""
+        """Answer for the window of this name, however late. Raises CountersError, UnaskedError if nothing was sent."""
         ...
 
     async def leave(self) -> None:
@@ -78,7 +79,8 @@ class LeasedCounters:
         self._counters: WeakValueDictionary[str, LeasedCounter] = WeakValueDictionary()
         self.holding: set[LeasedCounter] = set()  # those that the store is, or will be, to be told something of
         self._silent_until = 0.0
-        self._down = False
+        self._asking: set[asyncio.Task[None]] = set()
+        self.down = False  # since the last question that was not answered in time
         self.failures = 0
         self.round_trips = 0
 
@@ -99,24 +101,40 @@ class LeasedCounters:
             raise CountersError("the limits' store did not answer a moment ago")
 
     async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
-        """Ask the store. Raises CountersError, within the time-out."""
+        """Ask the store. Raises CountersError."""
+        self.round_trips += 1
+        return await self._store.grant(name, question)
+
+    async def hear(self, asking: Coroutine[None, None, None]) -> None:
+        """Wait for an answer. Raises CountersError, within the time-out; an answer that is later comes all the same.
+
+        The store may have done what it was asked: who stopped asking would not hear what it has granted.
+        """
+        task = asyncio.get_running_loop().create_task(asking)
+        self._asking.add(task)
+        task.add_done_callback(self._heard)
+        await asyncio.wait((task,), timeout=self._timeout)
         try:
-            async with asyncio.timeout(self._timeout):
-                self.round_trips += 1
-                answer = await self._store.grant(name, question)
+            if not task.done():
+                raise TimeoutError
+            task.result()
         except (CountersError, TimeoutError) as error:
             self._failed(error)
             raise CountersError("the limits' store does not answer") from error
-        if self._down:
-            self._down = False
+        if self.down:
+            self.down = False
             log.info("limits' store answers again")
-        return answer
+
+    def _heard(self, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
         self._silent_until = self._clock.monotonic() + RETRY_SECONDS
-        if not self._down:
-            self._down = True
+        if not self.down:
+            self.down = True
             log.error("limits' store does not answer", reason=str(error) or type(error).__name__)
 
     async def flush(self) -> None:
@@ -129,9 +147,14 @@ class LeasedCounters:
 
     async def aclose(self) -> None:
         """Give back every lease and close."""
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=self._timeout)
         for counter in self.holding:
             counter.end_lease()
         await self.flush()
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         await self._store.leave()
 
 
@@ -179,7 +202,7 @@ class LeasedCounter:
             if slot == self._slot and now < self._ends:
                 self._left -= difference
             else:
-                self._back[slot] = self._back.get(slot, 0) - difference
+                self._return({slot: -difference})
             self._owner.holding.add(self)
 
     def remaining(self, limit: int, now: int) -> tuple[int, int]:
@@ -191,7 +214,7 @@ class LeasedCounter:
         async with self._lock:
             if self.wait(amount, limit, self._owner.now()) is None:
                 self.end_lease()
-                await self._ask(amount, limit)
+                await self._hear(amount, limit)
 
     async def flush(self) -> None:
         """Tell the store what is to be given back and what is owed."""
@@ -199,39 +222,51 @@ class LeasedCounter:
             if self._left and self._owner.now() >= self._ends:
                 self.end_lease()
             if self._back or self._owed:
-                await self._ask(0, self._limit)
+                await self._hear(0, self._limit)
             if not (self._left or self._back or self._owed):
                 self._owner.holding.discard(self)
 
     def end_lease(self) -> None:
         """What is left of the lease is to be given back."""
         if self._left:
-            self._back[self._slot] = self._back.get(self._slot, 0) + self._left
+            self._return({self._slot: self._left})
         self._left = self._ends = 0
 
-    async def _ask(self, need: int, limit: int) -> None:
+    def _return(self, amounts: dict[int, int]) -> None:
+        for slot, amount in amounts.items():
+            self._back[slot] = self._back.get(slot, 0) + amount
+
+    async def _hear(self, need: int, limit: int) -> None:
         self._owner.refuse_while_down()
+        await self._owner.hear(self._ask(need, limit))
+
+    async def _ask(self, need: int, limit: int) -> None:
         back, self._back = self._back, {}
         owed, self._owed = self._owed, 0
         sent = self._owner.now()
         question = LeaseQuestion(
             limit=limit,
             need=need,
-            portion=limit // PORTIONS,
+            portion=0 if self._owner.down else limit // PORTIONS,  # what is granted may be lost with the answer
             slot_us=self._slot_us,
             owed=owed,
             returned=tuple(back.items()),
         )
         try:
             answer = await self._owner.grant(self._name, question)
-        except BaseException:  # perhaps it was done: what is owed is told again, nothing is ever given back twice
+        except BaseException as error:
+            # Perhaps it was done: what is owed is told again, nothing is ever given back twice.
             self._owed += owed
+            if isinstance(error, UnaskedError):
+                self._return(back)
+            self._owner.holding.add(self)
             raise
         # The store answered some time between then and now: a lease ends by the earliest, waits are told by the latest.
         received = self._owner.now()
         self._limit, self._remaining, self._all_free = limit, answer.remaining, received + answer.all_free_us
         if answer.granted:
             self._owner.holding.add(self)
+            self.end_lease()  # a late answer finds the lease of a later question
             self._left, self._slot = answer.granted, answer.slot
             self._ends = sent + min(answer.slot_left_us, LEASE_US)
             self._refused_until = 0

@@ -9,11 +9,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pointsman.accounting.counters import CountersError
-from pointsman.accounting.leases import TIMEOUT_SECONDS, LeaseAnswer, LeaseQuestion
+from pointsman.accounting.leases import LeaseAnswer, LeaseQuestion
 from pointsman.accounting.windows import SLOTS
 from pointsman.keyring import Secret
 
 PREFIX: Final = "pointsman:limit:"
+PATIENCE_SECONDS: Final = 5.0  # longer than any call waits: what a late answer grants is given back
 
 # KEYS: the window's hash of slot -> given out.
 # ARGV: limit, need, portion, slot length us, time us (0: Redis' own), owed, then slot and amount given back, in pairs.
@@ -80,12 +81,12 @@ class RedisStore:
     """A `LeaseStore`. ``now_us`` in place of Redis' own clock is for tests. Raises ValueError for an unusable URL."""
 
     def __init__(
-        self, url: Secret, now_us: Callable[[], int] | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+        self, url: Secret, now_us: Callable[[], int] | None = None, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         self._redis = Redis.from_url(
             url.reveal(),
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
+            socket_timeout=patience_seconds,
+            socket_connect_timeout=patience_seconds,
             retry=Retry(NoBackoff(), 0),
         )
         self._script = cast(Script, self._redis.register_script(SCRIPT))
