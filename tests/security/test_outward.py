@@ -56,6 +56,7 @@ USES: Final = {
     "server/websockets.py": {"wsproto"},  # framing alone
     "upstream/local_weights.py": {"subprocess"},  # pip, for pinned weights, when the local model is wanted
     "accounting/burst.py": {"subprocess"},  # this program itself, to project records
+    "accounting/redis_connections.py": {"redis"},  # as redis_store.py, which says where to
     "accounting/redis_store.py": {"redis"},  # POINTSMAN_REDIS_URL, the operator's
     "storage/database.py": {"asyncpg"},  # POINTSMAN_DATABASE_URL, the operator's
     "storage/sqlite_driver.py": {"aiosqlite"},  # a file

@@ -8,13 +8,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pointsman.accounting.counters import CountersError
+from pointsman.accounting.counters import CountersError, UnaskedError
 from pointsman.accounting.leases import LeaseAnswer, LeaseQuestion
+from pointsman.accounting.redis_connections import RedisConnections
 from pointsman.accounting.windows import SLOTS
 from pointsman.keyring import Secret
 
 PREFIX: Final = "pointsman:limit:"
-PATIENCE_SECONDS: Final = 5.0  # longer than any call waits: what a late answer grants is given back
+PATIENCE_SECONDS: Final = 5.0  # longer than any call waits: handshakes and late answers are of use to others
 
 # KEYS: the window's hash of slot -> given out.
 # ARGV: limit, need, portion, slot length us, time us (0: Redis' own), owed, then slot and amount given back, in pairs.
@@ -74,7 +75,7 @@ return {granted, slot, (slot + 1) * length - now, wait, math.max(0, limit - tota
 class Script(Protocol):
     """A script that Redis knows by its digest."""
 
-    def __call__(self, *, keys: list[str], args: list[int]) -> Awaitable[list[int]]: ...
+    def __call__(self, *, keys: list[str], args: list[int], client: Redis) -> Awaitable[list[int]]: ...
 
 
 class RedisStore:
@@ -83,14 +84,31 @@ class RedisStore:
     def __init__(
         self, url: Secret, now_us: Callable[[], int] | None = None, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
-        self._redis = Redis.from_url(
-            url.reveal(),
-            socket_timeout=patience_seconds,
-            socket_connect_timeout=patience_seconds,
+        self._url = url
+        self._patience = patience_seconds
+        self._script = cast(Script, self._client().register_script(SCRIPT))
+        self._connections = RedisConnections(self._connect)
+        self._now_us = now_us
+
+    def _client(self) -> Redis:
+        return Redis.from_url(
+            self._url.reveal(),
+            max_connections=1,
+            socket_timeout=self._patience,
+            socket_connect_timeout=self._patience,
             retry=Retry(NoBackoff(), 0),
         )
-        self._script = cast(Script, self._redis.register_script(SCRIPT))
-        self._now_us = now_us
+
+    async def _connect(self) -> Redis:
+        client = self._client()
+        try:
+            await client.script_load(SCRIPT)
+        except BaseException as error:
+            await client.aclose()
+            if isinstance(error, RedisError | OSError):
+                raise UnaskedError(type(error).__name__) from error
+            raise
+        return client
 
     async def grant(self, name: str, question: LeaseQuestion) -> LeaseAnswer:
         """Run the script."""
@@ -98,9 +116,11 @@ class RedisStore:
         args = [question.limit, question.need, question.portion, question.slot_us, now, question.owed]
         args += [number for pair in question.returned for number in pair]
         try:
-            granted, slot, slot_left, wait, remaining, all_free = await self._script(keys=[PREFIX + name], args=args)
+            async with self._connections.one() as client:
+                answer = await self._script(keys=[PREFIX + name], args=args, client=client)
         except (RedisError, OSError) as error:
             raise CountersError(type(error).__name__) from error
+        granted, slot, slot_left, wait, remaining, all_free = answer
         return LeaseAnswer(
             granted=granted,
             slot=slot,
@@ -112,4 +132,4 @@ class RedisStore:
 
     async def leave(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await self._connections.aclose()
