@@ -29,17 +29,25 @@ if now == 0 then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 local slot, used, order, total = math.floor(now / length), {}, {}, 0
-local stored = redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do
-  local s = tonumber(stored[i])
-  if s > slot then slot = s; now = s * length end -- time never goes back
-  used[s] = tonumber(stored[i + 1])
-end
+local newest, ahead, written = slot + 2, 0, false
 local function name(s) return string.format('%d', s) end
 local function add(s, amount)
   used[s] = (used[s] or 0) + amount
   redis.call('HINCRBY', KEYS[1], name(s), name(amount))
+  written = true
 end
+local stored = redis.call('HGETALL', KEYS[1])
+for i = 1, #stored, 2 do
+  local s, amount = tonumber(stored[i]), tonumber(stored[i + 1])
+  if s > newest then -- the clock was set back: what was used since counts from now on
+    redis.call('HDEL', KEYS[1], stored[i])
+    ahead = ahead + amount
+  else
+    if s > slot then slot = s; now = s * length end -- by a little: time waits
+    used[s] = amount
+  end
+end
+if ahead > 0 then add(slot, ahead) end
 for i = 7, #ARGV, 2 do
   local s, back = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   if used[s] then add(s, -math.min(back, used[s])) end
@@ -67,7 +75,7 @@ elseif need > 0 then
   end
 end
 if #order > 0 then all = (order[#order] + slots + 1) * length - now end
-redis.call('PEXPIRE', KEYS[1], name(math.ceil((slots + 2) * length / 1000)))
+if written then redis.call('PEXPIRE', KEYS[1], name(math.ceil((slots + 2) * length / 1000))) end
 return {granted, slot, (slot + 1) * length - now, wait, math.max(0, limit - total - granted), all}
 """.replace("SLOTS", str(SLOTS))
 
