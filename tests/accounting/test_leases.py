@@ -321,6 +321,26 @@ def test_what_a_process_leaves_over_is_given_back_at_its_end(place: Place) -> No
     run(work())
 
 
+def test_before_the_first_lease_and_a_window_after_the_last_all_of_a_limit_is_left(place: Place) -> None:
+    async def work() -> None:
+        clock = DrivenClock()
+        node = Node(place, clock, uuid.uuid4().hex)
+        assert node.counter.remaining(1000, clock.us) == (1000, 0)
+        slot = await node.take(400, 1000)
+        assert slot is not None
+        remaining, reset = node.counter.remaining(1000, clock.us)
+        assert remaining == 600
+        clock.us += reset - 1
+        assert node.counter.remaining(1000, clock.us) == (600, 1)
+        clock.us += 1
+        assert node.counter.remaining(1000, clock.us) == (1000, 0)
+        node.counter.correct(slot, 300, clock.us)  # counted from now on
+        assert node.counter.remaining(1000, clock.us) == (700, 0)
+        await node.counters.aclose()
+
+    run(work())
+
+
 def test_over_use_is_owed_and_reported(place: Place) -> None:
     async def work() -> None:
         clock = DrivenClock()

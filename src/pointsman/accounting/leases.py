@@ -206,7 +206,9 @@ class LeasedCounter:
             self._owner.holding.add(self)
 
     def remaining(self, limit: int, now: int) -> tuple[int, int]:
-        """As of the last lease."""
+        """As of the last lease, if anything counts of what the store knew then."""
+        if now >= self._all_free:
+            return max(0, limit - self._owed), 0
         return max(0, self._remaining + self._left - self._owed), max(0, self._all_free - now)
 
     async def lease(self, amount: int, limit: int) -> None:
