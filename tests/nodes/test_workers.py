@@ -265,6 +265,19 @@ def test_settings_that_no_worker_can_start_with_end_the_server(upstream: Running
     assert "NOT_SET" in ended.stderr
 
 
+def test_a_worker_that_fails_when_its_supervisor_knows_it_already_says_why(
+    upstream: RunningSimulator, tmp_path: Path
+) -> None:
+    files = {"tls_certificate": str(tmp_path / "missing.pem"), "tls_key": str(tmp_path / "missing.key")}
+    config = tmp_path / "two.toml"
+    config.write_text(configuration(upstream, server={"workers": 2, "port": 0, **files}))
+    command = [*PROGRAM, "serve", "--data-dir", str(tmp_path), "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "server.tls_certificate, server.tls_key: can't read" in ended.stderr
+    assert "worker killed" not in ended.stderr
+
+
 def test_a_restart_with_a_broken_configuration_keeps_the_workers(upstream: RunningSimulator, tmp_path: Path) -> None:
     config = configuration(upstream, server={"workers": 2})
     with serving(tmp_path, config) as server:

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -147,13 +148,7 @@ class Supervisor:
         for share in self._listeners:
             for listener in share:
                 listener.close()
-        watches = [worker.watch for worker in self._workers]
-        if watches:
-            _, late = await asyncio.wait(watches, timeout=grace_seconds + END_SECONDS)
-            for worker in [one for one in self._workers if one.watch in late]:
-                log.error("worker killed: it did not end in time", pid=worker.process.pid)
-                worker.process.kill()
-            await asyncio.gather(*watches)
+        await asyncio.gather(*(_see_off(worker, grace_seconds + END_SECONDS) for worker in self._workers))
         for task in self._answering:
             task.cancel()
 
@@ -162,40 +157,47 @@ class Supervisor:
     async def _begin(self, number: int) -> Worker | None:
         """Start a worker for a share; None when it can't be started, or ends or hangs before it takes connections."""
         try:
-            process, ours = await self._launch(number)
+            worker = await self._launch(number)
         except OSError as error:  # no memory, processes or descriptors, or no interpreter while it is replaced
             log.error("a worker can't be started", share=number, reason=str(error))
             return None
-        worker = Worker(number, process, self._clock.monotonic())
-        worker.channel = await Channel.over(
-            ours, lambda message: self._receive(worker, message), lambda: _decide(worker.ready, False)
-        )
-        worker.watch = asyncio.get_running_loop().create_task(self._watch(worker))
-        self._workers.add(worker)
+        except Exception:  # a defect of ours: who asks would not try again
+            log.exception("a worker can't be started", share=number)
+            return None
         await asyncio.wait([worker.ready], timeout=START_SECONDS)
         if worker.ready.done() and worker.ready.result() and worker in self._workers:
-            log.info("worker ready", pid=process.pid, share=number)
+            log.info("worker ready", pid=worker.process.pid, share=number)
             return worker
-        if not worker.watch.done() and not self._stop.is_set():
-            worker.process.kill()
+        if not self._stop.is_set():
+            await _see_off(worker, END_SECONDS if worker.ready.done() else 0.0)  # one that fails says why at its end
         return None
 
-    async def _launch(self, number: int) -> tuple[asyncio.subprocess.Process, socket.socket]:
-        """A worker's process, and our end of what connects us. Raises OSError."""
+    async def _launch(self, number: int) -> Worker:
+        """A worker's process, watched and listened to. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
-            shares = [[listener.fileno() for listener in share] for share in self._listeners]
-            process = await asyncio.create_subprocess_exec(
-                *self._command(Place(control=theirs.fileno(), share=number, listeners=shares)),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *(descriptor for share in shares for descriptor in share)),
+            process = await self._run(number, theirs)
+            worker = Worker(number, process, self._clock.monotonic())
+            worker.channel = await Channel.over(
+                ours, lambda message: self._receive(worker, message), lambda: _decide(worker.ready, False)
             )
         except BaseException:
-            ours.close()
+            ours.close()  # which ends it, if it runs
             raise
         finally:
             theirs.close()
-        return process, ours
+        worker.watch = asyncio.get_running_loop().create_task(self._watch(worker))
+        self._workers.add(worker)
+        return worker
+
+    async def _run(self, number: int, control: socket.socket) -> asyncio.subprocess.Process:
+        """A worker's process, with its end of what connects us. Raises OSError."""
+        shares = [[listener.fileno() for listener in share] for share in self._listeners]
+        return await asyncio.create_subprocess_exec(
+            *self._command(Place(control=control.fileno(), share=number, listeners=shares)),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(control.fileno(), *(descriptor for share in shares for descriptor in share)),
+        )
 
     async def _watch(self, worker: Worker) -> None:
         """Wait for the end of a worker; take over what it counted, give up what it held, replace it."""
@@ -368,6 +370,16 @@ class Supervisor:
             worker.channel.send(claim)
         else:
             child.release()
+
+
+async def _see_off(worker: Worker, seconds: float) -> None:
+    """Wait for a worker's end, and kill it when that takes longer."""
+    await asyncio.wait([worker.watch], timeout=seconds)
+    if not worker.watch.done():
+        log.error("worker killed: it did not end in time", pid=worker.process.pid)
+        with suppress(ProcessLookupError):  # it has ended just now
+            worker.process.kill()
+        await asyncio.wait([worker.watch])
 
 
 def _decide(future: asyncio.Future[T], value: T) -> None:
