@@ -223,6 +223,47 @@ def test_a_worker_that_an_operator_ends_is_replaced(pair: ServeProcess) -> None:
     assert {ask(pair.port, chat()).status for _ in range(10)} == {200}
 
 
+def test_workers_that_finish_a_stream_refuse_who_comes_meanwhile(
+    pair: ServeProcess, upstream: RunningSimulator
+) -> None:
+    def refused() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", pair.port), PATIENCE_S).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with Connection(pair.port) as stream:
+        stream.send(chat("tokens=10000,pace_ms=20", stream=True))
+        stream.read_until(b"\n\n")
+        pair.signal(signal.SIGTERM)
+        wait_until(refused, "refusal")
+        stream.read_until(b"\n\n")
+        pair.signal(signal.SIGTERM)
+        assert pair.wait() == 0
+
+
+def test_after_the_supervisor_was_killed_its_port_is_free_while_a_stream_goes_on(
+    pair: ServeProcess, upstream: RunningSimulator
+) -> None:
+    def bound() -> bool:
+        try:
+            shares = bind_listeners("127.0.0.1", pair.port, 2)
+        except ConfigError:
+            return False
+        for listener in (listener for share in shares for listener in share):
+            listener.close()
+        return True
+
+    with Connection(pair.port) as stream:
+        stream.send(chat("tokens=10000,pace_ms=20", stream=True))
+        stream.read_until(b"\n\n")
+        pair.process.kill()
+        wait_until(bound, "free port")
+        stream.read_until(b"\n\n")
+    wait_until(lambda: not any(map(alive, ready_workers(pair))), "end of the workers")
+
+
 def test_a_second_signal_ends_all_workers_at_once(pair: ServeProcess, upstream: RunningSimulator) -> None:
     upstream.log.clear()
     with Connection(pair.port) as stream:

@@ -7,7 +7,7 @@ docs/decisions/0007-workers.md.
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Final
 
 import structlog
@@ -47,6 +47,7 @@ class Host:
         self._hurry = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._handed_over = False
+        self._let_go: Callable[[], None] | None = None
 
     async def listen(self) -> int:
         """Bind; gives the port (useful with port 0). Raises ConfigError when the address can't be had."""
@@ -77,9 +78,13 @@ class Host:
         self._servers += servers
         return servers
 
-    def stop(self, *, handed_over: bool = False) -> None:
-        """Begin to drain. ``handed_over``: another process goes on to take connections from the same sockets."""
+    def stop(self, *, handed_over: bool = False, let_go: Callable[[], None] | None = None) -> None:
+        """Begin to drain. ``handed_over``: another process goes on to take connections from the same sockets.
+
+        ``let_go`` is called when no more connections are taken: the sockets of `take_from` are needed no longer.
+        """
         self._handed_over = handed_over
+        self._let_go = let_go
         self._stop.set()
 
     def cut(self) -> None:
@@ -148,5 +153,7 @@ class Host:
                 waited += POLL_SECONDS
         for server in servers:
             server.close()
+        if self._let_go is not None:
+            self._let_go()
         # Whoever was accepted in this very turn of the loop is no connection of the edge's before the next one.
         await asyncio.sleep(POLL_SECONDS)

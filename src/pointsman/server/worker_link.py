@@ -285,6 +285,10 @@ class WorkerLink:
             await self._end_talk()
         else:
             self._pair.close()
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        """All shares': a port is free, and refuses who knocks, when nobody holds a socket of it any more."""
         for share in self._listeners:
             for listener in share:
                 listener.close()
@@ -350,7 +354,7 @@ class WorkerLink:
         if self._host is None:
             return  # `listen` looks at it again
         if first:
-            self._host.stop(handed_over=drain.handed_over)
+            self._host.stop(handed_over=drain.handed_over, let_go=self._close_listeners)
         if drain.at_once:
             self._host.cut()
 
