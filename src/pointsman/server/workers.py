@@ -225,7 +225,6 @@ class Supervisor:
         """A new worker in place of a dead one: at once, and after a growing pause when that one dies soon too."""
         lived = self._clock.monotonic() - dead.started
         share.failures = 0 if lived >= HEALTHY_SECONDS else share.failures + 1
-        self._lend(dead.share)
         async with share.lock:
             while share.worker is None:
                 if share.failures > 1:
@@ -236,6 +235,7 @@ class Supervisor:
                 share.worker = await self._begin(dead.share)
                 share.failures += share.worker is None
         self._take_back(dead.share)
+        self._lend_anew()  # what died while nobody could borrow it
 
     def _lend(self, number: int) -> None:
         """Let some other worker take the connections of a share whose own worker is dead."""
@@ -250,12 +250,13 @@ class Supervisor:
         if borrower is not None:
             borrower.channel.send(Lend(share=number, on=False))
 
-    def _lend_anew(self, leaving: Worker) -> None:
+    def _lend_anew(self, leaving: Worker | None = None) -> None:
+        """Lend every share that nobody serves, also what ``leaving`` had borrowed."""
         for number, share in enumerate(self._shares):
             if share.lent_to is leaving:
                 share.lent_to = None
-                if share.worker is None:
-                    self._lend(number)
+            if share.worker is None and share.lent_to is None:
+                self._lend(number)
 
     # rolling restart
 
@@ -284,7 +285,7 @@ class Supervisor:
             share.failures = 0
             if old is not None:
                 old.channel.send(Drain(handed_over=True))
-                self._lend_anew(old)
+            self._lend_anew(old)
         return True
 
     async def _let_leave(self, worker: Worker) -> None:
