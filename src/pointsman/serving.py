@@ -107,8 +107,8 @@ async def _supervise(settings: Settings, environment: Environment, orders: Order
     async with open_installation(settings, environment) as installation:
         supervision = Supervision(installation, command)
         try:
-            await supervision.start()
-            _announce(supervision.house, supervision.address, environment.data_dir)
+            if await supervision.start():
+                _announce(supervision.house, supervision.address, environment.data_dir)
             await supervision.run()
         finally:
             await supervision.aclose()

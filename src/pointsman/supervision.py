@@ -27,8 +27,11 @@ class Supervision:
         self.house = Housekeeping(installation)
         self.address = ""
 
-    async def start(self) -> None:
-        """Listen, and start the workers; all of them take requests when this returns. Raises ConfigError."""
+    async def start(self) -> bool:
+        """Listen, and start the workers: all of them take requests, or False when it is told to stop meanwhile.
+
+        Raises ConfigError.
+        """
         server = self._server
         await self.house.ensure_first_key()
         listeners = bind_listeners(server.host, server.port, server.workers)
@@ -38,12 +41,12 @@ class Supervision:
         self._supervisor = Supervisor(
             self._installation.clock, listeners, self._command, self.house.children, self._meter.sums, self._forget
         )
-        await self._supervisor.start()
+        return await self._supervisor.start()
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         assert self._supervisor is not None, "start() comes first"
-        await self._supervisor.run(self._server.shutdown_grace_seconds)
+        await self._supervisor.run()
 
     async def aclose(self) -> None:
         """Project the rest and close everything."""

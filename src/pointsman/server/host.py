@@ -42,7 +42,7 @@ class Host:
         self._certificate = certificate
         self._host = host
         self._port = port
-        self._grace_seconds = grace_seconds
+        self.grace_seconds = grace_seconds
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._servers: list[asyncio.Server] = []
@@ -119,10 +119,10 @@ class Host:
     async def _drain(self) -> None:
         edge = self._edge
         log.info("draining", requests_in_flight=edge.active, lone_calls=len(self._lone))
-        edge.drain(min(LAST_REQUEST_SECONDS, self._grace_seconds))
+        edge.drain(min(LAST_REQUEST_SECONDS, self.grace_seconds))
         await self._stop_listening()
         waited = 0.0
-        while waited < self._grace_seconds and not self._hurry.is_set():
+        while waited < self.grace_seconds and not self._hurry.is_set():
             shaking = edge.handshakes and waited < LAST_REQUEST_SECONDS  # then they are connections, with a time each
             if not (edge.connections or self._lone or shaking):
                 break
@@ -146,9 +146,9 @@ class Host:
             doors = [listener.fileno() for server in servers for listener in server.sockets]
             for door in doors:
                 shut_door(door)
-            await asyncio.sleep(min(DOOR_SECONDS, self._grace_seconds))
+            await asyncio.sleep(min(DOOR_SECONDS, self.grace_seconds))
             waited = 0.0  # a busy machine may have kept us from accepting
-            while waited < self._grace_seconds and any(queue_length(door) for door in doors):
+            while waited < self.grace_seconds and any(queue_length(door) for door in doors):
                 await asyncio.sleep(POLL_SECONDS)
                 waited += POLL_SECONDS
         for server in servers:

@@ -38,9 +38,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """From the worker: it takes connections, and is known as this node."""
+    """From the worker: it takes connections, is known as this node, and will give requests so long when it ends."""
 
     node_id: str
+    grace_seconds: float
 
 
 class Report(Message, frozen=True, kw_only=True):
@@ -227,7 +228,7 @@ class WorkerLink:
         """Take connections of this worker's share and tell the supervisor."""
         await host.take_from(self._listeners[self._share])
         self._host = host
-        self._channel.send(Ready(node_id=node_id))
+        self._channel.send(Ready(node_id=node_id, grace_seconds=host.grace_seconds))
         drains, self._drains = self._drains, []
         for drain in drains:
             self._drain(drain)

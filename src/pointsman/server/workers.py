@@ -23,6 +23,7 @@ from pointsman.accounting.telemetry import Gauge, Sums, merge_sums
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError
 from pointsman.server.worker_link import (
+    REPORT_SECONDS,
     AnyMessage,
     Ask,
     AskLease,
@@ -46,6 +47,7 @@ from pointsman.upstream.local_weights import LocalModelUnavailable
 START_SECONDS: Final = 60.0
 COLLECT_SECONDS: Final = 1.0
 END_SECONDS: Final = 10.0  # beyond the grace that requests get: to settle, close and exit
+SILENT_TURNS: Final = 30  # of a second each, in which a worker should have reported
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HEALTHY_SECONDS: Final = 10.0
 FIRST_BACK_OFF_SECONDS: Final = 0.5
@@ -66,6 +68,8 @@ class Worker:
         self.started = started
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.node_id: str | None = None
+        self.grace_seconds = 0.0  # nobody waits for an answer before it is ready
+        self.silent_turns = 0
         self.sums = Sums()
         self.claims: Counter[str] = Counter()  # on local programs
         self.reports: dict[int, asyncio.Future[None]] = {}
@@ -111,35 +115,42 @@ class Supervisor:
         self._limits = LeaseBook(lambda: int(clock.monotonic() * 1e6))
         self._restarts = 0
         self._collections = 0
-        self._stop = asyncio.Event()
+        self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._roll = asyncio.Event()
 
-    async def start(self) -> None:
-        """Start all workers; ConfigError when one of them can't (it has said why on standard error)."""
+    async def start(self) -> bool:
+        """Start all workers; False when SIGTERM or SIGINT comes meanwhile, for which `run` ends them.
+
+        Raises ConfigError when one of them can't start (it has said why on standard error).
+        """
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._roll.set if number == signal.SIGHUP else self._on_stop)
         started = await asyncio.gather(*(self._begin(number) for number in range(len(self._shares))))
         for share, worker in zip(self._shares, started, strict=True):
             share.worker = worker if worker in self._workers else None
+        if self._stop.done():
+            return False
         if len(self._taking()) < len(self._shares):
-            await self._end(0.0)
+            await self._end()
             raise ConfigError("a worker could not start")
+        return True
 
-    async def run(self, grace_seconds: float) -> None:
-        """Supervise until SIGTERM or SIGINT, then let requests finish for up to ``grace_seconds``."""
+    async def run(self) -> None:
+        """Supervise until SIGTERM or SIGINT, then let requests finish for as long as their workers give them."""
         self._spawn(self._starting, self._roll_when_asked())
-        await self._stop.wait()
-        await self._end(grace_seconds)
+        self._spawn(self._starting, self._kill_the_silent())
+        await asyncio.wait([self._stop])
+        await self._end()
 
     def _on_stop(self) -> None:
-        if self._stop.is_set():
+        if self._stop.done():
             for worker in self._workers:
                 worker.channel.send(Drain(handed_over=False, at_once=True))
-        self._stop.set()
+        _decide(self._stop, True)
 
-    async def _end(self, grace_seconds: float) -> None:
-        self._stop.set()
+    async def _end(self) -> None:
+        _decide(self._stop, True)
         log.info("ending workers", workers=len(self._workers))
         for task in self._starting:
             task.cancel()
@@ -148,7 +159,7 @@ class Supervisor:
         for share in self._listeners:
             for listener in share:
                 listener.close()
-        await asyncio.gather(*(_see_off(worker, grace_seconds + END_SECONDS) for worker in self._workers))
+        await asyncio.gather(*(_see_off(worker) for worker in self._workers))
         for task in self._answering:
             task.cancel()
 
@@ -164,12 +175,14 @@ class Supervisor:
         except Exception:  # a defect of ours: who asks would not try again
             log.exception("a worker can't be started", share=number)
             return None
-        await asyncio.wait([worker.ready], timeout=START_SECONDS)
+        await asyncio.wait([worker.ready, self._stop], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if worker.ready.done() and worker.ready.result() and worker in self._workers:
             log.info("worker ready", pid=worker.process.pid, share=number)
             return worker
-        if not self._stop.is_set():
-            await _see_off(worker, END_SECONDS if worker.ready.done() else 0.0)  # one that fails says why at its end
+        if not self._stop.done():
+            if not worker.ready.done():
+                _kill(worker, "it did not start in time")
+            await _see_off(worker)  # one that fails says why at its end
         return None
 
     async def _launch(self, number: int) -> Worker:
@@ -211,7 +224,7 @@ class Supervisor:
         for what in worker.claims.elements():
             self._children[what].release()
         share = self._shares[worker.share]
-        if share.worker is worker and not self._stop.is_set():
+        if share.worker is worker and not self._stop.done():
             log.error("worker ended unexpectedly", pid=worker.process.pid, status=status)
             share.worker = None
             self._spawn(self._starting, self._revive(worker, share))
@@ -258,6 +271,18 @@ class Supervisor:
             if share.worker is None and share.lent_to is None:
                 self._lend(number)
 
+    async def _kill_the_silent(self) -> None:
+        """End workers that hang, with all that they have in flight: nobody else takes the connections of their shares.
+
+        Our own turns are counted, not time: when the machine was suspended, or we were, nobody has been silent.
+        """
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            for worker in self._taking():
+                worker.silent_turns += 1
+                if worker.silent_turns == SILENT_TURNS:
+                    _kill(worker, "it does not report any more")
+
     # rolling restart
 
     async def _roll_when_asked(self) -> None:
@@ -285,11 +310,12 @@ class Supervisor:
             share.failures = 0
             if old is not None:
                 old.channel.send(Drain(handed_over=True))
+                self._spawn(self._starting, _see_off(old))
             self._lend_anew(old)
         return True
 
     async def _let_leave(self, worker: Worker) -> None:
-        if self._shares[worker.share].worker is worker and not self._stop.is_set():
+        if self._shares[worker.share].worker is worker and not self._stop.done():
             await self._renew(worker.share)
 
     def _spawn(self, tasks: set[asyncio.Task[None]], work: Awaitable[None]) -> None:
@@ -306,9 +332,10 @@ class Supervisor:
     # what workers say
 
     def _receive(self, worker: Worker, message: AnyMessage) -> None:
+        worker.silent_turns = 0
         match message:
-            case Ready(node_id=node_id):
-                worker.node_id = node_id
+            case Ready(node_id=node_id, grace_seconds=grace_seconds):
+                worker.node_id, worker.grace_seconds = node_id, grace_seconds
                 _decide(worker.ready, True)
             case Report(number=number, sums=sums):
                 worker.sums = sums
@@ -373,14 +400,18 @@ class Supervisor:
             child.release()
 
 
-async def _see_off(worker: Worker, seconds: float) -> None:
-    """Wait for a worker's end, and kill it when that takes longer."""
-    await asyncio.wait([worker.watch], timeout=seconds)
+async def _see_off(worker: Worker) -> None:
+    """Wait for the end of a worker that was told to end, and kill it when that takes too long."""
+    await asyncio.wait([worker.watch], timeout=worker.grace_seconds + END_SECONDS)
     if not worker.watch.done():
-        log.error("worker killed: it did not end in time", pid=worker.process.pid)
-        with suppress(ProcessLookupError):  # it has ended just now
-            worker.process.kill()
+        _kill(worker, "it did not end in time")
         await asyncio.wait([worker.watch])
+
+
+def _kill(worker: Worker, reason: str) -> None:
+    log.error("worker killed", pid=worker.process.pid, reason=reason)
+    with suppress(ProcessLookupError):  # it has ended just now
+        worker.process.kill()
 
 
 def _decide(future: asyncio.Future[T], value: T) -> None:
