@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -210,3 +211,21 @@ def test_who_is_accepted_in_the_turn_of_a_hand_over_is_answered(tmp_path: Path) 
                 return client.recv(100)
 
         assert gateway.call(story()).startswith(b"HTTP/1.1 200")
+
+
+def test_the_grace_is_a_time_however_seldom_a_busy_loop_looks(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, {}) as gateway:
+
+        async def story() -> float:
+            loop = asyncio.get_running_loop()
+            host = Host(gateway.server.edge, "127.0.0.1", 0, grace_seconds=1.0, lone=["a call that does not end"])
+            await host.listen()
+            host.stop()
+            began = loop.time()
+            ending = asyncio.create_task(host.serve_until_stopped())
+            while not ending.done():
+                time.sleep(0.2)  # noqa: ASYNC251  # other work, of which each turn of the loop has so much
+                await asyncio.sleep(0)
+            return loop.time() - began
+
+        assert 1.0 <= gateway.call(story()) < 6.0  # 50 looks would take 10 s

@@ -117,17 +117,16 @@ class Host:
         await self._drain()
 
     async def _drain(self) -> None:
-        edge = self._edge
+        edge, now = self._edge, asyncio.get_running_loop().time
+        end = now() + self.grace_seconds
         log.info("draining", requests_in_flight=edge.active, lone_calls=len(self._lone))
         edge.drain(min(LAST_REQUEST_SECONDS, self.grace_seconds))
-        await self._stop_listening()
-        waited = 0.0
-        while waited < self.grace_seconds and not self._hurry.is_set():
-            shaking = edge.handshakes and waited < LAST_REQUEST_SECONDS  # then they are connections, with a time each
-            if not (edge.connections or self._lone or shaking):
+        await self._stop_listening(end)
+        shaken = now() + LAST_REQUEST_SECONDS  # then handshakes are connections, with a time each
+        while now() < end and not self._hurry.is_set():
+            if not (edge.connections or self._lone or (edge.handshakes and now() < shaken)):
                 break
             await asyncio.sleep(POLL_SECONDS)
-            waited += POLL_SECONDS
         if edge.active or self._lone:
             log.warning("requests cut off at shutdown", requests=edge.active, lone_calls=len(self._lone))
         edge.drain(0.0)
@@ -139,18 +138,22 @@ class Host:
         await asyncio.sleep(0)  # cancelled requests settle
         await asyncio.sleep(0)
 
-    async def _stop_listening(self) -> None:
-        """Take in whoever has connected already, and close. What is handed over needs no care: its queue stays."""
+    async def _stop_listening(self, end: float) -> None:
+        """Take in whoever has connected already, and close; at ``end``, on the loop's clock, whoever still waits.
+
+        What is handed over needs no care: its queue stays.
+        """
         servers = [server for server in self._servers if server.is_serving()]
         if not self._handed_over:
             doors = [listener.fileno() for server in servers for listener in server.sockets]
             for door in doors:
                 shut_door(door)
             await asyncio.sleep(min(DOOR_SECONDS, self.grace_seconds))
-            waited = 0.0  # a busy machine may have kept us from accepting
-            while waited < self.grace_seconds and any(queue_length(door) for door in doors):
+            loop = asyncio.get_running_loop()
+            while any(queue_length(door) for door in doors):  # a busy machine may have kept us from accepting
+                if loop.time() >= end:
+                    break
                 await asyncio.sleep(POLL_SECONDS)
-                waited += POLL_SECONDS
         for server in servers:
             server.close()
         if self._let_go is not None:
