@@ -35,6 +35,11 @@ if shall("fail"):
 if shall("linger"):
     link.close()
     time.sleep(30)
+if shall("fork") and os.fork() == 0:
+    gone = select.poll()
+    gone.register(link, 0)
+    gone.poll()
+    sys.exit()
 with open(home / f"told-{os.getpid()}", "ab", buffering=0) as told:
     if not shall("hang"):
         link.sendall(b'{"type":"Ready","node_id":"node","grace_seconds":0.0}\\n')
@@ -207,3 +212,14 @@ def test_sigterm_is_heard_while_a_worker_starts(tmp_path: Path) -> None:
 
     (tmp_path / "hang-0").touch()
     uvloop.run(story())
+
+
+def test_a_dead_worker_is_replaced_though_a_program_of_its_own_holds_its_end_of_the_talk(tmp_path: Path) -> None:
+    async def story(supervisor: Supervisor) -> None:
+        [first] = supervisor._workers
+        (tmp_path / "fork-0").unlink()
+        first.process.kill()
+        await until(lambda: first not in supervisor._workers and supervisor._taking(), "worker in its place")
+
+    (tmp_path / "fork-0").touch()
+    supervise(tmp_path, story, workers=1)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -282,6 +283,16 @@ def test_changes_are_confirmed_by_all_workers(pair: ServeProcess) -> None:
     made = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     key = made.stdout.strip()
     assert {ask(pair.port, chat(key=key)).status for _ in range(20)} == {200}
+
+
+def test_programs_that_a_worker_starts_inherit_no_socket_of_its_own(pair: ServeProcess) -> None:
+    for pid in ready_workers(pair):
+        found = [path for path in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(path).startswith("socket:")]
+        assert len(found) >= 3  # the talk and the listeners of two shares
+        for path in found:
+            described = (path.parent.parent / "fdinfo" / path.name).read_text()
+            [flags] = re.findall(r"^flags:\s+(\d+)$", described, re.MULTILINE)
+            assert int(flags, 8) & os.O_CLOEXEC, described
 
 
 def test_a_port_in_use_is_refused(pair: ServeProcess, upstream: RunningSimulator, tmp_path: Path) -> None:

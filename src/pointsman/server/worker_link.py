@@ -195,8 +195,8 @@ class WorkerLink:
 
     def __init__(self, place: Place) -> None:
         self._share = place.share
-        self._listeners = [[socket.socket(fileno=number) for number in share] for share in place.listeners]
-        self._pair = socket.socket(fileno=place.control)
+        self._listeners = [[_own(number) for number in share] for share in place.listeners]
+        self._pair = _own(place.control)
         self._asked: dict[int, asyncio.Future[AnyMessage | None]] = {}
         self._numbers = 0
         self._borrowed: dict[int, list[asyncio.Server]] = {}
@@ -367,6 +367,13 @@ class WorkerLink:
         if not self._drains and not self._ending:
             log.error("the supervisor is gone")
             self._drain(Drain(handed_over=False))
+
+
+def _own(descriptor: int) -> socket.socket:
+    """An inherited socket, kept from programs that this process starts: held by one, it would outlive us."""
+    inherited = socket.socket(fileno=descriptor)
+    inherited.set_inheritable(False)
+    return inherited
 
 
 class LinkedChild:

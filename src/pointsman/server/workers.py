@@ -20,7 +20,7 @@ import structlog
 
 from pointsman.accounting.lease_book import LeaseBook
 from pointsman.accounting.telemetry import Gauge, Sums, merge_sums
-from pointsman.clock import Clock
+from pointsman.clock import Clock, rest
 from pointsman.errors import ConfigError
 from pointsman.server.worker_link import (
     REPORT_SECONDS,
@@ -47,6 +47,7 @@ from pointsman.upstream.local_weights import LocalModelUnavailable
 START_SECONDS: Final = 60.0
 COLLECT_SECONDS: Final = 1.0
 END_SECONDS: Final = 10.0  # beyond the grace that requests get: to settle, close and exit
+LAST_WORDS_SECONDS: Final = 1.0  # to read what a process said before it ended
 SILENT_TURNS: Final = 30  # of a second each, in which a worker should have reported
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HEALTHY_SECONDS: Final = 10.0
@@ -215,7 +216,7 @@ class Supervisor:
     async def _watch(self, worker: Worker) -> None:
         """Wait for the end of a worker; take over what it counted, give up what it held, replace it."""
         status = await worker.process.wait()
-        await worker.channel.closed.wait()
+        await rest(worker.channel.closed, LAST_WORDS_SECONDS)  # a program that it has started may hold its end open
         worker.channel.close()
         self._workers.discard(worker)
         self._past = merge_sums((self._past, Sums(series=worker.sums.series, counters=worker.sums.counters)))
