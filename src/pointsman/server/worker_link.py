@@ -234,10 +234,20 @@ class WorkerLink:
             self._drain(drain)
 
     async def report(self) -> None:
-        """Tell what was counted every second: what a sudden death may hide from the metrics at most."""
+        """Tell what was counted every second: what a sudden death may hide from the metrics at most.
+
+        It is a sign of life, too: a figure that can't be made ends no worker.
+        """
+        sums, failed = Sums(), False
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            self._channel.send(Report(number=None, sums=self._sums()))
+            try:
+                sums, failed = self._sums(), False
+            except Exception:
+                if not failed:
+                    log.exception("figures can't be reported")
+                failed = True
+            self._channel.send(Report(number=None, sums=sums))
 
     async def total(self) -> Sums:
         """What all workers have counted, also those that have ended.
