@@ -223,33 +223,33 @@ class Server:
     def _begin_work(self) -> None:
         settings, installation, begin = self._settings, self._installation, self._background
         patient = {
-            "configuration": self._watch(),
-            "combos": self.combo_memory.run(),
-            "budgets": self.budgets.desk.run(),
-            "vault": installation.states.run(),
-            "answers": installation.answers.run(),
-            "cache": installation.cached.run(),
-            "health": self.sharing.run(),
-            "routes": self.route_sharing.run(),
+            "configuration": self._watch,
+            "combos": self.combo_memory.run,
+            "budgets": self.budgets.desk.run,
+            "vault": installation.states.run,
+            "answers": installation.answers.run,
+            "cache": installation.cached.run,
+            "health": self.sharing.run,
+            "routes": self.route_sharing.run,
         }
         for name, work in patient.items():
             begin.spawn_patient(name, work)
-        begin.spawn("prices", self.prices.run())
-        begin.spawn("upkeep", self._upkeep())
-        begin.spawn("counters", self._flush_counters())
-        begin.spawn("memory", give_back_regularly())
-        begin.spawn("responses", self.responses.upkeep())
-        begin.spawn("files", self.files.upkeep())
+        begin.spawn("prices", self.prices.run)
+        begin.spawn("upkeep", self._upkeep)
+        begin.spawn("counters", self._flush_counters)
+        begin.spawn("memory", give_back_regularly)
+        begin.spawn("responses", self.responses.upkeep)
+        begin.spawn("files", self.files.upkeep)
         if settings.issuers:
-            begin.spawn("issuers", IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock).run())
+            begin.spawn("issuers", IssuerKeys(self.client, settings.issuers, installation.tokens, self._clock).run)
         if settings.routing.model_lists:
-            begin.spawn("model lists", self.lists.run())
+            begin.spawn("model lists", self.lists.run)
         if self._link is None or self._link.first:
-            begin.spawn("probes", self.prober().run())
+            begin.spawn("probes", self.prober().run)
             if self.alerts is not None:
-                begin.spawn_patient("budget alerts", self.alerts.run(self._stopping))
+                begin.spawn_patient("budget alerts", partial(self.alerts.run, self._stopping))
             if self.payments is not None:
-                begin.spawn_patient("payments", self.payments.run(self._stopping))
+                begin.spawn_patient("payments", partial(self.payments.run, self._stopping))
 
     def prober(self) -> Prober:
         """What looks whether accounts that are left alone are well again."""
@@ -267,7 +267,7 @@ class Server:
         if server.tls_certificate is None or server.tls_key is None:
             return None
         certificate = ServerCertificate(server.tls_certificate, server.tls_key)
-        self._background.spawn("certificate", certificate.watch())
+        self._background.spawn("certificate", certificate.watch)
         return certificate
 
     async def _start_alone(self, host: Host) -> None:
@@ -281,7 +281,7 @@ class Server:
         await self._register(link.port)
         await link.connect(self.meter.sums)
         await link.listen(host, self._presence.node_id)
-        self._background.spawn("reports", link.report())
+        self._background.spawn("reports", link.report)
 
     async def _register(self, port: int) -> None:
         """Be known as a node, which comes before the first request: a change that is confirmed is in effect here, too.

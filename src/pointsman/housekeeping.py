@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -67,9 +68,9 @@ class Housekeeping:
     def start(self) -> None:
         """Begin to project, to sweep the vault, and to look after leases of budgets."""
         burst = Burst(self._installation.data_dir, self._installation.database_url)
-        self._background.spawn_patient("projector", self.projector.run(self._interval_seconds, burst))
-        self._background.spawn_patient("leases", self._leases.run(self._stopping))
-        self._background.spawn_patient("vault", self._installation.states.sweep_until(self._stopping))
+        self._background.spawn_patient("projector", partial(self.projector.run, self._interval_seconds, burst))
+        self._background.spawn_patient("leases", partial(self._leases.run, self._stopping))
+        self._background.spawn_patient("vault", partial(self._installation.states.sweep_until, self._stopping))
 
     def show_gauges(self, meter: Meter) -> None:
         """The figures of the projector."""
