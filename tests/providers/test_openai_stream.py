@@ -178,6 +178,16 @@ def test_usage_that_the_client_did_not_ask_for_is_left_out_and_nothing_else(stre
     assert readings(reader) == readings(whole)
 
 
+def test_what_comes_behind_done_in_the_same_read_changes_nothing() -> None:
+    answer = encode_stream([chunk([delta(0, "Hi", "stop")]), chunk([], usage=USAGE)])
+    behind = encode_stream([chunk([], error={"message": "no"}), chunk([delta(0, "", "length")])])
+    whole, _ = read([answer + behind])
+    apart, _ = read([answer, behind])
+    for reader in (whole, apart):
+        told = (reader.usage, reader.finish_reason, reader.done, reader.failed, reader.error)
+        assert told == (READ_USAGE, "stop", True, False, None)
+
+
 def test_usage_stays_where_it_shares_an_event_with_a_choice_or_an_error() -> None:
     for event in (
         chunk([delta(0, "", "stop")], usage=USAGE),

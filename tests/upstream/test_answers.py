@@ -52,3 +52,19 @@ def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
     assert error is not None
     assert error.kind is Kind.UPSTREAM_ERROR
     assert (client.got, client.finished) == (CONTENT + BROKEN + DONE, 1)
+
+
+@pytest.mark.parametrize("pieces", [[CONTENT + DONE + BROKEN], [CONTENT, DONE, BROKEN], [CONTENT + DONE, BROKEN]])
+@pytest.mark.parametrize("reader", [StreamReader, EventWatcher])
+def test_what_comes_behind_the_end_makes_no_failure_of_a_success_however_it_is_read(
+    reader: type[StreamReader] | type[EventWatcher], pieces: list[bytes]
+) -> None:
+    settled: list[GatewayError | None] = []
+    client = Client()
+    answer = StreamedAnswer(client, reader(), lambda error, last: settled.append(error), lambda error: b"")
+    answer.head(200, {b"content-type": b"text/event-stream"}, None)  # type: ignore[arg-type]
+    for piece in pieces:
+        answer.data(piece)
+    answer.end(b"")
+    assert settled == [None]
+    assert (client.got, client.finished) == (CONTENT + DONE + BROKEN, 1)

@@ -334,13 +334,16 @@ class StreamReader:
         raise GatewayError(Kind.UPSTREAM_ERROR, "the upstream's stream ended before the answer was complete")
 
     def _read(self, data: bytes) -> None:
+        """What events tell, up to [DONE]: with that the call is settled, and no later read could change it either."""
+        if self.done:
+            return
         for line in data.splitlines():
             if not line.startswith(b"data:"):
                 continue
             value = line[5:].strip()
             if value == b"[DONE]":
                 self.done = True
-                continue
+                return
             try:
                 event = _response.decode(value)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

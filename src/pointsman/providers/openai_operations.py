@@ -180,6 +180,8 @@ class EventWatcher:
 
     def _read(self, event: ServerSentEvent) -> None:
         self.events += 1
+        if self.done:
+            return  # the call is settled
         if event.data.strip() == b"[DONE]":
             self.done = True
             return
@@ -197,7 +199,7 @@ class EventWatcher:
             self.usage = _token_usage(head.usage, self.usage)
         if head.type in ENDS:
             self._missing -= 1
-            self.done = self.done or self._missing <= 0
+            self.done = self._missing <= 0
 
 
 class SoundWatcher:
