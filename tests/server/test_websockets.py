@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +24,16 @@ from pointsman.server.error_dialects import error_dialect
 from pointsman.server.exchange import Exchange
 from pointsman.server.response_socket import response_socket
 from pointsman.server.routes import Router
-from pointsman.server.websockets import MAX_EARLY_BYTES, MAX_WAITING, WebSocket, WebSocketLimits
+from pointsman.server.websockets import (
+    CONTROL_SECONDS,
+    FRAMES_AT_ONCE,
+    MAX_CONTROL_FRAMES,
+    MAX_EARLY_BYTES,
+    MAX_WAITING,
+    MIN_FRAGMENT_BYTES,
+    WebSocket,
+    WebSocketLimits,
+)
 from pointsman.settings import ServerSettings
 from pointsman.testing import Behaviour, OpenAIResponses
 from pointsman.testing.reply import Request as HttpRequest
@@ -315,7 +325,8 @@ def test_messages_beyond_those_that_may_wait_are_left_in_the_network_and_all_are
             await until(lambda: not connection._transport.is_reading())
             tunnel = connection._tunnel
             assert tunnel is not None
-            assert MAX_WAITING <= len(tunnel._messages) <= MAX_WAITING + READ_BYTES // 5_000
+            await until(lambda: len(tunnel._messages) >= MAX_WAITING)
+            assert len(tunnel._messages) <= MAX_WAITING + READ_BYTES // 5_000
             served.flow.hold.set()
             assert (await events(socket_))[-1]["type"] == "response.completed"
             for _ in range(200):
@@ -378,18 +389,164 @@ def test_a_client_that_is_not_read_from_is_not_given_up_for_its_silence() -> Non
     on_edge(story)
 
 
-def test_a_message_in_small_and_empty_pieces_costs_its_bytes_and_no_more() -> None:
+@asynccontextmanager
+async def opened(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, EdgeConnection]]:
+    """A client that sends bytes of its own making behind the handshake, and its connection at the server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(handshake(GOOD_KEY))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    (connection,) = served.edge.connections
+    yield reader, writer, connection
+    writer.transport.abort()
+
+
+def tunnel_of(connection: EdgeConnection) -> WebSocket:
+    assert connection._tunnel is not None
+    return connection._tunnel
+
+
+async def close_code(reader: asyncio.StreamReader) -> int:
+    """The code of the frame that ends the socket, behind pongs."""
+    data = await reader.read()
+    while data[:1] == b"\x8a":
+        data = data[2 + data[1] :]
+    assert data[:1] == b"\x88"
+    return int.from_bytes(data[2:4])
+
+
+FIRST, EMPTY = b"\x01\x80\0\0\0\0", b"\x00\x80\0\0\0\0"
+PING, PONG = b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0"
+
+
+def test_a_message_in_small_pieces_is_kept_in_its_bytes_and_no_more() -> None:
     async def story(served: Served) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(handshake(GOOD_KEY))
-        await until(lambda: any(connection._tunnel for connection in served.edge.connections))
-        (connection,) = served.edge.connections
-        tunnel = connection._tunnel
-        assert tunnel is not None
-        writer.write(b"\x01\x82\0\0\0\0ab" + fragment(b"") * 20_000 + fragment(b"cd") * 20_000)
-        await until(lambda: len(tunnel._parts) == 40_002)
-        assert sys.getsizeof(tunnel._parts) < 2 * 40_002
-        writer.transport.abort()
+        async with opened(served) as (_, writer, connection):
+            tunnel = tunnel_of(connection)
+            writer.write(FIRST + fragment(b"") * 300 + fragment(b"cd") * 400)
+            await until(lambda: len(tunnel._parts) == 800)
+            assert sys.getsizeof(tunnel._parts) < 2 * 800
+
+    on_edge(story)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("piece", [EMPTY, fragment(b"a"), fragment(b"x" * 125)], ids=["empty", "small", "largest"])
+def test_each_fragment_counts_for_128_bytes_at_least(piece: bytes, at_once: bool) -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (reader, writer, connection):
+            tunnel = tunnel_of(connection)
+            most = LIMIT // MIN_FRAGMENT_BYTES
+            data = FIRST + piece * (most - 1)
+            for part in [data] if at_once else [data[place : place + 5] for place in range(0, len(data), 5)]:
+                writer.write(part)
+                await writer.drain()
+            await until(lambda: len(tunnel._parts) + tunnel._padding == most * MIN_FRAGMENT_BYTES)
+            assert not tunnel.closed
+            writer.write(piece)
+            assert await close_code(reader) == 1009
+
+    on_edge(story)
+
+
+def test_what_the_fragments_of_a_message_counted_for_is_not_counted_in_the_next() -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (reader, writer, _):
+            for _ in range(3):
+                writer.write(FIRST + EMPTY * (LIMIT // MIN_FRAGMENT_BYTES - 2) + b"\x80\x82\0\0\0\0[]")
+                head = await reader.readexactly(4)
+                assert head[:2] == b"\x81\x7e"  # an error event
+                await reader.readexactly(int.from_bytes(head[2:]))
+
+    on_edge(story)
+
+
+def test_pings_and_pongs_beyond_what_a_client_has_reason_to_send_close_the_socket() -> None:
+    async def story(served: Served) -> None:
+        for frame in (PONG, PING):
+            async with opened(served) as (reader, writer, connection):
+                writer.write(frame * MAX_CONTROL_FRAMES)
+                tunnel = tunnel_of(connection)
+                await until(lambda tunnel=tunnel: tunnel._control_frames == MAX_CONTROL_FRAMES)  # type: ignore[misc]
+                assert not tunnel.closed
+                writer.write(frame)
+                assert await close_code(reader) == 1008
+            await until(lambda: not served.edge.connections)
+
+    on_edge(story)
+
+
+def test_pings_and_pongs_of_a_client_that_lives_long_are_no_flood() -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (_, writer, connection):
+            tunnel = tunnel_of(connection)
+            for _ in range(3):
+                writer.write(PONG * MAX_CONTROL_FRAMES)
+                await until(lambda: tunnel._control_frames == MAX_CONTROL_FRAMES)
+                tunnel._control_since -= 2 * CONTROL_SECONDS  # so long ago
+                writer.write(PONG)
+                await until(lambda: tunnel._control_frames == 1)
+                tunnel._control_frames = 0
+            assert not tunnel.closed
+
+    on_edge(story)
+
+
+def test_others_have_their_turn_between_the_frames_of_one_read() -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (_, writer, connection):
+            tunnel = tunnel_of(connection)
+            tunnel.limits = WebSocketLimits(max_message_bytes=10_000_000)
+            count, seen = 20_000, [0]
+            writer.write(FIRST + EMPTY * (count - 1))
+            while seen[-1] < count:
+                await asyncio.sleep(0)
+                seen.append(tunnel._padding // MIN_FRAGMENT_BYTES)
+            assert max(later - earlier for earlier, later in pairwise(seen)) <= 2 * FRAMES_AT_ONCE
+            await until(connection._transport.is_reading)
+
+    on_edge(story)
+
+
+@pytest.mark.parametrize("how", ["lost", "closed"])
+def test_frames_that_wait_for_their_turn_are_forgotten_when_the_socket_is(how: str) -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (_, writer, connection):
+            tunnel = tunnel_of(connection)
+            tunnel.limits = WebSocketLimits(max_message_bytes=10_000_000)
+            writer.write(FIRST + EMPTY * 30_000)
+            await until(lambda: tunnel._turn is not None)
+            if how == "lost":
+                connection.abort()
+            else:
+                tunnel.close(1001)
+            await until(lambda: tunnel.closed)
+            taken = tunnel._padding
+            assert taken < 30_000 * MIN_FRAGMENT_BYTES
+            await until(lambda: not served.edge.connections)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert tunnel._padding == taken
+
+    on_edge(story)
+
+
+def test_frames_behind_messages_that_nobody_takes_wait_and_are_all_answered() -> None:
+    async def story(served: Served) -> None:
+        served.flow.hold = asyncio.Event()
+        async with client(served) as socket_:
+            await socket_.send(json.dumps({"type": "response.create", "model": "m", "input": "hello"}))
+            await socket_.recv()
+            (connection,) = served.edge.connections
+            tunnel = tunnel_of(connection)
+            sent = asyncio.gather(*(socket_.send('{"type":"odd"}') for _ in range(2_000)))
+            await until(lambda: tunnel._full)
+            assert len(tunnel._messages) <= MAX_WAITING + FRAMES_AT_ONCE
+            served.flow.hold.set()
+            assert (await events(socket_))[-1]["type"] == "response.completed"
+            for _ in range(2_000):
+                assert (await events(socket_))[-1]["type"] == "error"
+            await sent
+            assert not tunnel._held
 
     on_edge(story)
 
@@ -424,7 +581,9 @@ def test_answers_wait_for_a_client_that_reads_nothing() -> None:
     on_edge(story)
 
 
-def test_pings_of_a_client_that_reads_nothing_are_not_answered_without_end() -> None:
+def test_pings_of_a_client_that_reads_nothing_are_not_answered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointsman.server.websockets.MAX_CONTROL_FRAMES", 10**9)  # a client that takes its time
+
     async def story(served: Served) -> None:
         loop = asyncio.get_running_loop()
         async with unread_client(served) as (plain, connection):

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections import deque
 from hashlib import sha1
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,14 +20,20 @@ from pointsman.runner import Waiting
 from pointsman.ticker import NEVER
 
 if TYPE_CHECKING:
+    from asyncio import Handle
+
     from pointsman.server.connection import EdgeConnection
     from pointsman.server.exchange import Exchange
 
 VERSION: Final = b"13"
 MAX_WAITING: Final = 16  # messages that nobody has taken yet; then the client has to wait
 MAX_EARLY_BYTES: Final = 64 * 1024  # sent before the handshake was answered
+MIN_FRAGMENT_BYTES: Final = 128  # what a fragment counts for at least: a message of empty ones has an end, too
+MAX_CONTROL_FRAMES: Final = 1000  # pings and pongs of a client within the seconds below
+CONTROL_SECONDS: Final = 10.0
+FRAMES_AT_ONCE: Final = 128  # then all others have their turn: a frame costs some microseconds
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
-GOING_AWAY, UNACCEPTABLE, TOO_BIG = 1001, 1003, 1009  # RFC 6455 7.4.1
+GOING_AWAY, UNACCEPTABLE, TOO_MANY, TOO_BIG = 1001, 1003, 1008, 1009  # RFC 6455 7.4.1
 
 
 class WebSocketLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +63,16 @@ class WebSocket:
         self._early = bytearray()
         self._accepted = self.closed = self._busy = self._leaving = False
         self._parts = bytearray()  # of the message that is coming; pieces of one byte must not cost more than it
+        self._frame_start = 0  # where the frame that is coming begins in them
+        self._padding = 0  # what its fragments count for beyond their bytes
         self._messages: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._held = False
+        self._held = False  # nothing is read
+        self._full = False  # for nobody takes the messages
+        self._behind = False  # there may be frames that came and were not looked at
+        self._turn: Handle | None = None  # when they will be
+        self._control_frames = 0
+        self._control_since = 0.0
         self._arrival: Waiting | None = None
         self._drain: Waiting | None = None
         self._pinged = False
@@ -132,11 +146,8 @@ class WebSocket:
                 self._connection.abort()
             return
         self._frames.receive_data(data)
-        for event in self._frames.events():
-            if not self._take(event):
-                return
-        self._hold()
-        self._rearm()
+        if not self._behind:
+            self._take_frames()
 
     def expired(self) -> None:
         """A deadline has passed: the client is pinged, or given up."""
@@ -153,13 +164,29 @@ class WebSocket:
     def lost(self) -> None:
         """The connection is gone."""
         self.closed = True
+        if self._turn is not None:
+            self._turn.cancel()
         for waiting in (self._arrival, self._drain):
             if waiting is not None:
                 waiting.finish()
 
+    def _take_frames(self) -> None:
+        """Act upon some of the frames that have come. The rest waits for the loop's next turn, or for room."""
+        self._turn = None
+        left = FRAMES_AT_ONCE
+        for event in islice(self._frames.events(), FRAMES_AT_ONCE):
+            left -= 1
+            if not self._take(event):
+                return
+        self._behind = left == 0
+        self._hold()
+        self._rearm()
+
     def _take(self, event: Event) -> bool:
         """Act upon an event; False when the socket is closed by it."""
         match event:
+            case Ping() | Pong() if self._is_flooded():
+                self.close(TOO_MANY, f"at most {MAX_CONTROL_FRAMES} pings and pongs in {CONTROL_SECONDS:g} seconds")
             case TextMessage():
                 self._take_text(event)
             case BytesMessage():
@@ -175,13 +202,25 @@ class WebSocket:
         self._pinged = False
         return not self.closed
 
+    def _is_flooded(self) -> bool:
+        """Count a ping or a pong; whether there are more of them than a client has reason to send."""
+        now = self._connection.edge.ticker.now
+        if now - self._control_since > CONTROL_SECONDS:
+            self._control_frames, self._control_since = 0, now
+        self._control_frames += 1
+        return self._control_frames > MAX_CONTROL_FRAMES
+
     def _take_text(self, event: TextMessage) -> None:
         self._parts += event.data.encode()
-        if len(self._parts) > self.limits.max_message_bytes:
+        if event.frame_finished and not event.message_finished:
+            self._padding += max(0, MIN_FRAGMENT_BYTES - (len(self._parts) - self._frame_start))
+            self._frame_start = len(self._parts)
+        if len(self._parts) + self._padding > self.limits.max_message_bytes:
             self.close(TOO_BIG, f"messages have at most {self.limits.max_message_bytes} bytes")
             return
         if not event.message_finished:
             return
+        self._frame_start = self._padding = 0
         self._spoke_at = self._connection.edge.ticker.now
         self._messages.append(bytes(self._parts))
         self._waiting_bytes += len(self._parts)
@@ -191,11 +230,17 @@ class WebSocket:
 
     def _hold(self) -> None:
         """Read on only while there is room: behind a message that waits, for as many bytes as one may have."""
+        if self.closed:
+            return
         size = self._waiting_bytes + len(self._parts)
         full = len(self._messages) >= MAX_WAITING or (bool(self._messages) and size >= self.limits.max_message_bytes)
-        if full != self._held and not self.closed:
-            self._held = full
-            self._connection.hold(full)
+        if self._behind and not full and self._turn is None:
+            self._turn = self._connection.edge.ticker.loop.call_soon(self._take_frames)
+        if (full or self._behind) != self._held:
+            self._held = not self._held
+            self._connection.hold(self._held)
+        if full != self._full:
+            self._full = full
             self._rearm()
 
     def _throttle(self, wait: bool) -> None:
@@ -213,7 +258,7 @@ class WebSocket:
         if self._drain is None and not self.closed:
             self._pinged = False
             wait = self.limits.ping_seconds
-            self._connection.deadline = NEVER if self._held else self._connection.edge.ticker.now + wait
+            self._connection.deadline = NEVER if self._full else self._connection.edge.ticker.now + wait
 
     def _write(self, event: Event) -> None:
         try:
