@@ -551,6 +551,25 @@ def test_frames_behind_messages_that_nobody_takes_wait_and_are_all_answered() ->
     on_edge(story)
 
 
+@pytest.mark.parametrize(
+    "data", [PONG, PING, FIRST, FIRST + EMPTY, b"\x81\xfe"], ids=["pong", "ping", "begun", "going on", "half a head"]
+)
+def test_a_client_that_sends_anything_but_messages_is_idle_unless_it_is_answered(data: bytes) -> None:
+    async def story(served: Served) -> None:
+        async with opened(served) as (reader, writer, connection):
+            tunnel = tunnel_of(connection)
+            tunnel.limits = WebSocketLimits(max_message_bytes=LIMIT, idle_seconds=-1.0)
+            tunnel.busy = True
+            writer.write(PONG)
+            await until(lambda: tunnel._control_frames == 1)
+            assert not tunnel.closed
+            tunnel.busy = False
+            writer.write(data)
+            assert await close_code(reader) == 1001
+
+    on_edge(story)
+
+
 @asynccontextmanager
 async def unread_client(served: Served) -> AsyncIterator[tuple[socket.socket, EdgeConnection]]:
     """A client whose WebSocket is open and who reads nothing from now on, and its connection at the server."""

@@ -52,7 +52,7 @@ class WebSocket:
     """One client's socket, made when its request has come. `accept` it, or answer the request otherwise.
 
     A ping that is not answered until the next one is due ends the connection. So does a client that sends no message
-    for ``idle_seconds`` while nothing is being sent to it.
+    for ``idle_seconds`` while nothing is being sent to it, whatever other frames it sends.
     """
 
     def __init__(self, connection: "EdgeConnection", exchange: "Exchange", limits: WebSocketLimits) -> None:
@@ -154,7 +154,7 @@ class WebSocket:
         now = self._connection.edge.ticker.now
         if self._pinged:
             self._end(abort=True)
-        elif now - self._spoke_at > self.limits.idle_seconds:
+        elif self._is_idle():
             self.close(GOING_AWAY, "idle")
         else:
             self._pinged = True
@@ -179,8 +179,14 @@ class WebSocket:
             if not self._take(event):
                 return
         self._behind = left == 0
-        self._hold()
-        self._rearm()
+        if self._is_idle():  # whatever came, no message was in it
+            self.close(GOING_AWAY, "idle")
+        else:
+            self._hold()
+            self._rearm()
+
+    def _is_idle(self) -> bool:
+        return not self._busy and self._connection.edge.ticker.now - self._spoke_at > self.limits.idle_seconds
 
     def _take(self, event: Event) -> bool:
         """Act upon an event; False when the socket is closed by it."""
