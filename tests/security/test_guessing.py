@@ -17,6 +17,13 @@ from pointsman.identity.keys import KeyChange, NewKey
 from pointsman.keyring import MasterKey
 from pointsman.policy.authentication import authenticate
 
+UPGRADE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
@@ -143,6 +150,50 @@ def test_who_guesses_keys_has_to_wait_and_nobody_else(tmp_path_factory: pytest.T
             assert client.get("/v1/request-logs", headers={"authorization": "Bearer guess"}).status_code == 401
         for _ in range(30):  # who shows nothing guesses nothing
             assert client.get("/v1/request-logs", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 401
+
+
+# What tells a right credential from a wrong one without 401, and how a wrong one is answered there.
+TELLING = {
+    "the socket's description": ("/v1/ws?handshake=1", {}, 403),
+    "the socket": ("/v1/ws", UPGRADE, 403),
+    "the socket, with the key in its query": ("/v1/ws?api_key={key}", UPGRADE, 403),
+    "the status of a sign-in": ("/api/auth/status", {}, 200),
+    "health as administrators are shown it": ("/api/monitoring/health", {}, 200),
+}
+
+
+def test_who_guesses_where_no_401_tells_it_has_to_wait_as_well(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "identity": {"wrong_credentials": 20, "wrong_credentials_window_seconds": 600},
+    }
+
+    def ask_with(key: str | None, path: str, lines: dict[str, str], peer: str) -> int:
+        shown = {} if key is None or "{key}" in path else {"authorization": f"Bearer {key}"}
+        url = gateway.address + path.format(key=key)
+        return httpx.get(url, headers={**lines, **shown, "x-forwarded-for": peer}).status_code
+
+    with running_gateway(tmp_path_factory.mktemp("telling"), settings) as gateway:
+        for number, (path, lines, status) in enumerate(TELLING.values()):
+            peer = f"203.0.113.{10 + number}"
+            for guess in range(20):
+                assert ask_with(f"guess{guess}", path, lines, peer) == status
+            assert ask_with(KEY, path, lines, peer) == 429, "also the right one waits"
+        for path in ("/api/auth/status", "/api/monitoring/health"):
+            for key in (KEY, None):
+                for _ in range(30):
+                    assert ask_with(key, path, {}, "203.0.113.9") == 200
+
+
+def test_a_request_is_one_guess_at_most(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {"server": {"trusted_proxies": ["127.0.0.1"]}, "identity": {"wrong_credentials": 20}}
+    with running_gateway(tmp_path_factory.mktemp("once"), settings) as gateway:
+        lines = {"authorization": "Bearer guess", "x-forwarded-for": "203.0.113.7"}
+        wrong = {"email": "a@example.org", "password": "wrong"}
+        answer = httpx.post(f"{gateway.address}/api/pointsman/auth/token", json=wrong, headers=lines)
+        assert answer.status_code == 401
+        counts = gateway.read(lambda: dict(gateway.server.edge.guessing._counts))
+        assert [count for count, _ in counts.values()] == [1]
 
 
 def test_the_wait_ends_and_what_is_remembered_is_bounded() -> None:

@@ -233,8 +233,12 @@ class Guard:
             key = identify(headers, self._gateway.snapshot.keys, self._gateway.clock.now_us(), own_path)
         except GatewayError as error:
             key = self._local(scope, headers, path)
-            if key is None and not (rule is not None and rule.public):
-                raise _refused(scope, error, sent=is_credential_sent(headers)) from None
+            if key is None:
+                sent = is_credential_sent(headers)
+                if rule is None or not rule.public:
+                    raise _refused(scope, error, sent=sent) from None
+                # Public views leave out what is not the caller's, which tells a wrong credential from a right one.
+                scope["state"]["wrong_credential"] = sent and error.kind is Kind.UNAUTHENTICATED
         scope["state"]["identity"] = key  # for the audit log: who it is, also one that may not come in
         if rule is None or not (rule.public or (key is not None and (key is LOCAL or is_permitted(rule, key, method)))):
             raise _refused(scope, GatewayError(Kind.PERMISSION_DENIED, _forbidden(rule)), sent=True)

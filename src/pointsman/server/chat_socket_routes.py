@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from pointsman.dialects import openai_chat
-from pointsman.errors import GatewayError
+from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
 from pointsman.server.arrivals import stay_known
@@ -82,6 +82,8 @@ class ChatSocketRoutes:
         try:
             authenticate(headers, self._gateway.snapshot.keys, exchange.started_at, exchange.path)
         except GatewayError as error:
+            if error.kind is Kind.UNAUTHENTICATED:
+                exchange.note_guess()
             _deny(exchange, 403, "ws_auth_invalid", error.message)
             return False
         return True

@@ -167,6 +167,10 @@ class Exchange:
         request_id = self.request_id.encode()
         self._connection.write(b"HTTP/1.1 101 Switching Protocols\r\n%bx-request-id: %b\r\n\r\n" % (extra, request_id))
 
+    def note_guess(self) -> None:
+        """Count a wrong credential of this client's address. An answer with 401 counts by itself: not for those."""
+        self._edge.guessing.note(self.peer)
+
     def error(self, error: GatewayError) -> None:
         """Answer with an error, where nobody knows the dialect better than the edge."""
         refuse(self, self._edge.error_dialect(self), error)
@@ -179,7 +183,7 @@ class Exchange:
     def _head(self, status: int, content_type: bytes, extra: bytes, framing: bytes) -> bytes:
         edge = self._edge
         if status == 401 and is_credential_sent(self.headers):
-            edge.guessing.note(self.peer)
+            self.note_guess()
         if edge.draining:
             self.keep = False
         if edge.cors is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -74,6 +75,7 @@ class _Call:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._state: dict[str, Any] = {}  # what the views of the request share
         self._received = False
         self._head: tuple[int, bytes, bytes] | None = None
         self._gone = asyncio.Event()
@@ -83,6 +85,11 @@ class _Call:
 
     def _scope(self) -> Message:
         exchange = self._exchange
+        self._state = {
+            "request_id": exchange.request_id,
+            "errors": error_dialect(exchange),
+            "contract": exchange.contract,
+        }
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -96,11 +103,7 @@ class _Call:
             "headers": list(exchange.headers.items()),
             "client": (exchange.peer, 0),
             "server": None,
-            "state": {
-                "request_id": exchange.request_id,
-                "errors": error_dialect(exchange),
-                "contract": exchange.contract,
-            },
+            "state": self._state,
         }
 
     async def _receive(self) -> Message:
@@ -119,6 +122,8 @@ class _Call:
             )
             extra = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name not in OWN_HEADERS)
             self._head = (message["status"], content_type, extra)
+            if self._state.get("wrong_credential") and message["status"] != HTTPStatus.UNAUTHORIZED:
+                exchange.note_guess()
         elif message["type"] == "http.response.body" and self._head is not None:
             status, content_type, extra = self._head
             body, more = message.get("body", b""), message.get("more_body", False)
