@@ -140,16 +140,52 @@ def test_a_model_in_other_letters_is_refused(place: Place, lane: str, name: byte
         assert b"'model'" in answer.body
 
 
-@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/audio/transcriptions", "/v1/audio/translations"])
-def test_a_part_of_a_form_with_two_names_is_refused(place: Place, path: str) -> None:
+FORMS: Final = ("/v1/images/edits", "/v1/audio/transcriptions", "/v1/audio/translations")
+
+
+def tell_form(place: Place, path: str, names: str) -> tuple[Answer, list[bytes]]:
+    """The answer to a form that has a part of this name as well, and the bodies that its upstream got."""
     gateway, simulators = place
     log = simulators["openai"].log
     log.clear()
     part = "--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n"
     body = part % ('name="file"; filename="a.wav"', "x") + part % ('name="image"; filename="a.png"', "x")
     body += part % ('name="prompt"', "x") + part % ('name="model"', model_of("openai"))
+    form = (body + part % (names, "dear-model") + "--b--\r\n").encode()
+    answer = ask(gateway.port, request("POST", path, form, "content-type: multipart/form-data; boundary=b"))
+    return answer, [received.body for received in log.requests]
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_part_of_a_form_with_two_names_is_refused(place: Place, path: str) -> None:
     for names in ('name="model"; name="other"', 'name="other"; name*=model', 'name="model"'):
-        form = (body + part % (names, "dear-model") + "--b--\r\n").encode()
-        answer = ask(gateway.port, request("POST", path, form, "content-type: multipart/form-data; boundary=b"))
-        assert (answer.status, log.requests) == (400, ())
+        answer, bodies = tell_form(place, path, names)
+        assert (answer.status, bodies) == (400, [])
         assert answer.error["param"] in ("model", "other")
+
+
+# What servers take for ``model``: those that undo escapes, cut names, don't mind their letters, or make lists of them.
+LIKE_MODEL: Final = (
+    r'"mod\el"', r'"\model"', r'"mode\l"', r"mod\el", '"Model"', "MODEL", '"mOdel"', '"model[]"', '"model[0]"',
+    '"Model[a]"', '"model "', '" model"', '"model []"', '"=?utf-8?q?model?="', '"\x0bmodel"', '"model\x00"',
+    '"mod\x7fel"',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIKE_MODEL)
+@pytest.mark.parametrize("more", ["", '; filename="a.txt"'], ids=["field", "file"])
+def test_a_part_of_a_form_that_others_may_take_for_the_model_is_refused(place: Place, name: str, more: str) -> None:
+    for path in FORMS:
+        for names in (f"name={name}{more}", f"name = {name}{more}"):
+            answer, bodies = tell_form(place, path, names)
+            assert (answer.status, bodies) == (400, []), names
+
+
+@pytest.mark.parametrize(
+    "names",
+    ['name="models"', 'name="modal"', 'name="a[model]"', r'name="other"; filename="C:\model\Model.wav"', 'name="é"'],
+)
+def test_a_part_that_nobody_takes_for_the_model_is_passed_on(place: Place, names: str) -> None:
+    for path in FORMS:
+        _, bodies = tell_form(place, path, names)
+        assert [names.encode() in body for body in bodies] == [True]

@@ -73,6 +73,8 @@ class MediaDialect:
         given = [part for part in form.parts if part.name == "model"]
         if len(given) > 1 or any(part.filename is not None for part in given):
             raise wrong_request("model", "must be one field of the form")
+        if any(_is_like_model(part.name) for part in form.parts):
+            raise wrong_request("model", "is written in another way, too")
         model = self._model(call.model or (_utf8(given[0].content, "model") if given else None))
         stream = form.field("stream")
         count = form.field("n")
@@ -120,6 +122,11 @@ def _read_fields(body: bytes, required: tuple[str, ...]) -> dict[str, msgspec.Ra
         raise describe(error, body) from None
     refuse_other_models(fields)
     return fields
+
+
+def _is_like_model(name: str) -> bool:
+    """Whether servers may take a field for ``model`` that isn't it: ``Model``, ``model[]``, ``model `` with a space."""
+    return name != "model" and name.partition("[")[0].strip().casefold() == "model"
 
 
 def _value(fields: dict[str, msgspec.Raw], name: str) -> object:

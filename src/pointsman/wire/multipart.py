@@ -19,6 +19,8 @@ MAX_PART_HEADERS: Final = 8
 MAX_FIELD_BYTES: Final = 1024 * 1024  # of a part that is no file
 _SLICE: Final = 256 * 1024
 _NAME: Final = re.compile(r";\s*name[*0-9]*\s*=", re.IGNORECASE)  # the extended and the continued ones of RFC 2231, too
+# What parsers undo in a name, or end it at: a backslash, an encoded word (RFC 2047), a control character.
+_ESCAPED: Final = re.compile(r';\s*name\s*=\s*+(?:"[^"]*|[^";]*)(?:[\\\x00-\x1f\x7f]|=\?)', re.IGNORECASE)
 
 
 def parse_form(content_type: bytes, body: bytes) -> Form:
@@ -122,4 +124,6 @@ def _part(segment: "MultipartSegment", content: bytes) -> FormPart:
     disposition = [value for name, value in segment.headerlist if name == "Content-Disposition"]
     if len(disposition) > 1 or len(_NAME.findall(disposition[0])) > 1:  # the upstream could take the other one
         raise GatewayError(Kind.INVALID_REQUEST, "a part of the form has two names", param=segment.name[:100])
+    if _ESCAPED.search(disposition[0]):
+        raise GatewayError(Kind.INVALID_REQUEST, "a name in the form holds an escape", param=segment.name[:100])
     return FormPart(name=segment.name, filename=segment.filename, headers=tuple(segment.headerlist), content=content)
