@@ -64,6 +64,24 @@ def test_crlf_in_a_model_name_makes_no_header(gateway: RunningGateway, simulator
     assert (answer.status, "x-evil" in answer.headers) == (404, False)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mount", ["crosscompute", "hardcarrx"])
+@pytest.mark.parametrize("model", [*NASTY, "a\r\nx-evil: 1\r\nset-cookie: b"])
+def test_crlf_in_a_model_name_makes_no_header_where_the_answer_names_it(
+    gateway: RunningGateway, mount: str, model: str, *, stream: bool
+) -> None:
+    def heads(name: str) -> dict[str, str]:
+        more = {"provider": "sim"} if mount == "hardcarrx" else {}
+        body = chat_body(model=f"sim/{name}", stream=stream, **more)
+        answer = ask(gateway.port, request("POST", f"/{mount}/v1/chat/completions", body))
+        assert answer.status == 200, answer.body
+        return answer.headers
+
+    named, plain = heads(model), heads("a")
+    assert named.keys() == plain.keys()
+    assert all(value.isascii() and value.isprintable() for value in named.values())
+
+
 @pytest.mark.parametrize(
     "host",
     [
