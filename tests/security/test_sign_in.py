@@ -185,6 +185,36 @@ def test_where_no_login_is_required_this_machine_alone_manages(client: httpx.Cli
         assert anybody.post("/v1/chat/completions", json={}).status_code == 401
 
 
+@pytest.fixture(scope="module")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway that believes no proxy, where nobody has to sign in."""
+    with running_gateway(tmp_path_factory.mktemp("open"), {}) as started:
+        key = {"authorization": f"Bearer {KEY}"}
+        off = httpx.post(f"{started.address}/api/settings/require-login", json={"requireLogin": False}, headers=key)
+        assert off.status_code == 200
+        yield started
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "forwarded", "via", "x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+        "x-forwarded-server", "x-forwarded-anything", "X-Forwarded-Port", "x-real-ip", "x-client-ip",
+        "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip",
+        "fly-client-ip", "x-original-forwarded-for",
+    ],
+)  # fmt: skip
+def test_where_no_login_is_required_who_comes_by_a_proxy_is_not_of_this_machine(
+    open_gateway: RunningGateway, name: str
+) -> None:
+    with httpx.Client(base_url=open_gateway.address, timeout=20) as anybody:
+        assert anybody.get("/api/providers").status_code == 200
+        for value in ("203.0.113.1", "127.0.0.1", ""):
+            assert anybody.get("/api/providers", headers={name: value}).status_code == 401
+            assert anybody.get("/metrics", headers={name: value}).status_code == 401
+        assert anybody.get("/metrics").status_code == 200
+
+
 def test_secrets_of_signing_in_are_nowhere_to_be_read(gateway: RunningGateway, client: httpx.Client) -> None:
     assert login(client).status_code == 200
     session = client.cookies["auth_token"]

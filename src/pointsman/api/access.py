@@ -4,7 +4,6 @@ The guard decides before a view runs, by the route that was matched on the raw p
 `caller_of` finds it.
 """
 
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -33,6 +32,7 @@ from pointsman.policy.authorization import (
     Rule,
     is_permitted,
 )
+from pointsman.policy.local_callers import is_of_this_machine
 
 _ROWS: Final[tuple[tuple[str, str, Rule], ...]] = (
     ("GET", "/v1/request-logs", INFERENCE),
@@ -205,7 +205,6 @@ ALWAYS_PROTECTED: Final = frozenset((("POST", "/api/settings/require-login"),))
 LOCAL_HOSTS: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 # Who comes from this machine while nobody has to sign in.
 LOCAL: Final = Key(id="local", name="local", role="admin", workspace_id="default", kind="session")
-_FORWARDED: Final = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 
 
 class Guard:
@@ -249,17 +248,10 @@ class Guard:
         if self._gateway.snapshot.login_required or (scope["method"], path) in ALWAYS_PROTECTED:
             return None
         client = scope["client"][0] if scope["client"] else ""
-        near = _is_loopback(client) and not any(name in headers for name in _FORWARDED)
+        near = is_of_this_machine(client, headers)
         # A page that had its name resolve to this machine has another host, and is its own page there.
         named = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname in LOCAL_HOSTS
         return LOCAL if near and named and is_own_page(headers, None) and not is_credential_sent(headers) else None
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _forbidden(rule: Rule | None) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from ipaddress import ip_address
 from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ from pointsman.accounting.telemetry import Sums
 from pointsman.errors import GatewayError, Kind
 from pointsman.gateway import Gateway
 from pointsman.policy.authentication import authenticate, is_credential_sent
+from pointsman.policy.local_callers import is_of_this_machine
 from pointsman.routing.catalogue import Catalogue
 from pointsman.routing.profiles.budgets import PROFILES, present_name
 from pointsman.routing.targets import Target
@@ -23,8 +23,6 @@ from pointsman.server.exchange import Exchange
 from pointsman.server.model_cards import extras_of
 from pointsman.wire.openai_chat import ModelObject
 
-# A proxy on this machine makes everybody look like loopback; these tell that there is one.
-PROXY_HEADERS = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
 # CrossCompute's header lines of a list: where it comes from, and how many models are in it.
 CATALOGUE_LINES: Final = b"x-crosscompute-model-catalog: local\r\nx-crosscompute-model-count: %d\r\n"
 PROFILE_OWNER: Final = "crosscompute"  # whose contract has them
@@ -69,7 +67,7 @@ class Operations:
 
     async def metrics(self, exchange: Exchange) -> None:
         """``GET /metrics`` of all workers: for loopback without a key, for others with one."""
-        if not _is_loopback(exchange.peer) or not PROXY_HEADERS.isdisjoint(exchange.headers):
+        if not is_of_this_machine(exchange.peer, exchange.headers):
             self._authenticate(exchange)
         exposition = await self._load_exposition()
         exchange.respond(200, exposition.render_sums(await self._sums()), exposition.CONTENT_TYPE.encode())
@@ -149,13 +147,6 @@ def _model(name: str, target: Target) -> ModelObject:
     return ModelObject(
         id=name, created=connection.created_at // 1_000_000, owned_by=connection.provider or connection.id
     )
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ip_address(peer).is_loopback
-    except ValueError:
-        return False
 
 
 async def not_found(exchange: Exchange) -> None:
