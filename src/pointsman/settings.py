@@ -53,6 +53,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     port: Port = DEFAULT_PORT
     workers: Workers = 1
     max_body_bytes: Count = 32 * 1024 * 1024
+    max_body_memory_bytes: Count = 256 * 1024 * 1024
     max_header_bytes: Count = 32 * 1024
     max_header_count: Count = 128
     max_connections: Count = 16384

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway import RunningGateway, running_gateway
+from gateway import RunningGateway, running_gateway, wait_until
 from pointsman.canonical.limits import Limits
 from pointsman.identity.key_source import Found
 from pointsman.identity.keys import Key, NewKey
 from pointsman.storage.database import StorageError
 from pointsman.storage.keys import insert_key
-from raw_client import ask, chat, request
+from raw_client import CHAT, Connection, ask, chat, request
 
 SETTINGS = {"identity": {"keys_in_memory": 100}}
 MANY = 130
@@ -159,3 +159,17 @@ def test_an_upload_with_a_key_that_is_not_held_may_be_as_large_as_any(tmp_path: 
         assert ask(gateway.port, request("POST", "/v1/files", body, *head, key=secret)).status not in (401, 413)
         stranger = "sk-pm-" + "0" * 43
         assert ask(gateway.port, request("POST", "/v1/files", body, *head, key=stranger)).status in (401, 413)
+
+
+def test_a_large_body_with_a_key_that_is_not_held_is_a_strangers_until_it_was_looked_up(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "server": {"max_body_memory_bytes": 1024 * 1024}}
+    with running_gateway(tmp_path, settings) as gateway, Connection(gateway.port) as stranger:
+        crowd(gateway)
+        key_id, secret = issue(gateway)
+        memory, table = gateway.server.edge.body_memory, gateway.server.late_keys.table
+        stranger.send(request("POST", CHAT, b"", "content-length: 300000", key=None) + b" " * 299_000)
+        wait_until(lambda: gateway.read(lambda: memory.strangers) >= 299_000, "a stranger's body")
+        message = chat(text="x" * 300_000, key=secret)
+        assert ask(gateway.port, message).status == 503
+        wait_until(lambda: gateway.read(lambda: table.by_id(key_id)), "the key")
+        assert ask(gateway.port, message).status in (200, 404)

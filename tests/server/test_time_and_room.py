@@ -200,8 +200,8 @@ def test_a_body_in_small_pieces_costs_its_bytes_and_little_more() -> None:
         async with client(served) as (reader, writer):
             writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
             writer.write(b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
-            await until(lambda: served.connection._size == len(body))
-            assert sum(map(sys.getsizeof, served.connection._body)) < 3 * len(body)
+            await until(lambda: served.connection._received() == len(body))
+            assert sum(map(sys.getsizeof, served.connection._body.pieces)) < 3 * len(body)
             writer.write(b"0\r\n\r\n")
             assert await answer(reader) == (200, body)
 

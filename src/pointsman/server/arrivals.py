@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from pointsman.errors import GatewayError
 from pointsman.identity.late_keys import LateKeys
-from pointsman.policy.authentication import presented_by
+from pointsman.policy.authentication import KEY_HEADERS, identify, presented_by
 
 if TYPE_CHECKING:
     from pointsman.server.exchange import Exchange
@@ -18,7 +19,7 @@ def known_first(late: LateKeys | None, exchange: "Exchange", handler: "Handler")
     """The handler, after a look-up where the request shows what nobody knows here."""
     if late is None or late.table.whole:
         return handler
-    presented = _shown_by(exchange)
+    presented = _shown_by(exchange.headers, exchange.query)
     if presented is None or late.is_known(presented, exchange.started_at):
         return handler
 
@@ -50,17 +51,35 @@ async def stay_known(late: LateKeys | None, exchange: "Exchange", now_us: int) -
     """
     if late is None or late.table.whole:
         return
-    presented = _shown_by(exchange)
+    presented = _shown_by(exchange.headers, exchange.query)
     if presented is not None and not late.is_known(presented, now_us):
         await late.learn(presented)
 
 
-def _shown_by(exchange: "Exchange") -> bytes | None:
-    presented = presented_by(exchange.headers)
-    if presented is not None or b"=" not in exchange.query:
+def is_caller_known(late: LateKeys | None, headers: dict[bytes, bytes], query: bytes, now_us: int) -> bool:
+    """Whether a head shows a good credential of any kind, as far as can be told without a wait.
+
+    One that nobody knows here does not count; its look-up begins. Raises GatewayError(OVERLOADED).
+    """
+    presented = _shown_by(headers, query)
+    if late is None or presented is None:
+        return False
+    if presented_by(headers) is None:
+        headers = {KEY_HEADERS[0]: presented}
+    try:
+        identify(headers, late.table, now_us)
+    except GatewayError:
+        is_looked_up(late, headers, now_us)
+        return False
+    return True
+
+
+def _shown_by(headers: dict[bytes, bytes], query: bytes) -> bytes | None:
+    presented = presented_by(headers)
+    if presented is not None or b"=" not in query:
         return presented
     try:
-        fields = dict(parse_qsl(exchange.query.decode("latin-1"), max_num_fields=MOST_FIELDS))
+        fields = dict(parse_qsl(query.decode("latin-1"), max_num_fields=MOST_FIELDS))
     except ValueError:
         return None
     found = next((fields[name] for name in QUERY_KEYS if name in fields), "").strip()

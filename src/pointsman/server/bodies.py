@@ -5,9 +5,15 @@ Each coding is one stream: data behind its end is refused, because a second memb
 
 import zlib
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pointsman.errors import GatewayError, Kind
+from pointsman.server.body_memory import STEP_BYTES, Share
+from pointsman.server.http_faults import check_size
+
+if TYPE_CHECKING:
+    from pointsman.server.edge import Edge
 
 ACCEPTED: Final = b"gzip, deflate, br, zstd"
 MAX_CODINGS: Final = 2
@@ -23,6 +29,71 @@ def add_small(pieces: list[bytes | bytearray], piece: bytes) -> None:
         last += piece
     else:
         pieces.append(bytearray(piece))
+
+
+class IncomingBody:
+    """One request's body while it arrives. ``size`` is how much has come, as it was sent; ``share`` what it has of the
+    room for bodies (body_memory.py), which is to be given back when it is served or dropped.
+    """
+
+    __slots__ = ("_decoder", "_edge", "_headers", "_room", "_target", "pieces", "share", "size")
+
+    def __init__(self, edge: "Edge", target: bytes, headers: dict[bytes, bytes], encoding: bytes | None = None) -> None:
+        """Raises GatewayError(UNSUPPORTED_ENCODING) for an ``encoding``, as the head says it, that is not known."""
+        limits = edge.settings
+        self._edge = edge
+        self._target = target
+        self._headers = headers
+        self._decoder: BodyDecoder | None = None
+        if encoding is not None:
+            self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
+        self.pieces: list[bytes | bytearray] = []  # what is held; the first is bytes
+        self._room = STEP_BYTES
+        self.size = 0
+        self.share: Share | None = None
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes as they were sent. Raises GatewayError: TOO_LARGE, OVERLOADED, INVALID_REQUEST."""
+        self.size += len(piece)
+        usual = self._edge.settings.max_body_bytes
+        if self.size > usual:
+            check_size(self._edge.router, self._target, self._headers, self.size, usual)
+        held = self.size
+        if self._decoder is not None:
+            piece = self._decoder.decode(piece)
+            held = max(held, self._decoder.given)
+        if held > self._room:
+            self._grow(held)
+        if self.pieces and len(piece) < SMALL_PIECE:
+            add_small(self.pieces, piece)
+        else:
+            self.pieces.append(piece)
+
+    def count_small(self) -> None:
+        """Have it counted although it is small, for it must wait: one read can hold many that are encoded, and large
+        once decoded. Raises GatewayError(OVERLOADED).
+        """
+        if self.share is None and self._decoder is not None:
+            self._grow(self._decoder.given)
+
+    def whole(self) -> bytes:
+        """All of it, at its end. Raises GatewayError(INVALID_REQUEST) when encoded data isn't whole."""
+        if self._decoder is not None:
+            self._decoder.end()
+        pieces = self.pieces
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def drop(self) -> None:
+        """Hold nothing more."""
+        self.pieces, self._decoder = [], None
+        if self.share is not None:
+            self.share.give_back()
+
+    def _grow(self, held: int) -> None:
+        if self.share is None:
+            is_known = partial(self._edge.is_known, self._target, self._headers)
+            self.share = Share(self._edge.body_memory, is_known)
+        self._room = self.share.grow(held)
 
 
 class Coding(Protocol):
@@ -56,6 +127,11 @@ class BodyDecoder:
         self._ratio = ratio
         self._taken = 0
         self._given = [0] * len(names)
+
+    @property
+    def given(self) -> int:
+        """Bytes that came out of all codings so far: a decoder holds a part of what came out, for its window."""
+        return sum(self._given)
 
     def decode(self, data: bytes) -> bytes:
         """The decoded bytes that ``data`` adds."""

@@ -12,7 +12,8 @@ import httptools
 
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
-from pointsman.server.bodies import SMALL_PIECE, BodyDecoder, add_small
+from pointsman.server.bodies import IncomingBody
+from pointsman.server.body_memory import Share
 from pointsman.server.exchange import CONTINUE, DONE, Exchange, refusal, run_handler
 from pointsman.server.half_close import probe
 from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
@@ -43,10 +44,10 @@ class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_begun", "_body", "_chunked", "_closing", "_declined", "_decoder", "_eof", "_exchange", "_fault", "_headers",
-        "_http11", "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
-        "_runner", "_size", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
-        "carrier", "deadline", "edge", "peer",
+        "_begun", "_body", "_chunked", "_closing", "_declined", "_eof", "_exchange", "_fault", "_headers", "_http11",
+        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest", "_runner",
+        "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy", "carrier",
+        "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -58,7 +59,7 @@ class EdgeConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
-        self._queue: deque[Exchange] | None = None
+        self._queue: deque[tuple[Exchange, Share | None]] | None = None  # each with what its body has of the room
         self._rest = b""  # what was read behind those that wait
         self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
@@ -71,9 +72,7 @@ class EdgeConnection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeats = self._repeated = 0  # header lines whose name came before, and the bytes of their names
-        self._body: list[bytes | bytearray] = []  # the first piece is bytes
-        self._size = 0
-        self._decoder: BodyDecoder | None = None
+        self._body: IncomingBody | None = None
         self._chunked = False
         self._raw = 0  # bytes of a chunked body in the packets behind that of its head
         self._in_head = self._http11 = True
@@ -102,6 +101,11 @@ class EdgeConnection(asyncio.Protocol):
         self._closing = True
         self.edge.connections.discard(self)
         self.edge.ticker.members.discard(self)
+        if self._body is not None:
+            self._body.drop()
+        for _, share in self._queue or ():
+            if share is not None:
+                share.give_back()
         self._queue, self._rest = None, b""
         self._parser = cast(httptools.HttpRequestParser, None)  # it holds this object's methods: a ring
         exchange, self._exchange = self._exchange, None
@@ -153,11 +157,11 @@ class EdgeConnection(asyncio.Protocol):
             self._refuse(raised_in_parser(error))
             let_go(error)
         else:
-            if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._size):
+            if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._received()):
                 self._refuse(head_too_large())  # a head, a chunk's head or a trailer without end
             elif body is not None and body is self._body:
                 self._raw += len(data)
-                if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self._size:
+                if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * body.size:
                     self._refuse(head_too_large())
             elif sighting is not None and not self._begun and not self._closing:
                 self.edge.heads.learn(data, sighting)
@@ -176,7 +180,7 @@ class EdgeConnection(asyncio.Protocol):
     def _may_be_many(self, data: bytes) -> bool:
         """Whether a read holds many requests: looked for only where it is more than the body that is awaited."""
         length = self._headers.get(b"content-length") if not self._in_head else None
-        if length is not None and len(data) <= int(length) - self._size:
+        if length is not None and len(data) <= int(length) - self._received():
             return False
         return data.count(END_OF_HEAD) > MANY_HEADS
 
@@ -317,9 +321,9 @@ class EdgeConnection(asyncio.Protocol):
         if coding is not None:
             check_transfer(coding, http11=self._http11)
             self._chunked = True
-        if b"content-encoding" in headers:
-            encoding = headers.pop(b"content-encoding")  # whoever reads the body gets it decoded
-            self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
+        encoding = headers.pop(b"content-encoding", None)  # whoever reads the body gets it decoded
+        if encoding is not None or coding is not None:
+            self._body = IncomingBody(edge, self._url, headers, encoding)
         if self._is_awaited():
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
@@ -331,16 +335,14 @@ class EdgeConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the request body."""
-        self._size += len(body)
         self._unframed = 0
-        if self._size > self.edge.settings.max_body_bytes:
-            check_size(self.edge.router, self._url, self._headers, self._size, self.edge.settings.max_body_bytes)
-        if self._decoder is not None:
-            body = self._decoder.decode(body)
-        if self._body and len(body) < SMALL_PIECE:
-            add_small(self._body, body)
-        else:
-            self._body.append(body)
+        if self._body is None:
+            self._body = IncomingBody(self.edge, self._url, self._headers)
+        self._body.add(body)
+
+    def _received(self) -> int:
+        """Bytes of the request's body that have come."""
+        return self._body.size if self._body is not None else 0
 
     def on_message_complete(self) -> None:
         """A whole request: serve it, or queue it behind the one in flight."""
@@ -352,23 +354,30 @@ class EdgeConnection(asyncio.Protocol):
             url = read_target(method, url, self._headers)
         if b"#" in url:
             raise GatewayError(Kind.INVALID_REQUEST, "the request target holds a fragment")
-        if self._decoder is not None:
-            self._decoder.end()
         exchange = Exchange(self, method, url, self._headers)
         exchange.http11 = self._http11
         exchange.keep = self._http11 and parser.should_keep_alive()
-        exchange.body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
+        share, waits = None, not self._closing and (self._exchange is not None or self._paused)
+        if self._body is not None:
+            if waits:
+                self._body.count_small()
+            exchange.body, share = self._body.whole(), self._body.share
         if parser.should_upgrade():
             self._tunnel = switch(self, exchange)
         self._begin()
-        if self._closing:
+        if waits:
+            self._enqueue(exchange, share)
             return
-        if self._exchange is None and not self._paused:
+        if share is not None:
+            share.give_back()
+        if not self._closing:
             self._serve(exchange)
-            return
+
+    def _enqueue(self, exchange: Exchange, share: Share | None) -> None:
+        """Keep it, and what its body has of the room, until those before it are answered."""
         if self._queue is None:
             self._queue = deque()
-        self._queue.append(exchange)
+        self._queue.append((exchange, share))
         self._transport.pause_reading()  # no more than what was already read
 
     # answering
@@ -423,7 +432,9 @@ class EdgeConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Nothing is in flight, and the client reads: what comes next."""
         if self._queue:
-            self._exchange = self._queue.popleft()  # nothing that arrives now may overtake it
+            self._exchange, share = self._queue.popleft()  # nothing that arrives now may overtake it
+            if share is not None:
+                share.give_back()
             self.edge.ticker.loop.call_soon(self._serve_queued)
         elif self._fault is not None:
             self._refuse(self._fault)
@@ -469,6 +480,8 @@ class EdgeConnection(asyncio.Protocol):
         """
         if self._closing:
             return
+        if self._body is not None:
+            self._body.drop()
         if self._exchange is not None or self._queue:
             self._fault = error
             return

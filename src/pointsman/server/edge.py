@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 from pointsman.clock import Clock
 from pointsman.identity.guessing import Guessing
 from pointsman.identity.late_keys import LateKeys
+from pointsman.policy.authentication import presented_by
 from pointsman.policy.ip_filter import IpFilter
-from pointsman.server.arrivals import known_first
+from pointsman.server.arrivals import is_caller_known, known_first
+from pointsman.server.body_memory import BodyMemory
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
 from pointsman.server.heads import KnownHeads
@@ -54,6 +56,7 @@ class Edge:
         self.guessing = Guessing(clock, 0, 60.0)  # nobody has to wait until the settings say so
         self.known_hosts: set[bytes] = set()  # Host values that were found sound
         self.heads = KnownHeads()
+        self.body_memory = BodyMemory(settings.max_body_memory_bytes)
         self.connections: set[EdgeConnection] = set()
         self.handshakes: set[Handshake] = set()  # that are no connections yet
         self.active = 0
@@ -69,6 +72,17 @@ class Edge:
         check_host(host)
         if host is not None and len(self.known_hosts) < MAX_KNOWN_HOSTS:
             self.known_hosts.add(host)
+
+    def is_known(self, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request is a known caller's, or goes on with an upload that was begun by one.
+
+        Raises GatewayError(OVERLOADED) when too many new keys are looked up at once.
+        """
+        path, _, query = target.partition(b"?")
+        if is_caller_known(self.late_keys, headers, query, self.clock.now_us()):
+            return True
+        more = self.router.body_limits.get(self.router.native_path(path))
+        return more is not None and presented_by(headers) is None and more(headers, query) is not None
 
     def handler_for(self, exchange: "Exchange") -> Handler:
         """What answers a request, or refuses it; notes the contract that its host or its mount says."""
