@@ -151,6 +151,28 @@ def test_a_json_bomb_is_refused_with_a_reason(
     assert len(simulator.requests) == 1
 
 
+WIDE_PATHS = [
+    *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+    *("/v1/embeddings", "/v1/rerank", "/v1/moderations", "/v1/images/generations", "/v1/audio/speech"),
+    *("/api/v1/chat/completions", "/api/v1/responses", "/openrouter/api/v1/chat/completions", "/v1/api/chat"),
+    *("/v1beta/models/sim%2Fsim-model:generateContent", "/api/chat", "/api/generate", "/api/show", "/api/v1/keys"),
+    *("/api/chat-sessions", "/api/translator/send", "/no/such/path"),
+]
+
+
+@pytest.mark.parametrize("path", WIDE_PATHS)
+@pytest.mark.parametrize("named", [b"file_id", b"provider"])
+def test_json_of_millions_of_objects_is_refused_before_it_costs_anything(
+    gateway: RunningGateway, path: str, named: bytes
+) -> None:
+    wide = b",{}" * 3_000_000
+    body = b'{"model":"sim/m",' + M + b',"%b":{},"z":[{"%b":"file-x"}%b]}' % (named, named, wide)
+    forget_peak()
+    before = memory_bytes("VmRSS")
+    assert quickly(gateway, request("POST", path, body)).status == 413
+    assert memory_bytes("VmHWM") - before < 10 * len(body)
+
+
 def test_digits_that_nobody_reads_are_passed_and_cost_little(gateway: RunningGateway) -> None:
     body = b'{"model":"sim/m",' + M + b',"x_unknown":' + b"9" * 10_000_000 + b"}"
     assert quickly(gateway, request("POST", CHAT, body)).status in (200, 400)

@@ -38,6 +38,7 @@ from pointsman.settings import ServerSettings
 from pointsman.testing import Behaviour, OpenAIResponses
 from pointsman.testing.reply import Request as HttpRequest
 from pointsman.ticker import NEVER, Ticker
+from pointsman.wire import json_width
 
 PATH = "/v1/responses"
 LIMIT = 100_000
@@ -187,6 +188,19 @@ def test_a_wrong_message_gets_an_error_event_and_the_socket_stays_open() -> None
                 assert error["type"] == "error"
                 assert words in error["error"]["message"]
                 assert error["status"] in (400, 404)
+            assert (await create(socket))[-1]["type"] == "response.completed"
+
+    on_edge(story)
+
+
+def test_a_message_of_too_many_objects_gets_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_width, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(json_width, "MOST_OBJECTS", 400)
+
+    async def story(served: Served) -> None:
+        async with client(served) as socket:
+            [error] = await create(socket, other=[{}] * 400)
+            assert (error["status"], "400 objects" in error["error"]["message"]) == (413, True)
             assert (await create(socket))[-1]["type"] == "response.completed"
 
     on_edge(story)

@@ -17,12 +17,13 @@ from pointsman.server.body_memory import BodyMemory
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
 from pointsman.server.heads import KnownHeads
-from pointsman.server.http_faults import must_wait, refuse_address
+from pointsman.server.http_faults import must_wait, narrow_first, refuse_address
 from pointsman.server.peers import TrustedProxies
 from pointsman.server.routes import Handler, Router
 from pointsman.server.targets import check_host
 from pointsman.settings import ServerSettings
 from pointsman.ticker import Ticker
+from pointsman.wire.json_width import LARGE_BYTES
 
 if TYPE_CHECKING:
     from pointsman.server.exchange import ErrorDialect, Exchange
@@ -95,6 +96,8 @@ class Edge:
                 handler = self.router.websockets.get(exchange.path, handler)
         if handler not in self.router.seekers:
             handler = known_first(self.late_keys, exchange, handler)
+        if len(exchange.body) >= LARGE_BYTES and exchange.path not in self.router.body_limits:
+            handler = narrow_first(handler)
         if self.ip_filter is not None and self.ip_filter.is_blocked(exchange.peer, self.clock.now_us()):
             handler = refuse_address
         if self.guessing.locked:

@@ -1,13 +1,17 @@
 """What is wrong with requests that are not HTTP/1.1 as this server takes it."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 import structlog
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.server.routes import Router
+from pointsman.server.routes import Handler, Router
+from pointsman.wire.json_width import refuse_wide
+
+if TYPE_CHECKING:
+    from pointsman.server.exchange import Exchange
 
 log = structlog.get_logger("pointsman.edge")
 
@@ -83,3 +87,17 @@ def must_wait(seconds: int) -> Callable[[object], Coroutine[Any, Any, None]]:
 async def refuse_address(_: object) -> None:
     """The handler of every request from an address that may not call (policy/ip_filter.py)."""
     raise GatewayError(Kind.PERMISSION_DENIED, "this address may not call this server")
+
+
+def narrow_first(handler: Handler) -> Handler:
+    """The handler of a request with a large body, which nobody reads that is too wide (wire/json_width.py)."""
+
+    async def look(exchange: "Exchange") -> None:
+        try:
+            refuse_wide(exchange.body)
+        except GatewayError:
+            exchange.body = b""  # whoever tells it may look there whose client this is
+            raise
+        await handler(exchange)
+
+    return look

@@ -23,6 +23,7 @@ from pointsman.framing.sse import SseSplitter
 from pointsman.server.exchange import DONE, Exchange
 from pointsman.server.routes import Handler
 from pointsman.server.websockets import SocketClosedError, WebSocket
+from pointsman.wire.json_width import refuse_wide
 
 MAX_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 _ENDS: Final = frozenset(("response.completed", "response.incomplete"))
@@ -156,6 +157,7 @@ class ResponseSocket:
 
 
 def _event(message: bytes) -> dict[str, Any]:
+    refuse_wide(message)
     try:
         event = _decode(message)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
