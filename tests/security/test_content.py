@@ -81,6 +81,17 @@ def test_a_bomb_in_a_bomb(gateway: RunningGateway) -> None:
         assert answer.status == 413
 
 
+def test_a_layer_between_of_which_nothing_comes_out_is_bounded_too(gateway: RunningGateway) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    named_head = bytes.fromhex("1f8b08080000000000ff")  # gzip's, with a file's name that goes on for ever
+    parts = [packer.compress(named_head), *(packer.compress(b"a" * MEBIBYTE) for _ in range(300)), packer.flush()]
+    message = request("POST", CHAT, b"".join(parts), "content-encoding: gzip, gzip")
+    forget_peak()
+    before = memory_bytes("VmRSS")
+    assert quickly(gateway, message).status == 413
+    assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+
+
 def test_a_bomb_of_many_layers(gateway: RunningGateway) -> None:
     body = chat_body()
     for _ in range(5):
