@@ -149,6 +149,25 @@ def test_a_handshake_that_never_comes_is_cut(gateway: RunningGateway) -> None:
         assert connection.is_closed()
 
 
+def test_handshakes_count_as_connections(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    with (
+        large_answers(tmp_path, files, max_connections=5, header_timeout_seconds=60.0) as gateway,
+        ExitStack() as stack,
+    ):
+        connected = stack.enter_context(TlsConnection(gateway.port))
+        assert connected.ask(request("GET", "/health")).status == 200
+        silent = [stack.enter_context(Connection(gateway.port)) for _ in range(4)]
+        wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.handshakes)) == 4, "handshakes")
+        with Connection(gateway.port) as one_too_many:
+            assert one_too_many.is_closed()
+        assert gateway.read(lambda: len(gateway.server.edge.handshakes)) == 4
+        assert connected.ask(request("GET", "/health")).status == 200
+        silent[0].socket.close()
+        wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.handshakes)) == 3, "room")
+        with TlsConnection(gateway.port) as another:
+            assert another.ask(request("GET", "/health")).status == 200
+
+
 def test_a_refusal_over_tls_can_be_read_while_the_body_is_still_sent(gateway: RunningGateway) -> None:
     with TlsConnection(gateway.port) as connection:
         connection.send(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n".encode())

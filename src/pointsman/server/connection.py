@@ -93,7 +93,7 @@ class EdgeConnection(asyncio.Protocol):
         edge.connections.add(self)
         edge.ticker.members.add(self)
         self.deadline = edge.ticker.now + edge.first_request_seconds()
-        if len(edge.connections) > edge.settings.max_connections:
+        if edge.is_overfull():
             self._refuse(GatewayError(Kind.OVERLOADED, "too many connections", retry_after_seconds=1))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -68,6 +68,10 @@ class Edge:
         """A new connection's protocol, for `loop.create_server`."""
         return EdgeConnection(self)
 
+    def is_overfull(self) -> bool:
+        """Whether there are more connections, handshakes among them, than may be."""
+        return len(self.connections) + len(self.handshakes) > self.settings.max_connections
+
     def check_host(self, host: bytes | None) -> None:
         """Refuse a request that has no sound Host; a value that was found sound is remembered."""
         check_host(host)

@@ -27,9 +27,16 @@ class Handshake(asyncio.Protocol):
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Shakes hands at once: bytes that are read now must find somebody who understands them."""
+        """Shakes hands at once: bytes that are read now must find somebody who understands them.
+
+        When there are too many connections it is cut: without keys nothing can be said.
+        """
         self._carrier = cast(asyncio.Transport, transport)
         self._edge.handshakes.add(self)
+        if self._edge.is_overfull():
+            self._edge.handshakes.discard(self)
+            self._carrier.abort()
+            return
         Runner(self._edge.ticker.loop, self._shake(self._carrier)).start()
 
     def data_received(self, data: bytes) -> None:
