@@ -1,10 +1,13 @@
 """Requests that can't be served, at the edge: each gets a readable answer, then its connection closes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from gateway import KEY, RunningGateway, wait_until
+from gateway import KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import GatewayError, Kind
 from pointsman.server.exchange import error_headers
 from pointsman.testing import RunningSimulator
@@ -15,7 +18,6 @@ SETTINGS = {
         "max_body_bytes": 200_000,
         "max_header_bytes": 8192,
         "max_header_count": 40,
-        "max_connections": 30,
         "header_timeout_seconds": 0.3,
         "body_timeout_seconds": 0.5,
         "keepalive_timeout_seconds": 0.7,
@@ -290,18 +292,55 @@ def test_a_client_that_never_reads_is_cut_and_recorded(gateway: RunningGateway, 
     simulator.wait_for_disconnect()
 
 
-def test_a_crowd_beyond_the_limit_is_told_to_come_back(gateway: RunningGateway) -> None:
-    wait_until(lambda: not gateway.read(lambda: len(gateway.server.edge.connections)), "quiet")
-    crowd = [Connection(gateway.port) for _ in range(30)]
-    wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.connections)) == 30, "crowd")
+MOST = 5
+HEALTH = request("GET", "/health")
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[tuple[RunningGateway, list[Connection]]]:
+    """A patient gateway with as many connections as may be, made one after the other; they have said nothing."""
+    with running_gateway(tmp_path, {"server": {"max_connections": MOST}}) as gateway, ExitStack() as stack:
+        crowd: list[Connection] = []
+        while len(crowd) < MOST:
+            crowd.append(stack.enter_context(Connection(gateway.port)))
+            wait_until(lambda: len(crowd) == open_connections(gateway), "connection")
+        yield gateway, crowd
+
+
+def open_connections(gateway: RunningGateway) -> int:
+    """How many there are."""
+    return gateway.read(lambda: len(gateway.server.edge.connections))
+
+
+def test_a_crowd_beyond_the_limit_is_told_to_come_back(full: tuple[RunningGateway, list[Connection]]) -> None:
+    gateway, crowd = full
+    for connection in crowd:
+        assert connection.ask(HEALTH).status == 200
     with Connection(gateway.port) as one_too_many:
         answer = one_too_many.answer()
         assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
         assert one_too_many.is_closed()
-    assert crowd[0].ask(chat()).status == 200
     for connection in crowd:
+        assert connection.ask(HEALTH).status == 200
         connection.socket.close()
-    wait_until(lambda: ask(gateway.port, chat()).status == 200, "room")
+    wait_until(lambda: ask(gateway.port, HEALTH).status == 200, "room")
+
+
+def test_who_has_waited_longest_without_a_whole_request_makes_room(
+    full: tuple[RunningGateway, list[Connection]],
+) -> None:
+    gateway, (served, silent, half_a_head, half_a_body, last) = full
+    assert served.ask(HEALTH).status == 200
+    half_a_head.send(HEALTH[:-1])
+    half_a_body.send(chat()[:-1])
+    with ExitStack() as stack:
+        for gone in (silent, half_a_head, half_a_body):
+            newcomer = stack.enter_context(Connection(gateway.port))
+            assert newcomer.ask(HEALTH).status == 200
+            assert gone.is_closed()
+        assert gateway.read(lambda: len(gateway.server.edge.newcomers)) == 1
+        assert (served.ask(HEALTH).status, last.ask(HEALTH).status) == (200, 200)
+    assert not gateway.read(lambda: gateway.server.edge.newcomers)
 
 
 def test_after_all_this_nothing_is_held(gateway: RunningGateway) -> None:

@@ -149,23 +149,31 @@ def test_a_handshake_that_never_comes_is_cut(gateway: RunningGateway) -> None:
         assert connection.is_closed()
 
 
-def test_handshakes_count_as_connections(tmp_path: Path, files: tuple[Path, Path]) -> None:
-    with (
-        large_answers(tmp_path, files, max_connections=5, header_timeout_seconds=60.0) as gateway,
-        ExitStack() as stack,
-    ):
+def test_handshakes_count_as_connections_and_the_oldest_makes_room_for_a_new_one(
+    tmp_path: Path, files: tuple[Path, Path]
+) -> None:
+    limits = {"max_connections": 5, "header_timeout_seconds": 60.0}
+    with large_answers(tmp_path, files, **limits) as gateway, ExitStack() as stack:
+        edge = gateway.server.edge
         connected = stack.enter_context(TlsConnection(gateway.port))
         assert connected.ask(request("GET", "/health")).status == 200
-        silent = [stack.enter_context(Connection(gateway.port)) for _ in range(4)]
-        wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.handshakes)) == 4, "handshakes")
+        silent = []
+        for number in range(1, 5):
+            silent.append(stack.enter_context(Connection(gateway.port)))
+            wait_until(lambda: gateway.read(lambda: len(edge.handshakes)) == number, "handshake")  # noqa: B023
+        with TlsConnection(gateway.port) as another:
+            assert silent[0].is_closed()
+            assert another.ask(request("GET", "/health")).status == 200
+            assert gateway.read(lambda: (len(edge.connections), len(edge.handshakes))) == (2, 3)
+        assert connected.ask(request("GET", "/health")).status == 200
+
+
+def test_a_tls_connection_that_is_one_too_many_is_cut(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    with large_answers(tmp_path, files, max_connections=1) as gateway, TlsConnection(gateway.port) as connected:
+        assert connected.ask(request("GET", "/health")).status == 200
         with Connection(gateway.port) as one_too_many:
             assert one_too_many.is_closed()
-        assert gateway.read(lambda: len(gateway.server.edge.handshakes)) == 4
         assert connected.ask(request("GET", "/health")).status == 200
-        silent[0].socket.close()
-        wait_until(lambda: gateway.read(lambda: len(gateway.server.edge.handshakes)) == 3, "room")
-        with TlsConnection(gateway.port) as another:
-            assert another.ask(request("GET", "/health")).status == 200
 
 
 def test_a_refusal_over_tls_can_be_read_while_the_body_is_still_sent(gateway: RunningGateway) -> None:

@@ -45,9 +45,9 @@ class EdgeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_chunked", "_closing", "_declined", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest", "_runner",
-        "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy", "carrier",
-        "deadline", "edge", "peer",
+        "_in_head", "_lingering", "_new", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
+        "_runner", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
+        "carrier", "deadline", "edge", "peer",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge") -> None:
@@ -63,6 +63,7 @@ class EdgeConnection(asyncio.Protocol):
         self._rest = b""  # what was read behind those that wait
         self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
+        self._new = True  # no whole request has come
         self._fault: GatewayError | None = None  # what to say once those before it are answered
         self._unframed = 0  # bytes since the last that belonged to a body
         self._unread = 0  # bytes that a slow client had not taken when it was last looked at, and what came since
@@ -93,13 +94,14 @@ class EdgeConnection(asyncio.Protocol):
         edge.connections.add(self)
         edge.ticker.members.add(self)
         self.deadline = edge.ticker.now + edge.first_request_seconds()
-        if edge.is_overfull():
+        if not edge.admit(self):
             self._refuse(GatewayError(Kind.OVERLOADED, "too many connections", retry_after_seconds=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: its request is cancelled, which aborts the upstream call."""
         self._closing = True
         self.edge.connections.discard(self)
+        self.edge.newcomers.pop(self, None)
         self.edge.ticker.members.discard(self)
         if self._body is not None:
             self._body.drop()
@@ -384,6 +386,9 @@ class EdgeConnection(asyncio.Protocol):
 
     def _serve(self, exchange: Exchange) -> None:
         edge = self.edge
+        if self._new:
+            self._new = False
+            edge.newcomers.pop(self, None)
         self.deadline = NEVER
         handler = edge.handler_for(exchange)
         self._exchange = exchange  # not before: whatever fails till here leaves nothing begun

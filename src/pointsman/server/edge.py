@@ -60,6 +60,7 @@ class Edge:
         self.body_memory = BodyMemory(settings.max_body_memory_bytes)
         self.connections: set[EdgeConnection] = set()
         self.handshakes: set[Handshake] = set()  # that are no connections yet
+        self.newcomers: dict[EdgeConnection | Handshake, None] = {}  # that have sent no whole request, oldest first
         self.active = 0
         self.draining = False
         self._last_request_seconds = 0.0
@@ -68,9 +69,19 @@ class Edge:
         """A new connection's protocol, for `loop.create_server`."""
         return EdgeConnection(self)
 
-    def is_overfull(self) -> bool:
-        """Whether there are more connections, handshakes among them, than may be."""
-        return len(self.connections) + len(self.handshakes) > self.settings.max_connections
+    def admit(self, newcomer: "EdgeConnection | Handshake") -> bool:
+        """Whether a new one of the connections, or of the handshakes, may stay.
+
+        When there are too many, the one that has waited longest without a whole request is cut instead, if any has.
+        """
+        if len(self.connections) + len(self.handshakes) > self.settings.max_connections:
+            if not self.newcomers:
+                return False
+            longest = next(iter(self.newcomers))
+            del self.newcomers[longest]
+            longest.abort()
+        self.newcomers[newcomer] = None
+        return True
 
     def check_host(self, host: bytes | None) -> None:
         """Refuse a request that has no sound Host; a value that was found sound is remembered."""

@@ -29,11 +29,11 @@ class Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shakes hands at once: bytes that are read now must find somebody who understands them.
 
-        When there are too many connections it is cut: without keys nothing can be said.
+        One that is too many is cut: without keys nothing can be said.
         """
         self._carrier = cast(asyncio.Transport, transport)
         self._edge.handshakes.add(self)
-        if self._edge.is_overfull():
+        if not self._edge.admit(self):
             self._edge.handshakes.discard(self)
             self._carrier.abort()
             return
@@ -62,6 +62,7 @@ class Handshake(asyncio.Protocol):
             return  # refused, too slow, or gone: it is closed already
         finally:
             self._edge.handshakes.discard(self)
+            self._edge.newcomers.pop(self, None)
         if transport is None or transport.is_closing():
             return
         connection = self._edge.protocol()
