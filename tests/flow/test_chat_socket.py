@@ -12,6 +12,7 @@ from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway, wait_unt
 from pointsman.canonical.record import Outcome
 from pointsman.server.chat_socket import MAX_RUNNING
 from pointsman.testing import AnthropicMessages, OpenAIChat, RunningSimulator, running_simulator
+from pointsman.wire import json_width
 from raw_client import ask, request
 
 PATH = "/api/v1/ws"
@@ -219,6 +220,16 @@ def test_a_wrong_message_is_told_and_the_socket_stays_open(socket: ClientConnect
     assert (told["type"], told["code"]) == ("protocol.error", code)
     socket.send('{"type":"ping"}')
     assert receive(socket)["type"] == "pong"
+
+
+def test_a_message_of_too_many_objects_is_told_and_the_socket_stays_open(
+    socket: ClientConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_width, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(json_width, "MOST_OBJECTS", 400)
+    test_a_wrong_message_is_told_and_the_socket_stays_open(
+        socket, '{"type":"request","id":"x","payload":{"other":[' + "{}," * 400 + "1]}}", "message_too_large"
+    )
 
 
 def test_what_runs_at_once_has_a_limit_and_ends_with_the_socket(gateway: RunningGateway) -> None:

@@ -14,10 +14,12 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from pointsman.errors import GatewayError
 from pointsman.runner import in_task
 from pointsman.server.exchange import Exchange
 from pointsman.server.inner_exchange import QuietExchange
 from pointsman.server.websockets import SocketClosedError, WebSocket
+from pointsman.wire.json_width import refuse_wide
 
 MAX_RUNNING: Final = 32  # requests of one socket at a time
 MAX_ID: Final = 200
@@ -179,7 +181,10 @@ def _told(status: int) -> dict[str, Any]:
 
 def _frame(message: bytes) -> Fields:
     try:
+        refuse_wide(message)
         return _fields.decode(message)
+    except GatewayError as error:
+        raise ProtocolError("message_too_large", error.message, None) from None
     except msgspec.ValidationError:
         raise ProtocolError("invalid_envelope", "a message must be a JSON object", None) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError):
