@@ -149,7 +149,8 @@ class Run:
             return  # nothing more is taken in
         kept = len(connection._url) + sum(len(k) + len(v) for k, v in connection._headers.items())
         assert kept <= limits.max_header_bytes + read, "a head grows beyond its limit"
-        assert sum(map(len, connection._body)) <= limits.max_body_bytes, "a body grows beyond its limit"
+        pieces = connection._body.pieces if connection._body is not None else []
+        assert sum(map(len, pieces)) <= limits.max_body_bytes, "a body grows beyond its limit"
 
     def answers(self) -> list[bytes]:
         """The statuses of all answers, interim ones too."""
@@ -162,6 +163,7 @@ class Run:
         assert not self.running, "a request outlived its connection"
         assert self.edge.active == 0, f"{self.edge.active} requests are still counted"
         assert not self.edge.connections, "the connection is still counted"
+        assert self.edge.body_memory.held == self.edge.body_memory.strangers == 0, "a body is still counted"
         ids = [found[1] for found in REQUEST_ID.finditer(self.transport.output)]
         assert len(ids) == len(set(ids)), "a request was answered twice"
         assert ids == sorted(ids, key=lambda one: int(one[4:])), "answers are out of order"

@@ -258,6 +258,11 @@ class Entry:
             if self.reservation is None:  # else the client is told of its own limits
                 self.exchange.limit_head = self.dialect.render_limits(reservation.standing)
 
+    def uncount_calls(self, unmade: int) -> None:
+        """So many of those calls were not made, as one before them failed."""
+        if self.upstream_reservation is not None and unmade:
+            self.upstream_reservation.give_back(unmade)
+
     @property
     def price_rule(self) -> str | None:
         """Where the price of the call comes from, as one word; None while there is none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from budget_stage import stage
 
 from databases import DatabasePlace
-from pointsman.accounting.homes import home_of, leave_home
+from pointsman.accounting.homes import HOME_FILE, home_of, leave_home
 from pointsman.accounting.projector import Projector
 from pointsman.housekeeping import Housekeeping
 from pointsman.installation import open_installation
@@ -68,3 +68,9 @@ def test_a_server_with_a_copied_data_directory_leaves_the_leases_of_the_other_on
             assert (await one.budgets.standing(row)).held >= 900
 
     asyncio.run(story())
+
+
+def test_a_name_that_a_power_failure_has_taken_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / HOME_FILE).write_bytes(b"")
+    leave_home(tmp_path)
+    assert len(home_of(tmp_path)) == 16

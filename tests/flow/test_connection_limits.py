@@ -154,3 +154,15 @@ def test_embeddings_that_go_in_several_calls_count_as_so_many(site: Site) -> Non
     assert [answer.status for answer in answers] == [200, 429]
     assert told(answers[0])["remaining-requests"] == "2"
     assert len(upstream.requests) == 3
+
+
+def test_calls_of_an_answer_that_were_not_made_after_one_failed_are_given_back(site: Site) -> None:
+    upstream = site.upstream(GeminiEmbeddings(api_key=UPSTREAM_KEY))
+    site.open({"id": "google", "kind": "gemini", "base_url": upstream.origin, "requests_per_minute": 5})
+    texts = [f"text {number}" for number in range(250)]
+    failing = {"model": "google/sim-embed#fault=http_500", "input": texts}
+    assert site.ask(request("POST", "/v1/embeddings", msgspec.json.encode(failing))).status == 502
+    assert len(upstream.requests) == 1
+    good = msgspec.json.encode({"model": "google/sim-embed", "input": texts})
+    answer = site.ask(request("POST", "/v1/embeddings", good))
+    assert (answer.status, told(answer)["remaining-requests"]) == (200, "1")

@@ -9,6 +9,7 @@ import pytest
 
 from gateway import KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import GatewayError, Kind
+from pointsman.server import edge
 from pointsman.server.exchange import error_headers
 from pointsman.testing import RunningSimulator
 from raw_client import CHAT, Connection, ask, chat, chat_body, request
@@ -327,12 +328,13 @@ def test_a_crowd_beyond_the_limit_is_told_to_come_back(full: tuple[RunningGatewa
 
 
 def test_who_has_waited_longest_without_a_whole_request_makes_room(
-    full: tuple[RunningGateway, list[Connection]],
+    full: tuple[RunningGateway, list[Connection]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway, (served, silent, half_a_head, half_a_body, last) = full
+    monkeypatch.setattr(edge, "NEWCOMER_SECONDS", 0.0)
     assert served.ask(HEALTH).status == 200
     half_a_head.send(HEALTH[:-1])
-    half_a_body.send(chat()[:-1])
+    half_a_body.send(chat(key="sk-of-nobody")[:-1])
     with ExitStack() as stack:
         for gone in (silent, half_a_head, half_a_body):
             newcomer = stack.enter_context(Connection(gateway.port))
@@ -341,6 +343,26 @@ def test_who_has_waited_longest_without_a_whole_request_makes_room(
         assert gateway.read(lambda: len(gateway.server.edge.newcomers)) == 1
         assert (served.ask(HEALTH).status, last.ask(HEALTH).status) == (200, 200)
     assert not gateway.read(lambda: gateway.server.edge.newcomers)
+
+
+def test_nobody_makes_room_who_has_just_come_or_sends_a_known_callers_body(
+    full: tuple[RunningGateway, list[Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, crowd = full
+    message = chat()
+    monkeypatch.setattr(edge, "NEWCOMER_SECONDS", 1000.0)
+    with Connection(gateway.port) as one_too_many:
+        assert one_too_many.answer().status == 503
+    wait_until(lambda: open_connections(gateway) == MOST, "end of the one too many")
+    for connection in crowd:
+        connection.send(message[:-1])
+    wait_until(lambda: gateway.read(lambda: all(one.is_known() for one in gateway.server.edge.newcomers)), "heads")
+    monkeypatch.setattr(edge, "NEWCOMER_SECONDS", 0.0)
+    with Connection(gateway.port) as one_too_many:
+        assert one_too_many.answer().status == 503
+    for connection in crowd:
+        connection.send(message[-1:])
+        assert connection.answer().status == 404  # there is no such model
 
 
 def test_after_all_this_nothing_is_held(gateway: RunningGateway) -> None:

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
 from pointsman.errors import ConfigError
+from pointsman.server import edge as edges
 from pointsman.server import host, tls
 from pointsman.server.connection import LINGER_SECONDS
 from pointsman.server.exchange import Exchange
@@ -150,8 +151,9 @@ def test_a_handshake_that_never_comes_is_cut(gateway: RunningGateway) -> None:
 
 
 def test_handshakes_count_as_connections_and_the_oldest_makes_room_for_a_new_one(
-    tmp_path: Path, files: tuple[Path, Path]
+    tmp_path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edges, "NEWCOMER_SECONDS", 0.0)
     limits = {"max_connections": 5, "header_timeout_seconds": 60.0}
     with large_answers(tmp_path, files, **limits) as gateway, ExitStack() as stack:
         edge = gateway.server.edge

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pointsman.errors import GatewayError, Kind
-from pointsman.wire.json_width import LARGE_BYTES, MOST_OBJECTS, MOST_QUOTES, refuse_wide
+from pointsman.wire.json_width import LARGE_BYTES, MOST_OBJECTS, MOST_QUOTES, MOST_VALUES, refuse_wide
 
 PADDING = " " * LARGE_BYTES
 MANY = MOST_OBJECTS + 1
@@ -26,6 +26,17 @@ def test_more_objects_and_lists_than_may_be_are_refused(one: str) -> None:
     most = (MOST_OBJECTS - 1) // brackets
     assert not is_refused(f"[{PADDING}{','.join([one] * most)}]")
     assert is_refused(f"[{PADDING}{','.join([one] * (most + 1))}]")
+
+
+@pytest.mark.parametrize("one", ["1", "null", '"a"'])
+def test_more_values_than_may_be_are_refused(one: str) -> None:
+    few = ",".join([one] * (MOST_VALUES // 4))
+    assert not is_refused(f"[{PADDING}{few}]")
+    assert is_refused(f"[{PADDING}{few},{few},{few},{few},1]")
+
+
+def test_commas_in_strings_are_none() -> None:
+    assert not is_refused(json.dumps([PADDING, "," * 2 * MOST_VALUES]))
 
 
 def test_a_small_body_is_not_looked_at() -> None:

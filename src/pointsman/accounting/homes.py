@@ -39,7 +39,9 @@ def leave_home(directory: Path) -> None:
         name, place = _read(path)
     except FileNotFoundError:
         return
-    if not place:  # from before places were noted
+    if not name:  # a power failure has taken it
+        path.unlink()
+    elif not place:  # from before places were noted
         _draft(directory, name).replace(path)
     elif place != _place_of(path):
         log.warning("this directory of journals is a copy, or was moved; budgets know it by a new name", old=name)
@@ -54,8 +56,10 @@ def holder_name(home: str, tag: str) -> str:
 def _draft(directory: Path, name: str) -> Path:
     """A file with the name and its own place, which keeps that under whatever path."""
     draft = directory / f"{HOME_FILE}.{os.getpid()}.{os.urandom(4).hex()}"
-    draft.touch()
-    draft.write_text(f"{name} {_place_of(draft)}", encoding="ascii")
+    with draft.open("x", encoding="ascii") as file:
+        file.write(f"{name} {_place_of(draft)}")
+        file.flush()
+        os.fsync(file.fileno())  # before it has its name: an empty one would be that of others, too
     return draft
 
 

@@ -178,10 +178,13 @@ class LeasedCounter:
         self._limit = self._remaining = self._all_free = 0  # as the store said last
 
     def wait(self, amount: int, limit: int, now: int) -> int | None:
-        """0 from the lease, a time when the store has just refused, else None."""
+        """0 from the lease, a time when the store has just refused so much or less, else None.
+
+        The time is the right one for what was refused, and the least for more: of many calls each would have to ask.
+        """
         if now < self._ends and amount <= self._left:
             return 0
-        if now < self._refused_until and amount == self._refused and limit == self._limit:
+        if now < self._refused_until and amount >= self._refused and limit == self._limit:
             return self._free_at - now
         return None
 

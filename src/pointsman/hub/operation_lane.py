@@ -126,10 +126,11 @@ class OperationLane:
         if self._exchange.headers.get(STRICT_HEADER, b"0").lower() not in (b"0", b"false"):
             self._fidelity.refuse_drops()
         await self._entry.count_calls(len(parts) - 1)
-        response, usage = None, None
+        response, usage, unmade = None, None, len(parts)
         try:
             for part, one in zip(parts, built, strict=True):
                 answer = CollectedAnswer()
+                unmade -= 1
                 await self._send(self._message(one, upstream), answer)
                 found = self._format.parse_response(answer.body, part)
                 usage = _sum(usage, found.usage)
@@ -140,6 +141,8 @@ class OperationLane:
             if usage is not None:
                 self._read(None, usage)  # of the calls that are over
             raise
+        finally:
+            self._entry.uncount_calls(unmade)
         assert response is not None
         response.usage = usage
         body = dialect.write_response(response, request, identity, self._fidelity)

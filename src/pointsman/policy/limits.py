@@ -130,6 +130,18 @@ class Reservation:
         finally:
             self.standing = limiter.standing(tuple(rule for rule, _, _ in self._slots))
 
+    def give_back(self, calls: int) -> None:
+        """So many of the calls that `extend` has taken in were not made."""
+        now, left = self._limiter.now(), dict[Rule, int]()
+        slots = []
+        for rule, amount, slot in reversed(self._slots):
+            back = min(amount, left.get(rule, calls)) if rule.unit == "requests" else 0
+            if back:
+                rule.counter.correct(slot, -back, now)
+                left[rule] = left.get(rule, calls) - back
+            slots.append((rule, amount - back, slot))
+        self._slots = slots[::-1]
+
     def settle(self, tokens: int | None) -> None:
         """Correct the estimate to the ``tokens`` that were used; None: the call went nowhere, all is given back."""
         now = self._limiter.now()

@@ -521,6 +521,13 @@ class EdgeConnection(asyncio.Protocol):
         else:
             self.hang_up()
 
+    def is_known(self) -> bool:
+        """Whether a known caller's body is under way."""
+        try:
+            return not self._in_head and self.edge.is_known(self._url, self._headers)
+        except GatewayError:  # too many keys are looked up
+            return False
+
     def abort(self) -> None:
         """Cut the connection."""
         self._closing = True

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pointsman.server.exchange import ErrorDialect, Exchange
     from pointsman.server.handshakes import Handshake
 
+NEWCOMER_SECONDS: Final = 2.0  # longer than honest clients need for a handshake or a head
 MAX_KNOWN_HOSTS: Final = 1024
 
 ErrorDialects = Callable[["Exchange"], "ErrorDialect"]  # for an exchange that has none of its own
@@ -60,7 +61,8 @@ class Edge:
         self.body_memory = BodyMemory(settings.max_body_memory_bytes)
         self.connections: set[EdgeConnection] = set()
         self.handshakes: set[Handshake] = set()  # that are no connections yet
-        self.newcomers: dict[EdgeConnection | Handshake, None] = {}  # that have sent no whole request, oldest first
+        # Those that have sent no whole request, the oldest first, and since when they have not.
+        self.newcomers: dict[EdgeConnection | Handshake, float] = {}
         self.active = 0
         self.draining = False
         self._last_request_seconds = 0.0
@@ -72,16 +74,25 @@ class Edge:
     def admit(self, newcomer: "EdgeConnection | Handshake") -> bool:
         """Whether a new one of the connections, or of the handshakes, may stay.
 
-        When there are too many, the one that has waited longest without a whole request is cut instead, if any has.
+        When there are too many, the one that has waited longest without a whole request is cut instead, if any has for
+        a while, and is not a known caller's.
         """
-        if len(self.connections) + len(self.handshakes) > self.settings.max_connections:
-            if not self.newcomers:
-                return False
-            longest = next(iter(self.newcomers))
-            del self.newcomers[longest]
-            longest.abort()
-        self.newcomers[newcomer] = None
+        if len(self.connections) + len(self.handshakes) > self.settings.max_connections and not self._make_room():
+            return False
+        self.newcomers[newcomer] = self.ticker.now
         return True
+
+    def _make_room(self) -> bool:
+        before = self.ticker.now - NEWCOMER_SECONDS
+        while self.newcomers:
+            longest, since = next(iter(self.newcomers.items()))
+            if since > before:
+                return False
+            del self.newcomers[longest]
+            if not longest.is_known():
+                longest.abort()
+                return True
+        return False
 
     def check_host(self, host: bytes | None) -> None:
         """Refuse a request that has no sound Host; a value that was found sound is remembered."""

@@ -43,6 +43,10 @@ class Handshake(asyncio.Protocol):
         """What was read together with the end of the handshake."""
         self._early += data
 
+    def is_known(self) -> bool:
+        """Whose it is nobody can know yet."""
+        return False
+
     def abort(self) -> None:
         """Cut the connection."""
         self._carrier.abort()

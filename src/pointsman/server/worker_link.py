@@ -139,13 +139,17 @@ _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 
 
 class Channel(asyncio.Protocol):
-    """One end of the pair. ``closed`` is set when the other end is gone and all that it said was received."""
+    """One end of the pair. ``closed`` is set when the other end is gone and all that it said was received.
+
+    ``silent_turns`` is what who listens makes of it: it is 0 whenever anything comes, also what can't be understood.
+    """
 
     def __init__(self, receive: Callable[[AnyMessage], None], lost: Callable[[], None]) -> None:
         self._receive = receive
         self._lost = lost
         self._transport: asyncio.WriteTransport | None = None
         self._unread = b""
+        self.silent_turns = 0
         self.closed = asyncio.Event()
 
     @classmethod
@@ -164,8 +168,9 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hands whole lines on. A defect of ours costs its line: the end of the channel would be that of a worker."""
+        self.silent_turns = 0
         *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 self._receive(_DECODER.decode(line))
             except Exception:
@@ -180,6 +185,11 @@ class Channel(asyncio.Protocol):
         """Say something; nothing happens when nobody listens any more."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_ENCODER.encode(message) + b"\n")
+
+    def show_life(self) -> None:
+        """Say nothing, but be heard."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"\n")
 
     def close(self) -> None:
         """Say no more; what was said before still goes out."""
@@ -238,16 +248,17 @@ class WorkerLink:
 
         It is a sign of life, too: a figure that can't be made ends no worker.
         """
-        sums, failed = Sums(), False
+        failed = False
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             try:
-                sums, failed = self._sums(), False
+                self._channel.send(Report(number=None, sums=self._sums()))
+                failed = False
             except Exception:
                 if not failed:
                     log.exception("figures can't be reported")
                 failed = True
-            self._channel.send(Report(number=None, sums=sums))
+                self._channel.show_life()
 
     async def total(self) -> Sums:
         """What all workers have counted, also those that have ended.

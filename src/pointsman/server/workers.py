@@ -70,7 +70,6 @@ class Worker:
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.node_id: str | None = None
         self.grace_seconds = 0.0  # nobody waits for an answer before it is ready
-        self.silent_turns = 0
         self.sums = Sums()
         self.claims: Counter[str] = Counter()  # on local programs
         self.reports: dict[int, asyncio.Future[None]] = {}
@@ -280,8 +279,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             for worker in self._taking():
-                worker.silent_turns += 1
-                if worker.silent_turns == SILENT_TURNS:
+                worker.channel.silent_turns += 1
+                if worker.channel.silent_turns == SILENT_TURNS:
                     _kill(worker, "it does not report any more")
 
     # rolling restart
@@ -333,7 +332,6 @@ class Supervisor:
     # what workers say
 
     def _receive(self, worker: Worker, message: AnyMessage) -> None:
-        worker.silent_turns = 0
         match message:
             case Ready(node_id=node_id, grace_seconds=grace_seconds):
                 worker.node_id, worker.grace_seconds = node_id, grace_seconds
