@@ -98,9 +98,9 @@ MEANINGS = {
     "server.max_header_count": "More header lines are refused with 431.",
     "server.max_connections": (
         "Client connections open at once in each worker, TLS handshakes among them. A further one takes the place of "
-        "the stranger that has waited longest, 2 s at least, without a whole request; when there is none it is answered "
-        "503, over TLS cut. Each is an open file, and so is each one to an upstream: at the start the limit of open files "
-        "is raised to the hard one (`ulimit -Hn`), and one that is too low is warned of."
+        "the stranger that has waited longest, 2 s at least, without a whole request; when there is none it is "
+        "answered 503, over TLS cut. Each is an open file, and so is each one to an upstream: at the start the limit "
+        "of open files is raised to the hard one (`ulimit -Hn`), and one that is too low is warned of."
     ),
     "server.max_concurrent_requests": "Inference calls at once in each worker; further ones wait in its queue.",
     "server.max_queued_requests": (
