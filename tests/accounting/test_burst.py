@@ -259,7 +259,7 @@ def test_a_process_that_makes_no_progress_is_ended(
     lines = tuple(msgspec.json.encode(report).decode() for report in said)
     say = f"[(print(line, flush=True), time.sleep(0.05)) for line in {lines!r}]"
     monkeypatch.setattr(burst, "PROGRAM", f"import time; {say}; time.sleep(60)  # %r")
-    monkeypatch.setattr(burst, "STARVED_SECONDS", 0.3)
+    monkeypatch.setattr(burst, "STARVED_SECONDS", 2.0)  # a busy machine may need one to start it
     started = watched(monkeypatch)
 
     async def story() -> ProjectorCounts:
