@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -24,6 +23,7 @@ from pointsman.keyring import Secret
 from pointsman.server.worker_link import AnyMessage, AskLease, Channel, Lease, Place, WorkerLink
 from redis_server import running_redis
 from steady_load import until
+from stories import tell
 
 LIMIT = 10_000
 PORTION = 100
@@ -79,16 +79,6 @@ class Desk:
         """Let the lease end and give back what is left of it."""
         self.clock.advance(1.1)
         await self.counters.flush()
-
-
-def tell(story: Callable[[], Awaitable[None]]) -> None:
-    """Tell a story in a loop of its own."""
-
-    async def run() -> None:
-        async with asyncio.timeout(60):
-            await story()
-
-    asyncio.run(run())
 
 
 def test_what_a_late_answer_grants_is_given_back() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -18,6 +18,7 @@ from pointsman.accounting.redis_store import RedisStore
 from pointsman.accounting.windows import MINUTE_US
 from pointsman.keyring import Secret
 from steady_load import until
+from stories import tell
 
 SHORT_SECONDS = 0.05  # a time-out that is meant to pass
 LONG_SECONDS = 30.0
@@ -74,16 +75,6 @@ def counters_at(url: str, timeout_seconds: float) -> LeasedCounters:
     """A process' counters, on a clock that stands still."""
     clock = DrivenClock()
     return LeasedCounters(RedisStore(Secret(url), clock.now_us, LONG_SECONDS), clock, timeout_seconds)
-
-
-def tell(story: Callable[[], Awaitable[None]]) -> None:
-    """Tell a story in a loop of its own."""
-
-    async def run() -> None:
-        async with asyncio.timeout(60):
-            await story()
-
-    asyncio.run(run())
 
 
 def test_more_questions_at_once_than_connections_are_all_answered(redis_url: str) -> None:

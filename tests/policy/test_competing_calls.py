@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -14,6 +13,7 @@ from pointsman.errors import GatewayError, Kind
 from pointsman.identity.keys import Key
 from pointsman.policy import limits as policy
 from pointsman.policy.limits import Limiter, LimitTable, Reservation
+from stories import tell
 
 CALLS = 150
 
@@ -52,16 +52,6 @@ class Desk:
         """Take a call in as a request is."""
         rules = self.table.caller_rules(Key(id=key, name="one", role="inference", workspace_id="default"))
         return self.limiter.try_reserve(rules, tokens) or await self.limiter.reserve(rules, tokens)
-
-
-def tell(story: Callable[[], Awaitable[None]]) -> None:
-    """Tell a story in a loop of its own."""
-
-    async def run() -> None:
-        async with asyncio.timeout(60):
-            await story()
-
-    asyncio.run(run())
 
 
 def test_far_from_their_limits_all_calls_of_a_moment_are_taken_in() -> None:

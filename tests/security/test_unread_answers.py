@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import UPSTREAM_KEY, RunningGateway, running_gateway, wait_until
-from pointsman.server.connection import MANY_HEADS, PIECE_BYTES, WRITE_HIGH_WATER
+from pointsman.server.connection import PIECE_BYTES, WRITE_HIGH_WATER
+from pointsman.server.heads import MANY_HEADS
 from pointsman.testing import RunningSimulator
 from raw_client import READ_TIMEOUT_S, Connection, chat, read_slowly, request
 
@@ -89,7 +90,7 @@ def test_few_of_many_pipelined_requests_are_kept_apart_and_all_are_served(gatewa
     most = 0
 
     def queued() -> int:
-        return sum(len(connection._queue or ()) for connection in gateway.server.edge.connections)
+        return sum(len(connection._queue) for connection in gateway.server.edge.connections)
 
     with Connection(gateway.port) as connection:
         connection.send(chat("first_token_ms=300") + health * 2000)

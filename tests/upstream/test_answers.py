@@ -36,11 +36,10 @@ class Client:
         raise AssertionError
 
 
-@pytest.mark.parametrize("pieces", [[CONTENT + BROKEN + DONE], [CONTENT, BROKEN, DONE], [CONTENT, BROKEN + DONE]])
-@pytest.mark.parametrize("reader", [StreamReader, EventWatcher])
-def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
+def relayed(
     reader: type[StreamReader] | type[EventWatcher], pieces: list[bytes]
-) -> None:
+) -> tuple[Client, list[GatewayError | None]]:
+    """What a client got of a stream that came in these pieces and ended well, and how it was settled."""
     settled: list[GatewayError | None] = []
     client = Client()
     answer = StreamedAnswer(client, reader(), lambda error, last: settled.append(error), lambda error: b"")
@@ -48,6 +47,15 @@ def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
     for piece in pieces:
         answer.data(piece)
     answer.end(b"")
+    return client, settled
+
+
+@pytest.mark.parametrize("pieces", [[CONTENT + BROKEN + DONE], [CONTENT, BROKEN, DONE], [CONTENT, BROKEN + DONE]])
+@pytest.mark.parametrize("reader", [StreamReader, EventWatcher])
+def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
+    reader: type[StreamReader] | type[EventWatcher], pieces: list[bytes]
+) -> None:
+    client, settled = relayed(reader, pieces)
     [error] = settled
     assert error is not None
     assert error.kind is Kind.UPSTREAM_ERROR
@@ -59,12 +67,6 @@ def test_what_broke_is_no_success_though_its_upstream_ends_it_properly(
 def test_what_comes_behind_the_end_makes_no_failure_of_a_success_however_it_is_read(
     reader: type[StreamReader] | type[EventWatcher], pieces: list[bytes]
 ) -> None:
-    settled: list[GatewayError | None] = []
-    client = Client()
-    answer = StreamedAnswer(client, reader(), lambda error, last: settled.append(error), lambda error: b"")
-    answer.head(200, {b"content-type": b"text/event-stream"}, None)  # type: ignore[arg-type]
-    for piece in pieces:
-        answer.data(piece)
-    answer.end(b"")
+    client, settled = relayed(reader, pieces)
     assert settled == [None]
     assert (client.got, client.finished) == (CONTENT + DONE + BROKEN, 1)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACCEPTED: Final = b"gzip, deflate, br, zstd"
 MAX_CODINGS: Final = 2
+# Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
+MAX_CHUNK_OVERHEAD: Final = 16
 SMALL_PIECE: Final = 1024  # bytes; an object for each smaller piece could cost many times what it holds
 FREE_BYTES: Final = 1024 * 1024  # decoded without a look at the ratio: small bodies may repeat themselves
 ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the largest window of the content coding (RFC 9659)
@@ -36,9 +38,17 @@ class IncomingBody:
     room for bodies (body_memory.py), which is to be given back when it is served or dropped.
     """
 
-    __slots__ = ("_decoder", "_edge", "_headers", "_room", "_target", "pieces", "share", "size")
+    __slots__ = ("_chunked", "_decoder", "_edge", "_headers", "_raw", "_room", "_target", "pieces", "share", "size")
 
-    def __init__(self, edge: "Edge", target: bytes, headers: dict[bytes, bytes], encoding: bytes | None = None) -> None:
+    def __init__(
+        self,
+        edge: "Edge",
+        target: bytes,
+        headers: dict[bytes, bytes],
+        encoding: bytes | None = None,
+        *,
+        chunked: bool = False,
+    ) -> None:
         """Raises GatewayError(UNSUPPORTED_ENCODING) for an ``encoding``, as the head says it, that is not known."""
         limits = edge.settings
         self._edge = edge
@@ -49,6 +59,8 @@ class IncomingBody:
             self._decoder = BodyDecoder(encoding, limits.max_body_bytes, limits.max_decompression_ratio)
         self.pieces: list[bytes | bytearray] = []  # what is held; the first is bytes
         self._room = STEP_BYTES
+        self._chunked = chunked
+        self._raw = 0  # bytes of a chunked body in the packets behind that of its head
         self.size = 0
         self.share: Share | None = None
 
@@ -68,6 +80,13 @@ class IncomingBody:
             add_small(self.pieces, piece)
         else:
             self.pieces.append(piece)
+
+    def is_overframed(self, more: int) -> bool:
+        """Whether with ``more`` bytes from the connection it has too many chunk heads and extensions for its size."""
+        if not self._chunked:
+            return False
+        self._raw += more
+        return self._raw > self._edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * self.size
 
     def count_small(self) -> None:
         """Have it counted although it is small, for it must wait: one read can hold many that are encoded, and large

@@ -5,7 +5,6 @@ to the client's pace, and every wait has a deadline on the shared ticker.
 """
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -13,11 +12,11 @@ import httptools
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.runner import Runner
 from pointsman.server.bodies import IncomingBody
-from pointsman.server.body_memory import Share
-from pointsman.server.exchange import CONTINUE, DONE, Exchange, refusal, run_handler
+from pointsman.server.exchange import CONTINUE, DONE, Exchange, known_exchange, refusal, run_handler
 from pointsman.server.half_close import probe
-from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
+from pointsman.server.heads import SINGULAR, has_many
 from pointsman.server.http_faults import check_head, check_size, check_transfer, head_too_large, raised_in_parser
+from pointsman.server.pipeline import Pipeline
 from pointsman.server.switching import decline, may_switch, switch
 from pointsman.server.targets import is_http11, read_target
 from pointsman.server.unread import unread_bytes, waiting_bytes
@@ -30,23 +29,16 @@ if TYPE_CHECKING:
 LAST_LOOK_SECONDS: Final = 0.01
 LINGER_SECONDS: Final = 2.0
 WRITE_HIGH_WATER: Final = 64 * 1024  # bytes that wait for a slow reader before the source of a stream has to
-# Bytes of framing (chunk heads, extensions) that one byte of body may cost: more is an attack on the parser's time.
-MAX_CHUNK_OVERHEAD: Final = 16
-MANY_HEADS: Final = 128  # in one read: then it is taken in pieces, until one has to wait
-PIECE_BYTES: Final = 4096
-# Given twice, these would let two readers of one request disagree about who asks for what.
-SINGULAR: Final = frozenset(
-    (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
-)
+PIECE_BYTES: Final = 4096  # in which a read of many requests is taken, until one has to wait
 
 
 class EdgeConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_begun", "_body", "_chunked", "_closing", "_declined", "_eof", "_exchange", "_fault", "_headers", "_http11",
-        "_in_head", "_lingering", "_new", "_parser", "_paused", "_queue", "_raw", "_repeated", "_repeats", "_rest",
-        "_runner", "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
+        "_begun", "_body", "_closing", "_declined", "_eof", "_exchange", "_fault", "_headers", "_http11",
+        "_in_head", "_lingering", "_new", "_parser", "_paused", "_queue", "_repeated", "_repeats", "_runner",
+        "_transport", "_tunnel", "_unframed", "_unread", "_url", "_wants_continue", "behind_proxy",
         "carrier", "deadline", "edge", "peer",
     )  # fmt: skip
 
@@ -59,8 +51,7 @@ class EdgeConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._runner: Runner | None = None
-        self._queue: deque[tuple[Exchange, Share | None]] | None = None  # each with what its body has of the room
-        self._rest = b""  # what was read behind those that wait
+        self._queue = Pipeline()
         self._tunnel: WebSocket | None = None  # what takes all bytes once a request asked for it
         self._closing = self._eof = self._lingering = self._paused = self.behind_proxy = False
         self._new = True  # no whole request has come
@@ -74,8 +65,6 @@ class EdgeConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._repeats = self._repeated = 0  # header lines whose name came before, and the bytes of their names
         self._body: IncomingBody | None = None
-        self._chunked = False
-        self._raw = 0  # bytes of a chunked body in the packets behind that of its head
         self._in_head = self._http11 = True
         self._begun = False  # a first byte of the next request has come
         self._wants_continue = False
@@ -105,10 +94,7 @@ class EdgeConnection(asyncio.Protocol):
         self.edge.ticker.members.discard(self)
         if self._body is not None:
             self._body.drop()
-        for _, share in self._queue or ():
-            if share is not None:
-                share.give_back()
-        self._queue, self._rest = None, b""
+        self._queue.drop()
         self._parser = cast(httptools.HttpRequestParser, None)  # it holds this object's methods: a ring
         exchange, self._exchange = self._exchange, None
         runner, self._runner = self._runner, None
@@ -146,13 +132,14 @@ class EdgeConnection(asyncio.Protocol):
         sighting = None
         if self._exchange is None and not (self._begun or self._unframed or self._paused or self._queue):
             sighting = self.edge.heads.look(data)
-            if sighting is not None and self._served_known(data, sighting):
+            if sighting is not None and sighting[3] is not None and len(data) <= self.edge.settings.max_body_bytes:
+                self._serve(known_exchange(self, data, sighting))  # the parser stands where the next one begins
                 return
-        if sighting is None and len(data) > PIECE_BYTES and self._may_be_many(data):
+        if sighting is None and len(data) > PIECE_BYTES and not self._is_awaited_body(data) and has_many(data):
             self._take_many(data)
             return
         self._unframed += len(data)
-        body = self._body if self._chunked else None
+        body = self._body
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -162,29 +149,10 @@ class EdgeConnection(asyncio.Protocol):
             if self._unframed > self.edge.settings.max_header_bytes and (self._in_head or self._received()):
                 self._refuse(head_too_large())  # a head, a chunk's head or a trailer without end
             elif body is not None and body is self._body:
-                self._raw += len(data)
-                if self._raw > self.edge.settings.max_header_bytes + (1 + MAX_CHUNK_OVERHEAD) * body.size:
+                if body.is_overframed(len(data)):
                     self._refuse(head_too_large())
             elif sighting is not None and not self._begun and not self._closing:
                 self.edge.heads.learn(data, sighting)
-
-    def _served_known(self, data: bytes, sighting: Sighting) -> bool:
-        """Serve a request whose head is known. The parser does not see it: it stands where the next request begins."""
-        end, digits, _, known = sighting
-        if known is None or len(data) > self.edge.settings.max_body_bytes:
-            return False
-        start, stop = known.target
-        exchange = Exchange(self, known.method, data[start:stop], headers_of(data, end, digits, known))
-        exchange.body = data[end + len(END_OF_HEAD) :]
-        self._serve(exchange)
-        return True
-
-    def _may_be_many(self, data: bytes) -> bool:
-        """Whether a read holds many requests: looked for only where it is more than the body that is awaited."""
-        length = self._headers.get(b"content-length") if not self._in_head else None
-        if length is not None and len(data) <= int(length) - self._received():
-            return False
-        return data.count(END_OF_HEAD) > MANY_HEADS
 
     def _take_many(self, data: bytes) -> None:
         """A read that holds many requests: what is behind one that has to wait stays as it came, for its size."""
@@ -192,7 +160,7 @@ class EdgeConnection(asyncio.Protocol):
             end = start + PIECE_BYTES
             self.data_received(data[start:end])
             if self._queue:
-                self._rest = data[end:]
+                self._queue.rest = data[end:]
                 return
 
     def _feed(self, data: bytes) -> None:
@@ -322,10 +290,9 @@ class EdgeConnection(asyncio.Protocol):
         coding = headers.get(b"transfer-encoding")
         if coding is not None:
             check_transfer(coding, http11=self._http11)
-            self._chunked = True
         encoding = headers.pop(b"content-encoding", None)  # whoever reads the body gets it decoded
         if encoding is not None or coding is not None:
-            self._body = IncomingBody(edge, self._url, headers, encoding)
+            self._body = IncomingBody(edge, self._url, headers, encoding, chunked=coding is not None)
         if self._is_awaited():
             self.deadline = edge.ticker.now + limits.body_timeout_seconds
             if self._wants_continue:
@@ -341,6 +308,11 @@ class EdgeConnection(asyncio.Protocol):
         if self._body is None:
             self._body = IncomingBody(self.edge, self._url, self._headers)
         self._body.add(body)
+
+    def _is_awaited_body(self, data: bytes) -> bool:
+        """Whether a read is nothing but a part of the body that its head has announced."""
+        length = self._headers.get(b"content-length") if not self._in_head else None
+        return length is not None and len(data) <= int(length) - self._received()
 
     def _received(self) -> int:
         """Bytes of the request's body that have come."""
@@ -368,19 +340,13 @@ class EdgeConnection(asyncio.Protocol):
             self._tunnel = switch(self, exchange)
         self._begin()
         if waits:
-            self._enqueue(exchange, share)
+            self._queue.add(exchange, share)
+            self._transport.pause_reading()  # no more than what was already read
             return
         if share is not None:
             share.give_back()
         if not self._closing:
             self._serve(exchange)
-
-    def _enqueue(self, exchange: Exchange, share: Share | None) -> None:
-        """Keep it, and what its body has of the room, until those before it are answered."""
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append((exchange, share))
-        self._transport.pause_reading()  # no more than what was already read
 
     # answering
 
@@ -437,9 +403,7 @@ class EdgeConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Nothing is in flight, and the client reads: what comes next."""
         if self._queue:
-            self._exchange, share = self._queue.popleft()  # nothing that arrives now may overtake it
-            if share is not None:
-                share.give_back()
+            self._exchange = self._queue.take()  # nothing that arrives now may overtake it
             self.edge.ticker.loop.call_soon(self._serve_queued)
         elif self._fault is not None:
             self._refuse(self._fault)
@@ -453,17 +417,13 @@ class EdgeConnection(asyncio.Protocol):
     def _serve_queued(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None and not self._closing:
-            if not self._queue and not self._rest:
+            if not self._queue and not self._queue.rest:
                 self._transport.resume_reading()
             self._serve(exchange)
-            if self._rest and not self._queue:
-                self._take_rest()
-
-    def _take_rest(self) -> None:
-        rest, self._rest = self._rest, b""
-        self.data_received(rest)
-        if not self._queue and not self._transport.is_closing():
-            self._transport.resume_reading()
+            if self._queue.rest and not self._queue:
+                self.data_received(self._queue.take_rest())
+                if not self._queue and not self._transport.is_closing():
+                    self._transport.resume_reading()
 
     def _idle_deadline(self) -> float:
         edge = self.edge

@@ -10,6 +10,7 @@ import structlog
 from pointsman.errors import GatewayError, Kind, let_go
 from pointsman.policy.authentication import is_credential_sent
 from pointsman.server.bodies import ACCEPTED
+from pointsman.server.heads import END_OF_HEAD, Sighting, headers_of
 
 if TYPE_CHECKING:
     from pointsman.contracts.operations import Contract
@@ -255,6 +256,16 @@ def refusal(exchange: Exchange, error: GatewayError) -> bytes:
         "request refused", request_id=exchange.request_id, kind=error.kind.value, status=status, peer=exchange.peer
     )
     return exchange._head(status, JSON, error_headers(error), b"content-length: %d\r\n" % len(payload)) + payload
+
+
+def known_exchange(connection: "EdgeConnection", data: bytes, sighting: Sighting) -> Exchange:
+    """A whole request whose head is known: no parser has seen it."""
+    end, digits, _, known = sighting
+    assert known is not None, "the head is not known"
+    start, stop = known.target
+    exchange = Exchange(connection, known.method, data[start:stop], headers_of(data, end, digits, known))
+    exchange.body = data[end + len(END_OF_HEAD) :]
+    return exchange
 
 
 async def run_handler(exchange: Exchange, handler: "Handler") -> None:

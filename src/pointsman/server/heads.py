@@ -22,6 +22,7 @@ NEWCOMERS: Final = 16
 MOST_DIGITS: Final = 15
 _LENGTHS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 END_OF_HEAD: Final = b"\r\n\r\n"
+MANY_HEADS: Final = 128  # in one read
 # Fields whose values are kept: they say what a program is, never who calls.
 _KEPT: Final = frozenset(
     (
@@ -31,6 +32,10 @@ _KEPT: Final = frozenset(
         b"x-stainless-runtime", b"x-stainless-runtime-version", b"x-stainless-timeout",
     )
 )  # fmt: skip
+# Given twice, these would let two readers of one request disagree about who asks for what.
+SINGULAR: Final = frozenset(
+    (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"host", b"content-length", b"content-type")
+)
 # What changes how a request is framed or what it asks of its connection.
 _UNUSUAL: Final = (b"content-encoding", b"expect", b"transfer-encoding", b"upgrade", b"trailer", b"te", b"keep-alive")
 
@@ -53,6 +58,11 @@ class KnownHead(NamedTuple):
 
 # Of a whole request as it arrived: where its head ends, the digits of its length, its name, and what is known of it.
 Sighting = tuple[int, bytes, Mark, KnownHead | None]
+
+
+def has_many(data: bytes) -> bool:
+    """Whether a read may hold so many requests that each should not be kept apart."""
+    return data.count(END_OF_HEAD) > MANY_HEADS
 
 
 class KnownHeads:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -21,7 +21,21 @@ _END: Final = re.compile(
     rb'^(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed|cancelled)\b', re.MULTILINE
 )
 _ENDED: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
+T = TypeVar("T")
 _decode: Final = msgspec.json.Decoder().decode
+
+
+class OfOuter(Generic[T]):
+    """A member that is that of the exchange below, ``_outer``, under the same name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, exchange: Any, owner: type) -> T:
+        return getattr(exchange._outer, self._name)  # type: ignore[no-any-return]
+
+    def __set__(self, exchange: Any, value: T) -> None:
+        setattr(exchange._outer, self._name, value)
 
 
 class HeldExchange:
@@ -29,6 +43,14 @@ class HeldExchange:
 
     `response` is the whole response object once the flow is through; `release` lets the rest go.
     """
+
+    throttle = OfOuter[Callable[[bool], None] | None]()  # who is told when the client reads too slowly
+    api_head = OfOuter[bytes]()
+    limit_head = OfOuter[bytes]()
+    plan_head = OfOuter[bytes]()
+    telling = OfOuter[Callable[[], bytes] | None]()  # gives the lines about who answers, when somebody does
+    bytes_out = OfOuter[int]()
+    first_byte = OfOuter[float | None]()
 
     def __init__(self, outer: "Exchange", body: bytes) -> None:
         self._outer = outer
@@ -41,69 +63,6 @@ class HeldExchange:
         self._answer: tuple[int, bytes, bytes, bytes] | None = None
         self._held: list[bytes] = []
         self._finished = False
-
-    @property
-    def throttle(self) -> Callable[[bool], None] | None:
-        """Who is told when the client reads too slowly."""
-        return self._outer.throttle
-
-    @throttle.setter
-    def throttle(self, value: Callable[[bool], None] | None) -> None:
-        self._outer.throttle = value
-
-    @property
-    def api_head(self) -> bytes:
-        """Header lines that the client's API has."""
-        return self._outer.api_head
-
-    @api_head.setter
-    def api_head(self, value: bytes) -> None:
-        self._outer.api_head = value
-
-    @property
-    def limit_head(self) -> bytes:
-        """Header lines about rate limits."""
-        return self._outer.limit_head
-
-    @limit_head.setter
-    def limit_head(self, value: bytes) -> None:
-        self._outer.limit_head = value
-
-    @property
-    def plan_head(self) -> bytes:
-        """Header lines about how a target was chosen."""
-        return self._outer.plan_head
-
-    @plan_head.setter
-    def plan_head(self, value: bytes) -> None:
-        self._outer.plan_head = value
-
-    @property
-    def telling(self) -> Callable[[], bytes] | None:
-        """Gives the lines about who answers, when somebody does."""
-        return self._outer.telling
-
-    @telling.setter
-    def telling(self, value: Callable[[], bytes] | None) -> None:
-        self._outer.telling = value
-
-    @property
-    def bytes_out(self) -> int:
-        """Bytes of the answer so far."""
-        return self._outer.bytes_out
-
-    @bytes_out.setter
-    def bytes_out(self, value: int) -> None:
-        self._outer.bytes_out = value
-
-    @property
-    def first_byte(self) -> float | None:
-        """When the answer began."""
-        return self._outer.first_byte
-
-    @first_byte.setter
-    def first_byte(self, value: float | None) -> None:
-        self._outer.first_byte = value
 
     @property
     def responded(self) -> bool:
