@@ -90,9 +90,9 @@ MEANINGS = {
     "server.workers": "Processes that share the port. One is the fastest per core; more use more cores.",
     "server.max_body_bytes": "A larger request body is refused with 413.",
     "server.max_body_memory_bytes": (
-        "Request bodies beyond 64 KiB that are being received take no more than this together, in each worker; those "
-        "without a key that is known there a quarter of it. Further ones are answered 503. One that is alone is always "
-        "taken."
+        "Request bodies beyond 64 KiB that are being received take no more than this together, in each worker; one "
+        "key's half of it, and those without a key that is known there a quarter. Further ones are answered 503. One "
+        "that is alone is always taken."
     ),
     "server.max_header_bytes": "A larger request head is refused with 431.",
     "server.max_header_count": "More header lines are refused with 431.",

@@ -203,7 +203,7 @@ def _try_enter(gateway: Gateway, entry: Entry, key: Key) -> None:
 
 async def _authenticate_late(gateway: Gateway, exchange: Exchange, error: GatewayError) -> Key:
     """Whose call it is that was refused with ``error``, if only because this process had not seen the key yet."""
-    if not await learn_caller(gateway.late_keys, exchange.headers, exchange.started_at):
+    if not await learn_caller(gateway.late_keys, exchange.headers, exchange.body, exchange.started_at):
         raise error
     return authenticate(exchange.headers, gateway.snapshot.keys, exchange.started_at, exchange.path)
 

@@ -168,7 +168,7 @@ def test_a_large_body_with_a_key_that_is_not_held_is_a_strangers_until_it_was_lo
         key_id, secret = issue(gateway)
         memory, table = gateway.server.edge.body_memory, gateway.server.late_keys.table
         stranger.send(request("POST", CHAT, b"", "content-length: 300000", key=None) + b" " * 299_000)
-        wait_until(lambda: gateway.read(lambda: memory.strangers) >= 299_000, "a stranger's body")
+        wait_until(lambda: gateway.read(lambda: memory.held_by.get(None, 0)) >= 299_000, "a stranger's body")
         message = chat(text="x" * 300_000, key=secret)
         assert ask(gateway.port, message).status == 503
         wait_until(lambda: gateway.read(lambda: table.by_id(key_id)), "the key")

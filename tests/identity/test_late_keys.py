@@ -120,6 +120,29 @@ def test_keys_that_are_looked_up_together_do_not_push_each_other_out(sqlite_plac
     within(sqlite_place, story)
 
 
+def test_what_requests_hold_while_keys_are_looked_up_is_bounded(
+    sqlite_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_keys, "MOST_WAITING_BYTES", 100)
+
+    async def story(process: Process) -> None:
+        late, answers = process.late, asyncio.Event()
+        process.source.before = answers.wait
+        first = asyncio.create_task(late.learn(b"one", 300))  # who is alone may hold any amount
+        await asyncio.sleep(0)
+        with pytest.raises(GatewayError) as refused:
+            await late.learn(b"one", 1)
+        assert refused.value.kind is Kind.OVERLOADED
+        left = asyncio.create_task(late.learn(b"two"))
+        await asyncio.sleep(0)
+        left.cancel()
+        answers.set()
+        await first
+        await asyncio.gather(*(late.learn(b"%d" % number, 50) for number in range(2)))
+
+    within(sqlite_place, story)
+
+
 def test_a_key_revoked_while_it_is_looked_up_is_not_learnt(sqlite_place: DatabasePlace) -> None:
     async def story(process: Process) -> None:
         row, secret = await process.keys.create("three")

@@ -19,6 +19,7 @@ from pointsman.storage.database import StorageError
 
 BATCH: Final = 200
 MOST_WAITING: Final = 10_000
+MOST_WAITING_BYTES: Final = 128 * 1024 * 1024  # of requests; a database that does not answer must not cost more
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_SECONDS: Final = 10.0
 # A key that was just made is known here when this process has the configuration in which it was made.
@@ -50,6 +51,7 @@ class LateKeys:
         self._revision = 0  # of the configuration in which these are none
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._tokens: dict[bytes, bytes] = {}  # of those that wait, what may be a token and no key
+        self._waiting_bytes = 0
         self._work: asyncio.Task[None] | None = None
 
     def is_known(self, presented: bytes, now_us: int) -> bool:
@@ -61,12 +63,18 @@ class LateKeys:
             return True
         return self._is_unknown(table.digest(presented))
 
-    async def learn(self, presented: bytes) -> None:
-        """Look one up; what is no key is left to whoever asks the table.
+    async def learn(self, presented: bytes, body_bytes: int = 0) -> None:
+        """Look one up; what is no key is left to whoever asks the table. ``body_bytes`` are what the request holds.
 
         Raises GatewayError: OVERLOADED, and NOT_READY without a database.
         """
-        await asyncio.shield(self.begin(presented))
+        if self._waiting_bytes and self._waiting_bytes + body_bytes > MOST_WAITING_BYTES:
+            raise _too_many()
+        self._waiting_bytes += body_bytes
+        try:
+            await asyncio.shield(self.begin(presented))
+        finally:
+            self._waiting_bytes -= body_bytes
 
     def begin(self, presented: bytes) -> asyncio.Future[None]:
         """As `learn`, without waiting for it. Raises GatewayError(OVERLOADED)."""
@@ -74,7 +82,7 @@ class LateKeys:
         future = self._waiting.get(digest)
         if future is None:
             if len(self._waiting) >= MOST_WAITING:
-                raise GatewayError(Kind.OVERLOADED, "too many new keys at once", retry_after_seconds=1)
+                raise _too_many()
             future = self._waiting[digest] = asyncio.get_running_loop().create_future()
             future.add_done_callback(_retrieve)
             if is_like_token(presented):
@@ -181,6 +189,10 @@ class LateKeys:
 def is_like_token(presented: bytes) -> bool:
     """Whether this could be a signed token, which has three parts (RFC 7519), and what it is good for in one."""
     return presented.count(b".") == 2
+
+
+def _too_many() -> GatewayError:
+    return GatewayError(Kind.OVERLOADED, "too many new keys at once", retry_after_seconds=1)
 
 
 def _away(error: StorageError) -> GatewayError:

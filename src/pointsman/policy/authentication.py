@@ -61,8 +61,10 @@ def identify(headers: dict[bytes, bytes], keys: KeyTable, now_us: int, path: byt
     return key
 
 
-async def learn_caller(late: LateKeys | None, headers: dict[bytes, bytes], now_us: int) -> bool:
+async def learn_caller(late: LateKeys | None, headers: dict[bytes, bytes], body: bytes, now_us: int) -> bool:
     """Have a credential looked up that this process has not seen; False: there is none, or what it is was known.
+
+    ``body`` waits meanwhile.
 
     Raises GatewayError as `LateKeys.learn` does.
     """
@@ -71,7 +73,7 @@ async def learn_caller(late: LateKeys | None, headers: dict[bytes, bytes], now_u
     presented = presented_by(headers)
     if presented is None or late.is_known(presented, now_us):
         return False
-    await late.learn(presented)
+    await late.learn(presented, len(body))
     return True
 
 

@@ -24,7 +24,7 @@ def known_first(late: LateKeys | None, exchange: "Exchange", handler: "Handler")
         return handler
 
     async def arrive(exchange: "Exchange") -> None:
-        await late.learn(presented)
+        await late.learn(presented, len(exchange.body))
         await handler(exchange)
 
     return arrive
@@ -56,22 +56,21 @@ async def stay_known(late: LateKeys | None, exchange: "Exchange", now_us: int) -
         await late.learn(presented)
 
 
-def is_caller_known(late: LateKeys | None, headers: dict[bytes, bytes], query: bytes, now_us: int) -> bool:
-    """Whether a head shows a good credential of any kind, as far as can be told without a wait.
+def caller_shown(late: LateKeys | None, headers: dict[bytes, bytes], query: bytes, now_us: int) -> str | None:
+    """The id of the good credential, of any kind, that a head shows, as far as can be told without a wait.
 
-    One that nobody knows here does not count; its look-up begins. Raises GatewayError(OVERLOADED).
+    None for one that nobody knows here; its look-up begins. Raises GatewayError(OVERLOADED).
     """
     presented = _shown_by(headers, query)
     if late is None or presented is None:
-        return False
+        return None
     if presented_by(headers) is None:
         headers = {KEY_HEADERS[0]: presented}
     try:
-        identify(headers, late.table, now_us)
+        return identify(headers, late.table, now_us).id
     except GatewayError:
         is_looked_up(late, headers, now_us)
-        return False
-    return True
+        return None
 
 
 def _shown_by(headers: dict[bytes, bytes], query: bytes) -> bytes | None:

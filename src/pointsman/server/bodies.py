@@ -110,8 +110,8 @@ class IncomingBody:
 
     def _grow(self, held: int) -> None:
         if self.share is None:
-            is_known = partial(self._edge.is_known, self._target, self._headers)
-            self.share = Share(self._edge.body_memory, is_known)
+            find_caller = partial(self._edge.caller_of, self._target, self._headers)
+            self.share = Share(self._edge.body_memory, find_caller)
         self._room = self.share.grow(held)
 
 

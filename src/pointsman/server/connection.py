@@ -484,7 +484,7 @@ class EdgeConnection(asyncio.Protocol):
     def is_known(self) -> bool:
         """Whether a known caller's body is under way."""
         try:
-            return not self._in_head and self.edge.is_known(self._url, self._headers)
+            return not self._in_head and self.edge.caller_of(self._url, self._headers) is not None
         except GatewayError:  # too many keys are looked up
             return False
 

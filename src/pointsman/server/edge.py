@@ -12,7 +12,7 @@ from pointsman.identity.guessing import Guessing
 from pointsman.identity.late_keys import LateKeys
 from pointsman.policy.authentication import presented_by
 from pointsman.policy.ip_filter import IpFilter
-from pointsman.server.arrivals import is_caller_known, known_first
+from pointsman.server.arrivals import caller_shown, known_first
 from pointsman.server.body_memory import BodyMemory
 from pointsman.server.connection import EdgeConnection
 from pointsman.server.cors import Cors
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NEWCOMER_SECONDS: Final = 2.0  # longer than honest clients need for a handshake or a head
 MAX_KNOWN_HOSTS: Final = 1024
+UPLOADERS: Final = "uploads"  # all who go on with an upload, by the token they were given, not by a key
 
 ErrorDialects = Callable[["Exchange"], "ErrorDialect"]  # for an exchange that has none of its own
 
@@ -100,16 +101,18 @@ class Edge:
         if host is not None and len(self.known_hosts) < MAX_KNOWN_HOSTS:
             self.known_hosts.add(host)
 
-    def is_known(self, target: bytes, headers: dict[bytes, bytes]) -> bool:
-        """Whether a request is a known caller's, or goes on with an upload that was begun by one.
+    def caller_of(self, target: bytes, headers: dict[bytes, bytes]) -> str | None:
+        """Whose request this is, as far as is known: a credential's id, or `UPLOADERS` where it goes on with an upload.
 
         Raises GatewayError(OVERLOADED) when too many new keys are looked up at once.
         """
         path, _, query = target.partition(b"?")
-        if is_caller_known(self.late_keys, headers, query, self.clock.now_us()):
-            return True
-        more = self.router.body_limits.get(self.router.native_path(path))
-        return more is not None and presented_by(headers) is None and more(headers, query) is not None
+        caller = caller_shown(self.late_keys, headers, query, self.clock.now_us())
+        if caller is None and presented_by(headers) is None:
+            more = self.router.body_limits.get(self.router.native_path(path))
+            if more is not None and more(headers, query) is not None:
+                return UPLOADERS
+        return caller
 
     def handler_for(self, exchange: "Exchange") -> Handler:
         """What answers a request, or refuses it; notes the contract that its host or its mount says."""
