@@ -163,7 +163,7 @@ class Run:
         assert not self.running, "a request outlived its connection"
         assert self.edge.active == 0, f"{self.edge.active} requests are still counted"
         assert not self.edge.connections, "the connection is still counted"
-        assert self.edge.body_memory.held == self.edge.body_memory.strangers == 0, "a body is still counted"
+        assert (self.edge.body_memory.held, self.edge.body_memory.held_by) == (0, {}), "a body is still counted"
         ids = [found[1] for found in REQUEST_ID.finditer(self.transport.output)]
         assert len(ids) == len(set(ids)), "a request was answered twice"
         assert ids == sorted(ids, key=lambda one: int(one[4:])), "answers are out of order"
