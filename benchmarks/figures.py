@@ -41,7 +41,8 @@ def records(text: str) -> list[Record]:
 
 def _record(title: str, body: str) -> Record:
     bullets = [line[2:] for line in body.splitlines() if line.startswith("- ")]
-    facts = dict(found.groups() for line in bullets if (found := re.match(r"([\w ]+): (.*)$", line)) is not None)
+    named_bullets = [found for line in bullets if (found := re.match(r"([\w ]+): (.*)$", line)) is not None]
+    facts = {found[1]: found[2] for found in named_bullets}
     table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in body.splitlines() if line[:2] == "| "]
     header, rows = (table[0], table[2:]) if len(table) > 2 else ([], [])
     # Other records may have several tables of other widths; only the first one's rows count.

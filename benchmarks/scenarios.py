@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Load, Result, wait_for_answer
@@ -104,7 +105,7 @@ def _rounds(field: Field, effort: Effort, load: Callable[[Target], Result]) -> d
     for number in range(effort.rounds):
         for target in field.targets:
             pid = field.pid(target)
-            sample = field.meter.run(pid, lambda target=target: load(target), settles=target.settles)
+            sample = field.meter.run(pid, partial(load, target), settles=target.settles)
             samples[target.name].append(sample)
             say(f"  round {number + 1}/{effort.rounds} {target.name}: {sample.rate:,.0f}/s")
     return samples

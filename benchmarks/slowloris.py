@@ -110,7 +110,8 @@ def attack(port: int, count: int, sent: Any, cut_off: Any) -> None:
 def attacking(port: int, count: int, siege: Siege) -> Iterator[None]:
     """The attack, once every attacker is connected; what it did is added to ``siege`` at its end."""
     context = multiprocessing.get_context("spawn")
-    sent, cut_off = context.Value(c_long, 0, lock=False), context.Value(c_long, 0, lock=False)
+    sent: Any = context.Value(c_long, 0, lock=False)
+    cut_off: Any = context.Value(c_long, 0, lock=False)
     process = context.Process(target=attack, args=(port, count, sent, cut_off), daemon=True)
     process.start()
     try:
@@ -183,7 +184,7 @@ def still_open(idlers: list[socket.socket]) -> int:
 def measure(idle: int, attackers: int, seconds: float, core: int | None = None, **server: float) -> Siege:
     """The three stages, of so many seconds each; the gateway on ``core``, with settings of the table ``server``."""
     allow_files(idle + 3 * attackers + 1000)
-    with gateway(idle + 3 * attackers + 1000, **server) as (process, port):
+    with gateway(idle + 3 * attackers + 1000, server=server) as (process, port):
         if core is not None:
             os.sched_setaffinity(process.pid, {core})
         observe("warm-up", process.pid, port, min(2.0, seconds))

@@ -32,7 +32,8 @@ def check(raw: bytes) -> None:
         json.loads(_built(request, provider) or b"{}")
     json.loads(dialect.write_response(ANSWER, request, IDENTITY, Fidelity()))
     renderer = dialect.StreamRenderer(request, IDENTITY, Fidelity())
-    for frame in b"".join(map(renderer.feed, (Started(), Ended()))).split(b"\n\n")[:-1]:
+    stream = renderer.feed(Started()) + renderer.feed(Ended())
+    for frame in stream.split(b"\n\n")[:-1]:
         json.loads(frame.partition(b"data: ")[2])
     body = _built(request, openai_responses)
     if body is None:

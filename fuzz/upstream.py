@@ -134,8 +134,8 @@ class Run:
                 kind.fail(self, error)
 
         if kind is CollectedAnswer:
-            return Noted()  # type: ignore[no-any-return]
-        return Noted(self.receiver, StreamReader(1), self.settle, lambda error: render_stream_error(error, "req_1"))  # type: ignore[no-any-return]
+            return Noted()
+        return Noted(self.receiver, StreamReader(1), self.settle, lambda error: render_stream_error(error, "req_1"))
 
     def note(self, call: str) -> None:
         """Note what the sink was told; parts of the body are one."""
