@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # Each thread holds many small blocks while all others do; malloc_info(3) lists the arenas then.
 THREADS = """
 import ctypes, sys, threading
@@ -59,20 +61,22 @@ def test_freed_memory_is_kept_for_the_next_body() -> None:
     assert 2 * faults("assert heap.keep_freed_memory()") < faults("")
 
 
-HOLES = """
+GIVEN_BACK = """
 from pathlib import Path
 from pointsman import heap
 def resident_pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 heap.keep_freed_memory()
-blocks = [bytes(100_000) for _ in range(400)]
-del blocks[::2]
+blocks = [b"x" * 100_000 for _ in range(400)]
+del blocks[{freed}]
 before = resident_pages()
 assert heap.give_back()
 print(before - resident_pages())
 """
 
 
-def test_free_pages_between_blocks_in_use_are_given_back() -> None:
-    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
-    assert int(done.stdout) > 200 * 20  # two hundred holes of 24 pages
+@pytest.mark.parametrize("freed", ["::2", "200:"])
+def test_free_pages_between_blocks_in_use_and_behind_them_are_given_back(freed: str) -> None:
+    program = GIVEN_BACK.format(freed=freed)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200 * 20  # two hundred blocks of 24 pages
