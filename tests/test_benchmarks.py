@@ -1,15 +1,20 @@
 """The benchmark's own sums: slopes, frontiers, and the figures that go from a record into README.md."""
 
 import math
+import mmap
+import os
+import struct
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import report
+from benchmarks import pages, report
 from benchmarks.figures import figures_block, newest_complete
 from benchmarks.frontier import Frontier
 from benchmarks.load import Result
 from benchmarks.measure import Sample
+from benchmarks.pages import PAGE, Memory
 from benchmarks.report import Report, append_record
 from benchmarks.scenarios import Outcome, StartTimes
 from benchmarks.slope import slope
@@ -93,3 +98,15 @@ def test_a_slowloris_attack_beside_idle_connections_harms_neither_the_healthy_no
     assert all(len(stage.times) > 16 for stage in siege.stages)
     assert siege.idle_left == 200
     assert siege.cut_off > 0
+
+
+def test_the_pages_that_a_process_gains_are_told_with_what_is_in_them() -> None:
+    mapping = mmap.mmap(-1, 3 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with closing(Memory(os.getpid())) as memory, mapping as gained:
+        before = memory.pages()
+        gained[PAGE : PAGE + 16] = struct.pack("<QQ", id(Report), id(Report))
+        gained[PAGE + 100 : PAGE + 114] = b"a text in them"
+        lines = list(pages.report(memory, before, memory.pages()))
+    [line] = [line for line in lines if "a text in them" in line]
+    assert "2 Report" in line
+    assert "anonymous" in lines[0]
