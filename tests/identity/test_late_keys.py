@@ -133,11 +133,17 @@ def test_what_requests_hold_while_keys_are_looked_up_is_bounded(
         with pytest.raises(GatewayError) as refused:
             await late.learn(b"one", 1)
         assert refused.value.kind is Kind.OVERLOADED
-        left = asyncio.create_task(late.learn(b"two"))
+        empty = asyncio.create_task(late.learn(b"two"))  # who holds nothing waits like anybody
         await asyncio.sleep(0)
-        left.cancel()
+        assert not empty.done()
+        empty.cancel()
+        first.cancel()  # its client has left
+        await asyncio.wait((first, empty))
+        left = asyncio.create_task(late.learn(b"one", 60))
+        await asyncio.sleep(0)
+        assert not left.done()
         answers.set()
-        await first
+        await left
         await asyncio.gather(*(late.learn(b"%d" % number, 50) for number in range(2)))
 
     within(sqlite_place, story)

@@ -68,7 +68,7 @@ class LateKeys:
 
         Raises GatewayError: OVERLOADED, and NOT_READY without a database.
         """
-        if self._waiting_bytes and self._waiting_bytes + body_bytes > MOST_WAITING_BYTES:
+        if body_bytes and self._waiting_bytes and self._waiting_bytes + body_bytes > MOST_WAITING_BYTES:
             raise _too_many()
         self._waiting_bytes += body_bytes
         try:
