@@ -1,9 +1,12 @@
 """The C library's advice is taken."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from pointsman import heap
 
 # Each thread holds many small blocks while all others do; malloc_info(3) lists the arenas then.
 THREADS = """
@@ -80,3 +83,16 @@ def test_free_pages_between_blocks_in_use_and_behind_them_are_given_back(freed: 
     program = GIVEN_BACK.format(freed=freed)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 200 * 20  # two hundred blocks of 24 pages
+
+
+def test_nothing_is_left_for_the_garbage_collector_by_giving_back() -> None:
+    assert heap.give_back()
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        assert heap.give_back()
+        gc.collect()
+        assert not [one for one in gc.garbage if "ctypes" in f"{type(one)}{one}"]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 # <malloc.h> of glibc.
@@ -39,10 +41,9 @@ def give_back() -> bool:
     once, stay in memory for as long as the process lives. Takes 1 ms with a heap of 20 MB, some more where much goes
     back.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return False  # musl
+    trim = _of_the_c_library("malloc_trim")
+    if trim is None:
+        return False
     trim(ctypes.c_size_t(0))
     return True
 
@@ -56,8 +57,15 @@ async def give_back_regularly() -> None:
 
 
 def _advise(advice: dict[int, int]) -> bool:
+    mallopt = _of_the_c_library("mallopt")
+    return mallopt is not None and all([mallopt(name, value) for name, value in advice.items()])
+
+
+@cache  # each CDLL is a class of its own, in rings that only the garbage collector finds: 3 kB a minute
+def _of_the_c_library(name: str) -> Callable[..., int] | None:
+    """One of its functions; None where it has none of that name, as musl's, whose allocator takes no advice."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
-        return False  # musl: its allocator takes no advice
-    return all([mallopt(name, value) for name, value in advice.items()])
+        return None
+    return found

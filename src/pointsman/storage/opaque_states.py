@@ -13,6 +13,11 @@ from pointsman.storage.database import Database
 
 _TABLE: Final = tables.opaque_states
 _CHANGED: Final = ("sealed", "size", "expires_at")
+_NAME: Final = (_TABLE.c.workspace_id, _TABLE.c.key)
+_EXPIRED: Final = (
+    select(*_NAME).where(_TABLE.c.expires_at <= bindparam("now")).order_by(_TABLE.c.expires_at).limit(bindparam("most"))
+)
+_FORGET_EXPIRED: Final = delete(_TABLE).where(tuple_(*_NAME).in_(_EXPIRED))
 
 
 class StateRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +72,8 @@ class StateRepository:
 
         Raises StorageError.
         """
-        name = (_TABLE.c.workspace_id, _TABLE.c.key)
-        old = select(*name).where(_TABLE.c.expires_at <= now).order_by(_TABLE.c.expires_at).limit(limit)
         async with self._database.write() as connection:
-            return (await connection.execute(delete(_TABLE).where(tuple_(*name).in_(old)))).rowcount
+            return (await connection.execute(_FORGET_EXPIRED, {"now": now, "most": limit})).rowcount
 
     async def shrink(self, max_bytes: int, limit: int) -> int:
         """Delete the oldest rows, up to ``limit``, while all together have more than ``max_bytes``; gives how many.

@@ -11,6 +11,7 @@ from pointsman.storage.database import Database
 
 ACTIVE: Final = ("queued", "in_progress")
 _TABLE: Final = tables.responses
+_IS_ACTIVE: Final = _TABLE.c.status.in_(ACTIVE)
 _EVENTS: Final = tables.response_events
 
 
@@ -53,7 +54,7 @@ class ResponseRepository:
             mine = _TABLE.c.workspace_id == row.workspace_id
             count = (await connection.execute(select(func.count()).select_from(_TABLE).where(mine))).scalar_one()
             if count > most:
-                finished = and_(mine, _TABLE.c.status.not_in(ACTIVE), _TABLE.c.id != row.id)
+                finished = and_(mine, ~_IS_ACTIVE, _TABLE.c.id != row.id)
                 oldest = select(_TABLE.c.id).where(finished).order_by(_TABLE.c.created_at).limit(count - most)
                 await connection.execute(delete(_TABLE).where(mine, _TABLE.c.id.in_(oldest)))
 
@@ -94,9 +95,7 @@ class ResponseRepository:
         values: dict[str, object] = {"status": status, "updated_at": now}
         if sealed is not None:
             values["sealed"] = sealed
-        query = update(_TABLE).where(
-            _TABLE.c.workspace_id == workspace_id, _TABLE.c.id == response_id, _TABLE.c.status.in_(ACTIVE)
-        )
+        query = update(_TABLE).where(_TABLE.c.workspace_id == workspace_id, _TABLE.c.id == response_id, _IS_ACTIVE)
         async with self._database.write(sealing=True) as connection:
             return bool((await connection.execute(query.values(**values))).rowcount)
 
@@ -126,7 +125,7 @@ class ResponseRepository:
 
     async def abandoned(self, before: int) -> tuple[ResponseRow, ...]:
         """Background responses that nobody has touched since the instant ``before``: their process is gone."""
-        query = select(_TABLE).where(_TABLE.c.status.in_(ACTIVE), _TABLE.c.updated_at < before).limit(1000)
+        query = select(_TABLE).where(_IS_ACTIVE, _TABLE.c.updated_at < before).limit(1000)
         async with self._database.read() as connection:
             return tuple(ResponseRow(**row._mapping) for row in await connection.execute(query))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,7 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 _TABLE: Final = tables.journal_segments
 _COLUMNS: Final = ("position", "records", "damaged", "finished", "updated_at")
+_OF_NAMES: Final = _TABLE.c.name.in_(bindparam("names", expanding=True))
 
 
 class SegmentRepository:
@@ -38,9 +39,9 @@ class SegmentRepository:
 
     async def load(self, names: Iterable[str]) -> dict[str, SegmentRow]:
         """The rows of those of ``names`` that are known."""
-        query = select(_TABLE).where(_TABLE.c.name.in_(list(names)))
         async with self._database.read() as connection:
-            rows = [SegmentRow(**row._mapping) for row in await connection.execute(query)]
+            found = await connection.execute(select(_TABLE).where(_OF_NAMES), {"names": list(names)})
+            rows = [SegmentRow(**row._mapping) for row in found]
         return {row.name: row for row in rows}
 
     async def save(self, connection: AsyncConnection, rows: Iterable[SegmentRow]) -> None:
@@ -52,4 +53,4 @@ class SegmentRepository:
     async def forget(self, names: Iterable[str]) -> None:
         """Drop the rows of segments whose files are gone."""
         async with self._database.write() as connection:
-            await connection.execute(delete(_TABLE).where(_TABLE.c.name.in_(list(names))))
+            await connection.execute(delete(_TABLE).where(_OF_NAMES), {"names": list(names)})
