@@ -66,3 +66,22 @@ def test_probes_can_be_turned_off(tmp_path: Path, enabled: bool) -> None:
         gateway.read(lambda: prober._next.update(one=0))
         gateway.read(prober.look)
         assert gateway.read(lambda: bool(prober._running)) is enabled
+
+
+def test_a_probe_that_meets_a_fault_of_ours_is_logged_and_the_next_one_is_made(tmp_path: Path) -> None:
+    with gateway_before(tmp_path, free_port()) as gateway:
+        ask(gateway.port, request("PATCH", "/api/resilience", msgspec.json.encode(
+            {"connectionCooldown": {"apikey": {"baseCooldownMs": 600_000}}}), key=KEY))  # fmt: skip
+        assert ask(gateway.port, chat("", model="one/sim-model")).status == 502
+        client: Any = gateway.server.gateway.client
+        usual = client.send
+
+        async def broken(*_: Any, **__: Any) -> None:
+            client.send = usual
+            raise ZeroDivisionError("a fault of ours")
+
+        gateway.read(lambda: setattr(client, "send", broken))
+        wait_until(lambda: "ZeroDivisionError" in gateway.log_text(), "the fault's trace")
+        line = next(line for line in gateway.log_text().splitlines() if "ZeroDivisionError" in line)
+        assert '"connection":"one"' in line and '"level":"error"' in line
+        wait_until(lambda: gateway.server.health.events.get("probe_failed"), "the next probe")

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from pointsman.clock import Clock
 from pointsman.errors import ConfigError, GatewayError, Kind
 from pointsman.routing.failures import classify
@@ -21,6 +23,7 @@ LOOK_SECONDS: Final = 0.5
 FIRST_SECONDS: Final = 1.0  # after a failure
 MOST_AT_ONCE: Final = 4
 SECOND: Final = 1_000_000
+log = structlog.get_logger("pointsman.probing")
 
 
 class Prober:
@@ -98,6 +101,8 @@ class Prober:
             self._failed(connection, error)
         except TimeoutError:
             self._failed(connection, GatewayError(Kind.UPSTREAM_TIMEOUT, "the list of models did not come in time"))
+        except Exception:
+            log.exception("a probe failed unexpectedly", connection=name)
         else:
             self._health.reached(connection, self._clock.now_us())
 
