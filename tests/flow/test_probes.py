@@ -1,8 +1,9 @@
 """A failing account is asked for its model list in the background: its clients need not find out."""
 
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,27 @@ def test_probes_can_be_turned_off(tmp_path: Path, enabled: bool) -> None:
         assert gateway.read(lambda: bool(prober._running)) is enabled
 
 
+def line_with(gateway: RunningGateway, text: str) -> str:
+    """The first line of the log that has it, once there is one."""
+    wait_until(lambda: text in gateway.log_text(), text)
+    return next(line for line in gateway.log_text().splitlines() if text in line)
+
+
+def test_a_probe_without_a_database_is_told_in_a_line_and_made_again(tmp_path: Path) -> None:
+    with gateway_before(tmp_path, free_port()) as gateway:
+        file = next(gateway.data_dir.glob("*.db"))
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("ALTER TABLE connections RENAME TO elsewhere")
+            assert ask(gateway.port, chat("", model="one/sim-model")).status == 502
+            line = line_with(gateway, "no probe without the database")
+            assert '"connection":"one"' in line
+            assert '"level":"warning"' in line
+            assert "Traceback" not in line
+            database.execute("ALTER TABLE elsewhere RENAME TO connections")
+        events = gateway.server.health.events
+        wait_until(lambda: events.get("probe_failed"), "the next probe")
+
+
 def test_a_probe_that_meets_a_fault_of_ours_is_logged_and_the_next_one_is_made(tmp_path: Path) -> None:
     with gateway_before(tmp_path, free_port()) as gateway:
         ask(gateway.port, request("PATCH", "/api/resilience", msgspec.json.encode(
@@ -81,8 +103,7 @@ def test_a_probe_that_meets_a_fault_of_ours_is_logged_and_the_next_one_is_made(t
             raise ZeroDivisionError("a fault of ours")
 
         gateway.read(lambda: setattr(client, "send", broken))
-        wait_until(lambda: "ZeroDivisionError" in gateway.log_text(), "the fault's trace")
-        line = next(line for line in gateway.log_text().splitlines() if "ZeroDivisionError" in line)
+        line = line_with(gateway, "ZeroDivisionError")
         assert '"connection":"one"' in line
         assert '"level":"error"' in line
         events = gateway.server.health.events

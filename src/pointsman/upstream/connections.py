@@ -298,7 +298,10 @@ class ConnectionService:
         return _info(found[connection_id])
 
     async def find_origin(self, connection_id: str) -> Probe:
-        """Address, request for the model list and credential of a connection, to test it. Raises ConfigError."""
+        """Address, request for the model list and credential of a connection, to test it.
+
+        Raises ConfigError and StorageError.
+        """
         found = {declared.row.id: declared for declared in await self._all(disabled=True)}
         if connection_id not in found:
             raise _unknown(connection_id, found)

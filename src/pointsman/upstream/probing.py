@@ -15,6 +15,7 @@ from pointsman.routing.failures import classify
 from pointsman.routing.health import HealthBook
 from pointsman.routing.hints import wait_seconds
 from pointsman.routing.targets import Connection
+from pointsman.storage.database import StorageError
 from pointsman.upstream.client import UpstreamClient
 from pointsman.upstream.connections import ConnectionService
 from pointsman.upstream.probes import fetch_models
@@ -101,6 +102,8 @@ class Prober:
             self._failed(connection, error)
         except TimeoutError:
             self._failed(connection, GatewayError(Kind.UPSTREAM_TIMEOUT, "the list of models did not come in time"))
+        except StorageError as error:
+            log.warning("no probe without the database", connection=name, reason=str(error))
         except Exception:
             log.exception("a probe failed unexpectedly", connection=name)
         else:
