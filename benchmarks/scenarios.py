@@ -107,7 +107,9 @@ def _rounds(field: Field, effort: Effort, load: Callable[[Target], Result]) -> d
             pid = field.pid(target)
             sample = field.meter.run(pid, partial(load, target), settles=target.settles)
             samples[target.name].append(sample)
-            say(f"  round {number + 1}/{effort.rounds} {target.name}: {sample.rate:,.0f}/s")
+            result = sample.result
+            figures = f"{sample.rate:,.0f}/s, p50 {result.p50:.2f}, p99 {result.p99:.2f} ms"
+            say(f"  round {number + 1}/{effort.rounds} {target.name}: {figures}")
     return samples
 
 

@@ -61,12 +61,13 @@ def serve(orders: Orders) -> None:
     from pointsman.heap import share_freed_memory
     from pointsman.installation import is_upgraded
     from pointsman.logs import configure_logging
-    from pointsman.open_files import raise_limit
+    from pointsman.open_files import make_room, raise_limit
 
     share_freed_memory()
     settings, environment = settings_of(orders)
     configure_logging(settings.log.level)
     if orders.place is not None:
+        make_room(settings.server)
         uvloop.run(_serve_as_worker(settings, environment, orders.place))
         return
     if uvloop.run(is_upgraded(settings, environment)) and not orders.migrated:
@@ -77,6 +78,7 @@ def serve(orders: Orders) -> None:
     if settings.server.workers > 1:
         uvloop.run(_supervise(settings, environment, orders))
     else:
+        make_room(settings.server)
         uvloop.run(_serve(settings, environment))
 
 

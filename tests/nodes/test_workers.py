@@ -176,6 +176,21 @@ def test_a_call_larger_than_a_limit_is_refused_and_every_worker_goes_on(
         assert "supervisor is gone" not in server.log
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_serving_process_starts_with_room_for_all_its_files(
+    upstream: RunningSimulator, tmp_path: Path, workers: int
+) -> None:
+    """Linux stops a process with threads for milliseconds when its table of open files grows."""
+    limits = {"workers": workers, "max_connections": 500, "max_concurrent_requests": 300}
+    with serving(tmp_path, configuration(upstream, server=limits)) as server:
+        if workers > 1:
+            wait_until(lambda: len(ready_workers(server)) == workers, "both workers")
+        for pid in ready_workers(server) or [server.process.pid]:
+            found = re.search(r"^FDSize:\s+(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+            assert found is not None
+            assert int(found[1]) >= 500 + 300 + 256
+
+
 def test_workers_that_cannot_be_started_for_a_while_are_started_later(pair: ServeProcess) -> None:
     pid = pair.process.pid
     usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
