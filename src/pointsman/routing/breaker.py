@@ -20,6 +20,7 @@ FAILING_SHARE: Final = 0.5
 FAILING_SLOTS: Final = 3
 FORGOTTEN: Final = 300 * SECOND
 MAX_REMEMBERED: Final = 1000
+SET_BACK: Final = 60 * SECOND  # so far ahead a failure is only when the clock was set; a call may have looked before it
 
 State = Literal["CLOSED", "DEGRADED", "OPEN", "HALF_OPEN"]
 
@@ -65,7 +66,14 @@ class Breaker:
         )
 
     def look(self, now: int) -> State:
-        """The state at ``now``: an open one whose time has passed is half-open."""
+        """The state at ``now``: an open one whose time has passed is half-open. After the clock was set back behind the
+        last failure, it is as if it had failed only now.
+        """
+        ahead = self.last_failure - now
+        if ahead > SET_BACK:
+            self.last_failure, self.until, self._network_at = now, self.until - ahead, 0
+            self._counted.clear()
+            self._slots.clear()
         if self.state == "OPEN" and now >= self.until:
             self.state = "HALF_OPEN"
             self.probe_until = self.prober = 0

@@ -72,6 +72,7 @@ class HealthBook:
         """How a target does; None: fine. Of several reasons against it the one that lasts longest is told."""
         until, reason, probing = 0, "", False
         for found in self._held(target):
+            found.keep_to(now)
             if found.until > max(now, until):
                 until, reason = found.until, found.word
             elif found.probe_until > max(now, until):

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from pointsman.routing.breaker import Breaker, State
+from pointsman.routing.breaker import SET_BACK, Breaker, State
 from pointsman.routing.failures import Listed
 
 Scope = Literal["connection", "model", "provider", "quota"]
@@ -28,6 +28,12 @@ class Cooldown(msgspec.Struct, kw_only=True, omit_defaults=True):
     reached: bool = False
     prober: int = 0
     probe_until: int = 0
+
+    def keep_to(self, now: int) -> None:
+        """After the clock was set back behind the failure: leave it alone as if it had failed only now."""
+        ahead = self.at - now
+        if ahead > SET_BACK:
+            self.at, self.until = now, self.until - ahead
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
