@@ -28,7 +28,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE = $(UV) pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(ARGS)
 
-.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak chaos fuzz schemathesis agents lock clean
+.PHONY: help setup setup-dev run test test-fast check fix bench bench-peers soak chaos fuzz defences schemathesis agents lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ fuzz: $(DEV_READY) ## throw made-up bytes at the parsers, 60 s each (fuzz/README
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(INSTALL_FUZZ)
 	@$(BIN)/python -m fuzz.run $(ARGS)
 
+defences: $(DEV_READY) ## take each defence away: do the tests of its attack notice? (defences/README.md) ARGS="9 14"
+	@$(BIN)/python -m defences.run $(ARGS)
+
 schemathesis: $(DEV_READY) ## make up requests to every operation of the contracts. ARGS="--examples 1000 --seed 2"
 	@$(BIN)/python -m pytest tests/contract/test_schemathesis.py --examples 300 $(ARGS)
 
@@ -88,7 +91,7 @@ lock: ## write requirements/*.txt anew; needs uv. make lock ARGS=--upgrade takes
 
 clean: ## remove .venv, caches and build results; never data
 	rm -rf .venv .agents .bench .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests agents benchmarks fuzz docs -name __pycache__ -prune -exec rm -rf {} +
+	find src tests agents benchmarks defences fuzz docs -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment is made anew when it can't run pip: after an interrupted set-up, or without its interpreter.
 $(VENV)/.ready-to-run: requirements/run.txt pyproject.toml

@@ -10,13 +10,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from defences.table import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src" / "pointsman"
 # Folders of tests that follow a question instead of a package.
 CROSS_CUTTING = {"contract", "faults", "nodes", "flow", "golden", "security", "translation"}
 CROSS_CUTTING_FILES = {"test_benchmarks.py", "test_documentation.py", "test_structure.py"}
-ATTACKS = 49  # items of docs/security-tests.md
+SUPPLY_CHAIN = 50  # the item that docs/security-tests.md does not hold
+TRIED_WITHOUT_DEFENCE = {*range(9, 21), *range(51, 55)}  # items whose tests `make defences` runs without it
 WIRE_WORDS = re.compile(r"\b(?:prompt_tokens|completion_tokens|prompt_tokens_details|completion_tokens_details)\b")
 WIRE_PACKAGES = {"wire", "dialects", "providers", "testing"}
 INDEX_ADDRESS = re.compile(
@@ -164,19 +166,42 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
-def test_every_attack_of_the_list_is_proven_by_tests_that_are_there() -> None:
+def proofs() -> dict[int, list[str]]:
+    """The tests that docs/security-tests.md names for each item."""
     page = (ROOT / "docs" / "security-tests.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| (\d+) \|.*?\| ([^|]+) \|$", page, flags=re.MULTILINE))
-    assert sorted(map(int, rows)) == list(range(1, ATTACKS + 1))
-    missing = []
-    for item, cell in rows.items():
-        tests = re.findall(r"`([\w/]+\.py)::(test_\w+)`", cell)
-        assert tests, f"item {item} names no test"
-        for file, name in tests:
-            path = ROOT / "tests" / file
-            if not path.is_file() or not re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
-                missing.append(f"{item}: {file}::{name}")
-    assert missing == []
+    rows = re.findall(r"^\| (\d+) \|.*?\| ([^|]+) \|$", page, flags=re.MULTILINE)
+    return {int(item): re.findall(r"`([\w/]+\.py::test_\w+)`", cell) for item, cell in rows}
+
+
+def is_there(test: str) -> bool:
+    """Whether a test, named as below ``tests/``, is in its file."""
+    file, _, name = test.partition("[")[0].partition("::")
+    path = ROOT / "tests" / file
+    return path.is_file() and bool(re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_every_attack_of_the_list_is_proven_by_tests_that_are_there() -> None:
+    assert sorted(proofs()) == [item for item in range(1, 55) if item != SUPPLY_CHAIN]
+    assert [item for item, tests in proofs().items() if not tests] == []
+    assert [f"{item}: {test}" for item, tests in proofs().items() for test in tests if not is_there(test)] == []
+
+
+def test_the_proofs_of_the_data_plane_are_those_that_are_tried_without_the_defence() -> None:
+    tried = {(defence.item, test.partition("[")[0]) for defence in read_table() for test in defence.tests}
+    named = {(item, test) for item, tests in proofs().items() if item in TRIED_WITHOUT_DEFENCE for test in tests}
+    assert sorted(named - tried) == [], "a table of defences/ has to say without what they fail"
+    assert sorted(tried - named) == [], "docs/security-tests.md does not name them"
+
+
+def test_each_defence_of_the_tables_can_be_taken_away() -> None:
+    table = read_table()
+    assert [test for defence in table for test in defence.tests if not is_there(test)] == []
+    counts = {
+        (removal.file, removal.old): (ROOT / removal.file).read_text(encoding="utf-8").count(removal.old)
+        for defence in table
+        for removal in defence.removals
+    }
+    assert [place for place, count in counts.items() if count != 1] == [], "defences/ holds what the code was"
 
 
 def anchors(page: Path) -> set[str]:

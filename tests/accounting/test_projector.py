@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
@@ -309,6 +309,29 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+def test_a_step_that_fails_at_its_very_end_has_stored_nothing_and_is_made_anew(
+    database_place: DatabasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StorageError("the database is away")
+
+    async def story(database: Database, directory: Path) -> None:
+        journal = Journal(directory, CLOCK, 1 << 20)
+        for number in range(20):
+            journal.append(record(number))
+        journal.close()
+        project = projector(database, directory)
+        with monkeypatch.context() as patch:
+            patch.setattr(KeyRepository, "touch", away)  # the last thing in the transaction
+            with pytest.raises(StorageError):
+                await project.step()
+        assert await stored(database) == []
+        await project.drain()
+        assert await stored(database) == ids(*range(20))
+
+    within(database_place, story)
+
+
 def test_a_step_that_is_cancelled_anywhere_leaves_whole_batches(database_place: DatabasePlace) -> None:
     async def story(database: Database, directory: Path) -> None:
         journal = Journal(directory, CLOCK, 1 << 20)
@@ -406,6 +429,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(actions=ACTIONS)
+@example(actions=[("append", 0), ("step", 0), ("forget", 0), ("restart", 0)])
 def test_any_interleaving_of_writers_and_projectors_gives_each_record_once(
     migrated_sqlite: Path, actions: list[tuple[str, int]]
 ) -> None:

@@ -1,5 +1,6 @@
 """A journal that can't be written: no call is taken, no record is lost, and all goes on when there is room again."""
 
+import json
 import resource
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from gateway import UPSTREAM_KEY, wait_until
 from pointsman.testing import OpenAIChat, RunningSimulator, running_simulator
-from raw_client import Connection, ask, chat, request
+from raw_client import Answer, Connection, ask, chat, request
 from serve_process import ServeProcess, serving, toml
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -60,7 +61,8 @@ def test_a_full_disk_stops_calls_and_loses_no_record(
     upstream_calls = simulator.log.total
     for _ in range(50):
         answer = ask(server.port, chat())
-        assert (answer.status, answer.error["code"]) == (503, "not_ready")
+        assert answer.status == 503, answer.body
+        assert answer.error["code"] == "not_ready"
         assert int(answer.headers["retry-after"]) >= 1
     assert simulator.log.total == upstream_calls
     health = ask(server.port, request("GET", "/health", key=None))
@@ -87,6 +89,48 @@ def test_a_full_disk_stops_calls_and_loses_no_record(
     assert "Traceback" not in server.log
     server.process.terminate()
     assert server.wait() == 0
+
+
+def test_while_the_disk_takes_no_write_what_is_there_is_shown_and_no_change_is_made_by_half(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    """As on a file system that became read-only: no file of the server can be written at any place."""
+    connection = {"id": "sim", "kind": "openai", "base_url": simulator.base_url, "api_key": UPSTREAM_KEY}
+
+    def logged() -> list[str]:
+        body = ask(server.port, request("GET", "/v1/request-logs?limit=100")).json()
+        return sorted(entry["request_id"] for entry in body["logs"] if entry["status"] == "SUCCESS")
+
+    def connections() -> list[str]:
+        shown = ask(server.port, request("GET", "/api/providers"))
+        assert shown.status == 200, shown.body
+        return [row["name"] for row in shown.json()["connections"]]
+
+    def add(name: str) -> Answer:
+        new = {"provider": "openai", "name": name, "apiKey": UPSTREAM_KEY}
+        return ask(server.port, request("POST", "/api/providers", json.dumps(new).encode()))
+
+    with serving(tmp_path, toml([connection], {})) as server:
+        before = ask(server.port, chat()).request_id
+        wait_until(lambda: logged() == [before], "record in the database")
+        known = connections()
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        served = ask(server.port, chat())
+        assert served.status == 200, "nobody knew of it yet"
+        assert [ask(server.port, chat()).status for _ in range(10)] == [503] * 10
+        refused = add("unwritten")
+        assert refused.status == 503, refused.body
+        assert (logged(), connections()) == ([before], known)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, UNLIMITED)
+        wait_until(lambda: ask(server.port, request("GET", "/health", key=None)).status == 200, "recovery")
+        assert connections() == known
+        assert add("written").status == 201
+        assert connections() == [*known, "written"]
+        ids = sorted([before, served.request_id, ask(server.port, chat()).request_id])
+        wait_until(lambda: logged() == ids, "every record in the database, once")
+        assert "Traceback" not in server.log
+        server.process.terminate()
+        assert server.wait() == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from backports import zstd
 
 from gateway import KEY, RunningGateway, limited_key, wait_until
 from pointsman.server.body_memory import STEP_BYTES
@@ -105,7 +106,7 @@ def test_one_key_holds_no_more_than_half_while_others_are_served(gateway: Runnin
 
 
 def test_what_all_hold_together_is_bounded_for_known_keys_too(gateway: RunningGateway) -> None:
-    others = [limited_key(gateway) for _ in range(3)]
+    others = [limited_key(gateway) for _ in range(5)]
     with ExitStack() as stack:
         for key in (KEY, *others):
             assert crowd_of(gateway, stack, key) <= 4 * PART
@@ -222,6 +223,16 @@ def test_small_bodies_that_are_encoded_and_wait_are_counted(gateway: RunningGate
         wait_until(lambda: queued(gateway), "the requests in the queue")
         assert PART - 2 * STEP_BYTES < held(gateway)[1] <= PART
         gateway.read(gateway.server.edge.abort)
+    wait_until(lambda: held(gateway) == (0, 0), "room")
+
+
+def test_what_a_coding_holds_counts_where_the_next_one_makes_nothing_of_it(gateway: RunningGateway) -> None:
+    packer = zstd.ZstdCompressor()
+    named = bytes.fromhex("1f8b08080000000000ff") + b"a" * BODY  # gzip's head, with a file's name that goes on
+    packed = packer.compress(named) + packer.flush(zstd.ZstdCompressor.FLUSH_BLOCK)
+    length = f"content-length: {len(packed) + 1000}"
+    with half_sent(gateway, request("POST", CHAT, b"", length, "content-encoding: gzip, zstd", key=None) + packed):
+        assert held(gateway)[1] >= BODY
     wait_until(lambda: held(gateway) == (0, 0), "room")
 
 

@@ -4,9 +4,16 @@ Forms are for a few paths of media (`wire/test_multipart_forms.py`); elsewhere o
 """
 
 import gzip
+import io
 import json
+import random
+import re
+import threading
 import time
+import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import brotli
@@ -69,15 +76,19 @@ def test_a_decompression_bomb(gateway: RunningGateway, simulator: RunningSimulat
     forget_peak()
     before = memory_bytes("VmRSS")
     answer = quickly(gateway, request("POST", CHAT, body, f"content-encoding: {name}"))
-    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert len(simulator.requests) == 1  # the harmless one
 
 
 def test_a_bomb_in_a_bomb(gateway: RunningGateway) -> None:
     inner = bomb("gzip", 200)
     for name in ("gzip", "br", "zstd", "deflate"):
-        answer = quickly(gateway, request("POST", CHAT, BODY[name](inner), f"content-encoding: gzip, {name}"))
+        message = request("POST", CHAT, BODY[name](inner), f"content-encoding: gzip, {name}")
+        forget_peak()
+        before = memory_bytes("VmRSS")
+        answer = quickly(gateway, message)
+        assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
         assert answer.status == 413
 
 
@@ -88,8 +99,9 @@ def test_a_layer_between_of_which_nothing_comes_out_is_bounded_too(gateway: Runn
     message = request("POST", CHAT, b"".join(parts), "content-encoding: gzip, gzip")
     forget_peak()
     before = memory_bytes("VmRSS")
-    assert quickly(gateway, message).status == 413
+    answer = quickly(gateway, message)
     assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+    assert answer.status == 413
 
 
 def test_a_bomb_of_many_layers(gateway: RunningGateway) -> None:
@@ -103,7 +115,47 @@ def test_a_bomb_of_many_layers(gateway: RunningGateway) -> None:
 def test_a_small_bomb_within_the_size_is_held_by_the_ratio(gateway: RunningGateway) -> None:
     body = chat_body(text="x" * 10 * MEBIBYTE)
     answer = quickly(gateway, request("POST", CHAT, gzip.compress(body), "content-encoding: gzip"))
-    assert (answer.status, "100 times" in answer.error["message"]) == (413, True)
+    assert answer.status == 413
+    assert "100 times" in answer.error["message"]
+
+
+def test_what_is_packed_within_the_ratio_is_held_by_the_size(gateway: RunningGateway) -> None:
+    mixed = random.Random(14).randbytes(MEBIBYTE // 50) + bytes(MEBIBYTE)
+    answer = quickly(gateway, request("POST", CHAT, gzip.compress(mixed * 25), "content-encoding: gzip"))
+    assert answer.status == 413
+    assert f"{24 * MEBIBYTE} bytes" in answer.error["message"]
+
+
+def test_a_bomb_in_an_archive_of_token_files(gateway: RunningGateway) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.json", "w") as member:
+        for _ in range(120):
+            member.write(bytes(MEBIBYTE))
+    forget_peak()
+    before = memory_bytes("VmRSS")
+    answer = ask(gateway.port, request("POST", "/api/providers/agy-auth/zip-extract", packed.getvalue()))
+    assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+    assert answer.status == 400
+    assert b"has more than" in answer.body
+
+
+def test_a_bomb_in_a_frame_of_a_socket(gateway: RunningGateway) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = b"".join([packer.compress(bytes(MEBIBYTE)) for _ in range(120)]) + packer.flush(zlib.Z_SYNC_FLUSH)
+    frame = b"\xc1\xff" + len(packed).to_bytes(8) + bytes(4) + packed  # a compressed text (RFC 7692), masked by zeros
+    wish = ("connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-extensions: permessage-deflate")  # fmt: skip
+    with Connection(gateway.port) as connection:
+        connection.send(request("GET", "/v1/responses", b"", *wish))
+        head = connection.read_until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in head
+        forget_peak()
+        before = memory_bytes("VmRSS")
+        connection.send(frame)
+        connection.peek(b"\x88")  # the socket is closed
+        assert memory_bytes("VmHWM") - before < 80 * MEBIBYTE
+        connection.read_until(b"\x03\xea")  # 1002, a fault of the protocol
 
 
 @pytest.mark.parametrize("name", [*BODY, "gzip, gzip"])
@@ -115,8 +167,12 @@ def test_a_bomb_in_an_upstreams_answer(tmp_path_factory: pytest.TempPathFactory,
         row = {"id": "up", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
         with running_gateway(tmp_path_factory.mktemp("bomb"), {"connections": [row]}) as gateway:
             for stream in (False, True):
+                forget_peak()
+                before = memory_bytes("VmRSS")
                 answer = ask(gateway.port, chat(model="up/m", stream=stream))
-                assert (answer.status, name.split(",")[0] in answer.error["message"]) == (502, True)
+                assert memory_bytes("VmHWM") - before < 25 * MEBIBYTE
+                assert answer.status == 502
+                assert f"content-encoding '{name}' unasked" in answer.error["message"]
 
 
 M = b'"messages":[{"role":"user","content":"hi"}]'
@@ -157,7 +213,8 @@ def test_a_json_bomb_is_refused_with_a_reason(
     gateway: RunningGateway, simulator: RunningSimulator, body: bytes
 ) -> None:
     answer = quickly(gateway, request("POST", CHAT, body))
-    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    assert answer.status == 400
+    assert answer.error["type"] == "invalid_request_error"
     assert len(answer.error["message"]) < 300
     assert len(simulator.requests) == 1
 
@@ -198,17 +255,17 @@ def test_the_word_model_in_a_conversation_is_no_second_model(gateway: RunningGat
 
 
 def test_a_100_mb_string_is_refused_before_it_is_read(gateway: RunningGateway) -> None:
-    with Connection(gateway.port) as connection:
-        connection.send(request("POST", CHAT, b"", "content-length: 104857600"))
-        assert connection.answer().status == 413
+    for lines in (("expect: 100-continue",), ()):
+        with Connection(gateway.port) as connection:
+            connection.send(request("POST", CHAT, b"", "content-length: 104857600", *lines))
+            assert connection.read_until(b"\r\n").startswith(b"HTTP/1.1 413 ")
     message = request("POST", CHAT, b"", "transfer-encoding: chunked")
     with Connection(gateway.port) as connection:
         connection.send(message)
-        for _ in range(105):
-            try:
+        with suppress(OSError):  # it is refused before all of it is sent
+            for _ in range(105):
                 connection.send(b"100000\r\n" + bytes(MEBIBYTE) + b"\r\n")
-            except OSError:
-                break
+            connection.send(b"0\r\n\r\n")
         assert connection.answer().status == 413
 
 
@@ -221,6 +278,7 @@ def test_a_multipart_body_is_refused_as_what_it_is_not(gateway: RunningGateway) 
 FORGERIES = [
     '\n\ndata: {"forged":1}\n\n',
     "\r\n\r\ndata: [DONE]\r\n\r\n",
+    "\n\ndata:[DONE]\n\n and more",
     "\rdata: x\r",
     "\n\nevent: error\ndata: {}\n\n",
     "\u2028\u2028data: x\u2029",
@@ -232,16 +290,21 @@ FORGERIES = [
 @pytest.mark.parametrize("text", FORGERIES)
 def test_a_models_text_cannot_forge_events(gateway: RunningGateway, text: str) -> None:
     plain, forged = ask(gateway.port, chat(text="a", stream=True)), ask(gateway.port, chat(text=text, stream=True))
+    lines = [line for line in re.split(rb"\r\n|\r|\n", forged.body) if line]
+    assert not [line for line in lines if not re.fullmatch(rb'data: (\{"id":".*\}|\[DONE\])', line)]
     assert forged.text == f"echo: {text}"
     assert forged.events[-1] == "[DONE]"
     assert forged.events.count("[DONE]") == 1
     assert "forged" not in [name for event in forged.events if event != "[DONE]" for name in event]
     assert forged.headers["content-type"] == plain.headers["content-type"]
+    record = gateway.journal.the(forged.request_id)  # a text that says it is the end ends nothing
+    assert (record.finish_reason, record.usage_estimated) == ("stop", False)
 
 
-def test_an_upstreams_error_cannot_forge_events(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("begun", [b"", b'data: {"choices":[{"index":0,"delta":{"content":"'], ids=["whole", "half"])
+def test_an_upstreams_error_cannot_forge_events(tmp_path_factory: pytest.TempPathFactory, begun: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n' + begun
     with running_upstream() as upstream:
         upstream.script = lambda number, body: [
             head + b"%x\r\n%b\r\n" % (len(event), event),
@@ -251,8 +314,38 @@ def test_an_upstreams_error_cannot_forge_events(tmp_path_factory: pytest.TempPat
         row = {"id": "up", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
         with running_gateway(tmp_path_factory.mktemp("forged"), {"connections": [row]}) as gateway:
             answer = ask(gateway.port, chat(model="up/m", stream=True))
-    assert [set(event) for event in answer.events] == [{"choices"}, {"error"}]
     assert b"broken" not in answer.body
+    assert [line[:9] for line in answer.body.splitlines() if line] == [b'data: {"c', b'data: {"e']
+    assert [set(event) for event in answer.events] == [{"choices"}, {"error"}]
+
+
+def test_an_upstreams_error_in_many_lines_is_one_event_of_a_stream_that_has_begun(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    body = b'{"error":\n\n{"message":"no",\r\n\r\n"type":"x"}\n\n}'
+    told = threading.Event()
+
+    def script(number: int, sent: bytes) -> Iterator[bytes | float]:
+        while not told.is_set():
+            yield 0.02
+        yield b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        yield body
+
+    with running_upstream() as upstream:
+        upstream.script = script
+        row = {"id": "up", "kind": "openai", "base_url": upstream.base_url, "api_key": UPSTREAM_KEY}
+        settings = {"connections": [row], "server": {"stream_silence_seconds": 0.2}}
+        with (
+            running_gateway(tmp_path_factory.mktemp("lines"), settings) as gateway,
+            Connection(gateway.port) as connection,
+        ):
+            connection.send(chat(model="up/m", stream=True))
+            connection.peek(b": keep-alive\n\n")
+            told.set()
+            answer = connection.answer()
+    lines = [line for line in answer.body.splitlines() if line and not line.startswith(b":")]
+    assert [line[:15] for line in lines] == [b'data: {"error":']
+    assert [event["error"]["message"] for event in answer.events] == ["no"]
 
 
 def test_an_error_that_repeats_the_caller_is_still_one_event_and_one_json(gateway: RunningGateway) -> None:

@@ -1,18 +1,44 @@
 """Headers and targets that pretend: only exact names count, only listed peers are believed, only raw paths decide."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from gateway import KEY, RunningGateway, running_gateway
+from gateway import KEY, UPSTREAM_KEY, RunningGateway, running_gateway
 from pointsman.errors import ConfigError
-from pointsman.server.peers import TrustedProxies
+from pointsman.server.peers import MAX_HOPS, TrustedProxies
 from pointsman.server.targets import read_target
 from pointsman.settings import parse_settings
-from pointsman.testing import RunningSimulator
+from pointsman.testing import Gemini, RunningSimulator, running_simulator
 from raw_client import CHAT, Connection, ask, chat, chat_body, request
 
 SETTINGS = {"server": {"trusted_proxies": ["127.0.0.1"]}}
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[RunningSimulator]:
+    """An upstream that is told the model in a request's first line."""
+    with running_simulator(Gemini(api_key=UPSTREAM_KEY)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    shared_simulator: RunningSimulator, google: RunningSimulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    """One whose upstreams have the model's name in the body (``sim``) or in the first line (``azure``, ``google``)."""
+    sites = {
+        "sim": ("openai", shared_simulator.base_url),
+        "azure": ("azure", shared_simulator.origin),
+        "google": ("gemini", google.origin),
+    }
+    connections = [
+        {"id": name, "kind": kind, "base_url": address, "api_key": UPSTREAM_KEY}
+        for name, (kind, address) in sites.items()
+    ]
+    with running_gateway(tmp_path_factory.mktemp("gateway"), {**SETTINGS, "connections": connections}) as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ["x_api_key", "authorization_", "Authorization_Bearer", "X_API-KEY"])
@@ -47,26 +73,33 @@ def test_no_header_of_the_client_reaches_the_upstream(gateway: RunningGateway, s
 
 
 NASTY = ["a\r\nx-evil: 1\r\n\r\n", "a\nset-cookie: b", "a\x00b", "a\u2028b", "é\r\n"]
+# What is a whole first line, and a header behind it, where the name stands as it is.
+LINES = ["a/chat/completions HTTP/1.1\r\nx-evil: 1\r\nx: ", "a:generateContent HTTP/1.1\r\nx-evil: 1\r\nx: "]
 
 
-@pytest.mark.parametrize("model", NASTY)
-def test_crlf_in_a_model_name_makes_no_header(gateway: RunningGateway, simulator: RunningSimulator, model: str) -> None:
-    for name in (model, f"sim/{model}"):
+@pytest.mark.parametrize("model", [*LINES, *NASTY])
+def test_crlf_in_a_model_name_makes_no_header(
+    gateway: RunningGateway, simulator: RunningSimulator, google: RunningSimulator, model: str
+) -> None:
+    google.log.clear()
+    for name in (model, f"sim/{model}", f"azure/{model}", f"google/{model}"):
         with Connection(gateway.port) as connection:
             connection.ask(chat("", model=name))
             answer = connection.ask(chat())
             assert answer.status == 200
             assert "x-evil" not in answer.headers
-    for received in simulator.requests:
+    asked = [*simulator.requests, *google.requests]
+    for received in asked:
         assert received.header("x-evil") is None
         assert received.header("set-cookie") is None
+    assert len(asked) == 7  # the name in each of the three places, and an ordinary one behind each attempt
     answer = ask(gateway.port, request("GET", "/v1/models/a%0d%0ax-evil:%201%0d%0a%0d%0a"))
     assert (answer.status, "x-evil" in answer.headers) == (404, False)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("mount", ["crosscompute", "hardcarrx"])
-@pytest.mark.parametrize("model", [*NASTY, "a\r\nx-evil: 1\r\nset-cookie: b"])
+@pytest.mark.parametrize("model", ["a\r\nx-evil: 1\r\nset-cookie: b", *NASTY])
 def test_crlf_in_a_model_name_makes_no_header_where_the_answer_names_it(
     gateway: RunningGateway, mount: str, model: str, *, stream: bool
 ) -> None:
@@ -102,11 +135,18 @@ def test_crlf_in_a_model_name_makes_no_header_where_the_answer_names_it(
     ],
 )
 def test_a_host_that_is_no_host(gateway: RunningGateway, host: str) -> None:
-    data = f"GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
-    with Connection(gateway.port) as connection:
-        answer = connection.ask(data)
-        assert answer.status == 400
-        assert connection.is_closed()
+    heads = {
+        "usual": f"GET /health HTTP/1.1\r\nhost: {host}",
+        "last of its connection": f"GET /health HTTP/1.1\r\nhost: {host}\r\nconnection: close",
+        "HTTP/1.0": f"GET /health HTTP/1.0\r\nhost: {host}",
+    }
+    if not {"/", "?"} & set(host):  # these end the host of a target
+        heads["absolute target"] = f"GET http://{host}/health HTTP/1.1\r\nhost: gateway"
+    for name, head in heads.items():
+        with Connection(gateway.port) as connection:
+            answer = connection.ask(f"{head}\r\n\r\n".encode())
+            assert (name, answer.status) == (name, 400)
+            assert connection.is_closed()
 
 
 @pytest.mark.parametrize("host", ["gateway", "gateway:20128", "127.0.0.1", "[::1]:80", "", "a.b-c_d.example."])
@@ -129,14 +169,15 @@ def test_no_host_and_two_hosts(gateway: RunningGateway) -> None:
         ("http://any.example/v1/nothing", 404),
         ("http://any.example", 200),
         ("http://any.example?x=/health", 200),
+        ("http://any.example?x=/v1/nothing", 200),
         ("http:///health", 400),
         ("http://user@any.example/health", 400),
         ("http://any.example\\@x/health", 400),
         ("ftp://any.example/health", 400),
         ("health", 400),
         ("*", 400),
-        ("/health#fragment", 400),
         ("/health?x#/v1/models", 400),
+        ("/health#fragment", 400),
         ("http://a/health#b", 400),
     ],
 )
@@ -155,11 +196,14 @@ def test_neither_host_nor_target_change_who_must_show_a_key(gateway: RunningGate
         for target in (CHAT, f"http://{host}{CHAT}", f"http://{host}{CHAT}?/health"):
             data = f"POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(chat_body())}\r\n\r\n"
             assert ask(gateway.port, data.encode() + chat_body()).status == 401
+        for target in ("/api/providers", f"http://{host}/api/providers", f"http://{host}/api/providers?/health"):
+            assert ask(gateway.port, f"GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()).status == 401
 
 
+# {0} is the path without its first slash, {1} the same with its first letter encoded.
 TRICKS = [
-    "//{0}", "/./{0}", "/x/../{0}", "/%2e/{0}", "/x/%2e%2e/{0}", "/{0}/", "/{0}/.", "/{0};x", "/{0}%00", "/{0}%20",
-    "/{0}.", "/{0}%2f", "/;/{0}", "/\\{0}", "/{0}%3fx", "/%2f{0}",
+    "/{1}", "//{0}", "/./{0}", "/x/../{0}", "/%2e/{0}", "/x/%2e%2e/{0}", "/{0}/", "/{0}/.", "/{0};x", "/{0}%00",
+    "/{0}%20", "/{0}.", "/{0}%2f", "/;/{0}", "/\\{0}", "/{0}%3fx", "/%2f{0}",
 ]  # fmt: skip
 
 
@@ -167,7 +211,7 @@ TRICKS = [
 @pytest.mark.parametrize(("method", "route"), [("POST", CHAT), ("GET", "/v1/request-logs"), ("GET", "/metrics")])
 def test_no_other_spelling_of_a_path_is_the_path(gateway: RunningGateway, trick: str, method: str, route: str) -> None:
     body = chat_body() if method == "POST" else b""
-    target = trick.format(route[1:])
+    target = trick.format(route[1:], f"%{ord(route[1]):x}{route[2:]}")
     assert ask(gateway.port, request(method, target, body)).status in (400, 404)
     assert ask(gateway.port, request(method, target, body, key=None)).status in (400, 404)
 
@@ -218,6 +262,9 @@ def test_nobody_is_believed_unless_listed(tmp_path_factory: pytest.TempPathFacto
         ("10.1.2.3", "203.0.113.9, 10.9.9.9", "203.0.113.9"),
         ("10.1.2.3", "10.9.9.9", "10.9.9.9"),
         ("10.1.2.3", "evil, 10.9.9.9", "10.9.9.9"),
+        ("10.1.2.3", "203.0.113.9, unknown, 10.9.9.9", "10.9.9.9"),
+        ("10.1.2.3", "203.0.113.9" + ", 10.9.9.9" * (MAX_HOPS - 1), "203.0.113.9"),
+        ("10.1.2.3", "203.0.113.9" + ", 10.9.9.9" * MAX_HOPS, "10.9.9.9"),
         ("10.1.2.3", "", "10.1.2.3"),
         ("10.1.2.3", "203.0.113.9:4711", "203.0.113.9"),
         ("10.1.2.3", "[2001:db8::1]:4711", "2001:db8::1"),

@@ -143,14 +143,14 @@ def test_a_model_in_other_letters_is_refused(place: Place, lane: str, name: byte
 FORMS: Final = ("/v1/images/edits", "/v1/audio/transcriptions", "/v1/audio/translations")
 
 
-def tell_form(place: Place, path: str, names: str) -> tuple[Answer, list[bytes]]:
+def tell_form(place: Place, path: str, names: str, model_names: str = 'name="model"') -> tuple[Answer, list[bytes]]:
     """The answer to a form that has a part of this name as well, and the bodies that its upstream got."""
     gateway, simulators = place
     log = simulators["openai"].log
     log.clear()
     part = "--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n"
     body = part % ('name="file"; filename="a.wav"', "x") + part % ('name="image"; filename="a.png"', "x")
-    body += part % ('name="prompt"', "x") + part % ('name="model"', model_of("openai"))
+    body += part % ('name="prompt"', "x") + part % (model_names, model_of("openai"))
     form = (body + part % (names, "dear-model") + "--b--\r\n").encode()
     answer = ask(gateway.port, request("POST", path, form, "content-type: multipart/form-data; boundary=b"))
     return answer, [received.body for received in log.requests]
@@ -158,10 +158,18 @@ def tell_form(place: Place, path: str, names: str) -> tuple[Answer, list[bytes]]
 
 @pytest.mark.parametrize("path", FORMS)
 def test_a_part_of_a_form_with_two_names_is_refused(place: Place, path: str) -> None:
-    for names in ('name="model"; name="other"', 'name="other"; name*=model', 'name="model"'):
+    lines = 'name="%s"\r\nContent-Disposition: form-data; name="%s"'
+    two_lines = (lines % ("model", "other"), lines % ("other", "model"))
+    for names in ('name="model"; name="other"', 'name="other"; name*=model', 'name="model"', *two_lines):
         answer, bodies = tell_form(place, path, names)
         assert (answer.status, bodies) == (400, [])
         assert answer.error["param"] in ("model", "other")
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_model_that_is_a_file_is_refused(place: Place, path: str) -> None:
+    answer, bodies = tell_form(place, path, 'name="other"', 'name="model"; filename="a.txt"')
+    assert (answer.status, answer.error["param"], bodies) == (400, "model", [])
 
 
 # What servers take for ``model``: those that undo escapes, cut names, don't mind their letters, or make lists of them.

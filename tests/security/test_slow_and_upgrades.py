@@ -23,6 +23,7 @@ SETTINGS = {
     }
 }
 LATEST_S = 2.5
+ZSTD_HEAD = bytes.fromhex("28b52ffd0058")  # of a frame; three zeros are a block with nothing in it, and more behind it
 WISHES = {
     # as Java's java.net.http.HttpClient sends it
     "h2c": (
@@ -72,7 +73,7 @@ def trickle(connection: Connection, data: bytes, again: bytes) -> int:
         (request("POST", CHAT, b"", "transfer-encoding: chunked"), b"1\r\nx\r\n"),
         (request("POST", CHAT, b"", "transfer-encoding: chunked") + b"1;", b"y"),
         (request("POST", CHAT, b"", "transfer-encoding: chunked") + b"0\r\nx-trailer: ", b"y"),
-        (request("POST", CHAT, b"", "content-length: 1000", "content-encoding: zstd"), b"\x28"),
+        (request("POST", CHAT, b"", "content-length: 1000", "content-encoding: zstd") + ZSTD_HEAD, bytes(3)),
     ],
     ids=["blank", "target", "lines", "value", "body", "chunks", "extension", "trailer", "encoded"],
 )
@@ -80,7 +81,7 @@ def test_slowloris(gateway: RunningGateway, data: bytes, again: bytes) -> None:
     with Connection(gateway.port) as connection:
         started = time.monotonic()
         if data:
-            assert trickle(connection, data, again) in (408, 400)
+            assert trickle(connection, data, again) == 408
         else:
             with pytest.raises((AssertionError, OSError)):  # closed without a word: nothing was asked
                 trickle(connection, data, again)
@@ -105,7 +106,7 @@ def test_a_reader_that_stops_holds_little_memory_and_is_cut(
     gateway: RunningGateway, simulator: RunningSimulator
 ) -> None:
     with Connection(gateway.port, receive_buffer=8192) as connection:
-        connection.send(chat("tokens=300000", stream=True))
+        connection.send(chat("tokens=20000", stream=True, text="x" * 10_000))  # some 100 MB, in a moment
         connection.read_until(b"\n\n")
         most = 0
         started = time.monotonic()
@@ -138,8 +139,13 @@ def test_bursts_for_a_reader_that_lags_come_in_large_pieces(
             assert pieces < 20_000, "every event came in a chunk of its own"
 
 
-@pytest.mark.parametrize("wish", ["websocket", "WebSocket", "h2c, websocket"])
-@pytest.mark.parametrize("path", ["/health", CHAT, "/v1/nothing"])
+@pytest.mark.parametrize(
+    ("wish", "path"),
+    [
+        *itertools.product(("websocket", "WebSocket", "h2c, websocket"), ("/health", CHAT, "/v1/nothing")),
+        ("h2c, websocket", "/v1/responses"),  # where there is one, for who wishes for nothing else
+    ],
+)
 def test_a_websocket_where_there_is_none_is_refused_and_nothing_behind_it_is_served(
     gateway: RunningGateway, simulator: RunningSimulator, wish: str, path: str
 ) -> None:
@@ -147,7 +153,7 @@ def test_a_websocket_where_there_is_none_is_refused_and_nothing_behind_it_is_ser
     with Connection(gateway.port) as connection:
         connection.send(request("GET", path, b"", *lines) + b"\x81\x05hello" + chat())
         answer = connection.answer()
-        assert (answer.status, answer.headers["upgrade"]) == (426, "HTTP/1.1")
+        assert (answer.status, answer.headers.get("upgrade")) == (426, "HTTP/1.1")
         assert answer.headers["connection"] == "close"
         assert connection.is_closed()
     assert simulator.requests == ()
@@ -171,7 +177,10 @@ def test_another_wish_is_ignored_and_its_request_served_with_its_body(
         with Connection(gateway.port) as connection:
             for begin, end in itertools.pairwise([0, *cuts, len(data)]):
                 connection.send(data[begin:end])
-            assert [connection.answer().text for _ in range(2)] == ["echo: one two three", "echo: behind it"]
+            answers = [connection.answer()]
+            assert answers[0].status == 200, answers[0].body
+            answers.append(connection.answer())
+            assert [answer.text for answer in answers] == ["echo: one two three", "echo: behind it"]
         first, second = simulator.requests
         assert json.loads(first.body)["messages"][0]["content"] == "one two three"
         assert json.loads(second.body)["messages"][0]["content"] == "behind it"
@@ -202,6 +211,7 @@ def test_a_wish_is_ignored_behind_other_requests_and_each_time_again(gateway: Ru
         ("content-length: 5\r\nhost: y", 400),
         ("content-length: 5\r\n" + "\r\n".join(f"x-{number}: y" for number in range(200)), 431),
         ("content-length: 5\r\n" + "\r\n".join("x: y" for _ in range(200)), 431),
+        ("content-length: 5\r\n" + "\r\n".join(f"x-{number}: y\r\nx: y" for number in range(80)), 431),
         ("content-length: 5\r\nx: " + "y" * 40_000, 431),
     ],
 )
@@ -233,8 +243,15 @@ def test_in_http_1_0_every_wish_is_ignored(gateway: RunningGateway, wish: str) -
         assert connection.is_closed()
 
 
-def test_http_2_with_prior_knowledge_is_refused(gateway: RunningGateway) -> None:
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+@pytest.mark.parametrize(
+    "preface",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        b"GET /health HTTP/2.0\r\nhost: gateway\r\nconnection: keep-alive\r\n\r\n",
+    ],
+    ids=["preface", "request"],
+)
+def test_http_2_with_prior_knowledge_is_refused(gateway: RunningGateway, preface: bytes) -> None:
     resets = b"".join(
         b"\x00\x00\x04\x03\x00%b\x00\x00\x00\x08" % stream.to_bytes(4, "big") for stream in range(1, 2000, 2)
     )

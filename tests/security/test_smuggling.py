@@ -1,5 +1,7 @@
 """Requests that two readers could take for different ones: refused, or read in the one way that the standard knows."""
 
+from contextlib import suppress
+
 import pytest
 
 from gateway import KEY, RunningGateway
@@ -28,7 +30,7 @@ def refused_once(gateway: RunningGateway, simulator: RunningSimulator, data: byt
         connection.send(data)
         answer = connection.answer()
         assert answer.status in (400, 431), answer
-        assert answer.headers["connection"] == "close"
+        assert answer.headers.get("connection") == "close", answer
         assert connection.is_closed(), "a second answer came: something was smuggled"
     assert simulator.requests == ()
     return answer
@@ -145,6 +147,7 @@ def test_nul_and_other_controls(gateway: RunningGateway, simulator: RunningSimul
         b"1;a\rb\r\nx\r\n0\r\n\r\n",
         b"1;\x00\r\nx\r\n0\r\n\r\n",
         b"ffffffffffffffff1\r\nx\r\n0\r\n\r\n",
+        b"10000000000000001\r\nx\r\n0\r\n\r\n",
         b"1 \r\nx\r\n0\r\n\r\n",
         b"1\t\r\nx\r\n0\r\n\r\n",
         b"1\rx\r\n0\r\n\r\n",
@@ -169,17 +172,17 @@ def test_a_chunk_extension_without_end(gateway: RunningGateway, simulator: Runni
 def test_chunk_extensions_that_cost_more_than_the_body(gateway: RunningGateway, simulator: RunningSimulator) -> None:
     with Connection(gateway.port) as connection:
         connection.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-        for _ in range(2000):  # 6 MB for 2000 bytes of body
-            try:
+        with suppress(OSError):
+            for _ in range(2000):  # 6 MB for 2000 bytes of body
                 connection.send(b"1;" + b"a" * 3000 + b"\r\n \r\n")
-            except OSError:
-                break
+            connection.send(b"0\r\n\r\n")
         assert connection.answer().status == 431
     assert simulator.requests == ()
 
 
-def test_trailers_that_would_be_headers(gateway: RunningGateway, simulator: RunningSimulator) -> None:
-    body = chunks(b"x")[:-2] + f"authorization: Bearer {KEY}\r\nhost: evil\r\n\r\n".encode()
+@pytest.mark.parametrize("more", ["", "host: evil\r\n"], ids=["key", "key and host"])
+def test_trailers_that_would_be_headers(gateway: RunningGateway, simulator: RunningSimulator, more: str) -> None:
+    body = chunks(BODY)[:-2] + f"authorization: Bearer {KEY}\r\n{more}\r\n".encode()
     with Connection(gateway.port) as connection:
         connection.send(request("POST", CHAT, body, "transfer-encoding: chunked", key=None))
         assert connection.answer().status == 401

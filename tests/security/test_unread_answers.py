@@ -52,6 +52,26 @@ def test_requests_behind_unread_answers_wait_and_the_client_is_cut(hasty: Runnin
         assert most > 0, "the kernel held all of it: the flood was too small"
 
 
+def test_a_request_with_a_known_head_waits_behind_an_unread_answer_too(
+    gateway: RunningGateway, simulator: RunningSimulator
+) -> None:
+    text = "word " * 2_000_000  # 10 MB: more than the kernel holds
+
+    def waits() -> bool:
+        return any(connection._queue for connection in gateway.server.edge.connections)
+
+    with Connection(gateway.port, receive_buffer=65536) as connection:
+        for _ in range(3):  # known from then on: it is served without the parser
+            assert connection.ask(chat()).status == 200
+        connection.send(chat(text=text))
+        wait_until(lambda: held_bytes(gateway) > 0, "reader that lags")
+        asked = len(simulator.requests)
+        connection.send(chat())
+        wait_until(lambda: gateway.read(waits) or len(simulator.requests) > asked, "arrival of the request")
+        assert len(simulator.requests) == asked, "it was served before the answer in front of it was read"
+        assert [len(connection.answer().text) for _ in range(2)] == [len(f"echo: {text}"), len("echo: one two three")]
+
+
 @pytest.mark.parametrize("closing", [False, True], ids=["kept", "closed behind it"])
 def test_a_slow_reader_that_goes_on_reading_is_not_cut(hasty: RunningGateway, closing: bool) -> None:
     text = "word " * 2_000_000  # 10 MB: more than the kernel holds
@@ -85,25 +105,41 @@ def test_a_fault_behind_unread_answers_is_told_when_they_are_read(gateway: Runni
         sender.join()
 
 
+def most_kept_apart(gateway: RunningGateway, connection: Connection) -> int:
+    """The most requests of one connection that waited, each by itself, until the first answer came."""
+    most = 0
+    while not connection._unread:
+        queued = gateway.read(lambda: sum(len(one._queue) for one in gateway.server.edge.connections))
+        most = max(most, queued)
+        connection._unread = received_now(connection)
+    return most
+
+
 def test_few_of_many_pipelined_requests_are_kept_apart_and_all_are_served(gateway: RunningGateway) -> None:
     health = request("GET", "/health", key=None)
-    most = 0
-
-    def queued() -> int:
-        return sum(len(connection._queue) for connection in gateway.server.edge.connections)
-
     with Connection(gateway.port) as connection:
         connection.send(chat("first_token_ms=300") + health * 2000)
         sender = threading.Thread(target=connection.send, args=(health * 3000 + chat() + health,))
         sender.start()
-        while not connection._unread:
-            most = max(most, gateway.read(queued))
-            connection._unread = received_now(connection)
+        most = most_kept_apart(gateway, connection)
         answers = [connection.answer() for _ in range(5003)]
         sender.join()
     assert {answer.status for answer in answers} == {200}
     assert [number for number, answer in enumerate(answers) if "choices" in answer.json()] == [0, 5001]
     assert 0 < most <= MANY_HEADS + PIECE_BYTES // 25  # the shortest request has 25 bytes
+
+
+def test_no_more_requests_are_read_while_one_waits(gateway: RunningGateway) -> None:
+    count = 500  # in many reads, each of which holds few
+    with Connection(gateway.port) as connection:
+        connection.send(chat("first_token_ms=1000"))
+        sender = threading.Thread(target=connection.send, args=(chat(text=TEXT) * count,))
+        sender.start()
+        most = most_kept_apart(gateway, connection)
+        answers = [connection.answer() for _ in range(1 + count)]
+        sender.join()
+    assert {answer.status for answer in answers} == {200}
+    assert 0 < most <= MANY_HEADS
 
 
 def received_now(connection: Connection) -> bytes:

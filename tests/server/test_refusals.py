@@ -35,6 +35,7 @@ FAULTS = {
     426: "connection: upgrade\r\nupgrade: websocket",
     431: f"x-long: {'y' * 9000}",
 }
+LARGE = b"5000\r\n" + b"x" * 0x5000  # a chunk for whose size much framing is allowed
 LATEST_S = 1.8  # a limit, half a second of the ticker, and a stalled machine
 
 
@@ -102,8 +103,9 @@ def test_a_head_beyond_the_limit_is_refused(gateway: RunningGateway, headers: tu
         request("GET", "/health") + b"GET /",
         request("POST", CHAT, b"", "transfer-encoding: chunked") + b"1;",
         request("POST", CHAT, b"", "transfer-encoding: chunked") + b"1\r\nx\r\n0\r\nx-trailer: ",
+        request("POST", CHAT, LARGE, "transfer-encoding: chunked") + b"\r\n0\r\nx-trailer: ",
     ],
-    ids=["target", "lines", "value", "second", "extension", "trailer"],
+    ids=["target", "lines", "value", "second", "extension", "trailer", "trailer behind a large body"],
 )
 def test_what_grows_without_end_is_refused(gateway: RunningGateway, begin: bytes) -> None:
     with Connection(gateway.port) as connection:

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -105,6 +106,8 @@ def on_edge(story: Callable[[Served], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(10):
                 await story(served)
+        except TimeoutError:
+            raise AssertionError("what the story waits for has not come") from None
         finally:
             server.close()
             served.edge.abort()
@@ -261,6 +264,12 @@ def test_a_stop_of_the_gateway_waits_for_the_answer_and_closes() -> None:
     on_edge(story)
 
 
+def let_expire(connection: EdgeConnection) -> None:
+    """What the ticker does at the deadline, which a silent client's connection always has."""
+    assert connection.deadline <= connection.edge.ticker.now + tunnel_of(connection).limits.ping_seconds
+    connection.expired()
+
+
 def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() -> None:
     async def story(served: Served) -> None:
         key = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -268,14 +277,14 @@ def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_given_up() ->
         writer.write(handshake(f"sec-websocket-key: {key}"))
         assert b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await reader.readuntil(b"\r\n\r\n")
         (connection,) = served.edge.connections
-        connection.expired()
+        let_expire(connection)
         assert await reader.readexactly(2) == b"\x89\x00"
         writer.write(b"\x8a\x80" + os.urandom(4))  # an answer
         await until(lambda: connection._tunnel is not None and not connection._tunnel._pinged)
-        connection.expired()
+        let_expire(connection)
         assert await reader.readexactly(2) == b"\x89\x00"
-        connection.expired()
-        assert await reader.read() == b""
+        let_expire(connection)
+        assert await reader.read(1) == b""
         writer.close()
 
     on_edge(story)
@@ -421,7 +430,11 @@ def tunnel_of(connection: EdgeConnection) -> WebSocket:
 
 async def close_code(reader: asyncio.StreamReader) -> int:
     """The code of the frame that ends the socket, behind pongs."""
-    data = await reader.read()
+    try:
+        async with asyncio.timeout(5):
+            data = await reader.read()
+    except TimeoutError:
+        raise AssertionError("the socket is still open") from None
     while data[:1] == b"\x8a":
         data = data[2 + data[1] :]
     assert data[:1] == b"\x88"
@@ -430,6 +443,20 @@ async def close_code(reader: asyncio.StreamReader) -> int:
 
 FIRST, EMPTY = b"\x01\x80\0\0\0\0", b"\x00\x80\0\0\0\0"
 PING, PONG = b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0"
+
+
+def test_a_compressed_message_closes_the_socket() -> None:
+    async def story(served: Served) -> None:
+        async with client(served, compression="deflate") as socket_:
+            assert socket_.protocol.extensions == []  # although it offers one
+        await until(lambda: not served.edge.connections)
+        async with opened(served) as (reader, writer, _):
+            packer = zlib.compressobj(wbits=-15)
+            bomb = packer.compress(bytes(2 * LIMIT)) + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
+            writer.write(b"\xc1\xfe" + len(bomb).to_bytes(2) + b"\0\0\0\0" + bomb)
+            assert await close_code(reader) == 1002
+
+    on_edge(story)
 
 
 def test_a_message_in_small_pieces_is_kept_in_its_bytes_and_no_more() -> None:
@@ -454,8 +481,9 @@ def test_each_fragment_counts_for_128_bytes_at_least(piece: bytes, at_once: bool
             for part in [data] if at_once else [data[place : place + 5] for place in range(0, len(data), 5)]:
                 writer.write(part)
                 await writer.drain()
-            await until(lambda: len(tunnel._parts) + tunnel._padding == most * MIN_FRAGMENT_BYTES)
-            assert not tunnel.closed
+            writer.write(PING)
+            assert await reader.readexactly(2) == b"\x8a\x00"  # so far it is open
+            assert len(tunnel._parts) + tunnel._padding == most * MIN_FRAGMENT_BYTES
             writer.write(piece)
             assert await close_code(reader) == 1009
 
@@ -515,6 +543,7 @@ def test_others_have_their_turn_between_the_frames_of_one_read() -> None:
             while seen[-1] < count:
                 await asyncio.sleep(0)
                 seen.append(tunnel._padding // MIN_FRAGMENT_BYTES)
+                assert not (tunnel._behind and connection._transport.is_reading())  # more would only wait, too
             assert max(later - earlier for earlier, later in pairwise(seen)) <= 2 * FRAMES_AT_ONCE
             await until(connection._transport.is_reading)
 
@@ -572,7 +601,7 @@ def test_a_client_that_sends_anything_but_messages_is_idle_unless_it_is_answered
     async def story(served: Served) -> None:
         async with opened(served) as (reader, writer, connection):
             tunnel = tunnel_of(connection)
-            tunnel.limits = WebSocketLimits(max_message_bytes=LIMIT, idle_seconds=-1.0)
+            tunnel._spoke_at -= 2 * tunnel.limits.idle_seconds  # so long ago
             tunnel.busy = True
             writer.write(PONG)
             await until(lambda: tunnel._control_frames == 1)
@@ -656,9 +685,8 @@ def test_a_handshake_that_is_none_is_refused_and_nothing_behind_it_is_read(reque
     async def story(served: Served) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(request_bytes + b"\x81\x80abcd")
-        answer = await reader.read()
-        assert answer.startswith(b"HTTP/1.1 %d " % status)
-        assert answer.count(b"HTTP/1.1 ") == 1
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
+        assert b"HTTP/1.1 " not in await reader.read()
         writer.close()
 
     on_edge(story)

@@ -94,15 +94,20 @@ def test_only_our_errors_come_out(noise: bytes, boundary: bytes) -> None:
     ],
 )
 def test_what_is_no_form_is_refused_by_its_type(content_type: bytes) -> None:
+    """Although the body is a whole form of the boundary that the type names."""
+    boundary = content_type.decode("latin-1").partition("boundary=")[2].strip('"').encode()
+    body = b'--%b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--%b--' % (boundary, boundary)
     with pytest.raises(GatewayError) as refused:
-        parse_form(content_type, b"--x\r\n\r\n--x--")
+        parse_form(content_type, body)
     assert refused.value.param == "content-type"
 
 
 def test_too_many_parts_are_refused_at_the_first_too_many() -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
-    with pytest.raises(GatewayError, match="more than 128 parts"):
-        parse_form(b"multipart/form-data; boundary=b", part * 100_000 + b"--b--")
+    for rest in (part * 100_000 + b"--b--", b"--b\r\nwhat comes behind is not read"):
+        with pytest.raises(GatewayError, match="more than 128 parts"):
+            parse_form(b"multipart/form-data; boundary=b", part * 128 + rest)
+    assert len(parse_form(b"multipart/form-data; boundary=b", part * 128 + b"--b--").parts) == 128
 
 
 def test_a_huge_header_and_a_huge_field_are_refused() -> None:
@@ -126,7 +131,9 @@ def no_file(*_: object, **__: object) -> NoReturn:
     raise AssertionError("a file was opened for a form")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..\\x", "C:\\x", "a\u202eb"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/passwd", "..\\x", "C:\\x", "a\u202eb", 'a"; filename="b', "a\r\nContent-Type: x/y"]
+)
 def test_the_name_of_a_file_is_a_word_and_no_file_is_opened_for_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forms live in memory: a name is carried to the upstream as it came, and nothing here is called by it."""
     content_type, body = sent_by_httpx({"file": (name, FILE[1], "text/plain")}, {"model": "m"})
