@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from defences.table import ROOT, Defence, read_table
 ORDINARY_CALL = "server/test_conduct.py::test_a_connection_serves_many_requests"
 GIVEN_UP_SECONDS = 300
 PASSED, FAILED = 0, 1  # pytest's exit statuses
+SKIPPED = re.compile(r"\d+ skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +50,39 @@ def copy_repository(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
+def run_pytest(tests: list[str], copy: Path, *options: str, patience_s: float | None = None) -> tuple[int, str]:
+    """Run tests on the code of a copy; pytest's exit status and all that it said.
+
+    :raises subprocess.TimeoutExpired: it did not end in time
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *options]
+    path = os.pathsep.join([str(copy / "src"), str(copy)])
+    done = subprocess.run(
+        [*command, *(f"tests/{test}" for test in tests)],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=patience_s,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
 def run_test(test: str, copy: Path) -> Outcome:
     """Run one test (with all its parameters, up to the first failure) on the code of a copy."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=short", f"tests/{test}"]
-    path = os.pathsep.join([str(copy / "src"), str(copy)])
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
-            command,
-            cwd=copy,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=GIVEN_UP_SECONDS,
-            check=False,
-        )
+        status, said = run_pytest([test], copy, "-x", patience_s=GIVEN_UP_SECONDS)
     except subprocess.TimeoutExpired:
         return Outcome("broken", f"no end after {GIVEN_UP_SECONDS} s")
-    if done.returncode == PASSED:
-        skipped = re.search(r"\d+ skipped", done.stdout)
+    if status == PASSED:
+        skipped = SKIPPED.search(said)
         return Outcome("broken", skipped[0]) if skipped else Outcome("passed")
-    told = re.findall(r"^(?:E  +|FAILED .* - |ERROR .* - )(.+)$", done.stdout, flags=re.MULTILINE)
-    reason = told[0][:160] if told else (done.stdout.strip().splitlines() or ["nothing was said"])[-1][:160]
-    failed = done.returncode == FAILED and re.search(r"^FAILED ", done.stdout, flags=re.MULTILINE)
+    told = re.findall(r"^(?:E  +|FAILED .* - |ERROR .* - )(.+)$", said, flags=re.MULTILINE)
+    reason = (told or said.strip().splitlines()[-1:] or ["nothing was said"])[0][:160]
+    failed = status == FAILED and re.search(r"^FAILED ", said, flags=re.MULTILINE)
     return Outcome("failed" if failed else "broken", reason)
 
 
@@ -94,11 +104,6 @@ class Copies:
             yield copy
         finally:
             self._free.put(copy)
-
-    def try_test(self, test: str) -> Outcome:
-        """What comes of a test with all defences."""
-        with self.one() as copy:
-            return run_test(test, copy)
 
     def try_without(self, defence: Defence) -> dict[str, Outcome]:
         """What comes of an ordinary call and of the defence's tests while it is taken away.
@@ -129,6 +134,25 @@ def tell(defence: Defence, outcomes: dict[str, Outcome]) -> bool:
     return not unnoticed
 
 
+def try_all(chosen: list[Defence], tests: list[str], jobs: int, copies: Copies) -> int:
+    """Run the tests with all defences, then without one after another; the exit status."""
+    print(f"{len(tests)} tests with all defences ...", flush=True)
+    with copies.one() as copy:
+        status, said = run_pytest(tests, copy, f"--numprocesses={jobs}", "--dist=loadfile")
+    if status != PASSED or SKIPPED.search(said):
+        print(said, "These tests have to pass first.", sep="\n")
+        return 1
+    print(f"They pass. Without each of {len(chosen)} defences, by item:", flush=True)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        tried = zip(chosen, pool.map(copies.try_without, chosen), strict=True)
+        noticed = [tell(defence, outcomes) for defence, outcomes in tried]
+    finally:
+        pool.shutdown(cancel_futures=True)
+    print(f"{sum(noticed)} of {len(chosen)} defences are missed when they are gone.")
+    return 0 if all(noticed) else 1
+
+
 def main() -> int:
     """Take away the defences against the items that the arguments name; all without."""
     parser = argparse.ArgumentParser(prog="python -m defences.run", description=__doc__)
@@ -139,22 +163,9 @@ def main() -> int:
     if not chosen:
         parser.error("the table has no defence against these")
     tests = sorted({ORDINARY_CALL, *(test for defence in chosen for test in defence.tests)})
-    with tempfile.TemporaryDirectory(prefix="pointsman-defences-") as folder, ThreadPoolExecutor(options.jobs) as pool:
-        copies = Copies(Path(folder), options.jobs)
-        sound = True
-        for test, outcome in zip(tests, pool.map(copies.try_test, tests), strict=True):
-            if outcome.status != "passed":
-                sound = False
-                print(f"WRONG: {test} {outcome.status} with all defences: {outcome.reason}", flush=True)
-        if not sound:
-            return 1
-        print(f"{len(tests)} tests pass with all defences. Without", flush=True)
-        noticed = [
-            tell(defence, outcomes)
-            for defence, outcomes in zip(chosen, pool.map(copies.try_without, chosen), strict=True)
-        ]
-    print(f"{sum(noticed)} of {len(chosen)} defences are missed when they are gone")
-    return 0 if all(noticed) else 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copies are removed
+    with tempfile.TemporaryDirectory(prefix="pointsman-defences-") as folder:
+        return try_all(chosen, tests, options.jobs, Copies(Path(folder), options.jobs))
 
 
 if __name__ == "__main__":
