@@ -82,6 +82,7 @@ def run_test(test: str, copy: Path) -> Outcome:
         return Outcome("broken", skipped[0]) if skipped else Outcome("passed")
     told = re.findall(r"^(?:E  +|FAILED .* - |ERROR .* - )(.+)$", said, flags=re.MULTILINE)
     reason = (told or said.strip().splitlines()[-1:] or ["nothing was said"])[0][:160]
+    reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
     failed = status == FAILED and re.search(r"^FAILED ", said, flags=re.MULTILINE)
     return Outcome("failed" if failed else "broken", reason)
 

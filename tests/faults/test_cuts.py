@@ -113,7 +113,9 @@ def test_an_answer_in_pieces_of_one_byte_is_whole(
 ) -> None:
     whole = ANSWERS[framing]
     upstream.reset = False
-    upstream.script = lambda number, body: [whole[at : at + 1] for at in range(len(whole))]
+    # Now and then it waits, so that what came before is read alone however busy the machine is.
+    pieces = [part for at in range(len(whole)) for part in (whole[at : at + 1], 0.005 if at % 40 == 0 else 0.0)]
+    upstream.script = lambda number, body: pieces
     streamed = {"stream": True, "stream_options": {"include_usage": True}} if framing.startswith("stream") else {}
     answer = ask(gateway.port, chat(model="sim/m", **streamed))
     assert answer.body == (STREAM if framing.startswith("stream") else BODY)
