@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from pointsman.testing import RunningSimulator, running_simulator
 from pointsman.testing.behaviour import Behaviour
 from pointsman.testing.reply import Event, EventKind, Reply, Request
 from raw_client import CHAT, Connection, ask, chat, request
+from scripted_upstream import running_upstream
 
 Members = dict[str, msgspec.Raw]
 ODD_BODY = (
@@ -154,12 +156,36 @@ def test_a_stream_keeps_every_byte(fixed_gateway: RunningGateway) -> None:
     assert (record.input_tokens, record.output_tokens, record.finish_reason) == (3, 4, "stop")
 
 
-@pytest.mark.parametrize("pace", [10, 20])
-def test_events_leave_as_they_come(fixed_gateway: RunningGateway, pace: int) -> None:
-    answer = ask(fixed_gateway.port, chat(f"pace_ms={pace}", stream=True))
-    assert answer.body == b"".join(event for event in EVENTS if b'"usage"' not in event)  # nobody asked for it
-    assert answer.chunks is not None
-    assert answer.chunks >= 2  # the role comes with the first content
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def test_events_leave_as_they_come(tmp_path: Path) -> None:
+    """From the first content on the upstream says each event only when the client has read the one before it."""
+    comment, usage = EVENTS[0], EVENTS[-2]  # this waits for the content, and that nobody asked for
+    told = [event for event in EVENTS if event not in (comment, usage)]
+    seen = 0
+
+    def answer(number: int, body: bytes) -> Iterator[bytes | float]:
+        yield STREAM_HEAD
+        for event in EVENTS:
+            yield b"%x\r\n%b\r\n" % (len(event), event)
+            while event in told and seen <= told.index(event):
+                yield 0.005
+        yield b"0\r\n\r\n"
+
+    with running_upstream() as upstream:
+        upstream.script = answer
+        connection = {"id": "sim", "kind": "openai", "base_url": upstream.base_url}
+        with (
+            running_gateway(tmp_path, {"connections": [connection]}) as gateway,
+            Connection(gateway.port) as client,
+        ):
+            client.send(chat(stream=True))
+            client.peek(comment)
+            for event in told:
+                client.read_until(event)
+                seen += 1
+            assert client.read_until(b"0\r\n\r\n") == b"\r\n0\r\n\r\n"
 
 
 def test_a_large_body_passes_both_ways(gateway: RunningGateway, simulator: RunningSimulator) -> None:
