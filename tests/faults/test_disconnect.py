@@ -108,7 +108,7 @@ def test_leaving_a_stream_of_http_1_0_that_stalls_ends_the_upstream_call(
 
 def test_a_half_close_of_http_1_0_adds_a_comment_alone_to_a_stream(gateway: RunningGateway) -> None:
     with Connection(gateway.port) as connection:
-        connection.send(chat("tokens=5,pace_ms=20", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        connection.send(chat("tokens=5,pace_ms=100", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
         connection.peek(b"\n\n")
         connection.socket.shutdown(socket.SHUT_WR)
         answer = connection.answer()
@@ -154,7 +154,7 @@ def test_clients_that_leave_in_crowds_leave_nothing_behind(
 
 def test_a_client_that_half_closes_still_gets_its_answer(gateway: RunningGateway, simulator: RunningSimulator) -> None:
     for stream in (False, True):
-        directives = "tokens=5,pace_ms=20" if stream else "tokens=5,first_token_ms=150"
+        directives = "tokens=5,pace_ms=100" if stream else "tokens=5,first_token_ms=500"
         with Connection(gateway.port) as connection:
             connection.send(chat(directives, stream=stream))
             if stream:
@@ -175,7 +175,7 @@ def ollama_chat(directives: str) -> bytes:
 
 def test_a_half_close_adds_nothing_to_a_stream_of_lines(gateway: RunningGateway) -> None:
     with Connection(gateway.port) as connection:
-        connection.send(ollama_chat("tokens=5,pace_ms=20"))
+        connection.send(ollama_chat("tokens=5,pace_ms=100"))
         connection.peek(b"}\n")
         connection.socket.shutdown(socket.SHUT_WR)
         answer = connection.answer()

@@ -80,7 +80,7 @@ def test_an_answer_is_given_again_and_charged_once(site: Site, stream: bool) -> 
 @pytest.mark.parametrize("stream", [False, True])
 def test_requests_that_come_while_the_first_runs_get_its_answer(site: Site, stream: bool, header: str) -> None:
     line = site.key() if header == "key" else SHARE
-    message = chat("tokens=10,pace_ms=20" if stream else "first_token_ms=300", line, stream=stream)
+    message = chat("tokens=10,pace_ms=60" if stream else "first_token_ms=700", line, stream=stream)
     answers = site.at_once([message] * 6)  # more than may run at once: who follows takes no place
     assert {answer.status for answer in answers} == {200}
     assert len({answer.body for answer in answers}) == 1
