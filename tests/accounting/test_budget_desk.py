@@ -78,6 +78,54 @@ def test_a_dead_process_lease_comes_back_without_what_its_journal_says_it_spent(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(("reserved", "cost"), [(73, 1), (1000, 1000)])
+def test_nobody_waits_for_a_process_that_has_spent_all_it_holds(
+    database_place: DatabasePlace, reserved: int, cost: int
+) -> None:
+    """It sleeps, and what it spent may be stored late: it was asked for two seconds what it can't give."""
+
+    async def story() -> None:
+        async with stage(database_place) as one:
+            row, _ = await one.budgets.set("key", "key_1", 1000)
+            first, second = one.process(), one.process()
+            first.finish(row, await first.reserve(row, reserved), cost, "req_1")
+            for _ in range(30):
+                one.clock.advance(0.1)
+                await first.desk.turn()
+            begun = one.clock.monotonic()
+            with pytest.raises(Shortage) as caught:
+                await second.reserve(row, 1000, (first,))
+            assert (caught.value.grant.held, caught.value.grant.unanswered) == (cost, 0)
+            assert one.clock.monotonic() - begun < 1
+            await one.project()
+            one.clock.advance(0.2)
+            if cost < 1000:  # it wakes up again, and is asked again
+                first.finish(row, await first.reserve(row, 900, (second,)), 10, "req_2")
+                one.clock.advance(0.2)
+                second.finish(row, await second.reserve(row, 980, (first,)), 0, "req_3")
+
+    asyncio.run(story())
+
+
+def test_who_has_waited_for_a_dead_process_still_waits_for_one_that_answers(database_place: DatabasePlace) -> None:
+    async def story() -> None:
+        async with stage(database_place) as one:
+            row, _ = await one.budgets.set("key", "key_1", 1000)
+            dead, first, second = one.process(), one.process(), one.process()
+            await dead.reserve(row, 500)
+            one.processes.remove(dead)
+            await dead.die()
+            with pytest.raises(Shortage) as caught:
+                await first.reserve(row, 900)
+            assert caught.value.grant.unanswered == 1
+            await one.project()
+            second.finish(row, await second.reserve(row, 1000, (first,)), 0, "req_1")
+            one.clock.advance(0.2)
+            first.finish(row, await first.reserve(row, 900, (second,)), 0, "req_2")
+
+    asyncio.run(story())
+
+
 def test_a_call_that_comes_while_the_escrow_is_asked_for_others_is_not_refused_with_them(
     database_place: DatabasePlace,
 ) -> None:

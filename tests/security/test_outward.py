@@ -232,10 +232,10 @@ def test_the_address_that_was_judged_is_the_one_that_is_connected_to(world: str,
 
     async def main() -> tuple[int, int]:
         answer = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        async with listening(Peer(answer), host=world) as public:
-            private = Peer(answer)
-            private.port = public.port
-            async with listening(private):
+        async with listening(Peer(answer)) as private:
+            public = Peer(answer)
+            public.port = private.port  # nobody else has ports of that address, as many have of 127.0.0.1
+            async with listening(public, host=world):
                 names = TurningNames([[world], ["127.0.0.1"]])
                 async with upstream_client(names) as client:  # type: ignore[arg-type]
                     try:

@@ -40,8 +40,8 @@ class Pot:
 
     __slots__ = (
         "_deadline", "_impatient_until", "_recall", "_recalled", "_refused", "_refused_until", "_retry_at",
-        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "spent", "standing", "untold", "used_at",
-        "waiting", "window",
+        "_top_up_at", "budget_id", "calls", "granted", "period", "reserved", "rests", "spent", "standing", "untold",
+        "used_at", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, budget_id: str, window: Window, period: int) -> None:
@@ -58,6 +58,7 @@ class Pot:
         self._impatient_until = 0.0
         self._recall = self._recalled = False
         self.untold = False  # the escrow does not know what is committed, or what goes back
+        self.rests = True  # the escrow knows that nothing of it can go back
 
     @property
     def free(self) -> int:
@@ -111,18 +112,24 @@ class Pot:
                 return None
             want = committed + sum(one.amount for one in self.waiting if not one.answer.done())
             recall, self._recall = self._recall, False
+            if recall:
+                self._deadline = now + (LESS_RECALL_SECONDS if now < self._impatient_until else RECALL_SECONDS)
             return self._asked(self.granted, max(self.granted, want), spare=True, recall=recall)
-        if recalled or (self.free > 0 and now - self.used_at > IDLE_SECONDS):
+        idle = now - self.used_at > IDLE_SECONDS
+        if recalled or (idle and self.free > 0):
             self.granted = min(self.granted, committed)
             self.untold = True
-        if self.untold:
-            return self._asked(self.granted, self.granted)
+        rests = not self.reserved and self.granted <= self.spent
+        if self.untold or (idle and rests and self.granted and not self.rests):
+            return self._asked(self.granted, self.granted, rests=rests)
         if now - self.used_at < IDLE_SECONDS and self.is_low(now):
             self._top_up_at = now + SECOND
             return self._asked(self.granted, self.granted, spare=True)
         return None
 
-    def _asked(self, floor: int, want: int, *, spare: bool = False, recall: bool = False) -> LeaseAsk:
+    def _asked(
+        self, floor: int, want: int, *, spare: bool = False, recall: bool = False, rests: bool = False
+    ) -> LeaseAsk:
         return LeaseAsk(
             budget_id=self.budget_id,
             window=self.window,
@@ -131,6 +138,7 @@ class Pot:
             want=want,
             spare=spare,
             recall=recall,
+            rests=rests,
         )
 
     def answered(self, ask: LeaseAsk, grant: LeaseGrant, now: float) -> None:
@@ -138,6 +146,7 @@ class Pot:
         if grant.granted > ask.floor:
             self._top_up_at = 0.0
         self.untold = False
+        self.rests = ask.rests
         self.granted = grant.granted
         self.standing = grant
         left: deque[Waiter] = deque()
@@ -161,8 +170,7 @@ class Pot:
         """Have others give back what they don't need; refuse when they have, or there is nothing to give back."""
         if not self._recalled and grant.held:
             self._recall = self._recalled = True
-            patience = LESS_RECALL_SECONDS if now < self._impatient_until else RECALL_SECONDS
-            self._deadline, self._retry_at = now + patience, now
+            self._retry_at = now
         elif grant.held and grant.unanswered and now < self._deadline:
             self._retry_at = now + POLL_SECONDS
         else:

@@ -30,6 +30,7 @@ GUARDRAIL: Final = "guardrail:"  # before a guardrail's id: the budget of one wh
 PORTIONS: Final = 100  # what is given beyond the need is at most this part of the limit
 _WEEK_US: Final = 7 * 86_400_000_000
 _SHARE: Final = 4  # and this part of what nobody holds
+_RESTS: Final = 2**62  # stands for the answer to all that will be asked
 _TERM_BITS: Final = 27  # of a home's beat, above those that count
 _BEAT_BITS: Final = 36  # when they overflow, in years, leases lapse once
 
@@ -44,7 +45,8 @@ class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
     """What a process asks of one budget and period, in nano-USD.
 
     ``floor`` is what must stay granted to it in all, ``want`` what it would like to have at least; ``spare``: more is
-    welcome. ``recall``: when there is too little, others are to give back what no call of theirs needs.
+    welcome. ``recall``: when there is too little, others are to give back what no call of theirs needs. ``rests``: the
+    floor is all spent, stored or not, so until it asks again there is nothing to give back and it is not to be asked.
     """
 
     budget_id: str
@@ -54,6 +56,7 @@ class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
     want: int
     spare: bool = False
     recall: bool = False
+    rests: bool = False
 
 
 class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,8 +225,9 @@ class BudgetLeaseRepository:
         if ask.spare and more == need:
             more += min(limit // PORTIONS, (room - more) // _SHARE)
         granted = floor + more
-        if (own is None and granted) or (own is not None and (own.granted, own.answered) != (granted, standing.recall)):
-            values = {**names, "home": holder.home, "granted": granted, "answered": standing.recall, "now": now}
+        answered = _RESTS if ask.rests else standing.recall
+        if (own is None and granted) or (own is not None and (own.granted, own.answered) != (granted, answered)):
+            values = {**names, "home": holder.home, "granted": granted, "answered": answered, "now": now}
             await connection.execute(_GRANT, values)
         return LeaseGrant(
             granted=granted,
