@@ -152,6 +152,33 @@ def streamed_text(endpoint: LocalEndpoint) -> str:
     return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
 
 
+def worked(pid: int) -> dict[str, int]:
+    """The processor time of each thread, in ticks."""
+    stats = {one.parent.name: one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/stat")}
+    return {thread: int(stat.rpartition(")")[2].split()[11]) for thread, stat in stats.items()}
+
+
+def test_tokens_are_made_with_half_of_the_cores(local_weights: Path) -> None:
+    """With all of them, each token takes hundreds of turns of the scheduler where other processes keep them busy."""
+
+    async def scene() -> None:
+        async with supervised(local_weights) as model:
+            endpoint = await model.acquire()
+            story = [{"role": "user", "content": "Tell a long story about a ship."}]
+            pid = model.status().pid
+            assert pid
+            for _ in range(2):  # the second time its prompt is known, of which all of them would have a part
+                before = worked(pid)
+                _, answer = await asyncio.to_thread(chat, endpoint, messages=story, max_tokens=80)
+            assert answer["usage"]["completion_tokens"] == 80
+            ticks = sorted(now - before.get(thread, 0) for thread, now in worked(pid).items())
+            busy = [one for one in ticks if one > ticks[-1] / 4]
+            assert len(busy) <= max(1, len(os.sched_getaffinity(0)) // 2)
+            model.release()
+
+    asyncio.run(scene())
+
+
 def test_one_request_may_use_four_thousand_tokens_and_a_longer_one_is_refused(local_weights: Path) -> None:
     async def scene() -> None:
         async with supervised(local_weights) as model:
