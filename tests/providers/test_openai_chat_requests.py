@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.providers.chat_halves import read, upstream
 
@@ -438,6 +438,7 @@ JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(messages=JSON, options=st.dictionaries(st.sampled_from(sorted(FULL)), JSON, max_size=5))
+@example(messages=5, options={})
 def test_whatever_comes_is_read_and_built_or_refused_by_name(messages: Any, options: dict[str, Any]) -> None:
     body = json.dumps({"model": "m", **options, "messages": messages}).encode()
     try:

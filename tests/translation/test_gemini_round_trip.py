@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from gemini_requests import CACHED, EVERYTHING, VERTEX
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.canonical.fidelity import Action, Fidelity
@@ -183,6 +183,7 @@ REQUESTS = st.fixed_dictionaries(
 
 @PATIENT
 @given(REQUESTS)
+@example({"contents": 5})
 def test_a_strange_request_is_read_or_refused(body: Any) -> None:
     with suppress(GatewayError):
         translated(body)
