@@ -117,10 +117,8 @@ def _parameters(parameters: Any, model: Path, api_key: str) -> Any:
     parameters.n_parallel = SLOTS
     parameters.n_ctx = SLOTS * CONTEXT_TOKENS_PER_SLOT
     parameters.kv_unified = False
-    # Each token takes hundreds of short steps, and at the end of each the threads wait for the last of them. A thread
-    # without a core of its own then costs a turn of the scheduler per step: with as many threads as cores, two cores
-    # gave 67 tokens/s when idle, and 0.4 to 18 beside two busy processes; with half as many 46 and 32. Prompts have
-    # few and long steps.
+    # With a thread per core, tokens nearly stop while other processes keep the cores busy: for each token the threads
+    # wait for each other hundreds of times (docs/decisions/0006). Prompts have few and long steps.
     parameters.cpuparams.n_threads = max(1, cores // 2)
     parameters.cpuparams_batch.n_threads = cores
     # What its authors advise for chat (the model card); at the engine's own 0.8 it strays into other languages.
